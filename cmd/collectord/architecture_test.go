@@ -1,0 +1,62 @@
+package main
+
+import (
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/collectord/collectord"
+
+// layers names, for each package, the packages of this module that it may
+// import. docs/architecture.md draws the same.
+var layers = map[string][]string{
+	"cmd/collectord":        {"pkg/config", "pkg/collector", "pkg/collector/sources", "pkg/snapshot", "pkg/store", "pkg/state", "pkg/schedule"},
+	"pkg/config":            {},
+	"pkg/collector":         {},
+	"pkg/collector/rest":    {"pkg/collector"},
+	"pkg/collector/sources": {"pkg/collector", "pkg/collector/rest", "pkg/config"},
+	"pkg/snapshot":          {"internal/duckdb"},
+	"pkg/store":             {"pkg/snapshot", "internal/duckdb"},
+	"pkg/state":             {"pkg/snapshot"},
+	"pkg/schedule":          {"pkg/collector", "pkg/snapshot", "pkg/state", "pkg/store"},
+	"internal/duckdb":       {},
+	"internal/faultproxy":   {},
+	"internal/vendorsim":    {},
+	"internal/demo":         {"internal/vendorsim", "internal/duckdb"},
+}
+
+// TestImportsPointOneWay holds the line between the parts.
+func TestImportsPointOneWay(t *testing.T) {
+	out, err := exec.Command("go", "list", "-f", `{{.ImportPath}} {{join .Imports " "}}`, module+"/...").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := map[string]bool{}
+	for line := range strings.Lines(string(out)) {
+		words := strings.Fields(line)
+		from := strings.TrimPrefix(words[0], module+"/")
+		// Programs for use by hand belong to the package whose folder they are in.
+		owner := from
+		for owner != "" && layers[owner] == nil {
+			owner = owner[:max(0, strings.LastIndexByte(owner, '/'))]
+		}
+		if owner == "" {
+			t.Errorf("%s has no place in the architecture: give it one in layers and in docs/architecture.md", from)
+			continue
+		}
+		seen[owner] = true
+		for _, to := range words[1:] {
+			to, ours := strings.CutPrefix(to, module+"/")
+			if ours && to != owner && !slices.Contains(layers[owner], to) {
+				t.Errorf("%s imports %s: the architecture lets it import only %v", from, to, layers[owner])
+			}
+		}
+	}
+	for name := range layers {
+		if !seen[name] {
+			t.Errorf("the architecture has a place for %s, which does not exist", name)
+		}
+	}
+}

@@ -1,0 +1,104 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/collectord/collectord/pkg/collector"
+	"github.com/collectord/collectord/pkg/store"
+)
+
+func (a *app) checkCommand() *cobra.Command {
+	var connect bool
+	cmd := &cobra.Command{
+		Use: "check", Short: "Check the settings; with --connect try credentials and destinations, too", Args: noArgs,
+		Long: `check reads the settings as a run would and reports everything that is wrong with
+them. With --connect it also asks each vendor whether the credentials are accepted
+and each destination whether it can be written to; it collects and stores nothing.`,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := a.load(); err != nil {
+				return err
+			}
+			on, _ := a.active()
+			if len(on) == 0 {
+				return none(a.sources, a.sections)
+			}
+			sinks, err := a.sinks()
+			if err != nil {
+				return err
+			}
+			defer closeSinks(sinks, a.log)
+			a.printSettings(on, sinks)
+			if len(a.warnings) > 0 {
+				return &exitError{exitSettings, fmt.Errorf("%s", strings.Join(a.warnings, "\n"))}
+			}
+			if !connect {
+				return nil
+			}
+			return a.connect(cmd.Context(), sinks)
+		},
+	}
+	cmd.Flags().BoolVar(&connect, "connect", false, "try credentials and destinations")
+	return cmd
+}
+
+func (a *app) printSettings(on []collector.Source, sinks []store.Sink) {
+	fmt.Fprintln(a.stdout, "settings are good")
+	for _, s := range on {
+		fmt.Fprintf(a.stdout, "  collector    %s (%d streams)\n", s.Name, len(s.Streams))
+	}
+	for _, s := range sinks {
+		fmt.Fprintf(a.stdout, "  destination  %s\n", s.Name())
+	}
+	fmt.Fprintf(a.stdout, "  state        %s\n", a.settings.StateDir)
+}
+
+// checkTimeout bounds one vendor's or destination's answer.
+const checkTimeout = 30 * time.Second
+
+// connect asks all vendors and destinations at once and reports in order.
+func (a *app) connect(ctx context.Context, sinks []store.Sink) error {
+	jobs, err := a.jobs(nil)
+	if err != nil {
+		return err
+	}
+	type probe struct {
+		what string
+		try  func(context.Context) error
+	}
+	var probes []probe
+	for _, j := range jobs {
+		probes = append(probes, probe{"collector    " + j.Collector.Name, j.Collector.Check})
+	}
+	for _, s := range sinks {
+		probes = append(probes, probe{"destination  " + s.Name(), s.Check})
+	}
+	errs := make([]error, len(probes))
+	var all sync.WaitGroup
+	for i, p := range probes {
+		all.Go(func() {
+			ctx, cancel := context.WithTimeoutCause(ctx, checkTimeout, fmt.Errorf("no answer within %v", checkTimeout))
+			defer cancel()
+			errs[i] = p.try(ctx)
+		})
+	}
+	all.Wait()
+	failed := 0
+	for i, p := range probes {
+		word := "ok"
+		if errs[i] != nil {
+			failed++
+			word = errs[i].Error()
+		}
+		fmt.Fprintf(a.stdout, "  %-24s %s\n", p.what, word)
+	}
+	if failed > 0 {
+		return &exitError{exitPartial, fmt.Errorf("%d of %d cannot be used as they are", failed, len(probes))}
+	}
+	return nil
+}

@@ -1,0 +1,93 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"go.uber.org/zap"
+
+	"github.com/collectord/collectord/pkg/collector"
+	"github.com/collectord/collectord/pkg/schedule"
+	"github.com/collectord/collectord/pkg/store"
+)
+
+// jobs opens the collectors that are on, or of them those that names chooses:
+// a collector's name stands for all of its streams.
+func (a *app) jobs(names []string) ([]schedule.Job, error) {
+	on, settings := a.active()
+	if len(on) == 0 {
+		return nil, none(a.sources, a.sections)
+	}
+	if err := a.known(names); err != nil {
+		return nil, err
+	}
+	var jobs []schedule.Job
+	for i, s := range on {
+		streams, chosen := choose(s, names)
+		if !chosen {
+			continue
+		}
+		c, err := s.Open(settings[i], collector.Options{
+			Version: version, Log: a.log.With(zap.String("collector", s.Name)), Notes: a.notes,
+		})
+		if err != nil {
+			return nil, &exitError{exitSettings, fmt.Errorf("%s: %w", s.Name, err)}
+		}
+		jobs = append(jobs, schedule.Job{Collector: c, Streams: streams})
+	}
+	return jobs, nil
+}
+
+// choose tells which streams of s the names choose; none means all of them.
+func choose(s collector.Source, names []string) (streams []string, chosen bool) {
+	if len(names) == 0 || slices.Contains(names, s.Name) {
+		return nil, true
+	}
+	for _, stream := range s.Streams {
+		if slices.Contains(names, stream.Name) {
+			streams = append(streams, stream.Name)
+		}
+	}
+	return streams, len(streams) > 0
+}
+
+// known refuses names that choose nothing.
+func (a *app) known(names []string) error {
+	for _, name := range names {
+		found := false
+		for i, s := range a.sources {
+			if _, found = choose(s, []string{name}); !found {
+				continue
+			}
+			if !a.sections[i].Active {
+				_, why := stateOf(a.sections[i])
+				return &exitError{exitSettings, fmt.Errorf("%s: the collector %s is off: %s", name, s.Name, why)}
+			}
+			break
+		}
+		if !found {
+			var all []string
+			for _, s := range a.sources {
+				all = append(all, s.Name)
+			}
+			return usage(fmt.Errorf("%q is no collector and no stream; the collectors are %s; `collectord list` shows the streams", name, strings.Join(all, ", ")))
+		}
+	}
+	return nil
+}
+
+// closeSinks closes what sinks opened; a failure there is worth a line, since
+// what was stored is stored.
+func closeSinks(sinks []store.Sink, log *zap.Logger) {
+	var errs []error
+	for _, s := range sinks {
+		if err := s.Close(); err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", s.Name(), err))
+		}
+	}
+	if err := errors.Join(errs...); err != nil {
+		log.Warn("closing destinations", zap.Error(err))
+	}
+}

@@ -1,0 +1,111 @@
+package main
+
+import (
+	"fmt"
+	"log/slog"
+
+	"go.uber.org/zap"
+	"go.uber.org/zap/exp/zapslog"
+
+	"github.com/collectord/collectord/pkg/config"
+	"github.com/collectord/collectord/pkg/snapshot"
+	"github.com/collectord/collectord/pkg/store"
+)
+
+// openSinks makes the destinations that are configured. It does no I/O.
+func openSinks(s config.Store, log *zap.Logger) ([]store.Sink, error) {
+	o := sinkOpener{Store: s, log: log}
+	var sinks []store.Sink
+	for _, open := range []func() (store.Sink, error){o.file, o.duckdb, o.postgres, o.s3} {
+		sink, err := open()
+		if err != nil {
+			return nil, err
+		}
+		if sink != nil {
+			sinks = append(sinks, sink)
+		}
+	}
+	return sinks, nil
+}
+
+// sinkOpener makes each destination, or nil where it is off.
+type sinkOpener struct {
+	config.Store
+	log *zap.Logger
+}
+
+func (o sinkOpener) file() (store.Sink, error) {
+	if o.File == "" {
+		return nil, nil
+	}
+	path, err := o.path("STORE_FILE", o.File)
+	if err != nil {
+		return nil, err
+	}
+	return store.NewFile(path, store.FileOptions{Memory: int64(o.Store.DuckDB.Memory), Note: o.note("file")})
+}
+
+func (o sinkOpener) duckdb() (store.Sink, error) {
+	if !o.Store.DuckDB.On() {
+		return nil, nil
+	}
+	path, err := store.ParsePath("STORE_DUCKDB", o.Store.DuckDB.Path)
+	if err != nil {
+		return nil, err
+	}
+	return store.NewDuckDB(path, store.DuckDBOptions{
+		Replace: o.Store.DuckDB.Mode == "replace", Keep: store.Keep(o.Store.DuckDB.Keep),
+		Memory: int64(o.Store.DuckDB.Memory), LockWait: o.Store.DuckDB.LockWait, Note: o.note("duckdb"),
+	}), nil
+}
+
+func (o sinkOpener) postgres() (store.Sink, error) {
+	p := o.Store.Postgres
+	if !p.On() {
+		return nil, nil
+	}
+	return store.NewPostgres(store.PostgresOptions{
+		URL: p.URL.Reveal(), Host: p.Host, Port: p.Port, User: p.User, Password: p.Password.Reveal(), DBName: p.DBName,
+		Schema: p.Schema, JSON: p.JSON, Mode: store.PostgresMode(p.Mode), Keep: store.Keep(p.Keep), Log: o.slog("postgres"),
+	})
+}
+
+func (o sinkOpener) s3() (store.Sink, error) {
+	if !o.Store.S3.On() || o.Store.S3.Key == "" {
+		return nil, nil
+	}
+	key, err := o.path("STORE_AWS_S3_KEY", o.Store.S3.Key)
+	if err != nil {
+		return nil, err
+	}
+	return store.NewS3(store.S3Options{
+		Bucket: o.Store.S3.Bucket, Key: key.Render, SSE: o.Store.S3.SSE, KMSKeyID: o.Store.S3.KMSKeyID,
+		Log: o.slog("s3"),
+	})
+}
+
+// path parses the target of one file or object per snapshot.
+func (o sinkOpener) path(setting, text string) (*store.Path, error) {
+	path, err := store.ParsePath(setting, text)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := snapshot.FormatOf(text); err != nil {
+		return nil, fmt.Errorf("%s: %w", setting, err)
+	}
+	if !path.Uses("TAG") && !path.Uses("UUID") {
+		return nil, fmt.Errorf("%s: %q has neither %%TAG nor %%UUID, so that the streams would overwrite each other", setting, text)
+	}
+	return path, nil
+}
+
+// note logs what a destination's copy says differently from the snapshot.
+func (o sinkOpener) note(sink string) func(*snapshot.Snapshot, string) {
+	return func(s *snapshot.Snapshot, text string) {
+		o.log.Warn(text, zap.String("stream", s.Stream), zap.String("sink", sink), zap.String("upload_id", s.UploadID))
+	}
+}
+
+func (o sinkOpener) slog(sink string) *slog.Logger {
+	return slog.New(zapslog.NewHandler(o.log.Core())).With("sink", sink)
+}

@@ -1,0 +1,138 @@
+// Command demo runs the main job as a user would: the real program, against
+// simulated vendors, into the folder data/ of the checkout, and then shows
+// what it stored.
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"log"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/collectord/collectord/internal/duckdb"
+	"github.com/collectord/collectord/internal/vendorsim"
+)
+
+func main() {
+	log.SetFlags(0)
+	log.SetPrefix("demo: ")
+	binary := flag.String("binary", "bin/collectord", "the program to run")
+	data := flag.String("data", "data", "the folder to store into")
+	records := flag.Int("records", 2000, "records of each simulated stream")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	if err := run(ctx, *binary, *data, *records); err != nil {
+		log.Fatal(err)
+	}
+}
+
+func run(ctx context.Context, binary, data string, records int) error {
+	data, err := filepath.Abs(data)
+	if err != nil {
+		return err
+	}
+	sim, err := vendorsim.Start(vendorsim.Options{Vendors: vendorsim.All(), Counts: counts(records)})
+	if err != nil {
+		return err
+	}
+	defer sim.Close()
+	file := filepath.Join(data, "collectord.duckdb")
+	fmt.Printf("simulated vendors: %s\n\n$ %s --once\n", vendorNames(sim), binary)
+	cmd := exec.CommandContext(ctx, binary, "--once")
+	cmd.Env = environment(sim, data, file)
+	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
+	if err := cmd.Run(); err != nil {
+		return fmt.Errorf("%s: %w", binary, err)
+	}
+	fmt.Println("\nfiles:")
+	if err := listFiles(filepath.Join(data, "source")); err != nil {
+		return err
+	}
+	return query(ctx, file)
+}
+
+// counts gives every simulated stream of records about that many.
+func counts(records int) map[string]int {
+	return map[string]int{
+		vendorsim.TenableVulns: records, vendorsim.TenableAssets: records / 4,
+		vendorsim.TenableFindings: records / 2, vendorsim.TenableWAS: records / 10,
+	}
+}
+
+// environment is the demo's own: nothing of the caller's may switch on a
+// collector or a destination.
+func environment(sim *vendorsim.Server, data, file string) []string {
+	env := []string{
+		"PATH=" + os.Getenv("PATH"), "HOME=" + os.Getenv("HOME"), "TMPDIR=" + os.Getenv("TMPDIR"), "TERM=" + os.Getenv("TERM"),
+		"TENANCY=demo",
+		"STATE_DIR=" + filepath.Join(data, "state"),
+		"STORE_FILE=" + filepath.Join(data, "source", "%TAG", "%TENANCY.json"),
+		"STORE_DUCKDB=" + file,
+		"LOG_FORMAT=console", "NO_PROXY=127.0.0.1",
+	}
+	for _, h := range sim.Hosts() {
+		env = append(env, h.Env()...)
+	}
+	return env
+}
+
+func vendorNames(sim *vendorsim.Server) string {
+	var names []string
+	for _, h := range sim.Hosts() {
+		names = append(names, h.Name()+" at "+h.URL())
+	}
+	return strings.Join(names, ", ")
+}
+
+func listFiles(dir string) error {
+	return filepath.WalkDir(dir, func(path string, entry os.DirEntry, err error) error {
+		if err != nil || entry.IsDir() {
+			return err
+		}
+		info, err := entry.Info()
+		if err != nil {
+			return err
+		}
+		_, err = fmt.Printf("  %9d bytes  %s\n", info.Size(), path)
+		return err
+	})
+}
+
+// query shows that the stored records answer questions.
+func query(ctx context.Context, file string) error {
+	db, err := duckdb.Open(ctx, file, duckdb.Options{ReadOnly: true})
+	if err != nil {
+		return err
+	}
+	defer db.Close()
+	const sql = `SELECT json_data ->> '$.severity' AS severity, json_data ->> '$.state' AS state,
+       count(*) AS findings, count(DISTINCT json_data ->> '$.asset.uuid') AS assets
+FROM tenable_vulnerabilities_latest GROUP BY ALL ORDER BY findings DESC, severity, state LIMIT 8`
+	fmt.Printf("\n$ duckdb %s\n%s\n\n", file, sql)
+	rows, err := db.QueryContext(ctx, sql)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "  severity\tstate\tfindings\tassets")
+	for rows.Next() {
+		var severity, state string
+		var findings, assets int64
+		if err := rows.Scan(&severity, &state, &findings, &assets); err != nil {
+			return err
+		}
+		fmt.Fprintf(w, "  %s\t%s\t%d\t%d\n", severity, state, findings, assets)
+	}
+	if err := rows.Err(); err != nil {
+		return err
+	}
+	return w.Flush()
+}

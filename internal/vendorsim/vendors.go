@@ -1,0 +1,15 @@
+package vendorsim
+
+// All returns a new instance of every simulated vendor.
+func All() []Vendor {
+	return []Vendor{NewCrowdStrike(), NewKnowBe4(), NewOkta(), NewSnyk(), NewTenable()}
+}
+
+// vendorPrefixes are the path prefixes by which a recording is told to be of
+// a vendor.
+var vendorPrefixes = map[string][]string{
+	"knowbe4": {"/v1/training/"},
+	"okta":    {"/api/v1/users"},
+	"snyk":    {"/rest/orgs", "/v1/org/"},
+	"tenable": {"/vulns/export", "/assets/export", "/assets/v2/export", "/compliance/export", "/was/"},
+}

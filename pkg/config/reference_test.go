@@ -1,0 +1,71 @@
+package config_test
+
+import (
+	"flag"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/collectord/collectord/pkg/config"
+)
+
+var update = flag.Bool("update", false, "write the golden files anew")
+
+// sampleReference is what the sample collectors add to the reference.
+func sampleReference() string {
+	whole := config.Reference(&config.Settings{}, collectors()...)
+	return strings.TrimPrefix(whole, config.Reference(&config.Settings{}))
+}
+
+func TestReferenceOfSections(t *testing.T) {
+	golden := filepath.Join("testdata", "reference.md")
+	got := sampleReference()
+	if *update {
+		if err := os.WriteFile(golden, []byte(got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(golden)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(string(want), got); diff != "" {
+		t.Errorf("%s differs; if that is meant, run the test with -update (-want +got):\n%s", golden, diff)
+	}
+}
+
+// TestDocumentedSettings holds the program's own part of the reference, with
+// which it begins, against the code.
+func TestDocumentedSettings(t *testing.T) {
+	text, err := os.ReadFile(filepath.Join("..", "..", "docs", "settings.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := config.Reference(&config.Settings{})
+	if got := string(text); !strings.HasPrefix(got, want) {
+		t.Errorf("docs/settings.md is out of date (-want +got):\n%s", cmp.Diff(want, got[:min(len(got), len(want))]))
+	}
+}
+
+// TestReferenceHasEveryVariable loads nothing and finds each variable that a
+// refusal or a default could name.
+func TestReferenceHasEveryVariable(t *testing.T) {
+	doc := config.Reference(&config.Settings{})
+	for name := range strings.FieldsSeq(`TENANCY COLLECTORS STATE_DIR STATE_KEEP LOG_LEVEL LOG_FORMAT
+		STORE_FILE STORE_EMPTY STORE_RETRY_MAX_WAIT STORE_ONCE_TIMEOUT STORE_SPOOL_MAX
+		STORE_DUCKDB STORE_DUCKDB_MODE STORE_DUCKDB_KEEP STORE_DUCKDB_MEMORY STORE_DUCKDB_LOCK_WAIT
+		STORE_POSTGRES_URL STORE_POSTGRES_HOST STORE_POSTGRES_USER STORE_POSTGRES_PASSWORD STORE_POSTGRES_DBNAME
+		STORE_POSTGRES_PORT STORE_POSTGRES_SCHEMA STORE_POSTGRES_JSON STORE_POSTGRES_MODE STORE_POSTGRES_KEEP
+		STORE_AWS_S3_BUCKET STORE_AWS_S3_KEY STORE_AWS_S3_BACKUP STORE_AWS_S3_SSE STORE_AWS_S3_KMS_KEY_ID
+		RUN_TIMEOUT RUN_IDLE_TIMEOUT MAX_PARALLEL_RUNS RESTORE_TIMEOUT GUARD_DROP`) {
+		if strings.Count(doc, "\n| `"+name+"` |") != 1 {
+			t.Errorf("the reference has no row for %s, or several", name)
+		}
+	}
+	if rows := strings.Count(doc, "\n| `"); rows != 36 {
+		t.Errorf("the reference has %d rows", rows)
+	}
+}

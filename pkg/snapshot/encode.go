@@ -1,0 +1,149 @@
+package snapshot
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"path"
+	"strings"
+
+	"github.com/klauspost/compress/gzip"
+	"github.com/klauspost/compress/zstd"
+)
+
+// A Kind is how records are laid out in a file.
+type Kind string
+
+// The layouts.
+const (
+	// JSON is one array, a record a line: the form that every JSON reader
+	// takes.
+	JSON Kind = "json"
+	// NDJSON is one record a line and nothing else.
+	NDJSON Kind = "ndjson"
+	// Parquet has typed columns.
+	Parquet Kind = "parquet"
+)
+
+// A Format is the form of a file, told by its name's extensions.
+type Format struct {
+	Kind Kind
+	// Compression is "", "gzip" or "zstd". Parquet compresses within.
+	Compression string
+}
+
+// FormatOf returns the format that a file's name asks for: .json, .jsonl or
+// .ndjson, each also with .gz or .zst, and .parquet.
+func FormatOf(name string) (Format, error) {
+	var f Format
+	base := strings.ToLower(path.Base(name))
+	switch {
+	case strings.HasSuffix(base, ".gz"):
+		f.Compression, base = "gzip", strings.TrimSuffix(base, ".gz")
+	case strings.HasSuffix(base, ".zst"):
+		f.Compression, base = "zstd", strings.TrimSuffix(base, ".zst")
+	}
+	switch path.Ext(base) {
+	case ".json":
+		f.Kind = JSON
+	case ".jsonl", ".ndjson":
+		f.Kind = NDJSON
+	case ".parquet":
+		f.Kind = Parquet
+	}
+	if f.Kind == "" || f.Kind == Parquet && f.Compression != "" {
+		return Format{}, fmt.Errorf("%q: want a name ending in .json, .jsonl or .ndjson, with .gz or .zst behind it if wanted, or .parquet", path.Base(name))
+	}
+	return f, nil
+}
+
+// ContentType is the format's media type, that of the content under its
+// compression.
+func (f Format) ContentType() string {
+	switch f.Kind {
+	case JSON:
+		return "application/json"
+	case NDJSON:
+		return "application/x-ndjson"
+	}
+	return "application/vnd.apache.parquet"
+}
+
+// Encode writes the snapshot's records to w in format f, JSON or NDJSON. The
+// whole of the snapshot has been checked when it returns nil. Its memory does
+// not grow with the snapshot.
+func (s *Snapshot) Encode(ctx context.Context, w io.Writer, f Format) error {
+	packed, err := compressor(w, f.Compression)
+	if err != nil {
+		return err
+	}
+	out := bufio.NewWriterSize(packed, 256<<10)
+	switch f.Kind {
+	case JSON:
+		err = s.encodeLines(ctx, out, "[\n", ",\n", "\n]\n", "[]\n")
+	case NDJSON:
+		err = s.encodeLines(ctx, out, "", "\n", "\n", "")
+	default:
+		err = fmt.Errorf("encode snapshot: %s cannot be streamed", f.Kind)
+	}
+	if err != nil {
+		return err
+	}
+	if err := out.Flush(); err != nil {
+		return fmt.Errorf("encode snapshot: %w", err)
+	}
+	if err := packed.Close(); err != nil {
+		return fmt.Errorf("encode snapshot: %w", err)
+	}
+	return nil
+}
+
+func (s *Snapshot) encodeLines(ctx context.Context, w *bufio.Writer, first, between, last, none string) (err error) {
+	r, err := s.Reader(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, r.Close()) }()
+	lead, n := first, 0
+	for ; ; n++ {
+		record, err := r.Next()
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			return err
+		}
+		if _, err := w.WriteString(lead); err != nil {
+			return fmt.Errorf("encode snapshot: %w", err)
+		}
+		if _, err := w.Write(record); err != nil {
+			return fmt.Errorf("encode snapshot: %w", err)
+		}
+		lead = between
+	}
+	if n == 0 {
+		last = none
+	}
+	if _, err := w.WriteString(last); err != nil {
+		return fmt.Errorf("encode snapshot: %w", err)
+	}
+	return nil
+}
+
+type plainWriter struct{ io.Writer }
+
+func (plainWriter) Close() error { return nil }
+
+func compressor(w io.Writer, name string) (io.WriteCloser, error) {
+	switch name {
+	case "gzip":
+		return gzip.NewWriterLevel(w, gzip.BestSpeed)
+	case "zstd":
+		return zstd.NewWriter(w, zstd.WithEncoderLevel(zstd.SpeedDefault),
+			zstd.WithEncoderConcurrency(1), zstd.WithLowerEncoderMem(true),
+			zstd.WithZeroFrames(true)) // nothing is a frame too: an empty file is no zstd
+	}
+	return plainWriter{w}, nil
+}

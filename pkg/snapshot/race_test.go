@@ -1,0 +1,6 @@
+//go:build race
+
+package snapshot
+
+// million is how many records TestMemoryDoesNotGrow takes.
+const million = 100_000

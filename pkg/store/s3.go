@@ -1,0 +1,308 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/aws-sdk-go-v2/service/s3/types"
+
+	"github.com/collectord/collectord/pkg/snapshot"
+)
+
+// S3Options are the settings of an S3 destination. Credentials, region,
+// endpoint, proxy and certificates come from where all AWS programs take
+// them: AWS_ACCESS_KEY_ID, AWS_PROFILE, AWS_REGION, AWS_ENDPOINT_URL_S3,
+// AWS_CA_BUNDLE, ~/.aws, the container's or the instance's role and so on.
+type S3Options struct {
+	Bucket string
+	// Key names a snapshot's object. Its extension asks for the format, see
+	// snapshot.FormatOf. It must give the same key for the same header.
+	Key func(snapshot.Header) string
+	// SSE is the encryption asked for: "", the bucket's own, "AES256",
+	// "aws:kms" or "aws:kms:dsse".
+	SSE string
+	// KMSKeyID is the key for the latter two; empty means the account's own.
+	KMSKeyID string
+	// TempDir holds Parquet files until they are uploaded; empty means
+	// os.TempDir().
+	TempDir string
+	// Log hears what is worth knowing and no failure. Empty means
+	// slog.Default().
+	Log *slog.Logger
+}
+
+// S3 stores each snapshot as one object.
+//
+// The object appears when the whole snapshot has been read and found
+// undamaged: S3 shows what PutObject and CompleteMultipartUpload have
+// finished, and either is sent after the last byte. Writing again overwrites
+// the same key with the same records, so a lost answer costs nothing.
+//
+// The object is a file of the kind that its name says: .json.gz is
+// application/gzip, without a Content-Encoding. Athena, Snowflake, Spark and
+// DuckDB go by the name; with a Content-Encoding some readers decompress on
+// the way and then fail on the bytes that their name promised to be gzip.
+type S3 struct {
+	opts S3Options
+	log  *slog.Logger
+	part int64 // least size of a part
+
+	mu     sync.Mutex
+	conn   *connection // nil until needed, and after credentials failed
+	region string      // learned from S3, wins over the settings
+
+	noACL  atomic.Bool // the server knows no ACL
+	noList atomic.Bool // unfinished uploads may not be listed
+}
+
+// The names of an object's metadata, after x-amz-meta-. Stream and tenancy
+// are percent-encoded as in a URL's path.
+const (
+	metaStream    = "collectord-stream"
+	metaTenancy   = "collectord-tenancy"
+	metaUploadID  = "collectord-upload-id"
+	metaTimestamp = "collectord-upload-timestamp" // RFC 3339, UTC
+	metaRecords   = "collectord-records"
+	// metaSum is the snapshot's sum, that of its sealed NDJSON under
+	// Zstandard, not that of the object, which is streamed.
+	metaSum = "collectord-snapshot-sha256"
+)
+
+// NewS3 checks the options. It does not connect.
+func NewS3(opts S3Options) (*S3, error) {
+	if opts.Bucket == "" || opts.Key == nil {
+		return nil, errors.New("s3: want a bucket and a key")
+	}
+	switch types.ServerSideEncryption(opts.SSE) {
+	case "", types.ServerSideEncryptionAes256:
+		if opts.KMSKeyID != "" {
+			return nil, fmt.Errorf("s3: a KMS key needs the encryption aws:kms or aws:kms:dsse, not %q", opts.SSE)
+		}
+	case types.ServerSideEncryptionAwsKms, types.ServerSideEncryptionAwsKmsDsse:
+	default:
+		return nil, fmt.Errorf("s3: encryption %q: want AES256, aws:kms or aws:kms:dsse", opts.SSE)
+	}
+	log := opts.Log
+	if log == nil {
+		log = slog.Default()
+	}
+	return &S3{opts: opts, log: log, part: leastPart}, nil
+}
+
+// Name returns "s3".
+func (s *S3) Name() string { return "s3" }
+
+// Close drops idle connections.
+func (s *S3) Close() error {
+	s.forget()
+	return nil
+}
+
+// Write uploads the snapshot.
+func (s *S3) Write(ctx context.Context, snap *snapshot.Snapshot) error {
+	key := s.opts.Key(snap.Header)
+	format, err := snapshot.FormatOf(key)
+	if err != nil {
+		return fmt.Errorf("s3: key of %s: %w: %w", snap.Stream, ErrRefused, err)
+	}
+	return s.do(ctx, "upload to "+s.label(key), func(c *s3.Client) error {
+		body, most, err := s.encode(ctx, snap, format)
+		if err != nil {
+			return err
+		}
+		err = s.upload(ctx, c, s.object(key, format, snap.Info), body, most)
+		return errors.Join(err, body.Close())
+	})
+}
+
+// label names an object in messages.
+func (s *S3) label(key string) string { return "s3://" + s.opts.Bucket + "/" + key }
+
+// encode returns the object's bytes as they come and how many there are at
+// most. They end with io.EOF only when the whole snapshot has been checked.
+// Closing them early ends their making.
+func (s *S3) encode(ctx context.Context, snap *snapshot.Snapshot, format snapshot.Format) (io.ReadCloser, int64, error) {
+	if format.Kind == snapshot.Parquet {
+		return s.encodeFile(ctx, snap)
+	}
+	r, w := io.Pipe()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		w.CloseWithError(snap.Encode(ctx, w, format))
+	}()
+	// Of each record's newline JSON makes a comma and a newline; what cannot
+	// be compressed grows by less than a thousandth.
+	most := snap.Bytes + snap.Records + snap.Bytes/1000 + 4096
+	return &encoding{PipeReader: r, done: done}, most, nil
+}
+
+// An encoding is the reading end of an encoder that runs beside.
+type encoding struct {
+	*io.PipeReader
+	done chan struct{}
+}
+
+// Close waits until the encoder has let go of the snapshot.
+func (e *encoding) Close() error {
+	err := e.PipeReader.Close()
+	<-e.done
+	return err
+}
+
+// encodeFile makes a Parquet file, which cannot be streamed, in a temporary
+// folder that goes when the file is closed.
+func (s *S3) encodeFile(ctx context.Context, snap *snapshot.Snapshot) (io.ReadCloser, int64, error) {
+	dir, err := os.MkdirTemp(s.opts.TempDir, "collectord-s3-*")
+	if err != nil {
+		return nil, 0, err
+	}
+	path := filepath.Join(dir, "snapshot.parquet")
+	result, err := snap.EncodeParquet(ctx, path, snapshot.ParquetOptions{})
+	if err != nil {
+		return nil, 0, errors.Join(err, os.RemoveAll(dir))
+	}
+	for _, note := range result.Notes {
+		s.log.Warn(note, "stream", snap.Stream, "upload_id", snap.UploadID)
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, 0, errors.Join(err, os.RemoveAll(dir))
+	}
+	fi, err := f.Stat()
+	if err != nil {
+		return nil, 0, errors.Join(err, f.Close(), os.RemoveAll(dir))
+	}
+	return temporary{f, dir}, fi.Size(), nil
+}
+
+// A temporary is a file that vanishes with its folder when it is closed.
+type temporary struct {
+	*os.File
+	dir string
+}
+
+func (t temporary) Close() error { return errors.Join(t.File.Close(), os.RemoveAll(t.dir)) }
+
+// object describes a snapshot's object.
+func (s *S3) object(key string, format snapshot.Format, info snapshot.Info) *s3.PutObjectInput {
+	contentType := format.ContentType()
+	switch format.Compression {
+	case "gzip":
+		contentType = "application/gzip"
+	case "zstd":
+		contentType = "application/zstd"
+	}
+	in := &s3.PutObjectInput{
+		Bucket:      &s.opts.Bucket,
+		Key:         &key,
+		ContentType: &contentType,
+		// A bucket of another account's shows its owner what is put there;
+		// buckets without ACLs take exactly this one.
+		ACL:                  types.ObjectCannedACLBucketOwnerFullControl,
+		ServerSideEncryption: types.ServerSideEncryption(s.opts.SSE),
+		Metadata: map[string]string{
+			metaStream:    url.PathEscape(info.Stream),
+			metaTenancy:   url.PathEscape(info.Tenancy),
+			metaUploadID:  url.PathEscape(info.UploadID),
+			metaTimestamp: info.UploadTimestamp.UTC().Format(time.RFC3339),
+			metaRecords:   strconv.FormatInt(info.Records, 10),
+			metaSum:       info.SHA256,
+		},
+	}
+	if s.opts.KMSKeyID != "" {
+		in.SSEKMSKeyId = &s.opts.KMSKeyID
+	}
+	if s.noACL.Load() {
+		in.ACL = ""
+	}
+	return in
+}
+
+// Check tells whether the bucket is there and takes objects. It begins an
+// upload and aborts it, which no reader sees: HeadBucket alone needs the
+// permission to list, which writers need not have, and says nothing about
+// writing.
+func (s *S3) Check(ctx context.Context) error {
+	key := s.opts.Key(snapshot.Header{Collector: "collectord", Stream: "collectord_check", Tenancy: "check",
+		UploadID: "00000000-0000-0000-0000-000000000000", UploadTimestamp: time.Unix(0, 0).UTC()})
+	if _, err := snapshot.FormatOf(key); err != nil {
+		return fmt.Errorf("s3: key: %w: %w", ErrRefused, err)
+	}
+	return s.do(ctx, "check bucket "+s.opts.Bucket, func(c *s3.Client) error {
+		if _, err := c.HeadBucket(ctx, &s3.HeadBucketInput{Bucket: &s.opts.Bucket}); err != nil && !isForbidden(err) {
+			return err
+		}
+		in := s.object(key, snapshot.Format{Kind: snapshot.JSON}, snapshot.Info{})
+		out, err := s.begin(ctx, c, in, "")
+		if err != nil {
+			return err
+		}
+		_, err = c.AbortMultipartUpload(ctx, &s3.AbortMultipartUploadInput{Bucket: in.Bucket, Key: in.Key, UploadId: out.UploadId})
+		return err
+	})
+}
+
+// An S3Object is what S3 says of an object. What the object's metadata leave
+// out, since another program made it, is empty and Records is -1.
+type S3Object struct {
+	Key      string
+	Size     int64
+	ETag     string
+	Modified time.Time
+	snapshot.Header
+	Records int64
+	// SnapshotSHA256 is the sum in the snapshot's manifest; the object's own
+	// bytes differ.
+	SnapshotSHA256 string
+}
+
+// Get opens an object. The error wraps fs.ErrNotExist when there is none;
+// where the role may not list the bucket, S3 says AccessDenied instead.
+// Reading fails with an error when the body is cut.
+func (s *S3) Get(ctx context.Context, key string) (io.ReadCloser, S3Object, error) {
+	var out *s3.GetObjectOutput
+	err := s.do(ctx, "read "+s.label(key), func(c *s3.Client) (err error) {
+		out, err = c.GetObject(ctx, &s3.GetObjectInput{Bucket: &s.opts.Bucket, Key: &key})
+		return err
+	})
+	if err != nil {
+		return nil, S3Object{}, err
+	}
+	return out.Body, objectOf(key, out), nil
+}
+
+func objectOf(key string, out *s3.GetObjectOutput) S3Object {
+	text := func(name string) string {
+		value, err := url.PathUnescape(out.Metadata[name])
+		if err != nil {
+			return out.Metadata[name]
+		}
+		return value
+	}
+	o := S3Object{
+		Key: key, Size: aws.ToInt64(out.ContentLength), ETag: aws.ToString(out.ETag), Modified: aws.ToTime(out.LastModified),
+		Header:         snapshot.Header{Stream: text(metaStream), Tenancy: text(metaTenancy), UploadID: text(metaUploadID)},
+		Records:        -1,
+		SnapshotSHA256: out.Metadata[metaSum],
+	}
+	if t, err := time.Parse(time.RFC3339, out.Metadata[metaTimestamp]); err == nil {
+		o.UploadTimestamp = t
+	}
+	if n, err := strconv.ParseInt(out.Metadata[metaRecords], 10, 64); err == nil {
+		o.Records = n
+	}
+	return o
+}

@@ -1,0 +1,311 @@
+package store
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"math/rand/v2"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"go.uber.org/goleak"
+
+	"github.com/collectord/collectord/internal/faultproxy"
+	"github.com/collectord/collectord/pkg/snapshot"
+)
+
+// smallPart is the least that S3 takes.
+const smallPart = 5 << 20
+
+// throughProxy points the AWS variables at a proxy before the server.
+func (s *s3Test) throughProxy() *faultproxy.Proxy {
+	s.Helper()
+	proxy, err := faultproxy.New("tcp", s.server.addr())
+	if err != nil {
+		s.Fatal(err)
+	}
+	s.Cleanup(func() { proxy.Close() })
+	s.Setenv("AWS_ENDPOINT_URL_S3", "http://"+proxy.Addr())
+	s.Setenv("AWS_MAX_ATTEMPTS", "1") // the test counts attempts itself
+	return proxy
+}
+
+// look returns a sink without the proxy between.
+func (s *s3Test) look() *S3 {
+	s.Helper()
+	sink := s.sink("unused.json")
+	sink.conn = &connection{client: s.direct}
+	conn, err := sink.dial(s.Context())
+	if err != nil {
+		s.Fatal(err)
+	}
+	conn.client = s.direct
+	sink.conn = conn
+	return sink
+}
+
+// TestS3CutAnywhere cuts connections at random points of more than two
+// hundred deliveries: each snapshot is there whole in the end, nothing else.
+func TestS3CutAnywhere(t *testing.T) {
+	s := newS3Test(t)
+	look := s.look()
+	proxy := s.throughProxy()
+	sink := s.sink("%ID.json")
+	sink.part = smallPart
+	random := rand.New(rand.NewPCG(3, 2026))
+	large := noise(t, headerOf("okta_users", "acme", noon), 6000)
+	const deliveries = 220
+	failed, fired := 0, 0
+	for i := range deliveries {
+		snap := numberedSnapshot(t, headerOf("okta_users", "acme", noon), i, 300)
+		if i%20 == 0 {
+			snap = large
+			snap.UploadID = fmt.Sprintf("large-%d", i)
+		}
+		want := encoded(t, snap, snapshot.JSON)
+		for attempt := 0; ; attempt++ {
+			fault := faultproxy.Fault{}
+			if attempt < 3 {
+				fault = s3Fault(random, min(len(want), smallPart))
+			}
+			proxy.Set(fault)
+			err := sink.Write(t.Context(), snap)
+			fired += proxy.Fired()
+			got, stored := s.body(look, snap.UploadID+".json")
+			if stored && !bytes.Equal(got, want) {
+				t.Fatalf("delivery %d: the object is not the snapshot: %d of %d bytes", i, len(got), len(want))
+			}
+			if err == nil && stored {
+				break
+			}
+			retriable(t, err)
+			failed++
+		}
+	}
+	t.Logf("%d deliveries, %d faults met, %d attempts failed", deliveries, fired, failed)
+	if failed < deliveries/2 {
+		t.Errorf("only %d of the attempts failed", failed)
+	}
+	if n := len(s.keys()); n != deliveries {
+		t.Errorf("%d objects of %d snapshots", n, deliveries)
+	}
+	if n := s.unfinished(); n != 0 {
+		t.Errorf("%d unfinished uploads", n)
+	}
+}
+
+func s3Fault(random *rand.Rand, size int) faultproxy.Fault {
+	switch random.IntN(10) {
+	case 0:
+		return faultproxy.Fault{Refuse: true}
+	case 1:
+		return faultproxy.Fault{CutReplyTo: "?uploads"}
+	case 2:
+		return faultproxy.Fault{CutReplyTo: "uploadId="}
+	case 3:
+		return faultproxy.Fault{CutReplyTo: "PUT /"}
+	case 4, 5:
+		return faultproxy.Fault{CutDown: 1 + random.Int64N(600)}
+	case 6, 7, 8:
+		return faultproxy.Fault{CutUp: 1 + random.Int64N(int64(size)+1200)}
+	}
+	return faultproxy.Fault{}
+}
+
+// TestS3LostAnswers loses the answer to each step of an upload in parts.
+func TestS3LostAnswers(t *testing.T) {
+	for step, text := range map[string]string{"begin": "?uploads", "part": "partNumber=2", "complete": "POST /%B/okta_users.json?uploadId"} {
+		t.Run(step, func(t *testing.T) {
+			s := newS3Test(t)
+			proxy := s.throughProxy()
+			sink := s.sink("%TAG.json")
+			sink.part = smallPart
+			proxy.Set(faultproxy.Fault{CutReplyTo: strings.Replace(text, "%B", s.bucket, 1)})
+			snap := noise(t, headerOf("okta_users", "acme", noon), 12_000)
+			retriable(t, sink.Write(t.Context(), snap))
+			if proxy.Fired() == 0 {
+				t.Fatal("no answer was lost")
+			}
+			if keys := s.keys(); (len(keys) > 0) != (step == "complete") {
+				t.Errorf("objects: %v", keys)
+			}
+			if n := s.unfinished(); n != map[string]int{"begin": 1}[step] {
+				t.Errorf("%d unfinished uploads", n)
+			}
+			proxy.Set(faultproxy.Fault{})
+			s.write(sink, snap)
+			if got, _ := s.body(sink, "okta_users.json"); !bytes.Equal(got, encoded(t, snap, snapshot.JSON)) {
+				t.Error("the object is not the snapshot")
+			}
+			if n := s.unfinished(); n != 0 {
+				t.Errorf("%d unfinished uploads", n)
+			}
+		})
+	}
+}
+
+// TestS3Cancelled ends an upload half way: what was there stays, and nothing
+// of the rest.
+func TestS3Cancelled(t *testing.T) {
+	s := newS3Test(t)
+	proxy := s.throughProxy()
+	sink := s.sink("%TAG.json")
+	sink.part = smallPart
+	before := seal(t, headerOf("okta_users", "acme", noon), one)
+	s.write(sink, before)
+	snap := noise(t, headerOf("okta_users", "acme", noon.Add(time.Hour)), 12_000)
+	unrelated := goleak.IgnoreCurrent()
+	for _, at := range []int64{1, 3 << 20} {
+		proxy.Set(faultproxy.Fault{StallUp: at})
+		stop := errors.New("stopped by the test")
+		ctx, cancel := context.WithCancelCause(t.Context())
+		go func() {
+			<-proxy.Met()
+			proxy.Set(faultproxy.Fault{}) // the abort gets through
+			cancel(stop)
+		}()
+		begun := time.Now()
+		if err := sink.Write(ctx, snap); !errors.Is(err, stop) {
+			t.Errorf("stalled after %d bytes: err = %v", at, err)
+		}
+		if took := time.Since(begun); took > 20*time.Second {
+			t.Errorf("stalled after %d bytes: it took %s to end", at, took)
+		}
+		cancel(nil)
+	}
+	if got, _ := s.body(sink, "okta_users.json"); !bytes.Equal(got, encoded(t, before, snapshot.JSON)) {
+		t.Error("the object has changed")
+	}
+	if n := s.unfinished(); n != 0 {
+		t.Errorf("%d unfinished uploads", n)
+	}
+	sink.Close()
+	proxy.Close()
+	goleak.VerifyNone(t, unrelated)
+}
+
+func TestS3DamagedSnapshot(t *testing.T) {
+	for name, n := range map[string]int{"in one request": 1000, "in parts": 12_000} {
+		t.Run(name, func(t *testing.T) {
+			s := newS3Test(t)
+			sink := s.sink("%TAG.json")
+			sink.part = smallPart
+			before := seal(t, headerOf("okta_users", "acme", noon), one)
+			s.write(sink, before)
+			snap := noise(t, headerOf("okta_users", "acme", noon.Add(time.Hour)), n)
+			damage(t, snap)
+			if err := sink.Write(t.Context(), snap); !errors.Is(err, snapshot.ErrDamaged) || errors.Is(err, ErrRefused) {
+				t.Errorf("err = %v", err)
+			}
+			if got, _ := s.body(sink, "okta_users.json"); !bytes.Equal(got, encoded(t, before, snapshot.JSON)) {
+				t.Error("the object has changed")
+			}
+			if n := s.unfinished(); n != 0 {
+				t.Errorf("%d unfinished uploads", n)
+			}
+		})
+	}
+}
+
+// TestS3ServerDies kills the server while a part is on its way.
+func TestS3ServerDies(t *testing.T) {
+	s := newS3Test(t)
+	proxy := s.throughProxy()
+	sink := s.sink("%TAG.json")
+	sink.part = smallPart
+	proxy.Set(faultproxy.Fault{StallUp: 3 << 20})
+	snap := noise(t, headerOf("okta_users", "acme", noon), 12_000)
+	failed := make(chan error)
+	go func() { failed <- sink.Write(context.WithoutCancel(t.Context()), snap) }()
+	<-proxy.Met()
+	s.server.kill()
+	retriable(t, <-failed)
+	retriable(t, sink.Write(t.Context(), snap)) // nobody is there
+	err := sink.Check(t.Context())
+	retriable(t, err)
+	if err := s.server.start(); err != nil {
+		t.Fatal(err)
+	}
+	proxy.Set(faultproxy.Fault{})
+	if _, _, err := sink.Get(t.Context(), "okta_users.json"); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("err = %v", err)
+	}
+	s.write(sink, snap)
+	if got, _ := s.body(sink, "okta_users.json"); !bytes.Equal(got, encoded(t, snap, snapshot.JSON)) {
+		t.Error("the object is not the snapshot")
+	}
+	if n := s.unfinished(); n != 0 {
+		t.Errorf("%d unfinished uploads", n)
+	}
+}
+
+// TestS3ReadersSeeOldOrNew reads while snapshots replace each other.
+func TestS3ReadersSeeOldOrNew(t *testing.T) {
+	s := newS3Test(t)
+	sink := s.sink("%TAG.json")
+	var snaps []*snapshot.Snapshot
+	var bodies [][]byte
+	for i := range 3 {
+		snaps = append(snaps, noise(t, headerOf("okta_users", "acme", noon.Add(time.Duration(i)*time.Second)), 500*(i+1)))
+		bodies = append(bodies, encoded(t, snaps[i], snapshot.JSON))
+	}
+	s.write(sink, snaps[0])
+	ctx, cancel := context.WithCancel(t.Context())
+	reads := make(chan int)
+	go func() {
+		n := 0
+		defer func() { reads <- n }()
+		for ; ctx.Err() == nil; n++ {
+			got, there := s.body(sink, "okta_users.json")
+			if !there || !bytes.Equal(got, bodies[0]) && !bytes.Equal(got, bodies[1]) && !bytes.Equal(got, bodies[2]) {
+				t.Errorf("a reader saw %d bytes that are no snapshot", len(got))
+				return
+			}
+		}
+	}()
+	for i := range 30 {
+		s.write(sink, snaps[i%3])
+	}
+	cancel()
+	if n := <-reads; n < 10 {
+		t.Errorf("only %d reads", n)
+	}
+}
+
+// TestS3SweepsOnlyItsKey leaves the uploads of other keys alone.
+func TestS3SweepsOnlyItsKey(t *testing.T) {
+	s := newS3Test(t)
+	for _, key := range []string{"okta_users.json", "okta_users.json.old", "a.json"} {
+		if _, err := s.direct.CreateMultipartUpload(t.Context(), &s3.CreateMultipartUploadInput{Bucket: &s.bucket, Key: &key}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	sink := s.sink("%TAG.json")
+	sink.part = smallPart
+	s.write(sink, noise(t, headerOf("okta_users", "acme", noon), 6000))
+	if n := s.unfinished(); n != 2 {
+		t.Errorf("%d unfinished uploads, want the 2 of other keys", n)
+	}
+	if s.logged.Len() > 0 {
+		t.Errorf("logged: %s", s.logged)
+	}
+}
+
+func TestS3Memory(t *testing.T) {
+	s := newS3Test(t)
+	sink := s.sink("%TAG.json")
+	snap := numberedSnapshot(t, headerOf("okta_users", "acme", noon), 640, 100_000)
+	s.write(sink, seal(t, headerOf("warm", "acme", noon), one))
+	used := peak(func() { s.write(sink, snap) })
+	t.Logf("%d MB of records, heap +%.1f MB", snap.Bytes>>20, float64(used)/(1<<20))
+	if used > 40<<20 {
+		t.Errorf("%d bytes of heap for %d bytes of records", used, snap.Bytes)
+	}
+	if o, err := s.stat(sink, "okta_users.json"); err != nil || o.Size < snap.Bytes {
+		t.Errorf("%+v, %v", o, err)
+	}
+}

@@ -1,0 +1,418 @@
+package store
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"math/rand/v2"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/google/uuid"
+	"github.com/klauspost/compress/gzip"
+	"github.com/klauspost/compress/zstd"
+
+	"github.com/collectord/collectord/pkg/snapshot"
+)
+
+// An s3Test is one test's bucket on the server.
+type s3Test struct {
+	*testing.T
+	server *s3Server
+	bucket string
+	direct *s3.Client // looks at the server without the sink
+	logged *bytes.Buffer
+}
+
+// newS3Test makes a bucket and points the AWS variables at the server.
+func newS3Test(t *testing.T) *s3Test {
+	t.Helper()
+	server := versitygw(t)
+	for name, value := range map[string]string{
+		"AWS_ACCESS_KEY_ID": s3Key, "AWS_SECRET_ACCESS_KEY": s3Secret, "AWS_SESSION_TOKEN": "", "AWS_REGION": "",
+		"AWS_ENDPOINT_URL": "http://" + server.addr(), "AWS_ENDPOINT_URL_S3": "http://" + server.addr(), "AWS_PROFILE": "",
+		"AWS_CONFIG_FILE": "/dev/null", "AWS_SHARED_CREDENTIALS_FILE": "/dev/null", "AWS_EC2_METADATA_DISABLED": "true",
+	} {
+		t.Setenv(name, value)
+	}
+	s := &s3Test{T: t, server: server, bucket: "b-" + uuid.NewString(), logged: &bytes.Buffer{}}
+	conn, err := s.sink("unused.json").connect(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.direct = conn.client
+	if _, err := s.direct.CreateBucket(t.Context(), &s3.CreateBucketInput{Bucket: &s.bucket}); err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// sink makes the destination as the AWS variables stand.
+func (s *s3Test) sink(key string, change ...func(*S3Options)) *S3 {
+	s.Helper()
+	opts := S3Options{Bucket: s.bucket, Key: func(h snapshot.Header) string {
+		return strings.NewReplacer("%TAG", h.Stream, "%ID", h.UploadID).Replace(key)
+	}, Log: slog.New(slog.NewTextHandler(s.logged, nil))}
+	for _, c := range change {
+		c(&opts)
+	}
+	sink, err := NewS3(opts)
+	if err != nil {
+		s.Fatal(err)
+	}
+	s.Cleanup(func() { sink.Close() })
+	return sink
+}
+
+func (s *s3Test) write(sink *S3, snap *snapshot.Snapshot) {
+	s.Helper()
+	if err := sink.Write(s.Context(), snap); err != nil {
+		s.Fatal(err)
+	}
+}
+
+// body returns an object's bytes, or false when there is none.
+func (s *s3Test) body(sink *S3, key string) ([]byte, bool) {
+	s.Helper()
+	r, _, err := sink.Get(s.Context(), key)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, false
+	}
+	if err != nil {
+		s.Fatal(err)
+	}
+	defer r.Close()
+	b, err := io.ReadAll(r)
+	if err != nil {
+		s.Fatal(err)
+	}
+	return b, true
+}
+
+// stat returns what the sink says of an object.
+func (s *s3Test) stat(sink *S3, key string) (S3Object, error) {
+	r, o, err := sink.Get(s.Context(), key)
+	if err == nil {
+		r.Close()
+	}
+	return o, err
+}
+
+// unfinished counts the bucket's uploads that were begun and neither
+// completed nor aborted.
+func (s *s3Test) unfinished() int {
+	s.Helper()
+	out, err := s.direct.ListMultipartUploads(s.Context(), &s3.ListMultipartUploadsInput{Bucket: &s.bucket})
+	if err != nil {
+		s.Fatal(err)
+	}
+	return len(out.Uploads)
+}
+
+// keys lists the bucket.
+func (s *s3Test) keys() []string {
+	s.Helper()
+	out, err := s.direct.ListObjectsV2(s.Context(), &s3.ListObjectsV2Input{Bucket: &s.bucket})
+	if err != nil {
+		s.Fatal(err)
+	}
+	var keys []string
+	for _, o := range out.Contents {
+		keys = append(keys, *o.Key)
+	}
+	return keys
+}
+
+// noise makes a snapshot of n records of 1,000 bytes each that hardly
+// compress.
+func noise(t testing.TB, h snapshot.Header, n int) *snapshot.Snapshot {
+	t.Helper()
+	noiseOnce.Do(func() {
+		raw := make([]byte, 3<<20)
+		random := rand.NewChaCha8([32]byte{7})
+		_, _ = random.Read(raw) // it never fails
+		noiseText = base64.RawURLEncoding.EncodeToString(raw)
+	})
+	return sealEach(t, h, n, func(i int) string {
+		at := (i * 337) % (len(noiseText) - 1000)
+		return `{"i":` + strconv.Itoa(i) + `,"noise":"` + noiseText[at:at+1000] + `"}`
+	})
+}
+
+var (
+	noiseOnce sync.Once
+	noiseText string
+)
+
+// unpack undoes what a name's ending says.
+func unpack(t *testing.T, name string, b []byte) []byte {
+	t.Helper()
+	var r io.Reader = bytes.NewReader(b)
+	var err error
+	switch {
+	case strings.HasSuffix(name, ".gz"):
+		r, err = gzip.NewReader(r)
+	case strings.HasSuffix(name, ".zst"):
+		r, err = zstd.NewReader(r)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	plain, err := io.ReadAll(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return plain
+}
+
+func encoded(t *testing.T, snap *snapshot.Snapshot, kind snapshot.Kind) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	if err := snap.Encode(t.Context(), &b, snapshot.Format{Kind: kind}); err != nil {
+		t.Fatal(err)
+	}
+	return b.Bytes()
+}
+
+func TestS3Stores(t *testing.T) {
+	s := newS3Test(t)
+	for _, test := range []struct {
+		ending, contentType string
+		kind                snapshot.Kind
+	}{
+		{".json", "application/json", snapshot.JSON},
+		{".jsonl", "application/x-ndjson", snapshot.NDJSON},
+		{".json.gz", "application/gzip", snapshot.JSON},
+		{".ndjson.zst", "application/zstd", snapshot.NDJSON},
+	} {
+		for what, records := range map[string][]string{"awkward": awkwardText(), "empty": nil} {
+			t.Run(what+test.ending, func(t *testing.T) {
+				s := *s
+				s.T = t
+				sink := s.sink("data/" + what + " ü/%TAG" + test.ending)
+				snap := seal(t, headerOf("okta_users", "acmé, inc/1", noon), records...)
+				s.write(sink, snap)
+				s.write(sink, snap)
+				key := sink.opts.Key(snap.Header)
+				b, _ := s.body(sink, key)
+				if !bytes.Equal(unpack(t, key, b), encoded(t, snap, test.kind)) {
+					t.Errorf("the object is not the snapshot")
+				}
+				head, err := s.direct.HeadObject(t.Context(), &s3.HeadObjectInput{Bucket: &s.bucket, Key: &key})
+				if err != nil {
+					t.Fatal(err)
+				}
+				if *head.ContentType != test.contentType || head.ContentEncoding != nil && *head.ContentEncoding != "" {
+					t.Errorf("content type %v, encoding %v", *head.ContentType, head.ContentEncoding)
+				}
+				r, o, err := sink.Get(t.Context(), key)
+				if err != nil {
+					t.Fatal(err)
+				}
+				r.Close()
+				want := snap.Header
+				want.Collector = ""
+				if o.Header != want || o.Records != int64(len(records)) || o.SnapshotSHA256 != snap.SHA256 || o.Size != int64(len(b)) || o.Key != key || o.ETag == "" || time.Since(o.Modified) > time.Hour {
+					t.Errorf("Get says %+v", o)
+				}
+			})
+		}
+	}
+	if n := len(s.keys()); n != 8 {
+		t.Errorf("%d objects", n)
+	}
+	if s.logged.Len() > 0 {
+		t.Errorf("logged: %s", s.logged)
+	}
+}
+
+func TestS3StoresInParts(t *testing.T) {
+	s := newS3Test(t)
+	sink := s.sink("%TAG.json")
+	sink.part = smallPart
+	snap := noise(t, headerOf("okta_users", "acme", noon), 12_000)
+	for range 2 {
+		s.write(sink, snap)
+	}
+	got, _ := s.body(sink, "okta_users.json")
+	if sha256.Sum256(got) != sha256.Sum256(encoded(t, snap, snapshot.JSON)) {
+		t.Error("the object is not the snapshot")
+	}
+	o, err := s.stat(sink, "okta_users.json")
+	if err != nil || !strings.Contains(o.ETag, "-3") || o.Records != snap.Records {
+		t.Errorf("%+v, %v: want an object of 3 parts", o, err)
+	}
+	if n := s.unfinished(); n != 0 {
+		t.Errorf("%d unfinished uploads", n)
+	}
+}
+
+// TestS3PartsEndAnywhere has objects as long as one part or two, and a byte
+// more or less. S3 takes parts from 5 MiB on, the last excepted.
+func TestS3PartsEndAnywhere(t *testing.T) {
+	s := newS3Test(t)
+	sink := s.sink("%TAG.jsonl")
+	snap := noise(t, headerOf("okta_users", "acme", noon), 10_000)
+	want := encoded(t, snap, snapshot.NDJSON)
+	size := int64(len(want))
+	for _, test := range []struct{ part, parts int64 }{
+		{size + 1, 0}, {size, 1}, {size - 1, 2}, {(size + 1) / 2, 2}, {size/2 - 1, 3},
+	} {
+		sink.part = test.part
+		s.write(sink, snap)
+		got, _ := s.body(sink, "okta_users.jsonl")
+		if !bytes.Equal(got, want) {
+			t.Errorf("part of %d bytes: the object is not the snapshot", test.part)
+		}
+		o, err := s.stat(sink, "okta_users.jsonl")
+		if err != nil || test.parts == 0 && strings.Contains(o.ETag, "-") || test.parts > 0 && !strings.Contains(o.ETag, fmt.Sprintf("-%d", test.parts)) {
+			t.Errorf("part of %d bytes: ETag %s, %v: want %d parts", test.part, o.ETag, err, test.parts)
+		}
+	}
+	if n := s.unfinished(); n != 0 {
+		t.Errorf("%d unfinished uploads", n)
+	}
+}
+
+func TestS3Get(t *testing.T) {
+	s := newS3Test(t)
+	sink := s.sink("%TAG.json")
+	if _, _, err := sink.Get(t.Context(), "okta_users.json"); !errors.Is(err, fs.ErrNotExist) || errors.Is(err, ErrRefused) {
+		t.Errorf("err = %v", err)
+	}
+	key := "foreign.json"
+	if _, err := s.direct.PutObject(t.Context(), &s3.PutObjectInput{Bucket: &s.bucket, Key: &key, Body: strings.NewReader("[]")}); err != nil {
+		t.Fatal(err)
+	}
+	r, o, err := sink.Get(t.Context(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Close()
+	if o.Header != (snapshot.Header{}) || o.Records != -1 || o.Size != 2 {
+		t.Errorf("Get says %+v", o)
+	}
+	s.bucket = "b-nowhere"
+	if _, _, err := s.sink("%TAG.json").Get(t.Context(), key); !errors.Is(err, ErrRefused) || errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("err = %v", err)
+	}
+}
+
+func TestS3Check(t *testing.T) {
+	s := newS3Test(t)
+	if err := s.sink("x/%TAG.json").Check(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if len(s.keys()) != 0 || s.unfinished() != 0 {
+		t.Errorf("Check left %v and %d uploads", s.keys(), s.unfinished())
+	}
+	if err := s.sink("x/%TAG.txt").Check(t.Context()); !errors.Is(err, ErrRefused) {
+		t.Errorf("err = %v", err)
+	}
+	s.bucket = "b-nowhere"
+	if err := s.sink("x/%TAG.json").Check(t.Context()); !errors.Is(err, ErrRefused) || !strings.Contains(err.Error(), "STORE_AWS_S3_BUCKET") {
+		t.Errorf("err = %v", err)
+	}
+}
+
+func TestS3Options(t *testing.T) {
+	key := func(snapshot.Header) string { return "x.json" }
+	for _, opts := range []S3Options{
+		{}, {Bucket: "b"}, {Key: key}, {Bucket: "b", Key: key, SSE: "rot13"}, {Bucket: "b", Key: key, SSE: "AES256", KMSKeyID: "k"}, {Bucket: "b", Key: key, KMSKeyID: "k"},
+	} {
+		if _, err := NewS3(opts); err == nil {
+			t.Errorf("%+v is taken", opts)
+		}
+	}
+	s := newS3Test(t)
+	for _, key := range []string{"%TAG", "%TAG.csv", "%TAG.parquet.gz"} {
+		if err := s.sink(key).Write(t.Context(), seal(t, headerOf("okta_users", "acme", noon))); !errors.Is(err, ErrRefused) || !strings.Contains(err.Error(), ".json") {
+			t.Errorf("%s: err = %v", key, err)
+		}
+	}
+}
+
+// reverse passes requests on to the server.
+func (s *s3Test) reverse() http.Handler {
+	target := &url.URL{Scheme: "http", Host: s.server.addr()}
+	return &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(target); r.Out.Host = r.In.Host }}
+}
+
+// TestS3Requests looks at what is sent.
+func TestS3Requests(t *testing.T) {
+	s := newS3Test(t)
+	var mu sync.Mutex
+	var seen []*http.Request
+	onward := s.reverse()
+	proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		mu.Lock()
+		seen = append(seen, r.Clone(context.Background()))
+		mu.Unlock()
+		onward.ServeHTTP(w, r)
+	}))
+	defer proxy.Close()
+	// An address would have no names for buckets anyway.
+	t.Setenv("AWS_ENDPOINT_URL_S3", strings.Replace(proxy.URL, "127.0.0.1", "localhost", 1))
+	sink := s.sink("%TAG.json", func(o *S3Options) { o.SSE = "aws:kms"; o.KMSKeyID = "key-1" })
+	sink.part = 5 << 20
+	for _, n := range []int{1, 8000} {
+		_ = sink.Write(t.Context(), noise(t, headerOf("okta_users", "acme", noon), n)) // the server may know no KMS
+	}
+	posts := 0
+	for _, r := range seen {
+		creates := r.Method == http.MethodPut && !r.URL.Query().Has("partNumber") || r.Method == http.MethodPost && r.URL.Query().Has("uploads")
+		if creates {
+			posts++
+			h := r.Header
+			if h.Get("X-Amz-Server-Side-Encryption") != "aws:kms" || h.Get("X-Amz-Server-Side-Encryption-Aws-Kms-Key-Id") != "key-1" || h.Get("X-Amz-Acl") != "bucket-owner-full-control" {
+				t.Errorf("%s %s: %v", r.Method, r.URL, h)
+			}
+		}
+		for name := range r.Header {
+			if strings.HasPrefix(name, "X-Amz-Checksum") || strings.HasPrefix(name, "X-Amz-Sdk-Checksum") || name == "X-Amz-Trailer" {
+				t.Errorf("%s %s: %s is sent to what is not AWS", r.Method, r.URL, name)
+			}
+		}
+		if !strings.HasPrefix(r.URL.Path, "/"+s.bucket+"/") && r.URL.Path != "/"+s.bucket {
+			t.Errorf("%s: not path style", r.URL)
+		}
+	}
+	if posts < 2 {
+		t.Errorf("%d requests make an object", posts)
+	}
+	// Who asks for checksums has them.
+	seen = nil
+	t.Setenv("AWS_REQUEST_CHECKSUM_CALCULATION", "when_supported")
+	sink = s.sink("%TAG.json")
+	sink.part = 5 << 20
+	for _, n := range []int{1, 8000} {
+		snap := noise(t, headerOf("okta_users", "acme", noon), n)
+		s.write(sink, snap)
+		if got, _ := s.body(sink, "okta_users.json"); !bytes.Equal(got, encoded(t, snap, snapshot.JSON)) {
+			t.Error("the object is not the snapshot")
+		}
+	}
+	sums := 0
+	for _, r := range seen {
+		if r.Header.Get("X-Amz-Checksum-Algorithm")+r.Header.Get("X-Amz-Checksum-Crc32")+r.Header.Get("X-Amz-Sdk-Checksum-Algorithm") != "" {
+			sums++
+		}
+	}
+	if sums < 4 {
+		t.Errorf("%d requests with checksums", sums)
+	}
+}
