@@ -19,7 +19,7 @@ func TestDefaults(t *testing.T) {
 		Store: config.Store{
 			File:         "../data/source/%TAG/%TENANCY.json",
 			RetryMaxWait: 15 * time.Minute, OnceTimeout: 5 * time.Minute, SpoolMax: 10 << 30,
-			DuckDB:   config.DuckDB{Mode: "append", Memory: 256 << 20, LockWait: 30 * time.Second},
+			DuckDB:   config.DuckDB{Mode: "append", Memory: 768 << 20, LockWait: 30 * time.Second},
 			Postgres: config.Postgres{Port: 5432, Schema: "public", JSON: "json", Mode: "append"},
 			S3:       config.S3{Backup: "backup/%TAG/%TENANCY.json"},
 		},

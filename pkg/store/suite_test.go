@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -171,7 +172,7 @@ func (h harness) testCancelled(t *testing.T) {
 	// Ended before it starts, and by the record in the middle.
 	before, cancel := context.WithCancel(t.Context())
 	cancel()
-	for name, ctx := range map[string]context.Context{"before": before, "midway": &endingContext{Context: t.Context(), left: 10000}} {
+	for name, ctx := range map[string]context.Context{"before": before, "midway": endingAfter(t.Context(), 10000)} {
 		if err := sink.Write(ctx, next); !errors.Is(err, context.Canceled) {
 			t.Errorf("cancelled %s: %v", name, err)
 		}
@@ -186,11 +187,17 @@ func (h harness) testCancelled(t *testing.T) {
 // snapshot's reader asks for every record.
 type endingContext struct {
 	context.Context
-	left int
+	left atomic.Int64
+}
+
+func endingAfter(ctx context.Context, asked int64) *endingContext {
+	c := &endingContext{Context: ctx}
+	c.left.Store(asked)
+	return c
 }
 
 func (c *endingContext) Err() error {
-	if c.left--; c.left < 0 {
+	if c.left.Add(-1) < 0 {
 		return context.Canceled
 	}
 	return c.Context.Err()
