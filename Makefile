@@ -20,7 +20,7 @@ demo: build ## run the main job against simulated vendors, into data/
 
 test: lint test-servers ## everything that must hold: format, vet, staticcheck, tests with the race detector
 	@echo "== tests, with the race detector; about ten minutes on two cores"
-	$(GO) test -race -timeout 20m ./...
+	$(GO) test -race -timeout 20m -parallel 8 ./...
 
 # The S3 server's own dependencies stay out of go.mod.
 bin/versitygw:

@@ -23,6 +23,7 @@ func telling(asked chan<- struct{}, effect vendorsim.Effect) vendorsim.Effect {
 
 // TestBadInput: one clear line each, the right exit code, nothing stored.
 func TestBadInput(t *testing.T) {
+	t.Parallel()
 	sim := startVendors(t, smallCounts, smallTenant())
 	blocked := filepath.Join(t.TempDir(), "file")
 	if err := os.WriteFile(blocked, nil, 0o600); err != nil {
@@ -76,6 +77,7 @@ func TestUsage(t *testing.T) {
 }
 
 func TestListAndCheck(t *testing.T) {
+	t.Parallel()
 	sim := startVendors(t, smallCounts, smallTenant())
 	p := newPlace(t).with(sim)
 	p.want(p.run("list"), 0, "tenable", "tenable_was", "on", "okta", "set OKTA_DOMAIN and OKTA_TOKEN")

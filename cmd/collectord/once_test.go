@@ -73,6 +73,7 @@ func TestOnceReplaysRecordedTraffic(t *testing.T) {
 // TestFaultsLeaveYesterday: whatever is wrong with an answer, the run fails in
 // words and what was stored before stays as it was.
 func TestFaultsLeaveYesterday(t *testing.T) {
+	t.Parallel()
 	chunks, pages := "/vulns/export/*/chunks/2", "/api/v1/users"
 	for name, tc := range map[string]struct {
 		vendor func() vendorsim.Vendor

@@ -63,6 +63,7 @@ func (p *place) noHalves() {
 // TestSignalsEndARun: within seconds, without half a file, and the last
 // snapshot stays.
 func TestSignalsEndARun(t *testing.T) {
+	t.Parallel()
 	for signal, code := range map[syscall.Signal]int{syscall.SIGINT: 130, syscall.SIGTERM: 143} {
 		t.Run(signal.String(), func(t *testing.T) {
 			t.Parallel()
