@@ -132,7 +132,9 @@ func (p *parts) send(ctx context.Context, body io.Reader, buf []byte) error {
 	for number := int32(1); n > 0 && reading == nil && sending.Err() == nil; number++ {
 		full, part := buf, buf[:n]
 		group.Go(func() error {
-			err := p.one(sending, number, part)
+			// One part's failure does not cut off another on its way: a server
+			// that still works on it would keep what abort has dropped.
+			err := p.one(ctx, number, part)
 			free <- full
 			return err
 		})
