@@ -33,6 +33,9 @@ and each destination whether it can be written to; it collects and stores nothin
 				return err
 			}
 			defer closeSinks(sinks, a.log)
+			if len(a.warnings) == 0 {
+				fmt.Fprintln(a.stdout, "settings are good")
+			}
 			a.printSettings(on, sinks)
 			if len(a.warnings) > 0 {
 				return &exitError{exitSettings, fmt.Errorf("%s", strings.Join(a.warnings, "\n"))}
@@ -48,7 +51,6 @@ and each destination whether it can be written to; it collects and stores nothin
 }
 
 func (a *app) printSettings(on []collector.Source, sinks []store.Sink) {
-	fmt.Fprintln(a.stdout, "settings are good")
 	for _, s := range on {
 		fmt.Fprintf(a.stdout, "  collector    %s (%d streams)\n", s.Name, len(s.Streams))
 	}

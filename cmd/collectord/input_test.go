@@ -39,6 +39,7 @@ func TestBadInput(t *testing.T) {
 		"a missing key":       {map[string]string{"TIO_SECRET_KEY": ""}, nil, 78, "TIO_SECRET_KEY: not set, but TIO_ACCESS_KEY is"},
 		"a malformed number":  {map[string]string{"MAX_PARALLEL_RUNS": "many"}, nil, 78, `MAX_PARALLEL_RUNS: "many" is not a number`},
 		"two at once":         {map[string]string{"MAX_PARALLEL_RUNS": "many", "RUN_TIMEOUT": "soon"}, nil, 78, "RUN_TIMEOUT"},
+		"a misspelled name":   {map[string]string{"STORE_FLE": "x", "RUN_TIMEOUT": "soon"}, nil, 78, "did you mean STORE_FILE?"},
 		"a wrong URL":         {map[string]string{"TIO_URL": "cloud.tenable.com"}, nil, 78, "TIO_URL"},
 		"a wrong host":        {map[string]string{"TIO_URL": "http://127.0.0.1:1"}, nil, 3, "connection refused"},
 		"a wrong path":        {map[string]string{"TIO_URL": sim.Hosts()[0].URL() + "/nowhere"}, nil, 3, "check TIO_URL"},
@@ -86,6 +87,13 @@ func TestListAndCheck(t *testing.T) {
 	if n := sim.Hosts()[0].Stats().Total; n != 1 {
 		t.Errorf("check asked %d times", n)
 	}
+	p.env["STORE_FLE"] = "x"
+	if e := p.run("check"); strings.Contains(e.all(), "good") {
+		t.Error("a misspelled name passes for good")
+	} else {
+		p.want(e, 78, "collector    tenable", "STORE_FLE", "did you mean STORE_FILE?")
+	}
+	delete(p.env, "STORE_FLE")
 	p.env["TIO_SECRET_KEY"] = "a-secret-that-is-wrong"
 	p.want(p.run("check", "--connect"), 3, "check TIO_ACCESS_KEY and TIO_SECRET_KEY", "1 of 2 cannot be used")
 	p.want(p.run("version"), 0, "collectord devel")

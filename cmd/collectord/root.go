@@ -106,6 +106,10 @@ func (a *app) load() error {
 	}
 	warnings, err := env.Load(&a.settings, a.sections...)
 	if err != nil {
+		// What is only doubtful may be why: a misspelled name, say.
+		for _, w := range warnings {
+			err = fmt.Errorf("%w\n%s", err, w)
+		}
 		return &exitError{exitSettings, err}
 	}
 	a.warnings = warnings
