@@ -24,6 +24,7 @@ var layers = map[string][]string{
 	"pkg/web":               {"pkg/schedule", "pkg/state", "pkg/snapshot"},
 	"internal/duckdb":       {},
 	"internal/faultproxy":   {},
+	"internal/testserver":   {},
 	"internal/vendorsim":    {},
 	"internal/demo":         {"internal/vendorsim", "internal/duckdb"},
 }

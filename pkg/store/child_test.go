@@ -18,6 +18,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/collectord/collectord/internal/duckdb"
+	"github.com/collectord/collectord/internal/testserver"
 	"github.com/collectord/collectord/pkg/snapshot"
 )
 
@@ -44,9 +45,7 @@ func TestMain(m *testing.M) {
 	text := os.Getenv(jobVariable)
 	if text == "" {
 		code := m.Run()
-		for _, stop := range stops {
-			stop()
-		}
+		testserver.Stop()
 		if err := goleak.Find(); code == 0 && err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			code = 1

@@ -17,6 +17,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/collectord/collectord/internal/faultproxy"
+	"github.com/collectord/collectord/internal/testserver"
 	"github.com/collectord/collectord/pkg/snapshot"
 )
 
@@ -26,19 +27,19 @@ const commit = "commit\x00"
 // throughProxy returns a sink whose connections pass the proxy.
 func (p *pgTest) throughProxy(opts PostgresOptions) (*Postgres, *faultproxy.Proxy) {
 	p.Helper()
-	proxy, err := faultproxy.New("tcp", fmt.Sprintf("127.0.0.1:%d", p.server.port))
+	proxy, err := faultproxy.New("tcp", fmt.Sprintf("127.0.0.1:%d", p.server.Port))
 	if err != nil {
 		p.Fatal(err)
 	}
 	p.Cleanup(func() { proxy.Close() })
-	opts.URL = strings.Replace(p.server.url(pgQuick, pgPassword), strconv.Itoa(p.server.port), strconv.Itoa(proxy.Port()), 1)
+	opts.URL = strings.Replace(p.server.URL(testserver.Quick, testserver.Password), strconv.Itoa(p.server.Port), strconv.Itoa(proxy.Port()), 1)
 	return p.sink(opts), proxy
 }
 
 // retriable checks that an error is worth repeating and holds no secret.
 func retriable(t testing.TB, err error) {
 	t.Helper()
-	if err == nil || errors.Is(err, ErrRefused) || strings.Contains(err.Error(), "pw-") || strings.Contains(err.Error(), s3Secret) {
+	if err == nil || errors.Is(err, ErrRefused) || strings.Contains(err.Error(), "pw-") || strings.Contains(err.Error(), testserver.S3Secret) {
 		t.Fatalf("err = %v, want one that is worth repeating, without a secret", err)
 	}
 }
@@ -146,13 +147,13 @@ func TestPostgresServerDies(t *testing.T) {
 	failed := make(chan error)
 	go func() { failed <- s.Write(context.WithoutCancel(t.Context()), snap) }()
 	<-proxy.Met()
-	p.server.crash()
+	p.server.Crash()
 	retriable(t, <-failed)
 	retriable(t, s.Write(t.Context(), snap)) // nobody is there
 	if err := s.Check(t.Context()); err == nil || errors.Is(err, ErrRefused) {
 		t.Errorf("Check: %v", err)
 	}
-	if err := p.server.start(); err != nil {
+	if err := p.server.Start(); err != nil {
 		t.Fatal(err)
 	}
 	p.reconnect()
@@ -194,7 +195,7 @@ func TestPostgresDeadServer(t *testing.T) {
 	retriable(t, s.Write(t.Context(), snap))
 	proxy.Close()
 	retriable(t, s.Write(t.Context(), snap))
-	retriable(t, p.sink(PostgresOptions{Host: p.server.file("nowhere"), User: "u", Password: "pw-1"}).Write(t.Context(), snap))
+	retriable(t, p.sink(PostgresOptions{Host: p.server.File("nowhere"), User: "u", Password: "pw-1"}).Write(t.Context(), snap))
 }
 
 // TestPostgresRoleSettings has defaults of the role that must not matter, and
@@ -204,7 +205,7 @@ func TestPostgresRoleSettings(t *testing.T) {
 	role := "r_" + p.schema
 	p.exec(`CREATE ROLE ` + role + ` LOGIN PASSWORD 'pw-role-1'; CREATE SCHEMA $S AUTHORIZATION ` + role)
 	t.Cleanup(func() { p.exec(`DROP OWNED BY ` + role + `; DROP ROLE ` + role) })
-	s := p.sink(PostgresOptions{URL: p.server.url(role, "pw-role-1"), Mode: PostgresReplace})
+	s := p.sink(PostgresOptions{URL: p.server.URL(role, "pw-role-1"), Mode: PostgresReplace})
 	p.write(s, seal(t, headerOf("okta_users", "acme", noon), one))
 	set := func(setting string) { t.Helper(); p.exec(`ALTER ROLE ` + role + ` SET ` + setting) }
 
@@ -257,7 +258,7 @@ func TestPostgresWritersAtOnce(t *testing.T) {
 	}
 	var writers sync.WaitGroup
 	for range 6 {
-		s := p.sink(PostgresOptions{URL: p.server.url(pgOwner, pgPassword) + "&default_transaction_isolation=repeatable%20read"})
+		s := p.sink(PostgresOptions{URL: p.server.URL(testserver.Owner, testserver.Password) + "&default_transaction_isolation=repeatable%20read"})
 		writers.Go(func() {
 			for _, snap := range snaps {
 				if err := s.Write(t.Context(), snap); err != nil {
@@ -282,7 +283,7 @@ func TestPostgresReadersSeeOldOrNew(t *testing.T) {
 	go func() {
 		n := 0
 		defer func() { reads <- n }()
-		conn, err := pgx.Connect(ctx, p.server.url(pgOwner, pgPassword))
+		conn, err := pgx.Connect(ctx, p.server.URL(testserver.Owner, testserver.Password))
 		if err != nil {
 			t.Error(err)
 			return

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/collectord/collectord/internal/testserver"
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
@@ -182,7 +183,7 @@ func TestPostgresRights(t *testing.T) {
 	role := "r_" + p.schema
 	p.exec(`CREATE ROLE ` + role + ` LOGIN PASSWORD 'pw-role-7781'`)
 	t.Cleanup(func() { p.exec(`DROP OWNED BY ` + role + `; DROP ROLE ` + role) })
-	s := p.sink(PostgresOptions{URL: p.server.url(role, "pw-role-7781")})
+	s := p.sink(PostgresOptions{URL: p.server.URL(role, "pw-role-7781")})
 	try := func(texts ...string) {
 		t.Helper()
 		if err := s.Check(t.Context()); !errors.Is(err, ErrRefused) {
@@ -213,16 +214,16 @@ func TestPostgresRights(t *testing.T) {
 	if !strings.Contains(p.logged.String(), "no view of newest snapshots") {
 		t.Errorf("logged: %s", p.logged)
 	}
-	replacing := p.sink(PostgresOptions{URL: p.server.url(role, "pw-role-7781"), Mode: PostgresReplace})
+	replacing := p.sink(PostgresOptions{URL: p.server.URL(role, "pw-role-7781"), Mode: PostgresReplace})
 	p.refuses(replacing, seal(t, headerOf("okta_users", "acme", noon.Add(3*time.Hour)), one), "42501", "DELETE")
 }
 
 func TestPostgresRefusesLogins(t *testing.T) {
 	p := newPgTest(t)
 	snap := seal(t, headerOf("okta_users", "acme", noon), one)
-	p.refuses(p.sink(PostgresOptions{URL: p.server.url(pgOwner, "pw-wrong-1")}), snap, "28P01", "STORE_POSTGRES_PASSWORD")
-	p.refuses(p.sink(PostgresOptions{URL: p.server.url("nobody_here", "pw-wrong-2")}), snap, "28P01")
-	url := strings.Replace(p.server.url(pgOwner, pgPassword), "/postgres?", "/no_such_db?", 1)
+	p.refuses(p.sink(PostgresOptions{URL: p.server.URL(testserver.Owner, "pw-wrong-1")}), snap, "28P01", "STORE_POSTGRES_PASSWORD")
+	p.refuses(p.sink(PostgresOptions{URL: p.server.URL("nobody_here", "pw-wrong-2")}), snap, "28P01")
+	url := strings.Replace(p.server.URL(testserver.Owner, testserver.Password), "/postgres?", "/no_such_db?", 1)
 	p.refuses(p.sink(PostgresOptions{URL: url}), snap, "3D000", "STORE_POSTGRES_DBNAME")
 }
 
@@ -248,14 +249,14 @@ func TestPostgresErrors(t *testing.T) {
 func TestPostgresVariables(t *testing.T) {
 	p := newPgTest(t)
 	forms := map[string]PostgresOptions{
-		"url":    {URL: fmt.Sprintf("postgres://%s@localhost:%d/postgres", pgOwner, p.server.port), Password: pgPassword},
-		"single": {Host: "localhost", Port: p.server.port, User: pgOwner, Password: pgPassword, DBName: "postgres"},
+		"url":    {URL: fmt.Sprintf("postgres://%s@localhost:%d/postgres", testserver.Owner, p.server.Port), Password: testserver.Password},
+		"single": {Host: "localhost", Port: p.server.Port, User: testserver.Owner, Password: testserver.Password, DBName: "postgres"},
 	}
 	for name, opts := range forms {
 		t.Run(name, func(t *testing.T) {
 			snap := seal(t, headerOf("okta_users", "acme", noon), one)
 			t.Setenv("PGSSLMODE", "verify-full")
-			t.Setenv("PGSSLROOTCERT", p.server.file("server.crt"))
+			t.Setenv("PGSSLROOTCERT", p.server.File("server.crt"))
 			t.Setenv("PGCONNECT_TIMEOUT", "7")
 			s := p.sink(opts)
 			if s.config.ConnectTimeout != 7*time.Second {
@@ -273,9 +274,9 @@ func TestPostgresVariables(t *testing.T) {
 		})
 	}
 	t.Setenv("PGHOST", "127.0.0.1")
-	t.Setenv("PGPORT", fmt.Sprint(p.server.port))
-	t.Setenv("PGUSER", pgOwner)
-	t.Setenv("PGPASSWORD", pgPassword)
+	t.Setenv("PGPORT", fmt.Sprint(p.server.Port))
+	t.Setenv("PGUSER", testserver.Owner)
+	t.Setenv("PGPASSWORD", testserver.Password)
 	t.Setenv("PGDATABASE", "postgres")
 	s, err := NewPostgres(PostgresOptions{Schema: p.schema})
 	if err != nil {
@@ -307,11 +308,11 @@ func encrypted(t *testing.T, s *Postgres) {
 // otherAuthority returns a file of a certificate that signed nothing.
 func otherAuthority(t *testing.T) string {
 	t.Helper()
-	s := &pgServer{dir: t.TempDir()}
-	if err := s.certificates(); err != nil {
+	s := &testserver.Postgres{Dir: t.TempDir()}
+	if err := s.Certificates(); err != nil {
 		t.Fatal(err)
 	}
-	return s.file("server.crt")
+	return s.File("server.crt")
 }
 
 func TestPostgresOptionsNameNoPassword(t *testing.T) {

@@ -16,6 +16,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
+	"github.com/collectord/collectord/internal/testserver"
 	"github.com/collectord/collectord/pkg/snapshot"
 )
 
@@ -70,7 +71,7 @@ func recordsOf(t testing.TB, s *snapshot.Snapshot) []string {
 // server's owner to look at it.
 type pgTest struct {
 	*testing.T
-	server *pgServer
+	server *testserver.Postgres
 	schema string
 	conn   *pgx.Conn
 	logged *bytes.Buffer
@@ -78,7 +79,7 @@ type pgTest struct {
 
 func newPgTest(t *testing.T) *pgTest {
 	t.Helper()
-	p := &pgTest{T: t, server: postgres(t), schema: "t_" + strings.ReplaceAll(uuid.NewString()[:13], "-", ""), logged: &bytes.Buffer{}}
+	p := &pgTest{T: t, server: testserver.StartPostgres(t), schema: "t_" + strings.ReplaceAll(uuid.NewString()[:13], "-", ""), logged: &bytes.Buffer{}}
 	p.reconnect()
 	t.Cleanup(func() {
 		ctx := context.WithoutCancel(t.Context())
@@ -92,7 +93,7 @@ func newPgTest(t *testing.T) *pgTest {
 
 func (p *pgTest) reconnect() {
 	p.Helper()
-	conn, err := pgx.Connect(p.Context(), p.server.url(pgOwner, pgPassword))
+	conn, err := pgx.Connect(p.Context(), p.server.URL(testserver.Owner, testserver.Password))
 	if err != nil {
 		p.Fatal(err)
 	}
@@ -104,7 +105,7 @@ func (p *pgTest) reconnect() {
 func (p *pgTest) sink(opts PostgresOptions) *Postgres {
 	p.Helper()
 	if opts.URL == "" && opts.Host == "" {
-		opts.URL = p.server.url(pgOwner, pgPassword)
+		opts.URL = p.server.URL(testserver.Owner, testserver.Password)
 	}
 	if opts.Schema == "" {
 		opts.Schema = p.schema
@@ -292,7 +293,7 @@ func TestPostgresLatin1(t *testing.T) {
 	p := newPgTest(t)
 	p.exec(`CREATE DATABASE $S ENCODING 'LATIN1' TEMPLATE template0 LOCALE 'C'`)
 	t.Cleanup(func() { p.exec(`DROP DATABASE $S WITH (FORCE)`) })
-	url := strings.Replace(p.server.url(pgOwner, pgPassword), "/postgres?", "/"+p.schema+"?", 1)
+	url := strings.Replace(p.server.URL(testserver.Owner, testserver.Password), "/postgres?", "/"+p.schema+"?", 1)
 	snap := seal(t, headerOf("okta_users", "Zürich", noon), `{"name":"Zoë"}`, `{"name":"日本"}`)
 	p.write(p.sink(PostgresOptions{URL: url}), snap)
 	conn, err := pgx.Connect(t.Context(), url+"&client_encoding=UTF8")

@@ -18,6 +18,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/collectord/collectord/internal/faultproxy"
+	"github.com/collectord/collectord/internal/testserver"
 )
 
 // answering points the AWS variables at a server of the test's own.
@@ -75,7 +76,7 @@ func TestS3Errors(t *testing.T) {
 			s.answering(func(w http.ResponseWriter, r *http.Request) { say(w, r, test.status, test.code, "no") })
 			err := s.sink("%TAG.json").Write(t.Context(), snap)
 			if err == nil || errors.Is(err, ErrRefused) != test.refused || !strings.Contains(err.Error(), test.hint) ||
-				!strings.HasPrefix(err.Error(), "s3: upload to s3://"+s.bucket+"/okta_users.json: ") || strings.Contains(err.Error(), s3Secret) {
+				!strings.HasPrefix(err.Error(), "s3: upload to s3://"+s.bucket+"/okta_users.json: ") || strings.Contains(err.Error(), testserver.S3Secret) {
 				t.Errorf("err = %v", err)
 			}
 			if errors.Is(err, fs.ErrNotExist) {
@@ -94,7 +95,7 @@ func TestS3Refused(t *testing.T) {
 		hint string
 	}{
 		"unknown key":    {map[string]string{"AWS_ACCESS_KEY_ID": "AKIANOBODY"}, "InvalidAccessKeyId"},
-		"wrong secret":   {map[string]string{"AWS_SECRET_ACCESS_KEY": s3Secret + "x"}, "SignatureDoesNotMatch"},
+		"wrong secret":   {map[string]string{"AWS_SECRET_ACCESS_KEY": testserver.S3Secret + "x"}, "SignatureDoesNotMatch"},
 		"no key":         {map[string]string{"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": ""}, "no credentials"},
 		"no profile":     {map[string]string{"AWS_PROFILE": "nobody"}, "AWS_PROFILE"},
 		"no CA":          {map[string]string{"AWS_CA_BUNDLE": "/nowhere/ca.pem"}, "AWS_CA_BUNDLE"},
@@ -108,7 +109,7 @@ func TestS3Refused(t *testing.T) {
 			}
 			sink := s.sink("%TAG.json")
 			for what, err := range map[string]error{"Write": sink.Write(t.Context(), snap), "Check": sink.Check(t.Context())} {
-				if !errors.Is(err, ErrRefused) || what == "Write" && !strings.Contains(err.Error(), test.hint) || strings.Contains(err.Error(), s3Secret) {
+				if !errors.Is(err, ErrRefused) || what == "Write" && !strings.Contains(err.Error(), test.hint) || strings.Contains(err.Error(), testserver.S3Secret) {
 					t.Errorf("%s: err = %v", what, err)
 				}
 			}
@@ -124,7 +125,7 @@ func TestS3Refused(t *testing.T) {
 func (s *s3Test) user() map[string]string {
 	s.Helper()
 	access := "AKIA" + strings.ToUpper(uuid.NewString()[:8])
-	cmd := exec.Command(s.server.cmd.Path, "admin", "--access", s3Key, "--secret", s3Secret, "--endpoint-url", "http://"+s.server.addr(),
+	cmd := exec.Command(s.server.Cmd.Path, "admin", "--access", testserver.S3Key, "--secret", testserver.S3Secret, "--endpoint-url", "http://"+s.server.Addr(),
 		"create-user", "--access", access, "--secret", "secret-of-user", "--role", "user")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		s.Fatalf("create-user: %v: %s", err, out)
@@ -156,7 +157,7 @@ func TestS3RenewedCredentials(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "credentials")
 	put := func(secret string) {
 		t.Helper()
-		text := "[default]\naws_access_key_id = " + s3Key + "\naws_secret_access_key = " + secret + "\n"
+		text := "[default]\naws_access_key_id = " + testserver.S3Key + "\naws_secret_access_key = " + secret + "\n"
 		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -170,7 +171,7 @@ func TestS3RenewedCredentials(t *testing.T) {
 	if err := sink.Write(t.Context(), snap); !errors.Is(err, ErrRefused) {
 		t.Fatalf("err = %v", err)
 	}
-	put(s3Secret)
+	put(testserver.S3Secret)
 	s.write(sink, snap)
 }
 

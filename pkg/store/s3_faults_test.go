@@ -24,7 +24,7 @@ const smallPart = 5 << 20
 // throughProxy points the AWS variables at a proxy before the server.
 func (s *s3Test) throughProxy() *faultproxy.Proxy {
 	s.Helper()
-	proxy, err := faultproxy.New("tcp", s.server.addr())
+	proxy, err := faultproxy.New("tcp", s.server.Addr())
 	if err != nil {
 		s.Fatal(err)
 	}
@@ -222,12 +222,12 @@ func TestS3ServerDies(t *testing.T) {
 	failed := make(chan error)
 	go func() { failed <- sink.Write(context.WithoutCancel(t.Context()), snap) }()
 	<-proxy.Met()
-	s.server.kill()
+	s.server.Kill()
 	retriable(t, <-failed)
 	retriable(t, sink.Write(t.Context(), snap)) // nobody is there
 	err := sink.Check(t.Context())
 	retriable(t, err)
-	if err := s.server.start(); err != nil {
+	if err := s.server.Start(); err != nil {
 		t.Fatal(err)
 	}
 	proxy.Set(faultproxy.Fault{})

@@ -26,13 +26,14 @@ import (
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
 
+	"github.com/collectord/collectord/internal/testserver"
 	"github.com/collectord/collectord/pkg/snapshot"
 )
 
 // An s3Test is one test's bucket on the server.
 type s3Test struct {
 	*testing.T
-	server *s3Server
+	server *testserver.S3
 	bucket string
 	direct *s3.Client // looks at the server without the sink
 	logged *bytes.Buffer
@@ -41,12 +42,8 @@ type s3Test struct {
 // newS3Test makes a bucket and points the AWS variables at the server.
 func newS3Test(t *testing.T) *s3Test {
 	t.Helper()
-	server := versitygw(t)
-	for name, value := range map[string]string{
-		"AWS_ACCESS_KEY_ID": s3Key, "AWS_SECRET_ACCESS_KEY": s3Secret, "AWS_SESSION_TOKEN": "", "AWS_REGION": "",
-		"AWS_ENDPOINT_URL": "http://" + server.addr(), "AWS_ENDPOINT_URL_S3": "http://" + server.addr(), "AWS_PROFILE": "",
-		"AWS_CONFIG_FILE": "/dev/null", "AWS_SHARED_CREDENTIALS_FILE": "/dev/null", "AWS_EC2_METADATA_DISABLED": "true",
-	} {
+	server := testserver.StartS3(t)
+	for name, value := range server.Env() {
 		t.Setenv(name, value)
 	}
 	s := &s3Test{T: t, server: server, bucket: "b-" + uuid.NewString(), logged: &bytes.Buffer{}}
@@ -348,7 +345,7 @@ func TestS3Options(t *testing.T) {
 
 // reverse passes requests on to the server.
 func (s *s3Test) reverse() http.Handler {
-	target := &url.URL{Scheme: "http", Host: s.server.addr()}
+	target := &url.URL{Scheme: "http", Host: s.server.Addr()}
 	return &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(target); r.Out.Host = r.In.Host }}
 }
 

@@ -10,6 +10,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/jackc/pgx/v5"
 
+	"github.com/collectord/collectord/internal/testserver"
 	"github.com/collectord/collectord/pkg/snapshot"
 )
 
@@ -27,16 +28,16 @@ func hosts(b *testing.B, n int) *snapshot.Snapshot {
 }
 
 func BenchmarkPostgresWrite(b *testing.B) {
-	server := postgres(b)
+	server := testserver.StartPostgres(b)
 	snap := hosts(b, 50_000)
 	for _, column := range []string{"json", "jsonb"} {
 		b.Run(column, func(b *testing.B) {
-			conn, err := pgx.Connect(b.Context(), server.url(pgOwner, pgPassword))
+			conn, err := pgx.Connect(b.Context(), server.URL(testserver.Owner, testserver.Password))
 			if err != nil {
 				b.Fatal(err)
 			}
 			defer conn.Close(context.WithoutCancel(b.Context()))
-			s, err := NewPostgres(PostgresOptions{URL: server.url(pgOwner, pgPassword), Schema: "bench_" + column, JSON: column})
+			s, err := NewPostgres(PostgresOptions{URL: server.URL(testserver.Owner, testserver.Password), Schema: "bench_" + column, JSON: column})
 			if err != nil {
 				b.Fatal(err)
 			}
@@ -60,8 +61,8 @@ func BenchmarkPostgresWrite(b *testing.B) {
 }
 
 func BenchmarkS3Write(b *testing.B) {
-	server := versitygw(b)
-	for name, value := range map[string]string{"AWS_ACCESS_KEY_ID": s3Key, "AWS_SECRET_ACCESS_KEY": s3Secret, "AWS_ENDPOINT_URL_S3": "http://" + server.addr()} {
+	server := testserver.StartS3(b)
+	for name, value := range map[string]string{"AWS_ACCESS_KEY_ID": testserver.S3Key, "AWS_SECRET_ACCESS_KEY": testserver.S3Secret, "AWS_ENDPOINT_URL_S3": "http://" + server.Addr()} {
 		b.Setenv(name, value)
 	}
 	snap := hosts(b, 50_000)
