@@ -70,7 +70,7 @@ func (p *Page) Append(record []byte) error {
 		return errPageClosed
 	}
 	before := len(p.press.plain)
-	plain, done, err := p.w.splicer.Append(p.press.plain, record)
+	plain, done, err := p.w.line(p.press.plain, record)
 	if err != nil {
 		return fmt.Errorf("record %d of the page: %w", p.records+1, err)
 	}

@@ -15,9 +15,10 @@ import (
 
 // A Writer spools the records of one extraction and seals them.
 type Writer struct {
-	dir     string // the folder being written; "" when it is none of ours any more
-	header  Header
-	splicer *Splicer
+	dir    string // the folder being written; "" when it is none of ours any more
+	header Header
+	// line appends a record to its first argument, as it is stored.
+	line func(dst, record []byte) ([]byte, Spliced, error)
 
 	mu   sync.Mutex
 	file *os.File
@@ -30,6 +31,18 @@ type Writer struct {
 // spool until Seal or Abort. dir's parent must exist and be on the same file
 // system as the folder given to Seal.
 func Create(dir string, h Header) (*Writer, error) {
+	return begin(dir, h, NewSplicer(h).Append)
+}
+
+// CreateCopy is Create for records that have been stored before and so have
+// the three members already. They must say the same as h, else a page's Append
+// fails with ErrForeign.
+func CreateCopy(dir string, h Header) (*Writer, error) {
+	tail := NewSplicer(h).tail
+	return begin(dir, h, copier{h, tail[:len(tail)-1]}.append)
+}
+
+func begin(dir string, h Header, line func(dst, record []byte) ([]byte, Spliced, error)) (*Writer, error) {
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("spool: %w", err)
 	}
@@ -37,7 +50,7 @@ func Create(dir string, h Header) (*Writer, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("spool: %w", err), os.Remove(dir))
 	}
-	w := &Writer{dir: dir, header: h, splicer: NewSplicer(h), file: f}
+	w := &Writer{dir: dir, header: h, line: line, file: f}
 	w.zero()
 	return w, nil
 }
