@@ -19,8 +19,10 @@ demo: build ## run the main job against simulated vendors, into data/
 	$(GO) run ./internal/demo -binary $(BIN)
 
 test: lint test-servers ## everything that must hold: format, vet, staticcheck, tests with the race detector
-	@echo "== tests, with the race detector; about ten minutes on two cores"
+	@echo "== tests, with the race detector; about seven minutes on two cores"
 	$(GO) test -race -timeout 20m -parallel 8 ./...
+	@echo "== memory at full volume, for which the race detector is too slow"
+	$(GO) test -run 'MemoryDoesNotGrow$$|SplitMemoryIsBounded|AMillionRecords' ./pkg/collector/rest ./pkg/snapshot ./pkg/store
 
 # The S3 server's own dependencies stay out of go.mod.
 bin/versitygw:

@@ -21,9 +21,18 @@ import (
 // nobody is a user without rights here.
 const nobody = 65534
 
+// postgresVariable holds the URL of the server for sinkAt.
+const postgresVariable = "COLLECTORD_TEST_POSTGRES"
+
 // sinkAt makes the sink of that name in dir: "duckdb", or "file." and an
-// extension.
+// extension; for "postgres" and "s3" dir is the schema or the bucket.
 func sinkAt(name, dir string) (Sink, error) {
+	switch name {
+	case "postgres":
+		return NewPostgres(PostgresOptions{URL: os.Getenv(postgresVariable), Schema: dir})
+	case "s3":
+		return NewS3(S3Options{Bucket: dir, Key: func(snapshot.Header) string { return "million.json" }})
+	}
 	if name == "duckdb" {
 		p, err := ParsePath("STORE_DUCKDB", filepath.Join(dir, "x.duckdb"))
 		if err != nil {

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
-	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -331,43 +330,5 @@ func damage(t *testing.T, snap *snapshot.Snapshot) {
 	b[len(b)-1] ^= 1
 	if err := os.WriteFile(snap.Path(), b, 0o600); err != nil {
 		t.Fatal(err)
-	}
-}
-
-// peak runs f and returns how far the heap rose meanwhile, in bytes.
-func peak(f func()) uint64 {
-	runtime.GC()
-	var m runtime.MemStats
-	runtime.ReadMemStats(&m)
-	before, most := m.HeapAlloc, m.HeapAlloc
-	done := make(chan struct{})
-	var watch sync.WaitGroup
-	watch.Go(func() {
-		tick := time.NewTicker(2 * time.Millisecond)
-		defer tick.Stop()
-		for {
-			select {
-			case <-done:
-				return
-			case <-tick.C:
-				runtime.ReadMemStats(&m)
-				most = max(most, m.HeapAlloc)
-			}
-		}
-	})
-	f()
-	close(done)
-	watch.Wait()
-	return most - before
-}
-
-func TestPostgresMemory(t *testing.T) {
-	p := newPgTest(t)
-	s := p.sink(PostgresOptions{})
-	snap := numberedSnapshot(t, headerOf("okta_users", "acme", noon), 480, 100_000)
-	used := peak(func() { p.write(s, snap) })
-	t.Logf("%d MB of records, heap +%.1f MB", snap.Bytes>>20, float64(used)/(1<<20))
-	if used > 16<<20 {
-		t.Errorf("%d bytes of heap for %d bytes of records", used, snap.Bytes)
 	}
 }
