@@ -36,7 +36,7 @@ func (a *app) once(ctx context.Context, names []string) (err error) {
 		return err
 	}
 	defer closeSinks(sinks, a.log)
-	deliverer := schedule.NewDeliverer(st, sinks, a.settings.Store.RetryMaxWait, a.log)
+	deliverer := a.deliverer(st, sinks)
 	results, left, err := a.collect(ctx, a.runner(st, sinks, deliverer), deliverer, jobs)
 	if err != nil {
 		return err
@@ -50,7 +50,7 @@ func (a *app) once(ctx context.Context, names []string) (err error) {
 
 // openState opens the state folder.
 func (a *app) openState(ctx context.Context) (*state.State, error) {
-	st, err := state.Open(ctx, a.settings.StateDir, state.Options{})
+	st, err := state.Open(ctx, a.settings.StateDir, state.Options{Log: a.log})
 	if err != nil {
 		return nil, &exitError{exitSettings, err}
 	}
@@ -63,6 +63,10 @@ func (a *app) policy(sinks []store.Sink) state.Policy {
 		drop.Value = 0
 	}
 	return state.Policy{Sinks: sinkNames(sinks), StoreEmpty: a.settings.Store.Empty, GuardDropPercent: drop.Value}
+}
+
+func (a *app) deliverer(st *state.State, sinks []store.Sink) *schedule.Deliverer {
+	return schedule.NewDeliverer(st, sinks, a.settings.Store.RetryMaxWait, a.settings.Store.WriteTimeout, a.log)
 }
 
 func (a *app) runner(st *state.State, sinks []store.Sink, d *schedule.Deliverer) *schedule.Runner {
@@ -147,6 +151,9 @@ func conclude(ctx context.Context, results []schedule.Result, left []state.Deliv
 
 // undelivered says what is still queued, in words.
 func undelivered(left []state.Delivery) string {
+	if len(left) == 1 {
+		return "1 delivery stays queued, the next run takes it up"
+	}
 	return fmt.Sprintf("%d deliveries stay queued, the next run takes them up", len(left))
 }
 

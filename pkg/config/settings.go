@@ -41,6 +41,7 @@ type Store struct {
 
 	RetryMaxWait time.Duration `env:"STORE_RETRY_MAX_WAIT" envDefault:"15m" min:"1s" doc:"The longest pause between two attempts to deliver a snapshot."`
 	OnceTimeout  time.Duration `env:"STORE_ONCE_TIMEOUT" envDefault:"5m" min:"1s" doc:"How long a single run (--once) goes on trying to deliver."`
+	WriteTimeout time.Duration `env:"STORE_WRITE_TIMEOUT" envDefault:"1h" min:"1s" doc:"The longest that one attempt to store a snapshot in one destination may take; then it is given up and tried again."`
 	SpoolMax     Bytes         `env:"STORE_SPOOL_MAX" envDefault:"10GiB" doc:"The most disk space that undelivered snapshots may take; beyond it runs fail and nothing is dropped."`
 
 	DuckDB   DuckDB   `title:"DuckDB"`

@@ -18,7 +18,7 @@ func TestDefaults(t *testing.T) {
 		Log: config.Log{Level: "info", Format: "auto"},
 		Store: config.Store{
 			File:         "../data/source/%TAG/%TENANCY.json",
-			RetryMaxWait: 15 * time.Minute, OnceTimeout: 5 * time.Minute, SpoolMax: 10 << 30,
+			RetryMaxWait: 15 * time.Minute, OnceTimeout: 5 * time.Minute, WriteTimeout: time.Hour, SpoolMax: 10 << 30,
 			DuckDB:   config.DuckDB{Mode: "append", Memory: 768 << 20, LockWait: 30 * time.Second},
 			Postgres: config.Postgres{Port: 5432, Schema: "public", JSON: "json", Mode: "append"},
 			S3:       config.S3{Backup: "backup/%TAG/%TENANCY.json"},
@@ -49,7 +49,7 @@ func TestEverySettingIsRead(t *testing.T) {
 		"TENANCY=acme eu (Zürich)", "COLLECTORS= Okta,,crowdstrike , okta", "STATE_DIR=/var/lib/x", "STATE_KEEP=1d12h",
 		"LOG_LEVEL=WARN", "LOG_FORMAT=json",
 		"STORE_FILE=/data/$TAG/${TENANCY}.json", "STORE_EMPTY=yes",
-		"STORE_RETRY_MAX_WAIT=90s", "STORE_ONCE_TIMEOUT=1m", "STORE_SPOOL_MAX=512MB",
+		"STORE_RETRY_MAX_WAIT=90s", "STORE_ONCE_TIMEOUT=1m", "STORE_WRITE_TIMEOUT=2h", "STORE_SPOOL_MAX=512MB",
 		"STORE_DUCKDB=/data/x.duckdb", "STORE_DUCKDB_MODE=Replace", "STORE_DUCKDB_KEEP=10",
 		"STORE_DUCKDB_MEMORY=1GiB", "STORE_DUCKDB_LOCK_WAIT=0s",
 		"STORE_POSTGRES_HOST=/run/postgresql", "STORE_POSTGRES_USER=me", "STORE_POSTGRES_PASSWORD= pass word ",
@@ -66,7 +66,7 @@ func TestEverySettingIsRead(t *testing.T) {
 		Log: config.Log{Level: "warn", Format: "json"},
 		Store: config.Store{
 			File: "/data/$TAG/${TENANCY}.json", Empty: true,
-			RetryMaxWait: 90 * time.Second, OnceTimeout: time.Minute, SpoolMax: 512e6,
+			RetryMaxWait: 90 * time.Second, OnceTimeout: time.Minute, WriteTimeout: 2 * time.Hour, SpoolMax: 512e6,
 			DuckDB: config.DuckDB{Path: "/data/x.duckdb", Mode: "replace", Keep: config.Keep{Newest: 10}, Memory: 1 << 30},
 			Postgres: config.Postgres{
 				Host: "/run/postgresql", User: "me", Password: " pass word ", DBName: "security", Port: 5433,

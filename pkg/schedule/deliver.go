@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"math/rand/v2"
 	"runtime/debug"
 	"sync"
@@ -56,7 +57,11 @@ type Deliverer struct {
 	Sinks []store.Sink
 	// MaxWait bounds the growing waits between two tries.
 	MaxWait time.Duration
-	Log     *zap.Logger
+	// Limit is how long one try may take; 0 is any time.
+	Limit time.Duration
+	// Now is the clock by which tries are due; time.Now when nil.
+	Now func() time.Time
+	Log *zap.Logger
 
 	mu    sync.Mutex
 	known map[deliveryKey]Delivery
@@ -67,12 +72,19 @@ type Deliverer struct {
 }
 
 // NewDeliverer makes a Deliverer.
-func NewDeliverer(s *state.State, sinks []store.Sink, maxWait time.Duration, log *zap.Logger) *Deliverer {
+func NewDeliverer(s *state.State, sinks []store.Sink, maxWait, limit time.Duration, log *zap.Logger) *Deliverer {
 	return &Deliverer{
-		State: s, Sinks: sinks, MaxWait: maxWait, Log: log,
+		State: s, Sinks: sinks, MaxWait: maxWait, Limit: limit, Log: log,
 		known: map[deliveryKey]Delivery{}, busy: map[int64]bool{}, load: map[string]int{},
 		wake: make(chan struct{}, 1), ended: make(chan struct{}),
 	}
+}
+
+func (d *Deliverer) now() time.Time {
+	if d.Now != nil {
+		return d.Now()
+	}
+	return time.Now()
 }
 
 // Wake tells that something was queued.
@@ -123,7 +135,7 @@ func (d *Deliverer) dispatch(ctx context.Context, all *sync.WaitGroup) time.Dura
 		if sink == nil {
 			continue // it is configured no more; it stays queued until it is again
 		}
-		if wait := time.Until(head.NextTry); wait > 0 {
+		if wait := head.NextTry.Sub(d.now()); wait > 0 {
 			next = min(next, wait)
 			continue
 		}
@@ -202,7 +214,7 @@ func (d *Deliverer) deliver(ctx context.Context, sink store.Sink, q state.Delive
 		return
 	}
 	began := time.Now()
-	err = write(ctx, sink, q)
+	err = d.write(ctx, sink, q)
 	// The queue must hear of it even when ctx is what ended the try.
 	keep := context.WithoutCancel(ctx)
 	if err == nil {
@@ -219,21 +231,29 @@ func (d *Deliverer) deliver(ctx context.Context, sink store.Sink, q state.Delive
 
 // postpone puts a delivery off without counting it as tried.
 func (d *Deliverer) postpone(ctx context.Context, log *zap.Logger, q state.Delivery) {
-	if err := d.State.Postpone(context.WithoutCancel(ctx), q.ID, time.Now().Add(lockedWait)); err != nil {
+	if err := d.State.Postpone(context.WithoutCancel(ctx), q.ID, d.now().Add(lockedWait)); err != nil {
 		log.Error("postponing a delivery", zap.Error(err))
 	}
 }
 
-// write stores the snapshot, and turns a panic into an error.
-func write(ctx context.Context, sink store.Sink, q state.Delivery) (err error) {
+// write stores the snapshot within the limit, and turns a panic into an error.
+func (d *Deliverer) write(ctx context.Context, sink store.Sink, q state.Delivery) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("%s: panic: %v\n%s", sink.Name(), p, debug.Stack())
 		}
 	}()
 	s, err := snapshot.Open(q.Dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("%w: %w", snapshot.ErrDamaged, err)
+	}
 	if err != nil {
 		return err
+	}
+	if d.Limit > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeoutCause(ctx, d.Limit, fmt.Errorf("it took longer than STORE_WRITE_TIMEOUT, %s", d.Limit))
+		defer cancel()
 	}
 	return sink.Write(ctx, s)
 }
@@ -259,7 +279,7 @@ func (d *Deliverer) failed(ctx context.Context, log *zap.Logger, q state.Deliver
 	case errors.Is(err, store.ErrRefused):
 		class, wait = state.Refused, d.MaxWait
 	}
-	if err := d.State.Retry(ctx, q.ID, err, class, time.Now().Add(wait)); err != nil {
+	if err := d.State.Retry(ctx, q.ID, err, class, d.now().Add(wait)); err != nil {
 		log.Error("queueing the next try", zap.Error(err))
 	}
 	if stopped {

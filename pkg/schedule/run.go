@@ -28,6 +28,8 @@ type Runner struct {
 	SpoolMax int64
 	// Timeout bounds a run, IdleTimeout the time in which nothing arrives.
 	Timeout, IdleTimeout time.Duration
+	// Now is the clock that gives runs their time; time.Now when nil.
+	Now func() time.Time
 	// Parallel bounds the collectors that run at once.
 	Parallel int
 	Log      *zap.Logger
@@ -91,6 +93,13 @@ func (j Job) streams() []collector.Stream {
 	return chosen
 }
 
+func (r *Runner) now() time.Time {
+	if r.Now != nil {
+		return r.Now()
+	}
+	return time.Now()
+}
+
 // Running returns the extractions under way, in the order of their start.
 func (r *Runner) Running() []*Live {
 	r.mu.Lock()
@@ -152,7 +161,7 @@ func (r *Runner) Run(ctx context.Context, job Job, trigger string) []Result {
 	defer cancel()
 	run := &run{
 		Runner: r, collector: job.Collector.Name, trigger: trigger,
-		id: uuid.NewString(), started: time.Now().UTC().Truncate(time.Second),
+		id: uuid.NewString(), started: r.now().UTC().Truncate(time.Second),
 	}
 	streams := job.streams()
 	log.Info("run starts", zap.String("upload_id", run.id), zap.Int("streams", len(streams)), zap.String("trigger", trigger))
@@ -188,7 +197,7 @@ type run struct {
 
 // stream runs one stream to its end, whatever happens.
 func (r *run) stream(ctx context.Context, s collector.Stream, log *zap.Logger) (result Result) {
-	began := time.Now()
+	began := r.now()
 	stats := &collector.Stats{}
 	result = Result{Collector: r.collector, Stream: s.Name, UploadID: r.id}
 	live := r.enter(s.Name, began, stats)
@@ -302,7 +311,7 @@ func figures(stats *collector.Stats) state.Figures {
 // report writes the one line that a stream's end has in the log.
 func (r *run) report(log *zap.Logger, result *Result, stats *collector.Stats, began time.Time) {
 	n := stats.Read()
-	result.Took, result.Requests, result.Retries, result.LimitedFor = time.Since(began), n.Requests, n.Retries, n.Waited
+	result.Took, result.Requests, result.Retries, result.LimitedFor = r.now().Sub(began), n.Requests, n.Retries, n.Waited
 	fields := []zap.Field{
 		zap.String("outcome", string(result.Outcome)), zap.String("upload_id", r.id),
 		zap.Int64("records", result.Records), zap.Int64("bytes", result.Bytes),

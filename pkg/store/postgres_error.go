@@ -23,9 +23,19 @@ func postgresError(ctx context.Context, tried string, err error) error {
 	case errors.Is(err, ErrRefused):
 		return fmt.Errorf("postgres: %s: %w", tried, err)
 	case refused:
-		return fmt.Errorf("postgres: %s: %w: %w%s", tried, ErrRefused, err, hint)
+		return fmt.Errorf("postgres: %s: %w: %w%s", tried, ErrRefused, oneLine{err}, hint)
 	}
-	return fmt.Errorf("postgres: %s: %w%s", tried, err, hint)
+	return fmt.Errorf("postgres: %s: %w%s", tried, oneLine{err}, hint)
+}
+
+// oneLine is an error whose text stands on one line: pgx lists the addresses
+// that it tried on lines of their own.
+type oneLine struct{ error }
+
+func (e oneLine) Unwrap() error { return e.error }
+
+func (e oneLine) Error() string {
+	return strings.Join(strings.FieldsFunc(e.error.Error(), func(r rune) bool { return r == '\n' || r == '\t' }), " ")
 }
 
 // A postgresRule says what a class of SQLSTATE, or one of them, means.
