@@ -140,15 +140,13 @@ func NewScheduler(s *state.State, tenancy string, settings Settings, log *zap.Lo
 		entries: map[string]*entry{}, wake: make(chan struct{}, 1),
 	}
 	sched.settings = settings
+	sched.plan(sched.now())
 	return sched
 }
 
 // Run starts runs until ctx ends, under the context work, which outlives ctx.
 // It does not wait for them: that is Wait.
 func (s *Scheduler) Run(ctx, work context.Context) {
-	s.mu.Lock()
-	s.plan(s.now())
-	s.mu.Unlock()
 	if s.settings.CatchUp {
 		s.catchUp(ctx)
 	}
