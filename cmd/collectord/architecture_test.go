@@ -12,15 +12,16 @@ const module = "github.com/collectord/collectord"
 // layers names, for each package, the packages of this module that it may
 // import. docs/architecture.md draws the same.
 var layers = map[string][]string{
-	"cmd/collectord":        {"pkg/config", "pkg/collector", "pkg/collector/sources", "pkg/snapshot", "pkg/store", "pkg/state", "pkg/schedule", "pkg/web"},
-	"pkg/config":            {},
+	"cmd/collectord":        {"pkg/calendar", "pkg/config", "pkg/collector", "pkg/collector/sources", "pkg/snapshot", "pkg/store", "pkg/state", "pkg/schedule", "pkg/web"},
+	"pkg/calendar":          {},
+	"pkg/config":            {"pkg/calendar"},
 	"pkg/collector":         {},
 	"pkg/collector/rest":    {"pkg/collector"},
 	"pkg/collector/sources": {"pkg/collector", "pkg/collector/rest", "pkg/config"},
 	"pkg/snapshot":          {"internal/duckdb"},
 	"pkg/store":             {"pkg/snapshot", "internal/duckdb"},
 	"pkg/state":             {"pkg/snapshot"},
-	"pkg/schedule":          {"pkg/collector", "pkg/snapshot", "pkg/state", "pkg/store"},
+	"pkg/schedule":          {"pkg/calendar", "pkg/collector", "pkg/snapshot", "pkg/state", "pkg/store"},
 	"pkg/web":               {"pkg/schedule", "pkg/state", "pkg/snapshot"},
 	"internal/duckdb":       {},
 	"internal/faultproxy":   {},

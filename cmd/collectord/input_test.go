@@ -71,7 +71,7 @@ func TestBadInput(t *testing.T) {
 }
 
 func TestUsage(t *testing.T) {
-	for _, args := range [][]string{{"--no-such-flag"}, {"nonsense"}, {}, {"list", "extra"}} {
+	for _, args := range [][]string{{"--no-such-flag"}, {"nonsense"}, {"list", "extra"}} {
 		p := newPlace(t)
 		p.want(p.run(args...), 2, "--help")
 	}

@@ -2,7 +2,9 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"io"
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -17,11 +19,8 @@ import (
 
 // newLogger makes the program's log: lines for people on a terminal, JSON for
 // programs otherwise.
-func newLogger(w io.Writer, terminal bool, s config.Log) *zap.Logger {
-	level, err := zapcore.ParseLevel(s.Level)
-	if err != nil { // the settings allow only levels that parse
-		level = zapcore.InfoLevel
-	}
+func newLogger(w io.Writer, terminal bool, s config.Log, level zap.AtomicLevel) *zap.Logger {
+	level.SetLevel(levelOf(s))
 	encoder := zap.NewProductionEncoderConfig()
 	encoder.TimeKey = "ts"
 	encoder.EncodeTime = zapcore.RFC3339TimeEncoder
@@ -33,30 +32,64 @@ func newLogger(w io.Writer, terminal bool, s config.Log) *zap.Logger {
 		encoder.ConsoleSeparator = "  "
 		form = zapcore.NewConsoleEncoder(encoder)
 	}
+	if inJournal(os.Stderr) {
+		form = &prioritized{form}
+	}
 	return zap.New(zapcore.NewCore(form, zapcore.Lock(zapcore.AddSync(w)), level))
+}
+
+func levelOf(s config.Log) zapcore.Level {
+	level, err := zapcore.ParseLevel(s.Level)
+	if err != nil { // the settings allow only levels that parse
+		return zapcore.InfoLevel
+	}
+	return level
 }
 
 func isTerminal(f *os.File) bool { return term.IsTerminal(int(f.Fd())) }
 
 // A redactor hides secrets by their value, as the last line of defence: no
 // part of the program prints one, but a vendor's own error text might.
-type redactor struct{ replacer *strings.Replacer }
+type redactor struct {
+	mu       sync.Mutex
+	secrets  map[string]bool
+	replacer *strings.Replacer
+}
 
 // shortestSecret is the length below which a value is too common a text to be
 // hidden wherever it stands.
 const shortestSecret = 6
 
 func newRedactor(secrets []string) *redactor {
-	// Of two secrets, one within the other, the longer must be found first.
-	secrets = slices.Clone(secrets)
-	slices.SortFunc(secrets, func(a, b string) int { return len(b) - len(a) })
-	var pairs []string
+	r := &redactor{secrets: map[string]bool{}}
+	r.learn(secrets)
+	return r
+}
+
+// learn hides further secrets; those known before stay hidden.
+func (r *redactor) learn(secrets []string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	for _, s := range secrets {
 		if len(s) >= shortestSecret {
-			pairs = append(pairs, s, "[redacted]")
+			r.secrets[s] = true
 		}
 	}
-	return &redactor{strings.NewReplacer(pairs...)}
+	// Of two secrets, one within the other, the longer must be found first.
+	all := slices.SortedFunc(maps.Keys(r.secrets), func(a, b string) int {
+		return cmp.Or(len(b)-len(a), strings.Compare(a, b))
+	})
+	var pairs []string
+	for _, s := range all {
+		pairs = append(pairs, s, "[redacted]")
+	}
+	r.replacer = strings.NewReplacer(pairs...)
+}
+
+func (r *redactor) hide(text string) string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.replacer.Replace(text)
 }
 
 func (r *redactor) writer(w io.Writer) io.Writer { return &redacting{to: w, by: r} }
@@ -73,7 +106,7 @@ type redacting struct {
 func (r *redacting) Write(p []byte) (int, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	text := r.by.replacer.Replace(string(p))
+	text := r.by.hide(string(p))
 	if _, err := io.Copy(r.to, bytes.NewReader([]byte(text))); err != nil {
 		return 0, err
 	}

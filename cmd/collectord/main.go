@@ -7,10 +7,11 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/signal"
-	"syscall"
+	"strings"
+	_ "time/tzdata" // the machine may have no time zones
 
 	_ "github.com/KimMachineGun/automemlimit" // Go's memory limit follows the control group's
+	"go.uber.org/zap/zapcore"
 )
 
 // version is set when the program is built.
@@ -21,56 +22,22 @@ func main() {
 }
 
 func run() int {
-	ctx, stop := untilSignal(context.Background())
-	defer stop()
-	cmd := rootCommand(&app{stdout: os.Stdout, stderr: os.Stderr})
-	err := cmd.ExecuteContext(ctx)
+	s := catchSignals()
+	defer s.stop()
+	cmd := rootCommand(&app{stdout: os.Stdout, stderr: os.Stderr, signals: s})
+	err := cmd.ExecuteContext(s.ctx)
 	if err != nil && err.Error() != "" {
-		fmt.Fprintln(os.Stderr, "collectord:", err)
+		prefix := ""
+		if inJournal(os.Stderr) {
+			prefix = priority(zapcore.ErrorLevel)
+		}
+		for line := range strings.Lines("collectord: " + err.Error() + "\n") {
+			fmt.Fprint(os.Stderr, prefix+line)
+		}
 	}
-	var s *signalError
-	if errors.As(context.Cause(ctx), &s) && err != nil {
-		return s.code()
+	var e *signalError
+	if errors.As(context.Cause(s.ctx), &e) && err != nil {
+		return e.code()
 	}
 	return exitCode(err)
-}
-
-// signalError is the cause of a context that a signal ended.
-type signalError struct{ signal os.Signal }
-
-func (e *signalError) Error() string { return "stopped by " + e.signal.String() }
-
-func (e *signalError) code() int {
-	if e.signal == syscall.SIGTERM {
-		return exitTERM
-	}
-	return exitINT
-}
-
-// untilSignal returns a context that the first SIGINT or SIGTERM ends. The
-// second ends the program at once: somebody has no patience left.
-func untilSignal(ctx context.Context) (_ context.Context, stop func()) {
-	ctx, cancel := context.WithCancelCause(ctx)
-	signals := make(chan os.Signal, 2)
-	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
-	done := make(chan struct{})
-	go func() {
-		for n := 0; ; n++ {
-			select {
-			case s := <-signals:
-				e := &signalError{s}
-				if n > 0 {
-					os.Exit(e.code())
-				}
-				cancel(e)
-			case <-done:
-				return
-			}
-		}
-	}()
-	return ctx, func() {
-		signal.Stop(signals)
-		close(done)
-		cancel(nil)
-	}
 }

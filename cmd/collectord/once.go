@@ -74,7 +74,7 @@ func (a *app) runner(st *state.State, sinks []store.Sink, d *schedule.Deliverer)
 		State: st, Tenancy: a.settings.Tenancy, Policy: a.policy(sinks),
 		SpoolMax: int64(a.settings.Store.SpoolMax),
 		Timeout:  a.settings.Run.Timeout, IdleTimeout: a.settings.Run.IdleTimeout,
-		Parallel: a.settings.Run.MaxParallel, Log: a.log, Sealed: d.Wake,
+		Parallel: a.settings.Run.MaxParallel, Log: a.log, Sealed: d.Wake, Lives: &schedule.Lives{},
 	}
 }
 
@@ -86,7 +86,7 @@ func (a *app) collect(ctx context.Context, r *schedule.Runner, d *schedule.Deliv
 	var background sync.WaitGroup
 	background.Go(func() { d.Run(delivering) })
 	if a.terminal != nil {
-		background.Go(func() { showProgress(delivering, a.terminal, r.Running) })
+		background.Go(func() { showProgress(delivering, a.terminal, r.Lives.Running) })
 	}
 	results = r.RunAll(ctx, jobs, "once")
 	left, err = a.settle(ctx, d)

@@ -4,9 +4,11 @@ import (
 	"bytes"
 	"context"
 	"io/fs"
+	"net/http"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -141,4 +143,22 @@ func TestIdleRunEndsAndNamesTheStep(t *testing.T) {
 	p.env["RUN_IDLE_TIMEOUT"] = "2s"
 	hang(sim)
 	p.want(p.run("--once", "tenable_vulnerabilities"), 3, "timeout", "no progress for 2s (RUN_IDLE_TIMEOUT)", "/chunks/2")
+}
+
+// hold keeps the answer of the tenant's chunk 2 back until release is called,
+// and tells on the channel when it is asked for.
+func hold(sim *vendorsim.Server) (release func(), asked <-chan struct{}) {
+	arrived, gate := make(chan struct{}, 100), make(chan struct{})
+	wait := func(next http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			select {
+			case <-gate:
+			case <-r.Context().Done():
+				return
+			}
+			next.ServeHTTP(w, r)
+		})
+	}
+	sim.Hosts()[0].Inject(vendorsim.Fault{Path: "/vulns/export/*/chunks/2", Times: vendorsim.Forever, Do: telling(arrived, wait)})
+	return sync.OnceFunc(func() { close(gate) }), arrived
 }

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -29,21 +28,29 @@ type app struct {
 	log      *zap.Logger
 	terminal *terminal       // standard error, when it is one
 	notes    collector.Notes // nil where no state is open
+	level    zap.AtomicLevel
+	hide     *redactor
+	signals  *signals
 }
 
 func rootCommand(a *app) *cobra.Command {
 	var once bool
 	root := &cobra.Command{
-		Use:   "collectord --once [collector|stream ...]",
+		Use:   "collectord [--once [collector|stream ...]]",
 		Short: "Extract security data, whole or not at all, and deliver it",
 		Long: `collectord extracts every record from the APIs of security tools and delivers
 complete snapshots to files, DuckDB, Postgres and S3. A collector is switched on
 by its environment variables; "collectord list" names them.
 
+Without --once it is a service that runs the collectors on their schedules until
+SIGTERM or SIGINT. SIGHUP reads the settings anew, SIGUSR1 runs every collector
+now.
+
 Exit codes: 0 all complete and stored; 1 failed; 2 wrong usage; 3 some stream or
 destination failed; 75 another process is at it; 78 bad settings; 130 and 143
 ended by SIGINT and SIGTERM.`,
-		Example: `  collectord --once                      run every collector that is switched on
+		Example: `  collectord                             run as a service, by SCHEDULE
+  collectord --once                      run every collector that is switched on
   collectord --once tenable okta_users   run one collector and one stream
   collectord check --connect             try credentials and destinations`,
 		Args:          cobra.ArbitraryArgs,
@@ -54,8 +61,9 @@ ended by SIGINT and SIGTERM.`,
 				if len(args) > 0 {
 					return usage(fmt.Errorf("unknown command %q; to run a collector now: collectord --once %s", args[0], strings.Join(args, " ")))
 				}
-				return usage(errors.New("say what to do: collectord --once runs the collectors, collectord --help lists the commands"))
+				return a.daemon(cmd.Context())
 			}
+			a.signals.release()
 			return a.once(cmd.Context(), args)
 		},
 	}
@@ -67,6 +75,11 @@ ended by SIGINT and SIGTERM.`,
 	root.PersistentFlags().StringVar(&a.envFile, "env-file", "", "read settings from this file, too; the environment and .env win")
 	root.Version = version
 	root.SetVersionTemplate("collectord " + version + " " + runtime.Version() + " " + runtime.GOOS + "/" + runtime.GOARCH + "\n")
+	root.PersistentPreRun = func(cmd *cobra.Command, _ []string) {
+		if cmd != root {
+			a.signals.release()
+		}
+	}
 	root.AddCommand(a.listCommand(), a.checkCommand(), a.statusCommand(), a.acceptCommand(), a.versionCommand())
 	return root
 }
@@ -96,25 +109,12 @@ func noArgs(cmd *cobra.Command, args []string) error {
 // load reads the settings and starts the log. From here on nothing is printed
 // that holds a secret.
 func (a *app) load() error {
-	for _, s := range sources.All() {
-		a.sources = append(a.sources, s)
-		a.sections = append(a.sections, &config.Section{Name: s.Name, Title: s.Title, Into: s.Settings(), Collector: true})
-	}
-	env, err := config.Open(config.Source{Environ: os.Environ(), Dir: ".", EnvFile: a.envFile})
+	env, err := a.read()
 	if err != nil {
-		return &exitError{exitSettings, err}
+		return err
 	}
-	warnings, err := env.Load(&a.settings, a.sections...)
-	if err != nil {
-		// What is only doubtful may be why: a misspelled name, say.
-		for _, w := range warnings {
-			err = fmt.Errorf("%w\n%s", err, w)
-		}
-		return &exitError{exitSettings, err}
-	}
-	a.warnings = warnings
-	hide := newRedactor(env.Secrets())
-	a.stdout, a.stderr = hide.writer(a.stdout), hide.writer(a.stderr)
+	a.hide = newRedactor(env.Secrets())
+	a.stdout, a.stderr = a.hide.writer(a.stdout), a.hide.writer(a.stderr)
 	if isTerminal(os.Stderr) {
 		a.terminal = newTerminal(a.stderr, func() int {
 			width, _, err := term.GetSize(int(os.Stderr.Fd()))
@@ -125,8 +125,30 @@ func (a *app) load() error {
 		})
 		a.stderr = a.terminal
 	}
-	a.log = newLogger(a.stderr, a.terminal != nil, a.settings.Log)
+	a.level = zap.NewAtomicLevel()
+	a.log = newLogger(a.stderr, a.terminal != nil, a.settings.Log, a.level)
 	return nil
+}
+
+// read reads the settings.
+func (a *app) read() (*config.Environment, error) {
+	for _, s := range sources.All() {
+		a.sources = append(a.sources, s)
+		a.sections = append(a.sections, &config.Section{Name: s.Name, Title: s.Title, Into: s.Settings(), Collector: true})
+	}
+	env, err := config.Open(config.Source{Environ: os.Environ(), Dir: ".", EnvFile: a.envFile})
+	if err != nil {
+		return nil, &exitError{exitSettings, err}
+	}
+	a.warnings, err = env.Load(&a.settings, a.sections...)
+	if err != nil {
+		// What is only doubtful may be why: a misspelled name, say.
+		for _, w := range a.warnings {
+			err = fmt.Errorf("%w\n%s", err, w)
+		}
+		return nil, &exitError{exitSettings, err}
+	}
+	return env, nil
 }
 
 // active returns the sources that are switched on, with their settings.

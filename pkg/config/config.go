@@ -36,6 +36,8 @@
 //	warnings, err := found.Load(&core, sections...)
 package config
 
+import "github.com/collectord/collectord/pkg/calendar"
+
 // Section is a further group of settings: those of one collector, or of a part
 // of the program.
 type Section struct {
@@ -54,6 +56,9 @@ type Section struct {
 	Active bool
 	// Missing is set by Load: the required variables that are not set.
 	Missing []string
+	// Schedule is set by Load: SCHEDULE_<NAME> of a collector, not set when it
+	// runs by SCHEDULE.
+	Schedule calendar.Expression
 }
 
 // Validator is implemented by a settings struct (at any depth, by pointer or

@@ -136,3 +136,11 @@ func newSetting(owner reflect.Type, field reflect.StructField, target reflect.Va
 	}
 	return s
 }
+
+// scheduleOf is the setting of a collector's own schedule.
+func scheduleOf(section *Section) *setting {
+	owner := reflect.TypeFor[Section]()
+	field, _ := owner.FieldByName("Schedule")
+	field.Tag = reflect.StructTag(fmt.Sprintf(`env:"SCHEDULE_%s" want:"as SCHEDULE" example:"15 */6 * * *" doc:"When the daemon runs this collector; if unset, by SCHEDULE."`, strings.ToUpper(section.Name)))
+	return newSetting(owner, field, reflect.ValueOf(section).Elem().FieldByIndex(field.Index), "")
+}

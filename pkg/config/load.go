@@ -58,6 +58,9 @@ func (e *Environment) Load(core *Settings, sections ...*Section) (warnings []str
 
 func (l *loading) add(into any, section *Section) {
 	settings, checks := settingsOf(into)
+	if section != nil && section.Collector {
+		settings = append(settings, scheduleOf(section))
+	}
 	l.parts = append(l.parts, &part{section: section, settings: settings, checks: checks})
 	if section == nil {
 		l.known, l.origins, l.secrets = map[string]bool{}, map[string]string{}, map[string]bool{}

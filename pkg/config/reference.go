@@ -59,6 +59,7 @@ func Reference(core *Settings, sections ...*Section) string {
 		own, _ := settingsOf(section.Into)
 		writeHeading(&doc, section.Title)
 		if section.Collector {
+			own = append(own, scheduleOf(section))
 			fmt.Fprintf(&doc, "%s\n\n", switchedOn(section.Name, own))
 		}
 		writeTable(&doc, own)

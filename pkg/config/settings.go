@@ -3,6 +3,8 @@ package config
 import (
 	"strings"
 	"time"
+
+	"github.com/collectord/collectord/pkg/calendar"
 )
 
 // Settings are those of the program itself.
@@ -12,11 +14,12 @@ type Settings struct {
 	StateDir   string        `env:"STATE_DIR" envDefault:"../data/state" want:"a folder" doc:"Where the last-known snapshots, undelivered snapshots and the history of runs are kept; under systemd the default is $STATE_DIRECTORY."`
 	StateKeep  time.Duration `env:"STATE_KEEP" envDefault:"90d" min:"1s" doc:"How long the history of runs is kept."`
 
-	Log     Log     `title:"Log"`
-	Store   Store   `title:"Destinations"`
-	Run     Run     `title:"Runs"`
-	Restore Restore `title:"Restore"`
-	Guard   Guard   `title:"Guard"`
+	Log      Log      `title:"Log"`
+	Store    Store    `title:"Destinations"`
+	Run      Run      `title:"Runs"`
+	Schedule Schedule `title:"Schedule"`
+	Restore  Restore  `title:"Restore"`
+	Guard    Guard    `title:"Guard"`
 }
 
 // normalize gives values with more than one spelling a single one.
@@ -97,6 +100,17 @@ type Run struct {
 	Timeout     time.Duration `env:"RUN_TIMEOUT" envDefault:"12h" min:"1s" doc:"The longest that one run may take."`
 	IdleTimeout time.Duration `env:"RUN_IDLE_TIMEOUT" envDefault:"10m" min:"1s" doc:"The longest that a run may go on without anything new from the vendor."`
 	MaxParallel int           `env:"MAX_PARALLEL_RUNS" envDefault:"8" min:"1" doc:"How many runs may go on at the same time."`
+}
+
+// Schedule says when the daemon runs collectors. A collector's own schedule is
+// its section's.
+type Schedule struct {
+	All     calendar.Expression `env:"SCHEDULE" envDefault:"0 0 * * *" want:"five fields (minute hour day month weekday), @hourly, @daily, @weekly, @monthly, @every 6h, or off" doc:"When the daemon runs every collector that has no schedule of its own; off leaves running to SIGUSR1 and the API."`
+	Zone    calendar.Zone       `env:"SCHEDULE_TZ" envDefault:"UTC" want:"a name such as UTC or Europe/Zurich" doc:"The time zone of all schedules."`
+	Jitter  time.Duration       `env:"SCHEDULE_JITTER" envDefault:"0s" doc:"The most by which ticks are put off, so that not all collectors and hosts begin at once; the delay of each collector on each host stays the same."`
+	CatchUp bool                `env:"SCHEDULE_CATCHUP" envDefault:"true" doc:"Whether a collector runs at the start when its last success is older than its last tick, or there is none."`
+	Retry   int                 `env:"SCHEDULE_RETRY" envDefault:"3" min:"0" max:"100" doc:"How often the streams that failed are tried again before the next tick, after 5, 10, 20 minutes and so on."`
+	Grace   time.Duration       `env:"SHUTDOWN_GRACE" envDefault:"30s" doc:"How long running work may go on after SIGTERM or SIGINT before it is cancelled."`
 }
 
 // Restore bounds what happens at the start.

@@ -8,6 +8,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/collectord/collectord/pkg/calendar"
 	"github.com/collectord/collectord/pkg/config"
 )
 
@@ -23,9 +24,10 @@ func TestDefaults(t *testing.T) {
 			Postgres: config.Postgres{Port: 5432, Schema: "public", JSON: "json", Mode: "append"},
 			S3:       config.S3{Backup: "backup/%TAG/%TENANCY.json"},
 		},
-		Run:     config.Run{Timeout: 12 * time.Hour, IdleTimeout: 10 * time.Minute, MaxParallel: 8},
-		Restore: config.Restore{Timeout: time.Minute},
-		Guard:   config.Guard{Drop: config.Percent{Value: 10}},
+		Run:      config.Run{Timeout: 12 * time.Hour, IdleTimeout: 10 * time.Minute, MaxParallel: 8},
+		Restore:  config.Restore{Timeout: time.Minute},
+		Schedule: config.Schedule{All: expression(t, "0 0 * * *"), CatchUp: true, Retry: 3, Grace: 30 * time.Second},
+		Guard:    config.Guard{Drop: config.Percent{Value: 10}},
 	}
 	if diff := cmp.Diff(want, l.Settings); diff != "" {
 		t.Errorf("defaults (-want +got):\n%s", diff)
@@ -59,6 +61,7 @@ func TestEverySettingIsRead(t *testing.T) {
 		"STORE_AWS_S3_KMS_KEY_ID=alias/x",
 		"OKTA_DOMAIN=d", "OKTA_ID=i", "OKTA_TOKEN=t", "FALCON_CLIENT_ID=i", "FALCON_SECRET=s",
 		"RUN_TIMEOUT=6h", "RUN_IDLE_TIMEOUT=15m", "MAX_PARALLEL_RUNS=1", "RESTORE_TIMEOUT=2m", "GUARD_DROP=OFF",
+		"SCHEDULE=15  */6 * * *", "SCHEDULE_TZ=Europe/Zurich", "SCHEDULE_JITTER=5m", "SCHEDULE_CATCHUP=no", "SCHEDULE_RETRY=1", "SHUTDOWN_GRACE=1m", "SCHEDULE_OKTA=@hourly",
 	}})
 	want := config.Settings{
 		Tenancy: "acme eu (Zürich)", Collectors: []string{"okta", "crowdstrike"},
@@ -74,16 +77,50 @@ func TestEverySettingIsRead(t *testing.T) {
 			},
 			S3: config.S3{Bucket: "b", Key: "k", Backup: "bk", SSE: "aws:kms", KMSKeyID: "alias/x"},
 		},
-		Run:     config.Run{Timeout: 6 * time.Hour, IdleTimeout: 15 * time.Minute, MaxParallel: 1},
-		Restore: config.Restore{Timeout: 2 * time.Minute},
-		Guard:   config.Guard{Drop: config.Percent{Off: true}},
+		Run:      config.Run{Timeout: 6 * time.Hour, IdleTimeout: 15 * time.Minute, MaxParallel: 1},
+		Restore:  config.Restore{Timeout: 2 * time.Minute},
+		Schedule: config.Schedule{All: expression(t, "15 */6 * * *"), Zone: zone(t, "Europe/Zurich"), Jitter: 5 * time.Minute, Retry: 1, Grace: time.Minute},
+		Guard:    config.Guard{Drop: config.Percent{Off: true}},
 	}
 	reveal := cmp.Comparer(func(a, b config.Secret) bool { return a.Reveal() == b.Reveal() })
 	if diff := cmp.Diff(want, l.Settings, reveal); diff != "" {
 		t.Errorf("settings (-want +got):\n%s", diff)
 	}
+	if got := l.sections["okta"].Schedule.String() + l.sections["tenable"].Schedule.String(); got != "@hourly" {
+		t.Errorf("the schedules of the collectors are %q", got)
+	}
 	if !l.Store.DuckDB.On() || !l.Store.Postgres.On() || !l.Store.S3.On() {
 		t.Error("a destination is off")
+	}
+}
+
+func expression(t *testing.T, text string) calendar.Expression {
+	t.Helper()
+	e, err := calendar.Parse(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return e
+}
+
+func zone(t *testing.T, name string) (z calendar.Zone) {
+	t.Helper()
+	if err := z.UnmarshalText([]byte(name)); err != nil {
+		t.Fatal(err)
+	}
+	return z
+}
+
+func TestSchedulesThatAreRefused(t *testing.T) {
+	l := load(t, config.Source{Environ: []string{"SCHEDULE=0 0 30 2 *", "SCHEDULE_OKTA=TZ=0", "SCHEDULE_TZ=Mars", "SCHEDULE_TENABLE=0 0 0 * * *"}})
+	want := []string{
+		`SCHEDULE: "0 0 30 2 *": never comes: there is no such day in any year`,
+		`SCHEDULE_TZ: "Mars": is not a time zone: want a name such as UTC, Europe/Zurich or America/New_York`,
+		`SCHEDULE_TENABLE: "0 0 0 * * *": has 6 fields: want five, minute hour day month weekday (there is none for seconds)`,
+		`SCHEDULE_OKTA: "TZ=0": names a time zone: set SCHEDULE_TZ instead, which holds for all schedules`,
+	}
+	if diff := cmp.Diff(want, l.problems); diff != "" {
+		t.Errorf("problems (-want +got):\n%s", diff)
 	}
 }
 

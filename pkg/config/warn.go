@@ -15,18 +15,6 @@ var (
 	openPrefixes = []string{"STORE_", "SCHEDULE_"}
 )
 
-// scheduleNames are the variables of the schedule: its own, and one for each
-// collector.
-func (l *loading) scheduleNames() []string {
-	names := []string{"SCHEDULE_TZ", "SCHEDULE_JITTER", "SCHEDULE_CATCHUP", "SCHEDULE_RETRY"}
-	for _, p := range l.parts[1:] {
-		if p.section.Collector {
-			names = append(names, "SCHEDULE_"+strings.ToUpper(p.section.Name))
-		}
-	}
-	return names
-}
-
 // warn gives what is doubtful but not wrong.
 func (l *loading) warn() []string {
 	var warnings []string
@@ -86,7 +74,7 @@ func (l *loading) warnDiffering() []string {
 
 // isKnown reports whether anything reads a variable.
 func (l *loading) isKnown(name string) bool {
-	return l.known[name] || l.known[strings.TrimSuffix(name, "_FILE")] || slices.Contains(l.scheduleNames(), name)
+	return l.known[name] || l.known[strings.TrimSuffix(name, "_FILE")]
 }
 
 // warnUnknown warns of names that look like ours and are not.
@@ -113,7 +101,7 @@ func (l *loading) warnUnknown() []string {
 
 // didYouMean gives the end of a sentence about an unknown variable.
 func (l *loading) didYouMean(name string) string {
-	candidates := append(sortedKeys(l.known), l.scheduleNames()...)
+	candidates := sortedKeys(l.known)
 	if strings.HasSuffix(name, "_FILE") {
 		for _, known := range sortedKeys(l.known) {
 			candidates = append(candidates, known+"_FILE")

@@ -36,8 +36,8 @@ func TestDidYouMean(t *testing.T) {
 			"STATE_KEP (.env:7)" + unknown + ": did you mean STATE_KEEP?",
 			"STORE_EMTY (.env:8)" + unknown + ": did you mean STORE_EMPTY?",
 		}},
-		{"schedule", []string{"SCHEDULE_TZ=UTC", "SCHEDULE_OKTA=@daily", "SCHEDULE_JITTER_FILE=x"}, "SCHEDULE_RETRY=1\nSCHEDULE_CATCHUP=1\n", []string{
-			"SCHEDULE_JITTER_FILE (environment)" + unknown + ": did you mean SCHEDULE_JITTER?",
+		{"schedule", []string{"SCHEDULE_TZ=UTC", "SCHEDULE_OKTA=@daily", "SCHEDULE_JITER=x"}, "SCHEDULE_RETRY=1\nSCHEDULE_CATCHUP=1\n", []string{
+			"SCHEDULE_JITER (environment)" + unknown + ": did you mean SCHEDULE_JITTER?",
 		}},
 		{"schedule of a collector", []string{"SCHEDULE_TENABEL=x"}, "", []string{"SCHEDULE_TENABEL (environment)" + unknown + ": did you mean SCHEDULE_TENABLE?"}},
 		{"known", []string{"STORE_FILE=x", "STORE_FILE_FILE="}, "RUN_TIMEOUT=1h\nLOG_LEVEL_FILE=\n", nil},

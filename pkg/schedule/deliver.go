@@ -54,16 +54,12 @@ type deliveryKey struct{ uploadID, stream, sink string }
 // done. Run does the work; the other methods may be called beside it.
 type Deliverer struct {
 	State *state.State
-	Sinks []store.Sink
-	// MaxWait bounds the growing waits between two tries.
-	MaxWait time.Duration
-	// Limit is how long one try may take; 0 is any time.
-	Limit time.Duration
 	// Now is the clock by which tries are due; time.Now when nil.
 	Now func() time.Time
 	Log *zap.Logger
 
 	mu    sync.Mutex
+	to    *destinations
 	known map[deliveryKey]Delivery
 	busy  map[int64]bool // deliveries under way
 	load  map[string]int // and how many by sink
@@ -71,10 +67,19 @@ type Deliverer struct {
 	ended chan struct{}  // closed and replaced when a try has ended
 }
 
-// NewDeliverer makes a Deliverer.
+// destinations are those that settings name.
+type destinations struct {
+	sinks   []store.Sink
+	maxWait time.Duration
+	limit   time.Duration
+	busy    sync.WaitGroup // deliveries to them under way
+}
+
+// NewDeliverer makes a Deliverer. maxWait bounds the growing waits between two
+// tries, limit the time that one may take; 0 is any time.
 func NewDeliverer(s *state.State, sinks []store.Sink, maxWait, limit time.Duration, log *zap.Logger) *Deliverer {
 	return &Deliverer{
-		State: s, Sinks: sinks, MaxWait: maxWait, Limit: limit, Log: log,
+		State: s, Log: log, to: &destinations{sinks: sinks, maxWait: maxWait, limit: limit},
 		known: map[deliveryKey]Delivery{}, busy: map[int64]bool{}, load: map[string]int{},
 		wake: make(chan struct{}, 1), ended: make(chan struct{}),
 	}
@@ -102,12 +107,30 @@ func (d *Deliverer) Outcome(uploadID, stream, sink string) Delivery {
 	return d.known[deliveryKey{uploadID, stream, sink}]
 }
 
+// Swap puts other destinations in the place of those before. What is on its
+// way to these ends first; then idle is called.
+func (d *Deliverer) Swap(sinks []store.Sink, maxWait, limit time.Duration, idle func()) {
+	d.mu.Lock()
+	before := d.to
+	d.to = &destinations{sinks: sinks, maxWait: maxWait, limit: limit}
+	d.mu.Unlock()
+	d.Wake()
+	go func() {
+		before.busy.Wait()
+		idle()
+	}()
+}
+
 // Run delivers until ctx ends. When it returns, no delivery is under way.
-func (d *Deliverer) Run(ctx context.Context) {
+func (d *Deliverer) Run(ctx context.Context) { d.Serve(ctx, ctx) }
+
+// Serve begins deliveries until ctx ends, each under the context work. When it
+// returns, none is under way.
+func (d *Deliverer) Serve(ctx, work context.Context) {
 	var all sync.WaitGroup
 	defer all.Wait()
 	for {
-		next := d.dispatch(ctx, &all)
+		next := d.dispatch(ctx, work, &all)
 		timer := time.NewTimer(next)
 		select {
 		case <-ctx.Done():
@@ -121,7 +144,7 @@ func (d *Deliverer) Run(ctx context.Context) {
 }
 
 // dispatch starts what is due and returns how long nothing else will be.
-func (d *Deliverer) dispatch(ctx context.Context, all *sync.WaitGroup) time.Duration {
+func (d *Deliverer) dispatch(ctx, work context.Context, all *sync.WaitGroup) time.Duration {
 	heads, err := d.State.Heads(ctx)
 	if err != nil {
 		if ctx.Err() == nil {
@@ -131,17 +154,17 @@ func (d *Deliverer) dispatch(ctx context.Context, all *sync.WaitGroup) time.Dura
 	}
 	next := time.Hour
 	for _, head := range heads {
-		sink := d.sink(head.Sink)
-		if sink == nil {
+		if d.sink(head.Sink) == nil {
 			continue // it is configured no more; it stays queued until it is again
 		}
 		if wait := head.NextTry.Sub(d.now()); wait > 0 {
 			next = min(next, wait)
 			continue
 		}
-		if d.claim(head) {
+		if to := d.claim(head); to != nil {
 			all.Go(func() {
-				d.deliver(ctx, sink, head)
+				d.deliver(work, to, head)
+				to.busy.Done()
 				d.release(head)
 			})
 		}
@@ -150,7 +173,13 @@ func (d *Deliverer) dispatch(ctx context.Context, all *sync.WaitGroup) time.Dura
 }
 
 func (d *Deliverer) sink(name string) store.Sink {
-	for _, s := range d.Sinks {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.to.sink(name)
+}
+
+func (d *destinations) sink(name string) store.Sink {
+	for _, s := range d.sinks {
 		if s.Name() == name {
 			return s
 		}
@@ -158,15 +187,18 @@ func (d *Deliverer) sink(name string) store.Sink {
 	return nil
 }
 
-func (d *Deliverer) claim(q state.Delivery) bool {
+// claim takes the right to try a delivery to the destinations of now; nil when
+// it may not be tried.
+func (d *Deliverer) claim(q state.Delivery) *destinations {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.busy[q.ID] || d.load[q.Sink] >= perSink {
-		return false
+	if d.busy[q.ID] || d.load[q.Sink] >= perSink || d.to.sink(q.Sink) == nil {
+		return nil
 	}
 	d.busy[q.ID] = true
 	d.load[q.Sink]++
-	return true
+	d.to.busy.Add(1)
+	return d.to
 }
 
 func (d *Deliverer) release(q state.Delivery) {
@@ -186,7 +218,7 @@ func (d *Deliverer) note(q state.Delivery, now Delivery) {
 }
 
 // deliver tries one delivery once.
-func (d *Deliverer) deliver(ctx context.Context, sink store.Sink, q state.Delivery) {
+func (d *Deliverer) deliver(ctx context.Context, to *destinations, q state.Delivery) {
 	log := d.Log.With(zap.String("stream", q.Stream), zap.String("sink", q.Sink), zap.String("upload_id", q.UploadID))
 	lock, err := d.State.LockDelivery(q.Sink, q.Stream)
 	if errors.Is(err, state.ErrLocked) {
@@ -214,7 +246,7 @@ func (d *Deliverer) deliver(ctx context.Context, sink store.Sink, q state.Delive
 		return
 	}
 	began := time.Now()
-	err = d.write(ctx, sink, q)
+	err = write(ctx, to.sink(q.Sink), q, to.limit)
 	// The queue must hear of it even when ctx is what ended the try.
 	keep := context.WithoutCancel(ctx)
 	if err == nil {
@@ -226,7 +258,7 @@ func (d *Deliverer) deliver(ctx context.Context, sink store.Sink, q state.Delive
 		log.Info("stored", zap.Int64("records", q.Records), zap.Duration("took", time.Since(began).Round(time.Millisecond)))
 		return
 	}
-	d.failed(keep, log, q, err, ctx.Err() != nil)
+	d.failed(keep, log, to.maxWait, q, err, ctx.Err() != nil)
 }
 
 // postpone puts a delivery off without counting it as tried.
@@ -237,7 +269,7 @@ func (d *Deliverer) postpone(ctx context.Context, log *zap.Logger, q state.Deliv
 }
 
 // write stores the snapshot within the limit, and turns a panic into an error.
-func (d *Deliverer) write(ctx context.Context, sink store.Sink, q state.Delivery) (err error) {
+func write(ctx context.Context, sink store.Sink, q state.Delivery, limit time.Duration) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("%s: panic: %v\n%s", sink.Name(), p, debug.Stack())
@@ -250,16 +282,16 @@ func (d *Deliverer) write(ctx context.Context, sink store.Sink, q state.Delivery
 	if err != nil {
 		return err
 	}
-	if d.Limit > 0 {
+	if limit > 0 {
 		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeoutCause(ctx, d.Limit, fmt.Errorf("it took longer than STORE_WRITE_TIMEOUT, %s", d.Limit))
+		ctx, cancel = context.WithTimeoutCause(ctx, limit, fmt.Errorf("it took longer than STORE_WRITE_TIMEOUT, %s", limit))
 		defer cancel()
 	}
 	return sink.Write(ctx, s)
 }
 
 // failed queues the next try.
-func (d *Deliverer) failed(ctx context.Context, log *zap.Logger, q state.Delivery, err error, stopped bool) {
+func (d *Deliverer) failed(ctx context.Context, log *zap.Logger, maxWait time.Duration, q state.Delivery, err error, stopped bool) {
 	d.note(q, Delivery{Err: err})
 	if errors.Is(err, snapshot.ErrDamaged) {
 		// It can never be delivered and would hold up those behind it.
@@ -271,13 +303,13 @@ func (d *Deliverer) failed(ctx context.Context, log *zap.Logger, q state.Deliver
 			return
 		}
 	}
-	wait := d.wait(q.Attempts + 1)
+	wait := waitAfter(q.Attempts+1, maxWait)
 	class := state.Transient
 	switch {
 	case stopped:
 		wait = 0 // it is nobody's fault: the next process tries at once
 	case errors.Is(err, store.ErrRefused):
-		class, wait = state.Refused, d.MaxWait
+		class, wait = state.Refused, maxWait
 	}
 	if err := d.State.Retry(ctx, q.ID, err, class, d.now().Add(wait)); err != nil {
 		log.Error("queueing the next try", zap.Error(err))
@@ -286,19 +318,27 @@ func (d *Deliverer) failed(ctx context.Context, log *zap.Logger, q state.Deliver
 		return
 	}
 	write := log.Warn
-	if class == state.Refused {
+	switch {
+	case !telling(q.Attempts+1) && class == q.Class:
+		write = log.Debug
+	case class == state.Refused:
 		write = log.Error
 	}
 	write("not stored; it stays queued", zap.Error(err), zap.Int("attempts", q.Attempts+1), zap.Duration("next_try_in", wait.Round(time.Second)))
 }
 
-// wait grows with the tries, up to MaxWait; a quarter of it is left to chance.
-func (d *Deliverer) wait(attempts int) time.Duration {
+// telling chooses the failures in a row that are worth a line: the first, and
+// from then on each when there were twice as many.
+func telling(attempts int) bool { return attempts&(attempts-1) == 0 }
+
+// waitAfter grows with the tries, up to most; a quarter of it is left to
+// chance.
+func waitAfter(attempts int, most time.Duration) time.Duration {
 	wait := firstWait
-	for i := 1; i < attempts && wait < d.MaxWait; i++ {
+	for i := 1; i < attempts && wait < most; i++ {
 		wait *= 2
 	}
-	wait = min(wait, d.MaxWait)
+	wait = min(wait, most)
 	return wait - rand.N(wait/4+1)
 }
 

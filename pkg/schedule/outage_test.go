@@ -68,7 +68,7 @@ func newOutage(t *testing.T) *outage {
 		names = append(names, s.Name())
 	}
 	o.runner = &Runner{State: st, Tenancy: "acme", Policy: state.Policy{Sinks: names}, SpoolMax: 1 << 30,
-		Timeout: time.Hour, IdleTimeout: time.Hour, Parallel: 1, Now: now, Log: zap.NewNop(), Sealed: func() {}}
+		Timeout: time.Hour, IdleTimeout: time.Hour, Parallel: 1, Now: now, Lives: &Lives{}, Log: zap.NewNop(), Sealed: func() {}}
 	o.job = Job{Collector: &collector.Collector{Name: "okta", Streams: []collector.Stream{{Name: "okta_users", Extract: o.extract}}}}
 	return o
 }
@@ -136,7 +136,7 @@ func (o *outage) deliver() {
 			o.Fatal(err)
 		}
 		var all sync.WaitGroup
-		o.d.dispatch(o.Context(), &all)
+		o.d.dispatch(o.Context(), o.Context(), &all)
 		all.Wait()
 		tried := false
 		for _, q := range before {

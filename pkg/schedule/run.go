@@ -36,8 +36,21 @@ type Runner struct {
 	// Sealed is called after each commit, so that deliveries start at once.
 	Sealed func()
 
+	// Lives lists the extractions under way; runners may share one.
+	Lives *Lives
+}
+
+// Lives is a list of extractions under way. Its zero value is empty.
+type Lives struct {
 	mu   sync.Mutex
-	live []*Live
+	list []*Live
+}
+
+// Running returns them in the order of their start.
+func (l *Lives) Running() []*Live {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return append([]*Live(nil), l.list...)
 }
 
 // Live is a stream's extraction while it runs.
@@ -98,13 +111,6 @@ func (r *Runner) now() time.Time {
 		return r.Now()
 	}
 	return time.Now()
-}
-
-// Running returns the extractions under way, in the order of their start.
-func (r *Runner) Running() []*Live {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return append([]*Live(nil), r.live...)
 }
 
 // RunAll runs jobs side by side and returns the result of every stream, in
@@ -200,8 +206,8 @@ func (r *run) stream(ctx context.Context, s collector.Stream, log *zap.Logger) (
 	began := r.now()
 	stats := &collector.Stats{}
 	result = Result{Collector: r.collector, Stream: s.Name, UploadID: r.id}
-	live := r.enter(s.Name, began, stats)
-	defer r.leave(live)
+	live := r.Lives.enter(&Live{Collector: r.collector, Stream: s.Name, Started: began, Stats: stats})
+	defer r.Lives.leave(live)
 	header := snapshot.Header{
 		Collector: r.collector, Stream: s.Name, Tenancy: r.Tenancy,
 		UploadID: r.id, UploadTimestamp: r.started,
@@ -228,20 +234,19 @@ func (r *run) stream(ctx context.Context, s collector.Stream, log *zap.Logger) (
 	return result
 }
 
-func (r *Runner) enter(stream string, began time.Time, stats *collector.Stats) *Live {
-	live := &Live{Stream: stream, Started: began, Stats: stats}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.live = append(r.live, live)
+func (l *Lives) enter(live *Live) *Live {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.list = append(l.list, live)
 	return live
 }
 
-func (r *Runner) leave(live *Live) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for i, l := range r.live {
-		if l == live {
-			r.live = append(r.live[:i], r.live[i+1:]...)
+func (l *Lives) leave(live *Live) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for i, other := range l.list {
+		if other == live {
+			l.list = append(l.list[:i], l.list[i+1:]...)
 			return
 		}
 	}

@@ -38,13 +38,14 @@ func (s *State) Runs(ctx context.Context, stream string, limit int) ([]Run, erro
 // A StreamStatus is how a stream stands.
 type StreamStatus struct {
 	Collector, Stream, Tenancy string
-	// Last is the newest run, the one that runs now included; zero when the
-	// history has none.
+	// Last is the newest run, the one that runs now included and those that
+	// were skipped left out; zero when the history has none.
 	Last Run
 	// LastSuccess is when a run last ended with the vendor's whole answer, an
 	// empty one included; zero for never.
 	LastSuccess time.Time
-	// LastFailure is when a run last ended otherwise, with FailureErr.
+	// LastFailure is when a run last ended otherwise, with FailureErr; a skipped
+	// one is none.
 	LastFailure time.Time
 	FailureErr  string
 	// Taken is when the last-known data was taken; zero when there is none.
@@ -86,7 +87,7 @@ WITH streams AS (
 	UNION SELECT collector, stream, tenancy FROM snapshots),
 failures AS (
 	SELECT collector, stream, tenancy, max(last_run) AS run, ended, error FROM counters
-	WHERE outcome NOT IN ('success', 'empty') GROUP BY collector, stream, tenancy),
+	WHERE outcome NOT IN ('success', 'empty', 'skipped') GROUP BY collector, stream, tenancy),
 successes AS (
 	SELECT collector, stream, tenancy, max(ended) AS ended FROM counters
 	WHERE outcome IN ('success', 'empty') GROUP BY collector, stream, tenancy),
@@ -102,7 +103,7 @@ SELECT n.collector, n.stream, n.tenancy,
 	EXISTS (SELECT 1 FROM snapshots h WHERE h.held AND h.stream = n.stream AND h.tenancy = n.tenancy AND h.id > coalesce(s.id, 0)),
 	coalesce(q.n, 0)
 FROM streams n
-LEFT JOIN runs r ON r.id = (SELECT max(id) FROM runs WHERE stream = n.stream AND tenancy = n.tenancy AND collector = n.collector)
+LEFT JOIN runs r ON r.id = (SELECT max(id) FROM runs WHERE stream = n.stream AND tenancy = n.tenancy AND collector = n.collector AND outcome <> 'skipped')
 LEFT JOIN successes g USING (collector, stream, tenancy)
 LEFT JOIN failures f USING (collector, stream, tenancy)
 LEFT JOIN queues q USING (collector, stream, tenancy)

@@ -87,6 +87,27 @@ func (s *State) Fail(ctx context.Context, id RunID, outcome Outcome, cause error
 	return nil
 }
 
+// Skip notes a run that did not begin, and why.
+func (s *State) Skip(ctx context.Context, r Start, cause error) error {
+	err := s.transact(ctx, func(tx *sql.Tx) error {
+		result, err := tx.ExecContext(ctx,
+			`INSERT INTO runs (collector, stream, tenancy, upload_id, cause, started) VALUES (?, ?, ?, ?, ?, ?)`,
+			r.Collector, r.Stream, r.Tenancy, r.UploadID, r.Trigger, toMillis(r.Started))
+		if err != nil {
+			return err
+		}
+		id, err := result.LastInsertId()
+		if err != nil {
+			return err
+		}
+		return s.end(ctx, tx, RunID(id), Skipped, cause.Error(), Figures{})
+	})
+	if err != nil {
+		return fmt.Errorf("note the skipped run: %w", err)
+	}
+	return nil
+}
+
 // end completes a run's row and counts it, unless it has ended already.
 func (s *State) end(ctx context.Context, tx *sql.Tx, id RunID, outcome Outcome, text string, f Figures) error {
 	result, err := tx.ExecContext(ctx,

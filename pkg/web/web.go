@@ -4,7 +4,6 @@ package web
 
 import (
 	"context"
-	"errors"
 	"time"
 
 	"github.com/collectord/collectord/pkg/schedule"
@@ -49,7 +48,7 @@ type Off struct {
 
 // The refusals of RunNow.
 var (
-	ErrUnknown  = errors.New("no such collector is on")
-	ErrRunning  = errors.New("already running")
-	ErrStopping = errors.New("shutting down")
+	ErrUnknown  = schedule.ErrUnknown
+	ErrRunning  = schedule.ErrRunning
+	ErrStopping = schedule.ErrStopping
 )

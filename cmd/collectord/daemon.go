@@ -1,0 +1,220 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+	"syscall"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/collectord/collectord/pkg/config"
+	"github.com/collectord/collectord/pkg/schedule"
+	"github.com/collectord/collectord/pkg/state"
+	"github.com/collectord/collectord/pkg/store"
+	"github.com/collectord/collectord/pkg/web"
+)
+
+// errStarting is the answer of Ready until the daemon is.
+var errStarting = errors.New("starting: the last-known snapshots are being restored")
+
+// daemon is the program while it runs as a service.
+type daemon struct {
+	state     *state.State
+	scheduler *schedule.Scheduler
+	deliverer *schedule.Deliverer
+	lives     *schedule.Lives
+	systemd   *systemd
+	signals   *signals
+	log       *zap.Logger
+
+	reloading sync.Mutex // held while settings are read anew
+
+	mu         sync.Mutex
+	app        *app // with the settings in force
+	sinks      []store.Sink
+	unready    error
+	reloaded   time.Time
+	reloadFail error
+}
+
+var _ web.Daemon = (*daemon)(nil)
+
+// daemon runs collectors by their schedules until a signal ends it.
+func (a *app) daemon(ctx context.Context) (err error) {
+	a.signals.serve()
+	if err := a.load(); err != nil {
+		return err
+	}
+	for _, w := range a.warnings {
+		a.log.Warn(w)
+	}
+	if on, _ := a.active(); len(on) == 0 {
+		return none(a.sources, a.sections)
+	}
+	st, err := a.openState(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, st.Close()) }()
+	d, err := a.newDaemon(st)
+	if err != nil {
+		return err
+	}
+	defer func() { closeSinks(d.sinks, d.log) }()
+	return d.run(ctx)
+}
+
+func (a *app) newDaemon(st *state.State) (*daemon, error) {
+	a.notes = st.Notes(a.settings.Tenancy)
+	sinks, err := a.sinks()
+	if err != nil {
+		return nil, err
+	}
+	d := &daemon{
+		state: st, lives: &schedule.Lives{}, signals: a.signals, log: a.log,
+		deliverer: a.deliverer(st, sinks),
+		app:       a, sinks: sinks, unready: errStarting, reloaded: time.Now(),
+	}
+	settings, err := d.schedules(a, sinks)
+	if err != nil {
+		closeSinks(sinks, a.log)
+		return nil, err
+	}
+	d.scheduler = schedule.NewScheduler(st, a.settings.Tenancy, settings, a.log)
+	d.systemd = newSystemd(a.log)
+	d.scheduler.Round = func() { d.systemd.round(d.scheduler.Standings()) }
+	d.scheduler.MaxRound = d.systemd.watchdog / 3
+	return d, nil
+}
+
+// schedules makes the scheduler's settings of a's.
+func (d *daemon) schedules(a *app, sinks []store.Sink) (schedule.Settings, error) {
+	jobs, err := a.jobs(nil)
+	if err != nil {
+		return schedule.Settings{}, err
+	}
+	host, err := os.Hostname()
+	if err != nil {
+		host = "unknown"
+	}
+	s := a.settings.Schedule
+	runner := a.runner(d.state, sinks, d.deliverer)
+	runner.Lives = d.lives
+	settings := schedule.Settings{Runner: runner, Retries: s.Retry, CatchUp: s.CatchUp}
+	for _, job := range jobs {
+		name := job.Collector.Name
+		settings.Plans = append(settings.Plans, schedule.Plan{
+			Job: job, Calendar: expressionOf(a, name).In(s.Zone.Location()), Zone: s.Zone.String(),
+			Delay: schedule.Delay(s.Jitter, host, a.settings.Tenancy, name),
+		})
+	}
+	return settings, nil
+}
+
+// run serves until ctx ends.
+func (d *daemon) run(ctx context.Context) error {
+	work, cancel := context.WithCancelCause(context.Background())
+	defer cancel(nil)
+	delivering, stopDelivering := context.WithCancel(context.Background())
+	defer stopDelivering()
+
+	// The HTTP server is started here: it answers while the restore goes on.
+	// The restore of last-known snapshots goes here, before the daemon is ready.
+
+	var deliveries, scheduling, rest sync.WaitGroup
+	deliveries.Go(func() { d.deliverer.Serve(delivering, work) })
+	scheduling.Go(func() { d.scheduler.Run(ctx, work) })
+	rest.Go(func() { d.housekeep(ctx) })
+	rest.Go(func() { d.obey(ctx) })
+	d.setReady(nil)
+	d.systemd.ready(d.scheduler.Standings())
+	d.log.Info("ready", zap.Int("collectors", len(d.scheduler.Standings())), zap.String("version", version))
+
+	<-ctx.Done()
+	d.setReady(schedule.ErrStopping)
+	grace := d.settings().Schedule.Grace
+	d.log.Info("stopping; running work may go on for SHUTDOWN_GRACE", zap.String("cause", context.Cause(ctx).Error()), zap.Duration("grace", grace))
+	stopped := d.systemd.stopping(grace)
+	defer stopped()
+	scheduling.Wait()
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		d.scheduler.Wait()
+		stopDelivering()
+		deliveries.Wait()
+	}()
+	d.patience(ended, grace, cancel)
+	rest.Wait()
+	d.log.Info("stopped")
+	return nil
+}
+
+// patience waits for running work until the grace is over or a second signal
+// comes, and then cancels it and waits for its end.
+func (d *daemon) patience(ended <-chan struct{}, grace time.Duration, cancel context.CancelCauseFunc) {
+	timer := time.NewTimer(grace)
+	defer timer.Stop()
+	var why error
+	select {
+	case <-ended:
+		return
+	case <-timer.C:
+		why = fmt.Errorf("%w: SHUTDOWN_GRACE, %v, is over", schedule.ErrStopping, grace)
+	case <-d.signals.hurry.Done():
+		why = fmt.Errorf("%w: a second signal came", schedule.ErrStopping)
+	}
+	d.log.Warn("cancelling running work", zap.Error(why))
+	cancel(why)
+	<-ended
+}
+
+// obey does what SIGHUP and SIGUSR1 ask for.
+func (d *daemon) obey(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case s := <-d.signals.asks:
+			if s == syscall.SIGUSR1 {
+				d.scheduler.RunAllNow()
+				continue
+			}
+			if err := d.Reload(ctx); err != nil {
+				d.log.Error("the settings were not changed; the old ones stay in force", zap.Error(err))
+			}
+		}
+	}
+}
+
+// housekeep clears the state folder once a day.
+func (d *daemon) housekeep(ctx context.Context) {
+	tick := time.NewTicker(24 * time.Hour)
+	defer tick.Stop()
+	for {
+		if err := d.state.Sweep(ctx, d.settings().StateKeep); err != nil && ctx.Err() == nil {
+			d.log.Warn("clearing the state folder", zap.Error(err))
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+func (d *daemon) settings() config.Settings {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.app.settings
+}
+
+func (d *daemon) setReady(err error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.unready = err
+}
