@@ -36,6 +36,7 @@ func (a *app) once(ctx context.Context, names []string) (err error) {
 		return err
 	}
 	defer closeSinks(sinks, a.log)
+	a.restoreAtStart(ctx, st, sinks, jobs)
 	deliverer := a.deliverer(st, sinks)
 	results, left, err := a.collect(ctx, a.runner(st, sinks, deliverer), deliverer, jobs)
 	if err != nil {
@@ -54,6 +55,7 @@ func (a *app) openState(ctx context.Context) (*state.State, error) {
 	if err != nil {
 		return nil, &exitError{exitSettings, err}
 	}
+	a.state = st
 	return st, nil
 }
 
@@ -159,7 +161,7 @@ func undelivered(left []state.Delivery) string {
 
 // sinks opens the configured destinations. It does no I/O.
 func (a *app) sinks() ([]store.Sink, error) {
-	sinks, err := openSinks(a.settings.Store, a.log)
+	sinks, err := openSinks(a.settings.Store, a.state, a.log)
 	if err != nil {
 		return nil, &exitError{exitSettings, err}
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/collectord/collectord/pkg/collector"
 	"github.com/collectord/collectord/pkg/collector/sources"
 	"github.com/collectord/collectord/pkg/config"
+	"github.com/collectord/collectord/pkg/state"
 )
 
 // app is one call of the program.
@@ -29,6 +30,7 @@ type app struct {
 	log      *zap.Logger
 	terminal *terminal       // standard error, when it is one
 	notes    collector.Notes // nil where no state is open
+	state    *state.State    // nil where none is open
 }
 
 func rootCommand(a *app) *cobra.Command {
@@ -67,7 +69,7 @@ ended by SIGINT and SIGTERM.`,
 	root.PersistentFlags().StringVar(&a.envFile, "env-file", "", "read settings from this file, too; the environment and .env win")
 	root.Version = version
 	root.SetVersionTemplate("collectord " + version + " " + runtime.Version() + " " + runtime.GOOS + "/" + runtime.GOARCH + "\n")
-	root.AddCommand(a.listCommand(), a.checkCommand(), a.statusCommand(), a.acceptCommand(), a.versionCommand())
+	root.AddCommand(a.listCommand(), a.checkCommand(), a.statusCommand(), a.acceptCommand(), a.restoreCommand(), a.versionCommand())
 	return root
 }
 
