@@ -11,6 +11,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/collectord/collectord/pkg/backup"
 	"github.com/collectord/collectord/pkg/config"
 	"github.com/collectord/collectord/pkg/schedule"
 	"github.com/collectord/collectord/pkg/state"
@@ -30,6 +31,7 @@ type daemon struct {
 	systemd   *systemd
 	signals   *signals
 	log       *zap.Logger
+	jobs      []schedule.Job // those at the start
 
 	reloading sync.Mutex // held while settings are read anew
 
@@ -84,6 +86,9 @@ func (a *app) newDaemon(st *state.State) (*daemon, error) {
 		closeSinks(sinks, a.log)
 		return nil, err
 	}
+	for _, p := range settings.Plans {
+		d.jobs = append(d.jobs, p.Job)
+	}
 	d.scheduler = schedule.NewScheduler(st, a.settings.Tenancy, settings, a.log)
 	d.systemd = newSystemd(a.log)
 	d.scheduler.Round = func() { d.systemd.round(d.scheduler.Standings()) }
@@ -123,9 +128,12 @@ func (d *daemon) run(ctx context.Context) error {
 	defer stopDelivering()
 
 	// The HTTP server is started here: it answers while the restore goes on.
-	// The restore of last-known snapshots goes here, before the daemon is ready.
+
+	d.systemd.starting("restoring from the backups", d.app.settings.Restore.Timeout)
+	missing := d.app.restoreAtStart(ctx, d.state, d.sinks, d.jobs)
 
 	var deliveries, scheduling, rest sync.WaitGroup
+	rest.Go(d.restoreLater(ctx, missing))
 	deliveries.Go(func() { d.deliverer.Serve(delivering, work) })
 	scheduling.Go(func() { d.scheduler.Run(ctx, work) })
 	rest.Go(func() { d.housekeep(ctx) })
@@ -152,6 +160,12 @@ func (d *daemon) run(ctx context.Context) error {
 	rest.Wait()
 	d.log.Info("stopped")
 	return nil
+}
+
+// restoreLater goes on trying to restore the streams.
+func (d *daemon) restoreLater(ctx context.Context, streams []backup.Stream) func() {
+	restorer := d.app.restorer(d.state, d.sinks)
+	return func() { restorer.Retry(ctx, streams) }
 }
 
 // patience waits for running work until the grace is over or a second signal

@@ -36,6 +36,7 @@ func (a *app) once(ctx context.Context, names []string) (err error) {
 		return err
 	}
 	defer closeSinks(sinks, a.log)
+	a.restoreAtStart(ctx, st, sinks, jobs)
 	deliverer := a.deliverer(st, sinks)
 	results, left, err := a.collect(ctx, a.runner(st, sinks, deliverer), deliverer, jobs)
 	if err != nil {
@@ -54,6 +55,7 @@ func (a *app) openState(ctx context.Context) (*state.State, error) {
 	if err != nil {
 		return nil, &exitError{exitSettings, err}
 	}
+	a.state = st
 	return st, nil
 }
 
@@ -81,8 +83,8 @@ func (a *app) runner(st *state.State, sinks []store.Sink, d *schedule.Deliverer)
 // collect runs jobs and delivers at the same time. It returns what is still
 // queued in the end.
 func (a *app) collect(ctx context.Context, r *schedule.Runner, d *schedule.Deliverer, jobs []schedule.Job) (results []schedule.Result, left []state.Delivery, err error) {
-	delivering, stop := context.WithCancel(ctx)
-	defer stop()
+	delivering, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
 	var background sync.WaitGroup
 	background.Go(func() { d.Run(delivering) })
 	if a.terminal != nil {
@@ -90,21 +92,26 @@ func (a *app) collect(ctx context.Context, r *schedule.Runner, d *schedule.Deliv
 	}
 	results = r.RunAll(ctx, jobs, "once")
 	left, err = a.settle(ctx, d)
-	stop()
+	stop(a.impatience())
 	background.Wait()
 	return results, left, err
 }
 
 // deliver delivers what is queued.
 func (a *app) deliver(ctx context.Context, d *schedule.Deliverer) ([]state.Delivery, error) {
-	delivering, stop := context.WithCancel(ctx)
-	defer stop()
+	delivering, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
 	var background sync.WaitGroup
 	background.Go(func() { d.Run(delivering) })
 	left, err := a.settle(ctx, d)
-	stop()
+	stop(a.impatience())
 	background.Wait()
 	return left, err
+}
+
+// impatience is why deliveries under way are ended.
+func (a *app) impatience() error {
+	return fmt.Errorf("STORE_ONCE_TIMEOUT, %s, is over", a.settings.Store.OnceTimeout)
 }
 
 // settle goes on delivering for STORE_ONCE_TIMEOUT.
@@ -159,7 +166,7 @@ func undelivered(left []state.Delivery) string {
 
 // sinks opens the configured destinations. It does no I/O.
 func (a *app) sinks() ([]store.Sink, error) {
-	sinks, err := openSinks(a.settings.Store, a.log)
+	sinks, err := openSinks(a.settings.Store, a.state, a.log)
 	if err != nil {
 		return nil, &exitError{exitSettings, err}
 	}

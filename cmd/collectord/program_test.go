@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/collectord/collectord/internal/testserver"
 	"github.com/collectord/collectord/internal/vendorsim"
 )
 
@@ -24,7 +25,9 @@ func TestMain(m *testing.M) {
 	if os.Getenv(asProgram) != "" {
 		os.Exit(run())
 	}
-	os.Exit(m.Run())
+	code := m.Run()
+	testserver.Stop()
+	os.Exit(code)
 }
 
 // place is a folder in which collectord runs, with its settings.

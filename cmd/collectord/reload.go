@@ -44,7 +44,7 @@ func (d *daemon) reload() error {
 	d.mu.Unlock()
 	fresh := &app{
 		stdout: old.stdout, stderr: old.stderr, envFile: old.envFile, log: old.log, terminal: old.terminal,
-		notes: old.notes, level: old.level, hide: old.hide, signals: old.signals,
+		notes: old.notes, state: old.state, level: old.level, hide: old.hide, signals: old.signals,
 	}
 	env, err := fresh.read()
 	if err != nil {

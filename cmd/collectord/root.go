@@ -14,6 +14,7 @@ import (
 	"github.com/collectord/collectord/pkg/collector"
 	"github.com/collectord/collectord/pkg/collector/sources"
 	"github.com/collectord/collectord/pkg/config"
+	"github.com/collectord/collectord/pkg/state"
 )
 
 // app is one call of the program.
@@ -31,6 +32,7 @@ type app struct {
 	level    zap.AtomicLevel
 	hide     *redactor
 	signals  *signals
+	state    *state.State // nil where none is open
 }
 
 func rootCommand(a *app) *cobra.Command {
@@ -80,7 +82,7 @@ ended by SIGINT and SIGTERM.`,
 			a.signals.release()
 		}
 	}
-	root.AddCommand(a.listCommand(), a.checkCommand(), a.statusCommand(), a.acceptCommand(), a.versionCommand())
+	root.AddCommand(a.listCommand(), a.checkCommand(), a.statusCommand(), a.acceptCommand(), a.restoreCommand(), a.versionCommand())
 	return root
 }
 

@@ -7,16 +7,19 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/exp/zapslog"
 
+	"github.com/collectord/collectord/pkg/backup"
 	"github.com/collectord/collectord/pkg/config"
 	"github.com/collectord/collectord/pkg/snapshot"
+	"github.com/collectord/collectord/pkg/state"
 	"github.com/collectord/collectord/pkg/store"
 )
 
-// openSinks makes the destinations that are configured. It does no I/O.
-func openSinks(s config.Store, log *zap.Logger) ([]store.Sink, error) {
-	o := sinkOpener{Store: s, log: log}
+// openSinks makes the destinations that are configured. It does no I/O. The
+// state, nil where none is open, is where the backups' history comes from.
+func openSinks(s config.Store, st *state.State, log *zap.Logger) ([]store.Sink, error) {
+	o := sinkOpener{Store: s, state: st, log: log}
 	var sinks []store.Sink
-	for _, open := range []func() (store.Sink, error){o.file, o.duckdb, o.postgres, o.s3} {
+	for _, open := range []func() (store.Sink, error){o.file, o.duckdb, o.postgres, o.s3, o.backup} {
 		sink, err := open()
 		if err != nil {
 			return nil, err
@@ -31,7 +34,8 @@ func openSinks(s config.Store, log *zap.Logger) ([]store.Sink, error) {
 // sinkOpener makes each destination, or nil where it is off.
 type sinkOpener struct {
 	config.Store
-	log *zap.Logger
+	state *state.State
+	log   *zap.Logger
 }
 
 func (o sinkOpener) file() (store.Sink, error) {
@@ -82,6 +86,24 @@ func (o sinkOpener) s3() (store.Sink, error) {
 		Bucket: o.Store.S3.Bucket, Key: key.Render, SSE: o.Store.S3.SSE, KMSKeyID: o.Store.S3.KMSKeyID,
 		Log: o.slog("s3"),
 	})
+}
+
+func (o sinkOpener) backup() (store.Sink, error) {
+	if !o.Store.S3.On() || o.Store.S3.Backup == "" {
+		return nil, nil
+	}
+	return o.backups()
+}
+
+// backups is where the backups lie.
+func (o sinkOpener) backups() (*backup.Sink, error) {
+	path, err := backup.ParsePath(o.Store.S3.Backup)
+	if err != nil {
+		return nil, err
+	}
+	return backup.New(store.S3Options{
+		Bucket: o.Store.S3.Bucket, SSE: o.Store.S3.SSE, KMSKeyID: o.Store.S3.KMSKeyID, Log: o.slog(backup.Name),
+	}, path, o.state, o.log.With(zap.String("sink", backup.Name)))
 }
 
 // path parses the target of one file or object per snapshot.

@@ -23,7 +23,8 @@ func (s *State) restoring(h snapshot.Header) string {
 	return filepath.Join(s.dir, "spool", restoreDir, restoreName(h.Stream, h.Tenancy))
 }
 
-// SpoolRestore starts a snapshot that comes from a backup. The caller holds
+// SpoolRestore starts a snapshot that comes from a backup, whose records have
+// collectord's members already. The caller holds
 // the lock of LockRestore, fills the writer, and hands it to Restore or aborts
 // it.
 func (s *State) SpoolRestore(h snapshot.Header) (*snapshot.Writer, error) {
@@ -34,7 +35,7 @@ func (s *State) SpoolRestore(h snapshot.Header) (*snapshot.Writer, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("spool: %w", err)
 	}
-	return snapshot.Create(filepath.Join(dir, "writing"), h)
+	return snapshot.CreateCopy(filepath.Join(dir, "writing"), h)
 }
 
 // Restore seals w, which SpoolRestore made, and makes it the last-known

@@ -122,7 +122,7 @@ func TestRestoreAborted(t *testing.T) {
 	f.must(err)
 	w, err := f.SpoolRestore(header("okta_users", "acme", 2))
 	f.must(err)
-	f.must(fill(w, 5))
+	f.must(fillCopy(w, header("okta_users", "acme", 2), 5))
 	f.must(w.Abort())
 	if _, err := f.Restore(ctx, w); err == nil {
 		t.Error("an aborted writer was restored")

@@ -95,6 +95,21 @@ func (f *File) write(ctx context.Context, s *snapshot.Snapshot, target string) e
 	return nil
 }
 
+// Stat tells of the file that h's snapshot has. The error is fs.ErrNotExist
+// when there is none.
+func (f *File) Stat(h snapshot.Header) (fs.FileInfo, error) { return os.Stat(f.path.Render(h)) }
+
+// Current tells that each snapshot of a stream takes the place of the one
+// before, since nothing in the template differs between them.
+func (f *File) Current() bool {
+	for _, variable := range variables {
+		if variable != "TAG" && variable != "TENANCY" && f.path.Uses(variable) {
+			return false
+		}
+	}
+	return true
+}
+
 // Check tries to write beside the nearest folder of the target that exists.
 func (f *File) Check(context.Context) error {
 	if name := f.path.literal(); name != "" {

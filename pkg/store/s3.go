@@ -1,7 +1,11 @@
 package store
 
 import (
+	"bytes"
+	"cmp"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -27,6 +31,8 @@ import (
 // AWS_CA_BUNDLE, ~/.aws, the container's or the instance's role and so on.
 type S3Options struct {
 	Bucket string
+	// Name is the destination's name; "" is "s3".
+	Name string
 	// Key names a snapshot's object. Its extension asks for the format, see
 	// snapshot.FormatOf. It must give the same key for the same header.
 	Key func(snapshot.Header) string
@@ -38,6 +44,9 @@ type S3Options struct {
 	// TempDir holds Parquet files until they are uploaded; empty means
 	// os.TempDir().
 	TempDir string
+	// Sum adds the SHA-256 of the records to the object's metadata, which
+	// costs one more reading of the snapshot.
+	Sum bool
 	// Log hears what is worth knowing and no failure. Empty means
 	// slog.Default().
 	Log *slog.Logger
@@ -78,6 +87,9 @@ const (
 	// metaSum is the snapshot's sum, that of its sealed NDJSON under
 	// Zstandard, not that of the object, which is streamed.
 	metaSum = "collectord-snapshot-sha256"
+	// metaRecordsSum is the SHA-256 of the records as NDJSON, whatever the
+	// object's format.
+	metaRecordsSum = "collectord-records-sha256"
 )
 
 // NewS3 checks the options. It does not connect.
@@ -101,8 +113,8 @@ func NewS3(opts S3Options) (*S3, error) {
 	return &S3{opts: opts, log: log, part: leastPart}, nil
 }
 
-// Name returns "s3".
-func (s *S3) Name() string { return "s3" }
+// Name returns the name of the options, "s3" by default.
+func (s *S3) Name() string { return cmp.Or(s.opts.Name, "s3") }
 
 // Close drops idle connections.
 func (s *S3) Close() error {
@@ -117,14 +129,29 @@ func (s *S3) Write(ctx context.Context, snap *snapshot.Snapshot) error {
 	if err != nil {
 		return fmt.Errorf("s3: key of %s: %w: %w", snap.Stream, ErrRefused, err)
 	}
+	object := s.object(key, format, snap.Info)
+	if s.opts.Sum {
+		if object.Metadata[metaRecordsSum], err = recordsSum(ctx, snap); err != nil {
+			return err
+		}
+	}
 	return s.do(ctx, "upload to "+s.label(key), func(c *s3.Client) error {
 		body, most, err := s.encode(ctx, snap, format)
 		if err != nil {
 			return err
 		}
-		err = s.upload(ctx, c, s.object(key, format, snap.Info), body, most)
+		err = s.upload(ctx, c, object, body, most)
 		return errors.Join(err, body.Close())
 	})
+}
+
+// recordsSum is the hexadecimal SHA-256 of the snapshot's records as NDJSON.
+func recordsSum(ctx context.Context, snap *snapshot.Snapshot) (string, error) {
+	sum := sha256.New()
+	if err := snap.Encode(ctx, sum, snapshot.Format{Kind: snapshot.NDJSON}); err != nil {
+		return "", err
+	}
+	return hex.EncodeToString(sum.Sum(nil)), nil
 }
 
 // label names an object in messages.
@@ -267,6 +294,32 @@ type S3Object struct {
 	// SnapshotSHA256 is the sum in the snapshot's manifest; the object's own
 	// bytes differ.
 	SnapshotSHA256 string
+	// RecordsSHA256 is the sum of the records as NDJSON; "" when it was not
+	// asked for.
+	RecordsSHA256 string
+}
+
+// OwnKind tells that collectord has made the object.
+func (o S3Object) OwnKind() bool { return o.Records >= 0 && !o.UploadTimestamp.IsZero() }
+
+// Stat returns what S3 says of an object. Errors are those of Get, which it
+// asks: an answer to HEAD cannot tell a missing object from a missing bucket.
+func (s *S3) Stat(ctx context.Context, key string) (S3Object, error) {
+	body, o, err := s.Get(ctx, key)
+	if err != nil {
+		return S3Object{}, err
+	}
+	_ = body.Close() // nothing of it is used
+	return o, nil
+}
+
+// Put stores a small JSON text as an object.
+func (s *S3) Put(ctx context.Context, key string, text []byte) error {
+	return s.do(ctx, "upload to "+s.label(key), func(c *s3.Client) error {
+		object := s.object(key, snapshot.Format{Kind: snapshot.JSON}, snapshot.Info{})
+		object.Metadata = nil
+		return s.upload(ctx, c, object, bytes.NewReader(text), int64(len(text)))
+	})
 }
 
 // Get opens an object. The error wraps fs.ErrNotExist when there is none;
@@ -297,6 +350,7 @@ func objectOf(key string, out *s3.GetObjectOutput) S3Object {
 		Header:         snapshot.Header{Stream: text(metaStream), Tenancy: text(metaTenancy), UploadID: text(metaUploadID)},
 		Records:        -1,
 		SnapshotSHA256: out.Metadata[metaSum],
+		RecordsSHA256:  out.Metadata[metaRecordsSum],
 	}
 	if t, err := time.Parse(time.RFC3339, out.Metadata[metaTimestamp]); err == nil {
 		o.UploadTimestamp = t
