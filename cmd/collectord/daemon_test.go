@@ -121,8 +121,8 @@ func TestServiceCollectsAndStops(t *testing.T) {
 	p := newPlace(t).with(sim)
 	s := p.serve()
 	s.until(`"ready"`)
-	for range 3 {
-		s.until(`"stored"`)
+	for range smallCounts {
+		s.until(`"msg":"stored"`)
 	}
 	s.signal(syscall.SIGTERM)
 	p.want(s.ended(), 0, `"trigger":"catch-up"`, `"stopped"`)
