@@ -84,7 +84,7 @@ func (a *app) newDaemon(st *state.State) (*daemon, error) {
 		closeSinks(sinks, a.log)
 		return nil, err
 	}
-	d.scheduler = schedule.NewScheduler(st, a.settings.Tenancy, settings, a.log)
+	d.scheduler = schedule.NewScheduler(st, a.settings.Tenancy, settings, a.log, time.Now)
 	d.systemd = newSystemd(a.log)
 	d.scheduler.Round = func() { d.systemd.round(d.scheduler.Standings()) }
 	d.scheduler.MaxRound = d.systemd.watchdog / 3
