@@ -89,7 +89,7 @@ func (a *app) newDaemon(st *state.State) (*daemon, error) {
 	for _, p := range settings.Plans {
 		d.jobs = append(d.jobs, p.Job)
 	}
-	d.scheduler = schedule.NewScheduler(st, a.settings.Tenancy, settings, a.log)
+	d.scheduler = schedule.NewScheduler(st, a.settings.Tenancy, settings, a.log, time.Now)
 	d.systemd = newSystemd(a.log)
 	d.scheduler.Round = func() { d.systemd.round(d.scheduler.Standings()) }
 	d.scheduler.MaxRound = d.systemd.watchdog / 3

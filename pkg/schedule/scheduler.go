@@ -133,10 +133,11 @@ type launch struct {
 	count   int
 }
 
-// NewScheduler makes a Scheduler; nothing runs before Run.
-func NewScheduler(s *state.State, tenancy string, settings Settings, log *zap.Logger) *Scheduler {
+// NewScheduler makes a Scheduler by the clock now, such as time.Now; nothing
+// runs before Run.
+func NewScheduler(s *state.State, tenancy string, settings Settings, log *zap.Logger, now func() time.Time) *Scheduler {
 	sched := &Scheduler{
-		State: s, Tenancy: tenancy, Log: log, Now: time.Now,
+		State: s, Tenancy: tenancy, Log: log, Now: now,
 		entries: map[string]*entry{}, wake: make(chan struct{}, 1),
 	}
 	sched.settings = settings
@@ -147,7 +148,10 @@ func NewScheduler(s *state.State, tenancy string, settings Settings, log *zap.Lo
 // Run starts runs until ctx ends, under the context work, which outlives ctx.
 // It does not wait for them: that is Wait.
 func (s *Scheduler) Run(ctx, work context.Context) {
-	if s.settings.CatchUp {
+	s.mu.Lock()
+	catchUp := s.settings.CatchUp
+	s.mu.Unlock()
+	if catchUp {
 		s.catchUp(ctx)
 	}
 	for ctx.Err() == nil {
