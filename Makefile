@@ -6,7 +6,7 @@ GO      ?= go
 BIN     := bin/collectord
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test test-servers lint docs bench fuzz clean
+.PHONY: help build demo test test-servers lint docs bench bench-go fuzz clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -47,7 +47,11 @@ lint: ## format, vet, staticcheck
 docs: ## write the generated parts of docs/ anew
 	$(GO) test ./cmd/collectord -run '^TestGenerated' -update
 
-bench: ## measure; prints Go benchmarks
+bench: test-servers ## measure everything side by side and write docs/benchmarks.md; wants an idle machine
+	@echo "measuring; about fourteen minutes on two cores"
+	$(GO) run ./internal/bench
+
+bench-go: ## run the Go benchmarks
 	$(GO) test -run '^$$' -bench . -benchtime 3x ./...
 
 fuzz: ## run each fuzz target for a while (FUZZTIME, default 30s)

@@ -29,6 +29,7 @@ var layers = map[string][]string{
 	"internal/testserver":   {},
 	"internal/vendorsim":    {},
 	"internal/demo":         {"internal/vendorsim", "internal/duckdb"},
+	"internal/bench":        {"internal/duckdb", "internal/testserver", "internal/vendorsim", "pkg/collector", "pkg/collector/sources", "pkg/snapshot", "pkg/store"},
 }
 
 // TestImportsPointOneWay holds the line between the parts.

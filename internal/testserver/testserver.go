@@ -63,3 +63,9 @@ func program(name string, folders ...string) (string, error) {
 	}
 	return path, nil
 }
+
+// OpenPostgres is StartPostgres for programs that are no tests.
+func OpenPostgres() (*Postgres, error) { return startPostgres() }
+
+// OpenS3 is StartS3 for programs that are no tests.
+func OpenS3() (*S3, error) { return startS3() }

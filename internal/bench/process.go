@@ -1,0 +1,92 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// measured is what one run of a process took.
+type measured struct {
+	wall time.Duration
+	cpu  time.Duration
+	// rss is the most resident memory in bytes.
+	rss int64
+	out string
+}
+
+// timed runs cmd to its end. What earlier runs left to be written to the disk
+// is written before the clock starts.
+func timed(cmd *exec.Cmd) (measured, error) {
+	syscall.Sync()
+	var out, errs bytes.Buffer
+	if cmd.Stdout == nil {
+		cmd.Stdout = &out
+	}
+	cmd.Stderr = &errs
+	began := time.Now()
+	err := cmd.Run()
+	r := measured{wall: time.Since(began), out: out.String()}
+	if err != nil {
+		return r, fmt.Errorf("%s: %w: %s", strings.Join(cmd.Args, " "), err, tail(errs.String()))
+	}
+	usage := cmd.ProcessState.SysUsage().(*syscall.Rusage)
+	r.cpu = cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()
+	r.rss = usage.Maxrss << 10
+	return r, nil
+}
+
+// tail returns the end of a program's messages.
+func tail(s string) string {
+	s = strings.TrimSpace(s)
+	if len(s) > 2000 {
+		s = "…" + s[len(s)-2000:]
+	}
+	return s
+}
+
+// program prepares a program with an environment of its own.
+func program(ctx context.Context, env []string, name string, args ...string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, name, args...)
+	cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "HOME=" + os.Getenv("HOME"), "NO_PROXY=127.0.0.1"}, env...)
+	return cmd
+}
+
+// vmRSS returns the resident memory of a process in bytes.
+func vmRSS(pid int) (int64, error) {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		return 0, err
+	}
+	for line := range strings.Lines(string(text)) {
+		var kb int64
+		if _, err := fmt.Sscanf(line, "VmRSS: %d kB", &kb); err == nil {
+			return kb << 10, nil
+		}
+	}
+	return 0, errors.New("no VmRSS in the process's status")
+}
+
+// busy returns the machine's busy and total processor time so far, in ticks.
+func busy() (used, all float64) {
+	f, err := os.Open("/proc/stat")
+	if err != nil {
+		return 0, 0
+	}
+	defer f.Close()
+	var v [8]float64
+	if _, err := fmt.Fscanf(io.Reader(f), "cpu %f %f %f %f %f %f %f %f", &v[0], &v[1], &v[2], &v[3], &v[4], &v[5], &v[6], &v[7]); err != nil {
+		return 0, 0
+	}
+	for _, n := range v {
+		all += n
+	}
+	return all - v[3] - v[4], all // without idle and waiting for the disk
+}
