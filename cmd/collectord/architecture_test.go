@@ -12,7 +12,7 @@ const module = "github.com/collectord/collectord"
 // layers names, for each package, the packages of this module that it may
 // import. docs/architecture.md draws the same.
 var layers = map[string][]string{
-	"cmd/collectord":        {"pkg/calendar", "pkg/config", "pkg/collector", "pkg/collector/sources", "pkg/snapshot", "pkg/store", "pkg/state", "pkg/backup", "pkg/schedule", "pkg/web"},
+	"cmd/collectord":        {"pkg/calendar", "pkg/config", "pkg/collector", "pkg/collector/sources", "pkg/snapshot", "pkg/store", "pkg/state", "pkg/backup", "pkg/schedule", "pkg/web", "pkg/query"},
 	"pkg/calendar":          {},
 	"pkg/config":            {"pkg/calendar"},
 	"pkg/collector":         {},
@@ -23,7 +23,8 @@ var layers = map[string][]string{
 	"pkg/state":             {"pkg/snapshot"},
 	"pkg/backup":            {"pkg/snapshot", "pkg/state", "pkg/store"},
 	"pkg/schedule":          {"pkg/calendar", "pkg/collector", "pkg/snapshot", "pkg/state", "pkg/store"},
-	"pkg/web":               {"pkg/schedule", "pkg/state", "pkg/snapshot"},
+	"pkg/web":               {"pkg/schedule", "pkg/state", "pkg/snapshot", "pkg/query"},
+	"pkg/query":             {"pkg/state", "pkg/snapshot", "internal/duckdb"},
 	"internal/duckdb":       {},
 	"internal/faultproxy":   {},
 	"internal/testserver":   {},
