@@ -6,7 +6,7 @@ GO      ?= go
 BIN     := bin/collectord
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test test-servers lint docs bench bench-go fuzz clean
+.PHONY: help build install demo test test-servers lint docs bench bench-go fuzz clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -14,6 +14,19 @@ help: ## list the commands
 build: ## build the program into bin/
 	@echo "building $(BIN); the first build links DuckDB and takes a minute"
 	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN) ./cmd/collectord
+
+PREFIX      ?= /usr
+UNITDIR     ?= /usr/lib/systemd/system
+
+install: build ## install program, units and an example environment; DESTDIR= is where a package is built
+	install -D -m 0755 $(BIN) $(DESTDIR)$(PREFIX)/bin/collectord
+	install -d $(DESTDIR)$(UNITDIR)
+	for unit in deploy/systemd/collectord*.service deploy/systemd/collectord*.timer; do \
+	  sed 's#/usr/bin/collectord#$(PREFIX)/bin/collectord#' $$unit > $(DESTDIR)$(UNITDIR)/$${unit##*/} && chmod 0644 $(DESTDIR)$(UNITDIR)/$${unit##*/} || exit 1; \
+	done
+	install -d -m 0750 $(DESTDIR)/etc/collectord
+	install -D -m 0640 configs/service.env $(DESTDIR)/etc/collectord/collectord.env.example
+	@echo "next: copy /etc/collectord/collectord.env.example to collectord.env, fill it in, then: systemctl daemon-reload && systemctl enable --now collectord"
 
 demo: build ## run the main job against simulated vendors, into data/
 	$(GO) run ./internal/demo -binary $(BIN)
