@@ -69,7 +69,7 @@ ended by SIGINT and SIGTERM.`,
 	root.PersistentFlags().StringVar(&a.envFile, "env-file", "", "read settings from this file, too; the environment and .env win")
 	root.Version = version
 	root.SetVersionTemplate("collectord " + version + " " + runtime.Version() + " " + runtime.GOOS + "/" + runtime.GOARCH + "\n")
-	root.AddCommand(a.listCommand(), a.checkCommand(), a.statusCommand(), a.acceptCommand(), a.restoreCommand(), a.versionCommand())
+	root.AddCommand(a.listCommand(), a.checkCommand(), a.statusCommand(), a.acceptCommand(), a.restoreCommand(), a.dropCommand(), a.versionCommand())
 	return root
 }
 
