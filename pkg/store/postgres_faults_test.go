@@ -204,7 +204,7 @@ func TestPostgresRoleSettings(t *testing.T) {
 	role := "r_" + p.schema
 	p.exec(`CREATE ROLE ` + role + ` LOGIN PASSWORD 'pw-role-1'; CREATE SCHEMA $S AUTHORIZATION ` + role)
 	t.Cleanup(func() { p.exec(`DROP OWNED BY ` + role + `; DROP ROLE ` + role) })
-	s := p.sink(PostgresOptions{URL: p.server.url(role, "pw-role-1"), Mode: PostgresReplace})
+	s := p.sink(PostgresOptions{URL: p.server.url(role, "pw-role-1"), Replace: true})
 	p.write(s, seal(t, headerOf("okta_users", "acme", noon), one))
 	set := func(setting string) { t.Helper(); p.exec(`ALTER ROLE ` + role + ` SET ` + setting) }
 
@@ -275,7 +275,7 @@ func TestPostgresWritersAtOnce(t *testing.T) {
 // TestPostgresReadersSeeOldOrNew reads while snapshots replace each other.
 func TestPostgresReadersSeeOldOrNew(t *testing.T) {
 	p := newPgTest(t)
-	s := p.sink(PostgresOptions{Mode: PostgresReplace})
+	s := p.sink(PostgresOptions{Replace: true})
 	p.write(s, numberedSnapshot(t, headerOf("okta_users", "acme", noon), 100, 100))
 	ctx, cancel := context.WithCancel(t.Context())
 	reads := make(chan int)
@@ -310,7 +310,7 @@ func TestPostgresReadersSeeOldOrNew(t *testing.T) {
 
 func TestPostgresDamagedSnapshot(t *testing.T) {
 	p := newPgTest(t)
-	s := p.sink(PostgresOptions{Mode: PostgresReplace})
+	s := p.sink(PostgresOptions{Replace: true})
 	p.write(s, seal(t, headerOf("okta_users", "acme", noon), one))
 	snap := numberedSnapshot(t, headerOf("okta_users", "acme", noon.Add(time.Hour)), 3000, 500)
 	damage(t, snap)

@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"log/slog"
 	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
@@ -66,7 +65,7 @@ func (s *s3Test) sink(key string, change ...func(*S3Options)) *S3 {
 	s.Helper()
 	opts := S3Options{Bucket: s.bucket, Key: func(h snapshot.Header) string {
 		return strings.NewReplacer("%TAG", h.Stream, "%ID", h.UploadID).Replace(key)
-	}, Log: slog.New(slog.NewTextHandler(s.logged, nil))}
+	}, Note: func(_ *snapshot.Snapshot, text string) { fmt.Fprintln(s.logged, text) }}
 	for _, c := range change {
 		c(&opts)
 	}
