@@ -36,7 +36,7 @@ func (a *app) once(ctx context.Context, names []string) (err error) {
 		return err
 	}
 	defer closeSinks(sinks, a.log)
-	deliverer := schedule.NewDeliverer(st, sinks, a.settings.Store.RetryMaxWait, a.log)
+	deliverer := a.deliverer(st, sinks)
 	results, left, err := a.collect(ctx, a.runner(st, sinks, deliverer), deliverer, jobs)
 	if err != nil {
 		return err
@@ -72,6 +72,12 @@ func (a *app) runner(st *state.State, sinks []store.Sink, d *schedule.Deliverer)
 		Timeout:  a.settings.Run.Timeout, IdleTimeout: a.settings.Run.IdleTimeout,
 		Parallel: a.settings.Run.MaxParallel, Log: a.log, Sealed: d.Wake,
 	}
+}
+
+func (a *app) deliverer(st *state.State, sinks []store.Sink) *schedule.Deliverer {
+	d := schedule.NewDeliverer(st, sinks, a.settings.Store.RetryMaxWait, a.log)
+	d.WriteTimeout = a.settings.Store.WriteTimeout
+	return d
 }
 
 // collect runs jobs and delivers at the same time. It returns what is still
@@ -147,6 +153,9 @@ func conclude(ctx context.Context, results []schedule.Result, left []state.Deliv
 
 // undelivered says what is still queued, in words.
 func undelivered(left []state.Delivery) string {
+	if len(left) == 1 {
+		return "1 delivery stays queued, the next run takes it up"
+	}
 	return fmt.Sprintf("%d deliveries stay queued, the next run takes them up", len(left))
 }
 

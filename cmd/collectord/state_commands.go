@@ -11,7 +11,6 @@ import (
 	"github.com/spf13/cobra"
 	"go.uber.org/zap"
 
-	"github.com/collectord/collectord/pkg/schedule"
 	"github.com/collectord/collectord/pkg/state"
 )
 
@@ -119,7 +118,7 @@ func (a *app) accept(ctx context.Context, st *state.State, stream string) error 
 		return err
 	}
 	a.log.Info("accepted", zap.String("stream", stream), zap.Int64("records", info.Records), zap.String("upload_id", info.UploadID))
-	d := schedule.NewDeliverer(st, sinks, a.settings.Store.RetryMaxWait, a.log)
+	d := a.deliverer(st, sinks)
 	left, err := a.deliver(ctx, d)
 	if err != nil {
 		return err

@@ -55,7 +55,7 @@ func TestDocumentedSettings(t *testing.T) {
 func TestReferenceHasEveryVariable(t *testing.T) {
 	doc := config.Reference(&config.Settings{})
 	for name := range strings.FieldsSeq(`TENANCY COLLECTORS STATE_DIR STATE_KEEP LOG_LEVEL LOG_FORMAT
-		STORE_FILE STORE_EMPTY STORE_RETRY_MAX_WAIT STORE_ONCE_TIMEOUT STORE_SPOOL_MAX
+		STORE_FILE STORE_EMPTY STORE_RETRY_MAX_WAIT STORE_WRITE_TIMEOUT STORE_ONCE_TIMEOUT STORE_SPOOL_MAX
 		STORE_DUCKDB STORE_DUCKDB_MODE STORE_DUCKDB_KEEP STORE_DUCKDB_MEMORY STORE_DUCKDB_LOCK_WAIT
 		STORE_POSTGRES_URL STORE_POSTGRES_HOST STORE_POSTGRES_USER STORE_POSTGRES_PASSWORD STORE_POSTGRES_DBNAME
 		STORE_POSTGRES_PORT STORE_POSTGRES_SCHEMA STORE_POSTGRES_JSON STORE_POSTGRES_MODE STORE_POSTGRES_KEEP
@@ -65,7 +65,7 @@ func TestReferenceHasEveryVariable(t *testing.T) {
 			t.Errorf("the reference has no row for %s, or several", name)
 		}
 	}
-	if rows := strings.Count(doc, "\n| `"); rows != 36 {
+	if rows := strings.Count(doc, "\n| `"); rows != 37 {
 		t.Errorf("the reference has %d rows", rows)
 	}
 }

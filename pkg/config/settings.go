@@ -40,6 +40,7 @@ type Store struct {
 	Empty bool   `env:"STORE_EMPTY" envDefault:"false" doc:"Whether a snapshot without records replaces one that has some."`
 
 	RetryMaxWait time.Duration `env:"STORE_RETRY_MAX_WAIT" envDefault:"15m" min:"1s" doc:"The longest pause between two attempts to deliver a snapshot."`
+	WriteTimeout time.Duration `env:"STORE_WRITE_TIMEOUT" envDefault:"1h" min:"1s" doc:"The longest that one attempt to deliver a snapshot may take."`
 	OnceTimeout  time.Duration `env:"STORE_ONCE_TIMEOUT" envDefault:"5m" min:"1s" doc:"How long a single run (--once) goes on trying to deliver."`
 	SpoolMax     Bytes         `env:"STORE_SPOOL_MAX" envDefault:"10GiB" doc:"The most disk space that undelivered snapshots may take; beyond it runs fail and nothing is dropped."`
 

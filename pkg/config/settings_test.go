@@ -18,7 +18,7 @@ func TestDefaults(t *testing.T) {
 		Log: config.Log{Level: "info", Format: "auto"},
 		Store: config.Store{
 			File:         "../data/source/%TAG/%TENANCY.json",
-			RetryMaxWait: 15 * time.Minute, OnceTimeout: 5 * time.Minute, SpoolMax: 10 << 30,
+			RetryMaxWait: 15 * time.Minute, WriteTimeout: time.Hour, OnceTimeout: 5 * time.Minute, SpoolMax: 10 << 30,
 			DuckDB:   config.DuckDB{Mode: "append", Memory: 768 << 20, LockWait: 30 * time.Second},
 			Postgres: config.Postgres{Port: 5432, Schema: "public", JSON: "json", Mode: "append"},
 			S3:       config.S3{Backup: "backup/%TAG/%TENANCY.json"},
@@ -66,7 +66,7 @@ func TestEverySettingIsRead(t *testing.T) {
 		Log: config.Log{Level: "warn", Format: "json"},
 		Store: config.Store{
 			File: "/data/$TAG/${TENANCY}.json", Empty: true,
-			RetryMaxWait: 90 * time.Second, OnceTimeout: time.Minute, SpoolMax: 512e6,
+			RetryMaxWait: 90 * time.Second, WriteTimeout: time.Hour, OnceTimeout: time.Minute, SpoolMax: 512e6,
 			DuckDB: config.DuckDB{Path: "/data/x.duckdb", Mode: "replace", Keep: config.Keep{Newest: 10}, Memory: 1 << 30},
 			Postgres: config.Postgres{
 				Host: "/run/postgresql", User: "me", Password: " pass word ", DBName: "security", Port: 5433,

@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"math/rand/v2"
 	"runtime/debug"
+	"strings"
 	"sync"
 	"time"
 
@@ -56,7 +58,14 @@ type Deliverer struct {
 	Sinks []store.Sink
 	// MaxWait bounds the growing waits between two tries.
 	MaxWait time.Duration
-	Log     *zap.Logger
+	// WriteTimeout ends a try that takes longer, so that a destination that
+	// hangs does not hold its place for ever; 0 is no bound.
+	WriteTimeout time.Duration
+	Log          *zap.Logger
+	// Now and After are the clock by which tries are planned; NewDeliverer
+	// sets those of package time.
+	Now   func() time.Time
+	After func(time.Duration) <-chan time.Time
 
 	mu    sync.Mutex
 	known map[deliveryKey]Delivery
@@ -69,7 +78,7 @@ type Deliverer struct {
 // NewDeliverer makes a Deliverer.
 func NewDeliverer(s *state.State, sinks []store.Sink, maxWait time.Duration, log *zap.Logger) *Deliverer {
 	return &Deliverer{
-		State: s, Sinks: sinks, MaxWait: maxWait, Log: log,
+		State: s, Sinks: sinks, MaxWait: maxWait, Log: log, Now: time.Now, After: time.After,
 		known: map[deliveryKey]Delivery{}, busy: map[int64]bool{}, load: map[string]int{},
 		wake: make(chan struct{}, 1), ended: make(chan struct{}),
 	}
@@ -96,14 +105,11 @@ func (d *Deliverer) Run(ctx context.Context) {
 	defer all.Wait()
 	for {
 		next := d.dispatch(ctx, &all)
-		timer := time.NewTimer(next)
 		select {
 		case <-ctx.Done():
-			timer.Stop()
 			return
 		case <-d.wake:
-			timer.Stop()
-		case <-timer.C:
+		case <-d.After(next):
 		}
 	}
 }
@@ -123,7 +129,7 @@ func (d *Deliverer) dispatch(ctx context.Context, all *sync.WaitGroup) time.Dura
 		if sink == nil {
 			continue // it is configured no more; it stays queued until it is again
 		}
-		if wait := time.Until(head.NextTry); wait > 0 {
+		if wait := head.NextTry.Sub(d.Now()); wait > 0 {
 			next = min(next, wait)
 			continue
 		}
@@ -202,7 +208,7 @@ func (d *Deliverer) deliver(ctx context.Context, sink store.Sink, q state.Delive
 		return
 	}
 	began := time.Now()
-	err = write(ctx, sink, q)
+	err = d.write(ctx, sink, q)
 	// The queue must hear of it even when ctx is what ended the try.
 	keep := context.WithoutCancel(ctx)
 	if err == nil {
@@ -219,17 +225,30 @@ func (d *Deliverer) deliver(ctx context.Context, sink store.Sink, q state.Delive
 
 // postpone puts a delivery off without counting it as tried.
 func (d *Deliverer) postpone(ctx context.Context, log *zap.Logger, q state.Delivery) {
-	if err := d.State.Postpone(context.WithoutCancel(ctx), q.ID, time.Now().Add(lockedWait)); err != nil {
+	if err := d.State.Postpone(context.WithoutCancel(ctx), q.ID, d.Now().Add(lockedWait)); err != nil {
 		log.Error("postponing a delivery", zap.Error(err))
 	}
 }
 
-// write stores the snapshot, and turns a panic into an error.
-func write(ctx context.Context, sink store.Sink, q state.Delivery) (err error) {
+// write stores the snapshot, and turns a panic into an error. The error is one
+// line.
+func (d *Deliverer) write(ctx context.Context, sink store.Sink, q state.Delivery) (err error) {
+	if d.WriteTimeout > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeoutCause(ctx, d.WriteTimeout, timeoutError(d.WriteTimeout))
+		defer cancel()
+	}
 	defer func() {
 		if p := recover(); p != nil {
-			err = fmt.Errorf("%s: panic: %v\n%s", sink.Name(), p, debug.Stack())
+			d.Log.Error("a destination panicked", zap.String("sink", sink.Name()), zap.Any("panic", p), zap.ByteString("stack", debug.Stack()))
+			err = fmt.Errorf("%s: panic: %v", sink.Name(), p)
 		}
+		// Not every library hands on the context's cause.
+		var late timeoutError
+		if cause := context.Cause(ctx); err != nil && errors.As(cause, &late) && !errors.As(err, &late) {
+			err = fmt.Errorf("%s: %w: %w", sink.Name(), cause, err)
+		}
+		err = oneLine(err)
 	}()
 	s, err := snapshot.Open(q.Dir)
 	if err != nil {
@@ -238,16 +257,53 @@ func write(ctx context.Context, sink store.Sink, q state.Delivery) (err error) {
 	return sink.Write(ctx, s)
 }
 
+// A timeoutError ends a try that takes longer than that.
+type timeoutError time.Duration
+
+func (e timeoutError) Error() string {
+	return fmt.Sprintf("not stored within %s: see why the destination is slow, or raise STORE_WRITE_TIMEOUT", time.Duration(e))
+}
+
+// oneLine joins the lines of an error's text.
+func oneLine(err error) error {
+	if err == nil || !strings.ContainsRune(err.Error(), '\n') {
+		return err
+	}
+	var text strings.Builder
+	for line := range strings.Lines(err.Error()) {
+		if line = strings.TrimSpace(line); line == "" {
+			continue
+		}
+		if text.Len() > 0 {
+			if !strings.HasSuffix(text.String(), ":") {
+				text.WriteByte(';')
+			}
+			text.WriteByte(' ')
+		}
+		text.WriteString(line)
+	}
+	return flatError{err, text.String()}
+}
+
+type flatError struct {
+	error
+	text string
+}
+
+func (e flatError) Error() string { return e.text }
+
+func (e flatError) Unwrap() error { return e.error }
+
 // failed queues the next try.
 func (d *Deliverer) failed(ctx context.Context, log *zap.Logger, q state.Delivery, err error, stopped bool) {
 	d.note(q, Delivery{Err: err})
-	if errors.Is(err, snapshot.ErrDamaged) {
+	if errors.Is(err, snapshot.ErrDamaged) || errors.Is(err, fs.ErrNotExist) {
 		// It can never be delivered and would hold up those behind it.
 		dropped, lost := d.State.DropDamaged(ctx, q.ID)
 		if lost != nil {
-			err = errors.Join(err, lost)
+			err = oneLine(errors.Join(err, lost))
 		} else if dropped {
-			log.Error("a damaged snapshot was taken off the queue; it is lost for this destination", zap.Error(err))
+			log.Error("a damaged or missing snapshot was taken off the queue; it is lost for this destination", zap.Error(err))
 			return
 		}
 	}
@@ -259,7 +315,7 @@ func (d *Deliverer) failed(ctx context.Context, log *zap.Logger, q state.Deliver
 	case errors.Is(err, store.ErrRefused):
 		class, wait = state.Refused, d.MaxWait
 	}
-	if err := d.State.Retry(ctx, q.ID, err, class, time.Now().Add(wait)); err != nil {
+	if err := d.State.Retry(ctx, q.ID, err, class, d.Now().Add(wait)); err != nil {
 		log.Error("queueing the next try", zap.Error(err))
 	}
 	if stopped {

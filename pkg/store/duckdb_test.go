@@ -302,23 +302,3 @@ func TestDuckDBKilled(t *testing.T) {
 	}
 	wantRuns(t, "newest", place.latest(t, header(1)), len(dirs))
 }
-
-func TestMemory(t *testing.T) {
-	const n = 200_000
-	pads := padded(1, 100)
-	list := make([]string, n)
-	for i := range list {
-		pad := pads[i%len(pads)]
-		list[i] = fmt.Sprintf(`{"id":%d,"at":"2026-01-01","o":%s,%s`, i, pads[(i*7)%len(pads)], pad[1:])
-	}
-	s := sealed(t, header(1), list...)
-	clear(list)
-	for sink, limit := range map[string]int64{"file.json": 256 << 20, "file.parquet": 512 << 20, "duckdb": 512 << 20} {
-		dir := t.TempDir()
-		problem, _, peak := job{Sink: sink, Dir: dir, Snapshots: []string{s.Dir()}}.run(t)
-		t.Logf("%s: %d records of %d bytes with %d MB", sink, n, s.Bytes/n, peak>>20)
-		if problem != "" || peak > limit {
-			t.Errorf("%s: peak %d MB, limit %d MB: %s", sink, peak>>20, limit>>20, problem)
-		}
-	}
-}

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
-	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -49,25 +48,10 @@ func numberedSnapshot(t testing.TB, h snapshot.Header, n, size int) *snapshot.Sn
 	return sealEach(t, h, n, func(i int) string { return fmt.Sprintf(`{"i":%d,"filler":%q}`, i, filler) })
 }
 
-func TestPostgresLostCommitAnswer(t *testing.T) {
-	p := newPgTest(t)
-	s, proxy := p.throughProxy(PostgresOptions{})
-	snap := seal(t, headerOf("okta_users", "acme", noon), one, one)
-	p.write(s, seal(t, headerOf("okta_users", "acme", noon.Add(-time.Hour))))
-	proxy.Set(faultproxy.Fault{CutReplyTo: commit})
-	retriable(t, s.Write(t.Context(), snap))
-	if proxy.Fired() == 0 {
-		t.Fatal("no answer was lost")
-	}
-	p.holds(`SELECT count(*)::text FROM $S.okta_users`, "2") // it was committed
-	proxy.Set(faultproxy.Fault{})
-	p.write(s, snap)
-	p.holds(`SELECT count(*)::text FROM $S.okta_users`, "2")
-}
-
 // TestPostgresCutAnywhere cuts connections at random points of more than two
 // hundred deliveries: each snapshot is there once in the end.
 func TestPostgresCutAnywhere(t *testing.T) {
+	postgres(t)
 	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
 	p := newPgTest(t)
 	s, proxy := p.throughProxy(PostgresOptions{})
@@ -160,41 +144,6 @@ func TestPostgresServerDies(t *testing.T) {
 	p.holds(`SELECT count(*)::text FROM $S.okta_users`, "10")
 	p.write(s, snap)
 	p.holds(`SELECT count(*)::text FROM $S.okta_users`, "2010")
-}
-
-func TestPostgresCancelled(t *testing.T) {
-	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
-	p := newPgTest(t)
-	s, proxy := p.throughProxy(PostgresOptions{})
-	defer proxy.Close()
-	snap := numberedSnapshot(t, headerOf("okta_users", "acme", noon), 2000, 1000)
-	p.write(s, numberedSnapshot(t, headerOf("okta_users", "acme", noon.Add(-time.Hour)), 1, 1))
-	for _, at := range []int64{1, 700, 500_000} {
-		proxy.Set(faultproxy.Fault{StallUp: at})
-		stop := errors.New("stopped by the test")
-		ctx, cancel := context.WithCancelCause(t.Context())
-		go func() { <-proxy.Met(); cancel(stop) }()
-		begun := time.Now()
-		if err := s.Write(ctx, snap); !errors.Is(err, stop) {
-			t.Errorf("stalled after %d bytes: err = %v", at, err)
-		}
-		if took := time.Since(begun); took > 20*time.Second {
-			t.Errorf("stalled after %d bytes: it took %s to end", at, took)
-		}
-		proxy.Cut()
-	}
-	p.holds(`SELECT count(*)::text FROM $S.okta_users`, "1")
-}
-
-func TestPostgresDeadServer(t *testing.T) {
-	p := newPgTest(t)
-	s, proxy := p.throughProxy(PostgresOptions{})
-	snap := seal(t, headerOf("okta_users", "acme", noon), one)
-	proxy.Set(faultproxy.Fault{Refuse: true})
-	retriable(t, s.Write(t.Context(), snap))
-	proxy.Close()
-	retriable(t, s.Write(t.Context(), snap))
-	retriable(t, p.sink(PostgresOptions{Host: p.server.file("nowhere"), User: "u", Password: "pw-1"}).Write(t.Context(), snap))
 }
 
 // TestPostgresRoleSettings has defaults of the role that must not matter, and
@@ -308,18 +257,6 @@ func TestPostgresReadersSeeOldOrNew(t *testing.T) {
 	}
 }
 
-func TestPostgresDamagedSnapshot(t *testing.T) {
-	p := newPgTest(t)
-	s := p.sink(PostgresOptions{Replace: true})
-	p.write(s, seal(t, headerOf("okta_users", "acme", noon), one))
-	snap := numberedSnapshot(t, headerOf("okta_users", "acme", noon.Add(time.Hour)), 3000, 500)
-	damage(t, snap)
-	if err := s.Write(t.Context(), snap); !errors.Is(err, snapshot.ErrDamaged) {
-		t.Errorf("err = %v", err)
-	}
-	p.holds(`SELECT json_data->>'id' FROM $S.okta_users`, "1")
-}
-
 // damage changes the last byte of a snapshot's records.
 func damage(t *testing.T, snap *snapshot.Snapshot) {
 	t.Helper()
@@ -333,40 +270,19 @@ func damage(t *testing.T, snap *snapshot.Snapshot) {
 	}
 }
 
-// peak runs f and returns how far the heap rose meanwhile, in bytes.
-func peak(f func()) uint64 {
-	runtime.GC()
-	var m runtime.MemStats
-	runtime.ReadMemStats(&m)
-	before, most := m.HeapAlloc, m.HeapAlloc
-	done := make(chan struct{})
-	var watch sync.WaitGroup
-	watch.Go(func() {
-		tick := time.NewTicker(2 * time.Millisecond)
-		defer tick.Stop()
-		for {
-			select {
-			case <-done:
-				return
-			case <-tick.C:
-				runtime.ReadMemStats(&m)
-				most = max(most, m.HeapAlloc)
-			}
-		}
-	})
-	f()
-	close(done)
-	watch.Wait()
-	return most - before
-}
-
-func TestPostgresMemory(t *testing.T) {
-	p := newPgTest(t)
-	s := p.sink(PostgresOptions{})
-	snap := numberedSnapshot(t, headerOf("okta_users", "acme", noon), 480, 100_000)
-	used := peak(func() { p.write(s, snap) })
-	t.Logf("%d MB of records, heap +%.1f MB", snap.Bytes>>20, float64(used)/(1<<20))
-	if used > 16<<20 {
-		t.Errorf("%d bytes of heap for %d bytes of records", used, snap.Bytes)
+// TestPostgresFullDisk has a server whose files may grow no further than a
+// segment of its log.
+func TestPostgresFullDisk(t *testing.T) {
+	server, err := newPostgres(16 << 10)
+	if err != nil {
+		t.Fatal(err)
 	}
+	p := pgTestOn(t, server)
+	s := p.sink(PostgresOptions{})
+	p.write(s, seal(t, headerOf("okta_users", "acme", noon), one))
+	retriable(t, s.Write(t.Context(), noise(t, headerOf("okta_users", "acme", noon.Add(time.Hour)), 20_000)))
+	p.holds(`SELECT count(*)::text FROM $S.okta_users_latest`, "1")
+	p.holds(`SELECT count(*)::text FROM $S._collectord_snapshots`, "1")
+	p.write(s, seal(t, headerOf("okta_users", "acme", noon.Add(2*time.Hour)), one, one))
+	p.holds(`SELECT count(*)::text FROM $S.okta_users_latest`, "2")
 }

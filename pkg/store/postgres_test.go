@@ -77,7 +77,12 @@ type pgTest struct {
 
 func newPgTest(t *testing.T) *pgTest {
 	t.Helper()
-	p := &pgTest{T: t, server: postgres(t), schema: "t_" + strings.ReplaceAll(uuid.NewString()[:13], "-", ""), logged: &bytes.Buffer{}}
+	return pgTestOn(t, postgres(t))
+}
+
+func pgTestOn(t *testing.T, server *pgServer) *pgTest {
+	t.Helper()
+	p := &pgTest{T: t, server: server, schema: "t_" + strings.ReplaceAll(uuid.NewString()[:13], "-", ""), logged: &bytes.Buffer{}}
 	p.reconnect()
 	t.Cleanup(func() {
 		ctx := context.WithoutCancel(t.Context())
@@ -195,14 +200,6 @@ func TestPostgresStores(t *testing.T) {
 	if p.logged.Len() > 0 {
 		t.Errorf("logged: %s", p.logged)
 	}
-}
-
-func TestPostgresStoresEmpty(t *testing.T) {
-	p := newPgTest(t)
-	s := p.sink(PostgresOptions{})
-	p.write(s, seal(t, headerOf("okta_users", "acme", noon)))
-	p.holds(`SELECT count(*)::text FROM $S.okta_users`, "0")
-	p.holds(`SELECT records::text FROM $S._collectord_snapshots`, "0")
 }
 
 // awkwardText are records that are valid, and trouble.

@@ -294,18 +294,3 @@ func TestS3SweepsOnlyItsKey(t *testing.T) {
 		t.Errorf("logged: %s", s.logged)
 	}
 }
-
-func TestS3Memory(t *testing.T) {
-	s := newS3Test(t)
-	sink := s.sink("%TAG.json")
-	snap := numberedSnapshot(t, headerOf("okta_users", "acme", noon), 640, 100_000)
-	s.write(sink, seal(t, headerOf("warm", "acme", noon), one))
-	used := peak(func() { s.write(sink, snap) })
-	t.Logf("%d MB of records, heap +%.1f MB", snap.Bytes>>20, float64(used)/(1<<20))
-	if used > 40<<20 {
-		t.Errorf("%d bytes of heap for %d bytes of records", used, snap.Bytes)
-	}
-	if o, err := s.stat(sink, "okta_users.json"); err != nil || o.Size < snap.Bytes {
-		t.Errorf("%+v, %v", o, err)
-	}
-}

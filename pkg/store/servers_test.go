@@ -71,10 +71,15 @@ type pgServer struct {
 	cred *syscall.Credential // nil: as this process
 	cmd  *exec.Cmd
 	done chan struct{}
+	// files is the most KiB that a file may have, 0 for any.
+	files int
 }
 
-var startPostgres = sync.OnceValues(func() (*pgServer, error) {
-	s := &pgServer{}
+var startPostgres = sync.OnceValues(func() (*pgServer, error) { return newPostgres(0) })
+
+// newPostgres starts a server whose files grow to so many KiB, 0 for any.
+func newPostgres(files int) (*pgServer, error) {
+	s := &pgServer{files: files}
 	if os.Geteuid() == 0 { // Postgres refuses to run as root
 		name := "postgres"
 		u, err := user.Lookup(name)
@@ -105,7 +110,7 @@ var startPostgres = sync.OnceValues(func() (*pgServer, error) {
 	}
 	_, err = conn.Exec(context.Background(), "CREATE ROLE "+pgQuick+" SUPERUSER LOGIN")
 	return s, errors.Join(err, conn.Close(context.Background()))
-})
+}
 
 // postgres returns the running server.
 func postgres(t testing.TB) *pgServer {
@@ -204,6 +209,12 @@ func (s *pgServer) start() error {
 		"-c", "listen_addresses=127.0.0.1", "-c", "fsync=off", "-c", "max_connections=60",
 		"-c", "ssl=on", "-c", "ssl_cert_file="+s.file("server.crt"), "-c", "ssl_key_file="+s.file("server.key"),
 		"-c", "log_min_duration_statement=-1", "-c", "max_wal_size=2GB")
+	if s.files > 0 {
+		s.cmd.Args = append([]string{"sh", "-c", fmt.Sprintf(`ulimit -f %d; exec "$@"`, s.files*2), "sh", bin}, s.cmd.Args[1:]...)
+		if s.cmd.Path, err = exec.LookPath("sh"); err != nil {
+			return err
+		}
+	}
 	s.cmd.Dir, s.cmd.Stdout, s.cmd.Stderr = s.dir, log, log
 	s.cmd.SysProcAttr = &syscall.SysProcAttr{Credential: s.cred}
 	if err := s.cmd.Start(); err != nil {
