@@ -35,6 +35,16 @@ func TestNamedTestsExist(t *testing.T) {
 			t.Errorf("docs/reliability.md names %s, which does not exist", m[1])
 		}
 	}
+	rows := regexp.MustCompile(`(?m)^\| (\d+) \|.*\| ([^|]*) \|$`).FindAllStringSubmatch(string(text), -1)
+	if len(rows) != 8+48 {
+		t.Errorf("%d rows, want 8 faults and a matrix of 48", len(rows))
+	}
+	for _, row := range rows {
+		held := regexp.MustCompile("`Test[A-Za-z0-9_]+`|^No test: .+|^with the daemon$").MatchString(row[2])
+		if !held {
+			t.Errorf("row %s of docs/reliability.md has neither a test nor a reason: %q", row[1], row[2])
+		}
+	}
 }
 
 // TestLinksLeadSomewhere checks the links between the documents.

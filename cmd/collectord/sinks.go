@@ -2,10 +2,8 @@ package main
 
 import (
 	"fmt"
-	"log/slog"
 
 	"go.uber.org/zap"
-	"go.uber.org/zap/exp/zapslog"
 
 	"github.com/collectord/collectord/pkg/backup"
 	"github.com/collectord/collectord/pkg/config"
@@ -70,7 +68,7 @@ func (o sinkOpener) postgres() (store.Sink, error) {
 	}
 	return store.NewPostgres(store.PostgresOptions{
 		URL: p.URL.Reveal(), Host: p.Host, Port: p.Port, User: p.User, Password: p.Password.Reveal(), DBName: p.DBName,
-		Schema: p.Schema, JSON: p.JSON, Mode: store.PostgresMode(p.Mode), Keep: store.Keep(p.Keep), Log: o.slog("postgres"),
+		Schema: p.Schema, JSON: p.JSON, Replace: p.Mode == "replace", Keep: store.Keep(p.Keep), Note: o.note("postgres"),
 	})
 }
 
@@ -84,7 +82,7 @@ func (o sinkOpener) s3() (store.Sink, error) {
 	}
 	return store.NewS3(store.S3Options{
 		Bucket: o.Store.S3.Bucket, Key: key.Render, SSE: o.Store.S3.SSE, KMSKeyID: o.Store.S3.KMSKeyID,
-		Log: o.slog("s3"),
+		Memory: int64(o.Store.DuckDB.Memory), Note: o.note("s3"),
 	})
 }
 
@@ -102,7 +100,7 @@ func (o sinkOpener) backups() (*backup.Sink, error) {
 		return nil, err
 	}
 	return backup.New(store.S3Options{
-		Bucket: o.Store.S3.Bucket, SSE: o.Store.S3.SSE, KMSKeyID: o.Store.S3.KMSKeyID, Log: o.slog(backup.Name),
+		Bucket: o.Store.S3.Bucket, SSE: o.Store.S3.SSE, KMSKeyID: o.Store.S3.KMSKeyID, Note: o.note(backup.Name),
 	}, path, o.state, o.log.With(zap.String("sink", backup.Name)))
 }
 
@@ -121,13 +119,14 @@ func (o sinkOpener) path(setting, text string) (*store.Path, error) {
 	return path, nil
 }
 
-// note logs what a destination's copy says differently from the snapshot.
+// note logs what is worth knowing of a destination, such as what its copy says
+// differently from the snapshot.
 func (o sinkOpener) note(sink string) func(*snapshot.Snapshot, string) {
 	return func(s *snapshot.Snapshot, text string) {
-		o.log.Warn(text, zap.String("stream", s.Stream), zap.String("sink", sink), zap.String("upload_id", s.UploadID))
+		log := o.log.With(zap.String("sink", sink))
+		if s != nil {
+			log = log.With(zap.String("stream", s.Stream), zap.String("upload_id", s.UploadID))
+		}
+		log.Warn(text)
 	}
-}
-
-func (o sinkOpener) slog(sink string) *slog.Logger {
-	return slog.New(zapslog.NewHandler(o.log.Core())).With("sink", sink)
 }

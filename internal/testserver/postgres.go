@@ -41,10 +41,16 @@ type Postgres struct {
 	cred *syscall.Credential // nil: as this process
 	Cmd  *exec.Cmd
 	done chan struct{}
+	// files is the most KiB that a file may have, 0 for any.
+	files int
 }
 
-var startPostgres = sync.OnceValues(func() (*Postgres, error) {
-	s := &Postgres{}
+var startPostgres = sync.OnceValues(func() (*Postgres, error) { return NewPostgres(0) })
+
+// NewPostgres starts a server of its own whose files grow to so many KiB, 0
+// for any. Stop stops it, too.
+func NewPostgres(files int) (*Postgres, error) {
+	s := &Postgres{files: files}
 	if os.Geteuid() == 0 { // Postgres refuses to run as root
 		name := "postgres"
 		u, err := user.Lookup(name)
@@ -75,7 +81,7 @@ var startPostgres = sync.OnceValues(func() (*Postgres, error) {
 	}
 	_, err = conn.Exec(context.Background(), "CREATE ROLE "+Quick+" SUPERUSER LOGIN")
 	return s, errors.Join(err, conn.Close(context.Background()))
-})
+}
 
 // StartPostgres returns the process's Postgres server, started when it is first
 // asked for.
@@ -176,6 +182,12 @@ func (s *Postgres) Start() error {
 		"-c", "listen_addresses=127.0.0.1", "-c", "fsync=off", "-c", "max_connections=60",
 		"-c", "ssl=on", "-c", "ssl_cert_file="+s.File("server.crt"), "-c", "ssl_key_file="+s.File("server.key"),
 		"-c", "log_min_duration_statement=-1", "-c", "max_wal_size=2GB")
+	if s.files > 0 {
+		s.Cmd.Args = append([]string{"sh", "-c", fmt.Sprintf(`ulimit -f %d; exec "$@"`, s.files*2), "sh", bin}, s.Cmd.Args[1:]...)
+		if s.Cmd.Path, err = exec.LookPath("sh"); err != nil {
+			return err
+		}
+	}
 	s.Cmd.Dir, s.Cmd.Stdout, s.Cmd.Stderr = s.Dir, log, log
 	s.Cmd.SysProcAttr = &syscall.SysProcAttr{Credential: s.cred}
 	if err := s.Cmd.Start(); err != nil {

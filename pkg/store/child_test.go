@@ -15,10 +15,11 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/collectord/collectord/internal/testserver"
+
 	"go.uber.org/goleak"
 
 	"github.com/collectord/collectord/internal/duckdb"
-	"github.com/collectord/collectord/internal/testserver"
 	"github.com/collectord/collectord/pkg/snapshot"
 )
 

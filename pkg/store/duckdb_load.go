@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/collectord/collectord/internal/duckdb"
 	"github.com/collectord/collectord/pkg/snapshot"
@@ -127,14 +126,7 @@ func (l *duckLoad) snapshots(ctx context.Context) (there []stored, known bool, e
 // add stores the records, removes those that no longer stay and notes the
 // snapshot.
 func (l *duckLoad) add(ctx context.Context, there []stored, keep Keep) error {
-	fresh := stored{taken: l.s.UploadTimestamp.UTC(), id: l.s.UploadID, noted: time.Now().UTC().Truncate(time.Microsecond)}
-	// The order of storing must show in the ledger though the clock stands
-	// still or goes back.
-	for _, t := range there {
-		if !t.noted.Before(fresh.noted) {
-			fresh.noted = t.noted.Add(time.Microsecond)
-		}
-	}
+	fresh := next(there, l.s.Header)
 	r := keep.plan(there, fresh)
 	if err := l.remove(ctx, r); err != nil {
 		return err

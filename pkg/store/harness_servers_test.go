@@ -2,91 +2,25 @@ package store
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
-	"fmt"
+	"math/big"
 	"net/http"
 	"strings"
 	"testing"
-	"time"
 
-	"github.com/jackc/pgx/v5"
+	"github.com/collectord/collectord/internal/testserver"
+
+	"github.com/google/uuid"
 
 	"github.com/collectord/collectord/internal/faultproxy"
 	"github.com/collectord/collectord/pkg/snapshot"
 )
 
-// impatience is how long a test waits for a server that does not go on.
-const impatience = 2 * time.Second
-
-// attempt is one Write as a breakage returns it.
-func attempt(ctx context.Context, sink Sink, s *snapshot.Snapshot) (string, bool) {
-	err := sink.Write(ctx, s)
-	return fmt.Sprint(err), errors.Is(err, ErrRefused)
-}
-
-// A pgPlace is the schema in which a Postgres stores.
-type pgPlace struct{ *pgTest }
-
-func postgresHarness() harness {
-	return harness{
-		name: "postgres", history: true,
-		sink: func(t *testing.T) (Sink, place) {
-			p := newPgTest(t)
-			return p.sink(PostgresOptions{}), pgPlace{p}
-		},
-		breaks: map[string]breakage{
-			"no permission": {refused: true, write: func(t *testing.T, p place, s *snapshot.Snapshot) (string, bool) {
-				return p.(pgPlace).asRole(t, s)
-			}},
-			"another table": {refused: true, write: func(t *testing.T, p place, s *snapshot.Snapshot) (string, bool) {
-				pg := p.(pgPlace)
-				pg.exec(`ALTER TABLE $S.okta_users RENAME tenancy TO tenant`)
-				defer pg.exec(`ALTER TABLE $S.okta_users RENAME tenant TO tenancy`)
-				return attempt(t.Context(), pg.sink(PostgresOptions{}), s)
-			}},
-			"full disk": {write: func(t *testing.T, p place, s *snapshot.Snapshot) (string, bool) {
-				pg := p.(pgPlace)
-				pg.exec(`CREATE FUNCTION $S.no_room() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
-					IF (NEW.json_data->>'n')::int > 15000 THEN
-						RAISE EXCEPTION 'could not extend file: No space left on device' USING ERRCODE = 'disk_full';
-					END IF; RETURN NEW; END $$;
-					CREATE TRIGGER no_room BEFORE INSERT ON $S.okta_users FOR EACH ROW EXECUTE FUNCTION $S.no_room()`)
-				defer pg.exec(`DROP TRIGGER no_room ON $S.okta_users; DROP FUNCTION $S.no_room()`)
-				return attempt(t.Context(), pg.sink(PostgresOptions{}), s)
-			}},
-			"dead server":        {write: pgUnder(faultproxy.Fault{Refuse: true})},
-			"dies mid-write":     {write: pgUnder(faultproxy.Fault{CutUp: 3 << 20})},
-			"stalls mid-write":   {write: pgUnder(faultproxy.Fault{StallUp: 3 << 20})},
-			"answer cut off":     {write: pgUnder(faultproxy.Fault{CutDown: 200})},
-			"dies after commit":  {either: true, write: pgUnder(faultproxy.Fault{CutReplyTo: commit})},
-			"slow, out of time":  {write: pgUnder(faultproxy.Fault{Latency: 300 * time.Millisecond})},
-			"cut before a query": {write: pgUnder(faultproxy.Fault{CutUp: 100})},
-		},
-	}
-}
-
-func pgUnder(f faultproxy.Fault) func(*testing.T, place, *snapshot.Snapshot) (string, bool) {
-	return func(t *testing.T, p place, s *snapshot.Snapshot) (string, bool) {
-		sink, proxy := p.(pgPlace).throughProxy(PostgresOptions{})
-		defer proxy.Close() // ends the session that a stall leaves
-		proxy.Set(f)
-		ctx, cancel := context.WithTimeout(t.Context(), impatience)
-		defer cancel()
-		return attempt(ctx, sink, s)
-	}
-}
-
-// asRole writes as a role that may read the tables.
-func (p pgPlace) asRole(t *testing.T, s *snapshot.Snapshot) (string, bool) {
-	role := "r_" + p.schema
-	p.exec(`CREATE ROLE ` + role + ` LOGIN PASSWORD 'pw-role'; GRANT USAGE ON SCHEMA $S TO ` + role +
-		`; GRANT SELECT ON ALL TABLES IN SCHEMA $S TO ` + role)
-	defer p.exec(`DROP OWNED BY ` + role + `; DROP ROLE ` + role)
-	problem, refused := attempt(t.Context(), p.sink(PostgresOptions{URL: p.server.URL(role, "pw-role")}), s)
-	if !strings.Contains(problem, "grant the role ") || strings.Contains(problem, "pw-role") {
-		t.Errorf("%q does not say what to grant, or shows the password", problem)
-	}
-	return problem, refused
+// A pgPlace is a schema.
+type pgPlace struct {
+	*pgTest
+	jsonb bool
 }
 
 func (p pgPlace) latest(t *testing.T, h snapshot.Header) []string {
@@ -101,109 +35,245 @@ func (p pgPlace) all(t *testing.T, h snapshot.Header) []string {
 
 func (p pgPlace) read(t *testing.T, table string, h snapshot.Header) []string {
 	t.Helper()
-	name := pgx.Identifier{p.schema, table}.Sanitize()
-	var there bool
-	if err := p.conn.QueryRow(t.Context(), `SELECT to_regclass($1) IS NOT NULL`, name).Scan(&there); err != nil {
-		t.Fatal(err)
-	}
-	if !there {
-		return nil
-	}
-	rows, err := p.conn.Query(t.Context(), `SELECT json_data::text FROM `+name+` WHERE tenancy = $1`, h.Tenancy)
+	rows, err := p.conn.Query(context.WithoutCancel(t.Context()),
+		`SELECT json_data::text FROM `+quote(p.schema, table)+` WHERE tenancy = $1`, h.Tenancy)
 	if err != nil {
 		t.Fatal(err)
 	}
-	list, err := pgx.CollectRows(rows, pgx.RowTo[string])
-	if err != nil {
+	defer rows.Close()
+	var list []string
+	for rows.Next() {
+		var text string
+		if err := rows.Scan(&text); err != nil {
+			t.Fatal(err)
+		}
+		if p.jsonb {
+			text = canonical(text)
+		}
+		list = append(list, text)
+	}
+	if err := rows.Err(); err != nil {
 		t.Fatal(err)
 	}
 	return list
 }
 
-// An s3Place is the bucket in which an S3 stores.
-type s3Place struct{ *s3Test }
-
-const suiteKey = "%TAG/%TENANCY.json"
-
-func s3Harness() harness {
-	return harness{
-		name: "s3", alone: true,
+func postgresHarness(column string) harness {
+	h := harness{
+		name:    "postgres." + column,
+		history: true,
 		sink: func(t *testing.T) (Sink, place) {
-			s := newS3Test(t)
-			return s.smallParts(), s3Place{s}
+			p := newPgTest(t)
+			return p.sink(PostgresOptions{JSON: column}), pgPlace{p, column == "jsonb"}
 		},
-		breaks: map[string]breakage{
-			"no permission": {refused: true, write: func(t *testing.T, p place, s *snapshot.Snapshot) (string, bool) {
-				b := p.(s3Place)
-				for name, value := range b.user() {
-					b.Setenv(name, value)
-				}
-				return attempt(t.Context(), b.smallParts(), s)
-			}},
-			"full disk": {write: func(t *testing.T, p place, s *snapshot.Snapshot) (string, bool) {
-				b := p.(s3Place)
-				onward := b.reverse()
-				b.answering(func(w http.ResponseWriter, r *http.Request) {
-					if r.URL.Query().Get("partNumber") == "2" {
-						say(w, r, http.StatusInternalServerError, "InternalError", "No space left on device")
-						return
-					}
-					onward.ServeHTTP(w, r)
-				})
-				return attempt(t.Context(), b.smallParts(), s)
-			}},
-			"dead server":       {write: s3Under(faultproxy.Fault{Refuse: true})},
-			"dies mid-write":    {write: s3Under(faultproxy.Fault{CutUp: 3 << 20})},
-			"stalls mid-write":  {write: s3Under(faultproxy.Fault{StallUp: 3 << 20})},
-			"answer cut off":    {write: s3Under(faultproxy.Fault{CutDown: 20})},
-			"dies after commit": {either: true, write: s3Under(faultproxy.Fault{CutReplyTo: "default.json?uploadId"})},
-			"slow, out of time": {write: s3Under(faultproxy.Fault{Latency: time.Second})},
+		behind: func(t *testing.T) (Sink, place, *faultproxy.Proxy) {
+			p := newPgTest(t)
+			sink, proxy := p.throughProxy(PostgresOptions{JSON: column})
+			return sink, pgPlace{p, column == "jsonb"}, proxy
 		},
+		commit: commit,
+		child: func(t *testing.T) (string, string) {
+			p := newPgTest(t)
+			return "postgres." + column, p.server.URL(testserver.Owner, testserver.Password) + "#" + p.schema
+		},
+		memory: 200 << 20,
 	}
+	if column == "jsonb" {
+		h.expect = func(record string) string {
+			if spelt, changed := respell(nil, []byte(record)); changed {
+				record = string(spelt)
+			}
+			return canonical(record)
+		}
+	}
+	h.breaks = map[string]breakage{
+		"no permission":    {refused: true, write: postgresForbidden},
+		"missing database": {refused: true, write: postgresElsewhere},
+		"another table": {refused: true, write: func(t *testing.T, p place, s *snapshot.Snapshot) (string, bool) {
+			pg := p.(pgPlace)
+			pg.exec(`ALTER TABLE $S.okta_users RENAME tenancy TO tenant`)
+			defer pg.exec(`ALTER TABLE $S.okta_users RENAME tenant TO tenancy`)
+			return outcome(t, pg.sink(PostgresOptions{}), s)
+		}},
+		"locked": {write: func(t *testing.T, p place, s *snapshot.Snapshot) (string, bool) {
+			pg := p.(pgPlace)
+			tx, err := pg.conn.Begin(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer rollBack(tx)
+			if _, err := tx.Exec(t.Context(), `LOCK TABLE `+pg.schema+`.okta_users`); err != nil {
+				t.Fatal(err)
+			}
+			return outcome(t, pg.sink(PostgresOptions{URL: pg.server.URL(testserver.Quick, "") + "&lock_timeout=50"}), s)
+		}},
+	}
+	return h
 }
 
-// smallParts makes the destination so that the suite's snapshots take several
-// parts.
-func (s *s3Test) smallParts() *S3 {
-	sink := s.sink("", func(o *S3Options) {
-		o.Key = func(h snapshot.Header) string {
-			return strings.NewReplacer("%TAG", fileName(h.Stream), "%TENANCY", fileName(h.Tenancy)).Replace(suiteKey)
-		}
-	})
-	sink.part = smallPart
-	return sink
+// outcome writes where it must fail.
+func outcome(t *testing.T, sink Sink, s *snapshot.Snapshot) (string, bool) {
+	t.Helper()
+	err := sink.Write(t.Context(), s)
+	if err == nil {
+		return "", false
+	}
+	if strings.Contains(err.Error(), "pw-") || strings.Contains(err.Error(), testserver.S3Secret) {
+		t.Errorf("a secret is in: %v", err)
+	}
+	return err.Error(), errors.Is(err, ErrRefused)
 }
 
-func s3Under(f faultproxy.Fault) func(*testing.T, place, *snapshot.Snapshot) (string, bool) {
-	return func(t *testing.T, p place, s *snapshot.Snapshot) (string, bool) {
-		b := p.(s3Place)
-		proxy, err := faultproxy.New("tcp", b.server.Addr())
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer proxy.Close()
-		b.Setenv("AWS_ENDPOINT_URL_S3", "http://"+proxy.Addr())
-		b.Setenv("AWS_MAX_ATTEMPTS", "1")
-		proxy.Set(f)
-		ctx, cancel := context.WithTimeout(t.Context(), impatience)
-		defer cancel()
-		sink := b.smallParts()
-		defer sink.Close()
-		return attempt(ctx, sink, s)
+func postgresForbidden(t *testing.T, p place, s *snapshot.Snapshot) (string, bool) {
+	pg := p.(pgPlace)
+	role := "r_" + strings.ReplaceAll(uuid.NewString(), "-", "")
+	pg.exec(`CREATE ROLE ` + role + ` LOGIN PASSWORD 'pw-role'; GRANT USAGE ON SCHEMA $S TO ` + role)
+	defer pg.exec(`DROP OWNED BY ` + role + `; DROP ROLE ` + role)
+	return outcome(t, pg.sink(PostgresOptions{URL: pg.server.URL(role, "pw-role")}), s)
+}
+
+func postgresElsewhere(t *testing.T, p place, s *snapshot.Snapshot) (string, bool) {
+	pg := p.(pgPlace)
+	return outcome(t, pg.sink(PostgresOptions{URL: strings.Replace(pg.server.URL(testserver.Quick, ""), "/postgres?", "/nowhere?", 1)}), s)
+}
+
+// canonical is a record with its members in order and its numbers in one
+// spelling: jsonb keeps neither as it came.
+func canonical(record string) string {
+	d := json.NewDecoder(strings.NewReader(record))
+	d.UseNumber()
+	var v any
+	if err := d.Decode(&v); err != nil {
+		return err.Error()
 	}
+	var plain func(v any) any
+	plain = func(v any) any {
+		switch v := v.(type) {
+		case json.Number:
+			if r, ok := new(big.Rat).SetString(v.String()); ok {
+				return r.RatString()
+			}
+		case []any:
+			for i := range v {
+				v[i] = plain(v[i])
+			}
+		case map[string]any:
+			for name := range v {
+				v[name] = plain(v[name])
+			}
+		}
+		return v
+	}
+	text, err := json.Marshal(plain(v))
+	if err != nil {
+		return err.Error()
+	}
+	return string(text)
+}
+
+// s3Keys are the keys of the suite's objects, less the extension.
+const s3Keys = "data/%TAG/%TENANCY."
+
+// An s3Place is a bucket.
+type s3Place struct {
+	*s3Test
+	sink *S3 // looks without a proxy
+	ext  string
 }
 
 func (p s3Place) latest(t *testing.T, h snapshot.Header) []string {
 	t.Helper()
-	key := strings.NewReplacer("%TAG", fileName(h.Stream), "%TENANCY", fileName(h.Tenancy)).Replace(suiteKey)
-	text, found := p.body(p.look(), key)
-	if !found {
+	s := *p.s3Test
+	s.T = t
+	key := p.sink.opts.Key(h)
+	b, ok := s.body(p.sink, key)
+	if !ok {
 		return nil
 	}
-	return lines(t, string(text), true)
+	return lines(t, string(unpack(t, key, b)), strings.HasPrefix(p.ext, "json"))
 }
 
 func (p s3Place) all(t *testing.T, h snapshot.Header) []string {
 	t.Helper()
+	if n := p.unfinished(); n != 0 {
+		t.Errorf("%d unfinished uploads", n)
+	}
 	return p.latest(t, h)
+}
+
+func s3Harness(ext string) harness {
+	name := "s3." + ext
+	make := func(t *testing.T) (*S3, s3Place) {
+		s := newS3Test(t)
+		look := s.look()
+		p, err := ParsePath("STORE_AWS_S3_KEY", s3Keys+ext)
+		if err != nil {
+			t.Fatal(err)
+		}
+		look.opts.Key = p.Render
+		sink := s.sink("", func(o *S3Options) { o.Key = p.Render })
+		return sink, s3Place{s, look, ext}
+	}
+	return harness{
+		name:   name,
+		serial: true,
+		sink: func(t *testing.T) (Sink, place) {
+			sink, p := make(t)
+			return sink, p
+		},
+		behind: func(t *testing.T) (Sink, place, *faultproxy.Proxy) {
+			sink, p := make(t)
+			return sink, p, p.throughProxy()
+		},
+		commit: "PUT /",
+		child: func(t *testing.T) (string, string) {
+			return name, newS3Test(t).bucket
+		},
+		memory: 250 << 20,
+		breaks: map[string]breakage{
+			"full disk": {write: func(t *testing.T, p place, s *snapshot.Snapshot) (string, bool) {
+				return p.(s3Place).refusing(t, s, http.StatusInsufficientStorage, "XMinioStorageFull")
+			}},
+			"slow down": {write: func(t *testing.T, p place, s *snapshot.Snapshot) (string, bool) {
+				return p.(s3Place).refusing(t, s, http.StatusServiceUnavailable, "SlowDown")
+			}},
+			"no permission": {refused: true, write: func(t *testing.T, p place, s *snapshot.Snapshot) (string, bool) {
+				place := p.(s3Place)
+				sink := place.another(t, func() {
+					for name, value := range place.user() {
+						t.Setenv(name, value)
+					}
+				})
+				return outcome(t, sink, s)
+			}},
+			"missing bucket": {refused: true, write: func(t *testing.T, p place, s *snapshot.Snapshot) (string, bool) {
+				sink := p.(s3Place).another(t, func() {})
+				sink.opts.Bucket = "b-nowhere"
+				return outcome(t, sink, s)
+			}},
+		},
+	}
+}
+
+// another makes a sink after set has changed the variables.
+func (p s3Place) another(t *testing.T, set func()) *S3 {
+	t.Helper()
+	set()
+	return p.s3Test.sink("", func(o *S3Options) { o.Key = p.sink.opts.Key })
+}
+
+// refusing writes through a server that lets nothing be put.
+func (p s3Place) refusing(t *testing.T, s *snapshot.Snapshot, status int, code string) (string, bool) {
+	t.Helper()
+	onward := p.reverse()
+	sink := p.another(t, func() {
+		p.answering(func(w http.ResponseWriter, r *http.Request) {
+			if r.Method == http.MethodPut {
+				say(w, r, status, code, "no")
+				return
+			}
+			onward.ServeHTTP(w, r)
+		})
+	})
+	return outcome(t, sink, s)
 }

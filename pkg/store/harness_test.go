@@ -21,24 +21,27 @@ import (
 // nobody is a user without rights here.
 const nobody = 65534
 
-// postgresVariable holds the URL of the server for sinkAt.
-const postgresVariable = "COLLECTORD_TEST_POSTGRES"
-
-// sinkAt makes the sink of that name in dir: "duckdb", or "file." and an
-// extension; for "postgres" and "s3" dir is the schema or the bucket.
+// sinkAt makes the sink of that name in dir: "duckdb"; "file." and an
+// extension; "postgres." and the column's type, where dir is a URL, # and a
+// schema; "s3." and an extension, where dir is a bucket.
 func sinkAt(name, dir string) (Sink, error) {
-	switch name {
-	case "postgres":
-		return NewPostgres(PostgresOptions{URL: os.Getenv(postgresVariable), Schema: dir})
-	case "s3":
-		return NewS3(S3Options{Bucket: dir, Key: func(snapshot.Header) string { return "million.json" }})
-	}
 	if name == "duckdb" {
 		p, err := ParsePath("STORE_DUCKDB", filepath.Join(dir, "x.duckdb"))
 		if err != nil {
 			return nil, err
 		}
 		return NewDuckDB(p, DuckDBOptions{}), nil
+	}
+	switch kind, rest, _ := strings.Cut(name, "."); kind {
+	case "postgres":
+		url, schema, _ := strings.Cut(dir, "#")
+		return NewPostgres(PostgresOptions{URL: url, Schema: schema, JSON: rest})
+	case "s3":
+		p, err := ParsePath("STORE_AWS_S3_KEY", s3Keys+rest)
+		if err != nil {
+			return nil, err
+		}
+		return NewS3(S3Options{Bucket: dir, Key: p.Render})
 	}
 	p, err := ParsePath("STORE_FILE", filepath.Join(dir, "%TAG/%TENANCY."+strings.TrimPrefix(name, "file.")))
 	if err != nil {
@@ -56,6 +59,11 @@ func localSink(name string, at func(dir string) place) func(t *testing.T) (Sink,
 		}
 		return sink, at(dir)
 	}
+}
+
+// localChild names a new folder.
+func localChild(name string) func(t *testing.T) (string, string) {
+	return func(t *testing.T) (string, string) { return name, t.TempDir() }
 }
 
 // A filePlace is where a File stores.
@@ -142,6 +150,8 @@ func fileHarness(ext string) harness {
 	name := "file." + ext
 	return harness{
 		name:   name,
+		child:  localChild(name),
+		memory: 200 << 20,
 		sink:   localSink(name, func(dir string) place { return filePlace{dir, ext} }),
 		breaks: fileBreaks(name, func(p place) string { return p.(filePlace).dir }),
 	}
@@ -203,8 +213,10 @@ type parquetPlace struct{ filePlace }
 
 func parquetHarness() harness {
 	return harness{
-		name: "file.parquet",
-		sink: localSink("file.parquet", func(dir string) place { return parquetPlace{filePlace{dir, "parquet"}} }),
+		name:   "file.parquet",
+		child:  localChild("file.parquet"),
+		memory: 500 << 20,
+		sink:   localSink("file.parquet", func(dir string) place { return parquetPlace{filePlace{dir, "parquet"}} }),
 		expect: func(record string) string {
 			n, id := "", record[strings.LastIndex(record, `"_upload_id"`):]
 			if _, rest, ok := strings.Cut(record, `"n":`); ok {
@@ -246,6 +258,8 @@ func duckHarness() harness {
 	dir := func(p place) string { return p.(duckPlace).dir }
 	return harness{
 		name:    "duckdb",
+		child:   localChild("duckdb"),
+		memory:  500 << 20,
 		sink:    localSink("duckdb", func(dir string) place { return duckPlace{dir} }),
 		history: true,
 		expect: func(record string) string {
@@ -254,7 +268,7 @@ func duckHarness() harness {
 		},
 		breaks: map[string]breakage{
 			"full disk": {write: func(t *testing.T, p place, s *snapshot.Snapshot) (string, bool) {
-				problem, refused, _ := job{Sink: "duckdb", Dir: dir(p), Snapshots: []string{s.Dir()}, FileSize: 2 << 20}.run(t)
+				problem, refused, _ := job{Sink: "duckdb", Dir: dir(p), Snapshots: []string{s.Dir()}, FileSize: 1536 << 10}.run(t)
 				return problem, refused
 			}},
 			"no permission": {refused: true, write: func(t *testing.T, p place, s *snapshot.Snapshot) (string, bool) {

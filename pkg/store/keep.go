@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"slices"
 	"time"
+
+	"github.com/collectord/collectord/pkg/snapshot"
 )
 
 // A Keep says which snapshots of a stream and tenancy stay in a destination
@@ -27,6 +29,18 @@ type stored struct {
 // olderFirst orders snapshots by age.
 func olderFirst(a, b stored) int {
 	return cmp.Or(a.taken.Compare(b.taken), a.noted.Compare(b.noted), cmp.Compare(a.id, b.id))
+}
+
+// next describes the new snapshot h beside those that are there. The order of
+// storing must show though the clock stands still or goes back.
+func next(there []stored, h snapshot.Header) stored {
+	fresh := stored{taken: h.UploadTimestamp.UTC(), id: h.UploadID, noted: time.Now().UTC().Truncate(time.Microsecond)}
+	for _, t := range there {
+		if !t.noted.Before(fresh.noted) {
+			fresh.noted = t.noted.Add(time.Microsecond)
+		}
+	}
+	return fresh
 }
 
 // A retention says what to do with a new snapshot and those before it.

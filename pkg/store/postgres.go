@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -31,27 +31,15 @@ type PostgresOptions struct {
 	// JSON is the type of json_data in tables that are made: "json", also
 	// when empty, or "jsonb". Tables that exist keep theirs.
 	JSON string
-	// Mode is PostgresAppend, also when empty, or PostgresReplace.
-	Mode PostgresMode
-	// Keep bounds the history in append mode.
+	// Replace keeps only the newest snapshot of each tenancy.
+	Replace bool
+	// Keep says which snapshots stay when Replace is false.
 	Keep Keep
-	// Log hears what is worth knowing and no failure: records that were
-	// changed to fit, a view that could not be made. Empty means
-	// slog.Default().
-	Log *slog.Logger
+	// Note, when not nil, is told what is worth knowing and no failure, one
+	// sentence each: records that were changed to fit, a view that could not
+	// be made. What holds for every snapshot is told once per process.
+	Note func(s *snapshot.Snapshot, text string)
 }
-
-// A PostgresMode says what a new snapshot does to older ones of the same
-// stream and tenancy.
-type PostgresMode string
-
-// The modes.
-const (
-	// PostgresAppend adds to them; Keep drops the oldest.
-	PostgresAppend PostgresMode = "append"
-	// PostgresReplace takes their place.
-	PostgresReplace PostgresMode = "replace"
-)
 
 // Postgres stores snapshots in a Postgres database: a table per stream with
 // the columns upload_timestamp, tenancy and json_data, a view <stream>_latest
@@ -70,8 +58,7 @@ const (
 type Postgres struct {
 	opts   PostgresOptions
 	config *pgx.ConnConfig
-	log    *slog.Logger
-	noted  sync.Map // what has been logged once
+	noted  sync.Map // what has been told once
 }
 
 // NewPostgres checks the options. It does not connect. No error holds a
@@ -90,22 +77,14 @@ func NewPostgres(opts PostgresOptions) (*Postgres, error) {
 	default:
 		return nil, fmt.Errorf("postgres: type %q for json_data: want json or jsonb", opts.JSON)
 	}
-	switch opts.Mode {
-	case "":
-		opts.Mode = PostgresAppend
-	case PostgresAppend, PostgresReplace:
-	default:
-		return nil, fmt.Errorf("postgres: mode %q: want append or replace", opts.Mode)
+	if opts.Replace {
+		opts.Keep = Keep{Newest: 1}
 	}
 	config, err := postgresConfig(opts)
 	if err != nil {
 		return nil, err
 	}
-	log := opts.Log
-	if log == nil {
-		log = slog.Default()
-	}
-	return &Postgres{opts: opts, config: config, log: log}, nil
+	return &Postgres{opts: opts, config: config}, nil
 }
 
 // Name returns "postgres".
@@ -122,7 +101,7 @@ func (p *Postgres) Write(ctx context.Context, s *snapshot.Snapshot) error {
 		return err
 	}
 	defer hangUp(conn)
-	table, err := p.prepare(ctx, conn, s.Stream)
+	table, err := p.prepare(ctx, conn, s)
 	if err != nil {
 		return postgresError(ctx, "prepare "+p.label(s.Stream), err)
 	}
@@ -167,10 +146,17 @@ func (p *Postgres) label(table string) string { return quote(p.opts.Schema, tabl
 // quote writes a name for SQL, and for messages that show SQL.
 func quote(names ...string) string { return pgx.Identifier(names).Sanitize() }
 
-// note logs what does not hinder a delivery, once per process and text.
-func (p *Postgres) note(text string, args ...any) {
-	if _, known := p.noted.LoadOrStore(fmt.Sprint(append(args, text)...), true); !known {
-		p.log.Warn(text, args...)
+// note tells what is worth knowing of a snapshot.
+func (p *Postgres) note(s *snapshot.Snapshot, text string) {
+	if p.opts.Note != nil {
+		p.opts.Note(s, text)
+	}
+}
+
+// noteOnce tells what holds for all snapshots, once per process.
+func (p *Postgres) noteOnce(s *snapshot.Snapshot, text string) {
+	if _, known := p.noted.LoadOrStore(text, true); !known {
+		p.note(s, text)
 	}
 }
 
@@ -189,23 +175,29 @@ func (p *Postgres) store(ctx context.Context, conn *pgx.Conn, table postgresTabl
 	if err := lock(ctx, tx, p.label(s.Stream)); err != nil {
 		return err
 	}
-	known, err := p.knows(ctx, tx, s.Header)
-	if err != nil || known {
-		return err
-	}
-	wanted, err := p.makeRoom(ctx, tx, s.Header)
+	there, err := p.snapshots(ctx, tx, s.Header)
 	if err != nil {
 		return err
 	}
-	if wanted {
+	if slices.ContainsFunc(there, func(t stored) bool { return t.id == s.UploadID }) {
+		return nil
+	}
+	fresh := next(there, s.Header)
+	r := p.opts.Keep.plan(there, fresh)
+	if err := p.remove(ctx, tx, table, s.Header, r); err != nil {
+		return err
+	}
+	if r.load {
 		if err := p.copySnapshot(ctx, tx, table, s); err != nil {
 			return err
 		}
 	} else {
-		p.log.Info("older than what the table keeps: noted, not stored",
-			"table", p.label(s.Stream), "tenancy", s.Tenancy, "upload_timestamp", s.UploadTimestamp)
+		if err := s.Verify(ctx); err != nil {
+			return err
+		}
+		p.note(s, "postgres: older than what table "+p.label(s.Stream)+" keeps: noted, not stored")
 	}
-	if err := p.remember(ctx, tx, s.Info); err != nil {
+	if err := p.remember(ctx, tx, s.Info, fresh); err != nil {
 		return err
 	}
 	return tx.Commit(ctx)
@@ -241,65 +233,58 @@ func lock(ctx context.Context, tx pgx.Tx, name string) error {
 	return err
 }
 
-// knows tells whether the snapshot has been stored.
-func (p *Postgres) knows(ctx context.Context, tx pgx.Tx, h snapshot.Header) (known bool, err error) {
-	err = tx.QueryRow(ctx, `SELECT EXISTS (SELECT FROM `+p.label(ledgerName)+`
-		WHERE stream = $1 AND tenancy = $2 AND upload_id = $3)`,
-		h.Stream, h.Tenancy, h.UploadID).Scan(&known)
-	return known, err
+// snapshots returns those of the stream and tenancy that are there. Rows that
+// are not listed, made by another program or before the list, are known by
+// their timestamps only; they are looked for where it matters.
+func (p *Postgres) snapshots(ctx context.Context, tx pgx.Tx, h snapshot.Header) ([]stored, error) {
+	sql := `WITH noted AS (
+			SELECT upload_timestamp, upload_id, stored_at FROM ` + p.label(ledgerName) + ` WHERE stream = $1 AND tenancy = $2
+		)
+		SELECT upload_timestamp, upload_id, stored_at FROM noted`
+	if p.opts.Keep != (Keep{}) {
+		sql += ` UNION ALL
+		SELECT DISTINCT upload_timestamp, '', 'epoch'::timestamptz FROM ` + p.label(h.Stream) + `
+		WHERE tenancy = $2 AND upload_timestamp NOT IN (SELECT upload_timestamp FROM noted)`
+	}
+	rows, err := tx.Query(ctx, sql, h.Stream, h.Tenancy)
+	if err != nil {
+		return nil, err
+	}
+	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (t stored, err error) {
+		err = row.Scan(&t.taken, &t.id, &t.noted)
+		t.taken, t.noted = t.taken.UTC(), t.noted.UTC()
+		return t, err
+	})
 }
 
-// remember lists the snapshot as stored. The order of two snapshots of one
-// second is that of stored_at, hence the clock and not the transaction's
-// start.
-func (p *Postgres) remember(ctx context.Context, tx pgx.Tx, info snapshot.Info) error {
-	_, err := tx.Exec(ctx, `INSERT INTO `+p.label(ledgerName)+`
-		(stream, tenancy, upload_id, upload_timestamp, records, stored_at)
-		VALUES ($1, $2, $3, $4, $5, clock_timestamp())`,
-		info.Stream, info.Tenancy, info.UploadID, info.UploadTimestamp.UTC(), info.Records)
+// remove deletes what no longer stays.
+func (p *Postgres) remove(ctx context.Context, tx pgx.Tx, table postgresTable, h snapshot.Header, r retention) error {
+	if !r.before.IsZero() {
+		_, err := tx.Exec(ctx, `DELETE FROM `+p.label(h.Stream)+` WHERE tenancy = $1 AND upload_timestamp < $2`, h.Tenancy, r.before)
+		if err != nil {
+			return err
+		}
+	}
+	if r.at.IsZero() {
+		return nil
+	}
+	sql := `DELETE FROM ` + p.label(h.Stream) + ` WHERE tenancy = $1 AND upload_timestamp = $2`
+	args := []any{h.Tenancy, r.at}
+	for _, id := range r.keepIDs {
+		args = append(args, id)
+		sql += ` AND (` + table.hasID("json_data", fmt.Sprintf("$%d::text", len(args))) + `) IS NOT TRUE`
+	}
+	_, err := tx.Exec(ctx, sql, args...)
 	return err
 }
 
-// makeRoom removes what the snapshot replaces or pushes out, and tells
-// whether the snapshot itself is to be stored: one that arrives late, when
-// newer ones are there, replaces nothing.
-func (p *Postgres) makeRoom(ctx context.Context, tx pgx.Tx, h snapshot.Header) (bool, error) {
-	taken := h.UploadTimestamp.UTC()
-	if p.opts.Mode == PostgresReplace {
-		newest, err := p.nth(ctx, tx, h, 1)
-		if err != nil || taken.Before(newest) {
-			return false, err
-		}
-		_, err = tx.Exec(ctx, `DELETE FROM `+p.label(h.Stream)+` WHERE tenancy = $1`, h.Tenancy)
-		return true, err
-	}
-	if p.opts.Keep == (Keep{}) {
-		return true, nil
-	}
-	oldest, err := p.nth(ctx, tx, h, max(1, p.opts.Keep.Newest))
-	if err != nil {
-		return false, err
-	}
-	oldest = oldest.Add(-p.opts.Keep.Age)
-	_, err = tx.Exec(ctx, `DELETE FROM `+p.label(h.Stream)+` WHERE tenancy = $1 AND upload_timestamp < $2`, h.Tenancy, oldest)
-	return !taken.Before(oldest), err
-}
-
-// nth returns the n-th newest upload timestamp of the stream and tenancy, the
-// new snapshot's own and those of rows that are not listed included; the
-// oldest when there are fewer.
-func (p *Postgres) nth(ctx context.Context, tx pgx.Tx, h snapshot.Header, n int) (t time.Time, err error) {
-	err = tx.QueryRow(ctx, `
-		SELECT min(upload_timestamp) FROM (
-			SELECT upload_timestamp FROM (
-				SELECT $3::timestamp AS upload_timestamp
-				UNION SELECT upload_timestamp FROM `+p.label(ledgerName)+` WHERE stream = $1 AND tenancy = $2
-				UNION SELECT upload_timestamp FROM `+p.label(h.Stream)+` WHERE tenancy = $2
-			) AS seen
-			WHERE upload_timestamp IS NOT NULL
-			ORDER BY upload_timestamp DESC LIMIT $4
-		) AS newest`, h.Stream, h.Tenancy, h.UploadTimestamp.UTC(), n).Scan(&t)
-	return t, err
+// remember lists the snapshot as stored.
+func (p *Postgres) remember(ctx context.Context, tx pgx.Tx, info snapshot.Info, fresh stored) error {
+	_, err := tx.Exec(ctx, `INSERT INTO `+p.label(ledgerName)+`
+		(stream, tenancy, upload_id, upload_timestamp, records, stored_at)
+		VALUES ($1, $2, $3, $4, $5, $6)`,
+		info.Stream, info.Tenancy, info.UploadID, fresh.taken, info.Records, fresh.noted)
+	return err
 }
 
 // connect opens a connection.

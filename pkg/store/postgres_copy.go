@@ -42,9 +42,8 @@ func (p *Postgres) copySnapshot(ctx context.Context, tx pgx.Tx, table postgresTa
 		return fmt.Errorf("the server counts %d records, the snapshot has %d", n, s.Records)
 	}
 	if l.respelt+l.wrapped > 0 {
-		p.log.Warn("postgres: records stored in another form",
-			"table", p.label(s.Stream), "tenancy", s.Tenancy, "upload_id", s.UploadID, "records", s.Records,
-			"escapes_spelt_out", l.respelt, "kept_as_text", l.wrapped, "reason", l.reason)
+		p.note(s, fmt.Sprintf("postgres: table %s: of %d records, %d have escapes that jsonb refuses, which are spelt out, and %d are kept as text%s",
+			p.label(s.Stream), s.Records, l.respelt, l.wrapped, prefixed(l.reason)))
 	}
 	return nil
 }

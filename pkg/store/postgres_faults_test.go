@@ -12,11 +12,12 @@ import (
 	"testing"
 	"time"
 
+	"github.com/collectord/collectord/internal/testserver"
+
 	"github.com/jackc/pgx/v5"
 	"go.uber.org/goleak"
 
 	"github.com/collectord/collectord/internal/faultproxy"
-	"github.com/collectord/collectord/internal/testserver"
 	"github.com/collectord/collectord/pkg/snapshot"
 )
 
@@ -49,25 +50,10 @@ func numberedSnapshot(t testing.TB, h snapshot.Header, n, size int) *snapshot.Sn
 	return sealEach(t, h, n, func(i int) string { return fmt.Sprintf(`{"i":%d,"filler":%q}`, i, filler) })
 }
 
-func TestPostgresLostCommitAnswer(t *testing.T) {
-	p := newPgTest(t)
-	s, proxy := p.throughProxy(PostgresOptions{})
-	snap := seal(t, headerOf("okta_users", "acme", noon), one, one)
-	p.write(s, seal(t, headerOf("okta_users", "acme", noon.Add(-time.Hour))))
-	proxy.Set(faultproxy.Fault{CutReplyTo: commit})
-	retriable(t, s.Write(t.Context(), snap))
-	if proxy.Fired() == 0 {
-		t.Fatal("no answer was lost")
-	}
-	p.holds(`SELECT count(*)::text FROM $S.okta_users`, "2") // it was committed
-	proxy.Set(faultproxy.Fault{})
-	p.write(s, snap)
-	p.holds(`SELECT count(*)::text FROM $S.okta_users`, "2")
-}
-
 // TestPostgresCutAnywhere cuts connections at random points of more than two
 // hundred deliveries: each snapshot is there once in the end.
 func TestPostgresCutAnywhere(t *testing.T) {
+	testserver.StartPostgres(t)
 	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
 	p := newPgTest(t)
 	s, proxy := p.throughProxy(PostgresOptions{})
@@ -162,41 +148,6 @@ func TestPostgresServerDies(t *testing.T) {
 	p.holds(`SELECT count(*)::text FROM $S.okta_users`, "2010")
 }
 
-func TestPostgresCancelled(t *testing.T) {
-	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
-	p := newPgTest(t)
-	s, proxy := p.throughProxy(PostgresOptions{})
-	defer proxy.Close()
-	snap := numberedSnapshot(t, headerOf("okta_users", "acme", noon), 2000, 1000)
-	p.write(s, numberedSnapshot(t, headerOf("okta_users", "acme", noon.Add(-time.Hour)), 1, 1))
-	for _, at := range []int64{1, 700, 500_000} {
-		proxy.Set(faultproxy.Fault{StallUp: at})
-		stop := errors.New("stopped by the test")
-		ctx, cancel := context.WithCancelCause(t.Context())
-		go func() { <-proxy.Met(); cancel(stop) }()
-		begun := time.Now()
-		if err := s.Write(ctx, snap); !errors.Is(err, stop) {
-			t.Errorf("stalled after %d bytes: err = %v", at, err)
-		}
-		if took := time.Since(begun); took > 20*time.Second {
-			t.Errorf("stalled after %d bytes: it took %s to end", at, took)
-		}
-		proxy.Cut()
-	}
-	p.holds(`SELECT count(*)::text FROM $S.okta_users`, "1")
-}
-
-func TestPostgresDeadServer(t *testing.T) {
-	p := newPgTest(t)
-	s, proxy := p.throughProxy(PostgresOptions{})
-	snap := seal(t, headerOf("okta_users", "acme", noon), one)
-	proxy.Set(faultproxy.Fault{Refuse: true})
-	retriable(t, s.Write(t.Context(), snap))
-	proxy.Close()
-	retriable(t, s.Write(t.Context(), snap))
-	retriable(t, p.sink(PostgresOptions{Host: p.server.File("nowhere"), User: "u", Password: "pw-1"}).Write(t.Context(), snap))
-}
-
 // TestPostgresRoleSettings has defaults of the role that must not matter, and
 // those that pass.
 func TestPostgresRoleSettings(t *testing.T) {
@@ -204,7 +155,7 @@ func TestPostgresRoleSettings(t *testing.T) {
 	role := "r_" + p.schema
 	p.exec(`CREATE ROLE ` + role + ` LOGIN PASSWORD 'pw-role-1'; CREATE SCHEMA $S AUTHORIZATION ` + role)
 	t.Cleanup(func() { p.exec(`DROP OWNED BY ` + role + `; DROP ROLE ` + role) })
-	s := p.sink(PostgresOptions{URL: p.server.URL(role, "pw-role-1"), Mode: PostgresReplace})
+	s := p.sink(PostgresOptions{URL: p.server.URL(role, "pw-role-1"), Replace: true})
 	p.write(s, seal(t, headerOf("okta_users", "acme", noon), one))
 	set := func(setting string) { t.Helper(); p.exec(`ALTER ROLE ` + role + ` SET ` + setting) }
 
@@ -275,7 +226,7 @@ func TestPostgresWritersAtOnce(t *testing.T) {
 // TestPostgresReadersSeeOldOrNew reads while snapshots replace each other.
 func TestPostgresReadersSeeOldOrNew(t *testing.T) {
 	p := newPgTest(t)
-	s := p.sink(PostgresOptions{Mode: PostgresReplace})
+	s := p.sink(PostgresOptions{Replace: true})
 	p.write(s, numberedSnapshot(t, headerOf("okta_users", "acme", noon), 100, 100))
 	ctx, cancel := context.WithCancel(t.Context())
 	reads := make(chan int)
@@ -308,18 +259,6 @@ func TestPostgresReadersSeeOldOrNew(t *testing.T) {
 	}
 }
 
-func TestPostgresDamagedSnapshot(t *testing.T) {
-	p := newPgTest(t)
-	s := p.sink(PostgresOptions{Mode: PostgresReplace})
-	p.write(s, seal(t, headerOf("okta_users", "acme", noon), one))
-	snap := numberedSnapshot(t, headerOf("okta_users", "acme", noon.Add(time.Hour)), 3000, 500)
-	damage(t, snap)
-	if err := s.Write(t.Context(), snap); !errors.Is(err, snapshot.ErrDamaged) {
-		t.Errorf("err = %v", err)
-	}
-	p.holds(`SELECT json_data->>'id' FROM $S.okta_users`, "1")
-}
-
 // damage changes the last byte of a snapshot's records.
 func damage(t *testing.T, snap *snapshot.Snapshot) {
 	t.Helper()
@@ -331,4 +270,21 @@ func damage(t *testing.T, snap *snapshot.Snapshot) {
 	if err := os.WriteFile(snap.Path(), b, 0o600); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// TestPostgresFullDisk has a server whose files may grow no further than a
+// segment of its log.
+func TestPostgresFullDisk(t *testing.T) {
+	server, err := testserver.NewPostgres(16 << 10)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := pgTestOn(t, server)
+	s := p.sink(PostgresOptions{})
+	p.write(s, seal(t, headerOf("okta_users", "acme", noon), one))
+	retriable(t, s.Write(t.Context(), noise(t, headerOf("okta_users", "acme", noon.Add(time.Hour)), 20_000)))
+	p.holds(`SELECT count(*)::text FROM $S.okta_users_latest`, "1")
+	p.holds(`SELECT count(*)::text FROM $S._collectord_snapshots`, "1")
+	p.write(s, seal(t, headerOf("okta_users", "acme", noon.Add(2*time.Hour)), one, one))
+	p.holds(`SELECT count(*)::text FROM $S.okta_users_latest`, "2")
 }

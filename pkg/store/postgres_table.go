@@ -9,6 +9,8 @@ import (
 	"strings"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/collectord/collectord/pkg/snapshot"
 )
 
 const (
@@ -21,6 +23,16 @@ const (
 type postgresTable struct {
 	// jsonType is the type of json_data as Postgres calls it.
 	jsonType string
+}
+
+// hasID is the SQL condition that a record is of the snapshot with that upload
+// id. As text each record ends with it; it is not parsed, since Postgres
+// refuses to take a json apart that has \u0000 anywhere.
+func (t postgresTable) hasID(record, id string) string {
+	if t.jsonType == "jsonb" {
+		return record + ` ->> '_upload_id' = ` + id
+	}
+	return `right(` + record + `::text, length(` + id + `) + 16) = '"_upload_id":"' || ` + id + ` || '"}'`
 }
 
 // A relation is a table, a view or something else with a name of that kind.
@@ -41,7 +53,8 @@ type catalog struct {
 
 // prepare returns the stream's table. It makes what is missing, and only
 // then needs the permission to.
-func (p *Postgres) prepare(ctx context.Context, conn *pgx.Conn, stream string) (postgresTable, error) {
+func (p *Postgres) prepare(ctx context.Context, conn *pgx.Conn, s *snapshot.Snapshot) (postgresTable, error) {
+	stream := s.Stream
 	if err := checkTableName(stream); err != nil {
 		return postgresTable{}, err
 	}
@@ -52,21 +65,20 @@ func (p *Postgres) prepare(ctx context.Context, conn *pgx.Conn, stream string) (
 	if err := p.mayCreate(found, stream); err != nil {
 		return postgresTable{}, err
 	}
-	if len(p.missing(found, stream)) > 0 {
-		if found, err = p.create(ctx, conn, stream); err != nil {
+	if len(p.missing(found, s)) > 0 {
+		if found, err = p.create(ctx, conn, s); err != nil {
 			return postgresTable{}, err
 		}
 	}
 	if kind := found.relations[stream+latest].kind; kind != "" && !strings.Contains("vm", kind) {
-		p.note("postgres: the name of the view of newest snapshots is taken by something else, which is left as it is",
-			"name", p.label(stream+latest))
+		p.noteOnce(s, "postgres: "+p.label(stream+latest)+", the name of the view of newest snapshots, is taken by something else, which is left as it is")
 	}
 	return p.usable(found.relations[stream], stream)
 }
 
 // create makes what is missing. One process at a time does so in a schema;
 // the lock is held for the blink of it and not for the snapshot's COPY.
-func (p *Postgres) create(ctx context.Context, conn *pgx.Conn, stream string) (catalog, error) {
+func (p *Postgres) create(ctx context.Context, conn *pgx.Conn, s *snapshot.Snapshot) (catalog, error) {
 	tx, err := conn.BeginTx(ctx, pgx.TxOptions{IsoLevel: pgx.ReadCommitted})
 	if err != nil {
 		return catalog{}, err
@@ -78,16 +90,16 @@ func (p *Postgres) create(ctx context.Context, conn *pgx.Conn, stream string) (c
 	if err := lock(ctx, tx, quote(p.opts.Schema)); err != nil {
 		return catalog{}, err
 	}
-	found, err := p.look(ctx, tx, stream)
+	found, err := p.look(ctx, tx, s.Stream)
 	if err != nil {
 		return catalog{}, err
 	}
-	for _, statement := range p.missing(found, stream) {
+	for _, statement := range p.missing(found, s) {
 		if _, err := tx.Exec(ctx, statement); err != nil {
 			return catalog{}, err
 		}
 	}
-	if found, err = p.look(ctx, tx, stream); err != nil {
+	if found, err = p.look(ctx, tx, s.Stream); err != nil {
 		return catalog{}, err
 	}
 	return found, tx.Commit(ctx)
@@ -166,7 +178,8 @@ func (p *Postgres) mayCreate(found catalog, stream string) error {
 }
 
 // missing returns the statements that make what is missing and may be made.
-func (p *Postgres) missing(found catalog, stream string) []string {
+func (p *Postgres) missing(found catalog, s *snapshot.Snapshot) []string {
+	stream := s.Stream
 	var statements []string
 	if !found.schema {
 		statements = append(statements, `CREATE SCHEMA `+quote(p.opts.Schema))
@@ -191,26 +204,25 @@ func (p *Postgres) missing(found catalog, stream string) []string {
 	} else if _, err := p.usable(table, stream); err != nil {
 		return statements
 	}
-	return append(statements, p.missingView(found, stream, jsonType)...)
+	return append(statements, p.missingView(found, s, jsonType)...)
 }
 
 // missingView returns the statement that makes the view of newest snapshots.
 // A view that exists stays: views and grants of the user's own hang on it.
-func (p *Postgres) missingView(found catalog, stream, jsonType string) []string {
-	name := stream + latest
+func (p *Postgres) missingView(found catalog, s *snapshot.Snapshot, jsonType string) []string {
+	name := s.Stream + latest
 	if _, ok := found.relations[name]; ok {
 		return nil
 	}
 	if len(name) > maxName {
-		p.note("postgres: no view of newest snapshots: its name would be too long", "name", p.label(name))
+		p.noteOnce(s, "postgres: no view of newest snapshots: its name would be too long: "+p.label(name))
 		return nil
 	}
 	if found.schema && !found.mayCreate {
-		p.note("postgres: no view of newest snapshots: the role may not make one; GRANT CREATE ON SCHEMA lets it",
-			"name", p.label(name), "role", p.config.User)
+		p.noteOnce(s, "postgres: no view of newest snapshots, "+p.label(name)+": role "+quote(p.config.User)+" may not make one; GRANT CREATE ON SCHEMA lets it")
 		return nil
 	}
-	return []string{p.viewStatement(stream, jsonType)}
+	return []string{p.viewStatement(s.Stream, jsonType)}
 }
 
 // viewStatement defines each tenancy's newest snapshot. The list of what is
@@ -219,10 +231,6 @@ func (p *Postgres) missingView(found catalog, stream, jsonType string) []string 
 // of the newest timestamp count. Only two snapshots of one second are told
 // apart by their upload id, which lies in the record and is dear to read.
 func (p *Postgres) viewStatement(stream, jsonType string) string {
-	document := "d.json_data"
-	if jsonType != "json" && jsonType != "jsonb" {
-		document += "::json"
-	}
 	literal := "'" + strings.ReplaceAll(stream, "'", "''") + "'"
 	return `CREATE VIEW ` + p.label(stream+latest) + ` AS
 		WITH stored AS (
@@ -242,7 +250,7 @@ func (p *Postgres) viewStatement(stream, jsonType string) string {
 		SELECT d.upload_timestamp, d.tenancy, d.json_data
 		FROM ` + p.label(stream) + ` AS d
 		JOIN newest AS n ON d.upload_timestamp = n.upload_timestamp AND d.tenancy IS NOT DISTINCT FROM n.tenancy
-		WHERE n.upload_id IS NULL OR ` + document + ` ->> '_upload_id' = n.upload_id`
+		WHERE n.upload_id IS NULL OR ` + postgresTable{jsonType}.hasID("d.json_data", "n.upload_id")
 }
 
 // usable tells whether a table can take snapshots: its own or one of the same

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/collectord/collectord/internal/testserver"
+
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
@@ -78,7 +79,7 @@ func TestPostgresReplace(t *testing.T) {
 	p := newPgTest(t)
 	p.exec(`CREATE SCHEMA $S; CREATE TABLE $S.okta_users (upload_timestamp timestamp, tenancy varchar, json_data json)`)
 	p.exec(`INSERT INTO $S.okta_users VALUES ('2026-02-01 10:00:00', 'acme', '{"id":"old"}'), ('2026-02-01 10:00:00', 'beta', '{"id":"old"}')`)
-	s := p.sink(PostgresOptions{Mode: PostgresReplace})
+	s := p.sink(PostgresOptions{Replace: true})
 	all := func(want ...string) {
 		t.Helper()
 		p.holds(`SELECT tenancy || ' ' || (json_data->>'id') FROM $S.okta_users ORDER BY 1`, want...)
@@ -105,8 +106,8 @@ func TestPostgresKeep(t *testing.T) {
 		want []string
 	}{
 		{Keep{}, []string{"old", "0", "1", "2", "3", "3b", "late"}},
-		{Keep{Newest: 3}, []string{"1", "2", "3", "3b"}},
-		{Keep{Newest: 1}, []string{"3", "3b"}},
+		{Keep{Newest: 3}, []string{"2", "3", "3b"}},
+		{Keep{Newest: 1}, []string{"3b"}},
 		{Keep{Age: 2 * day}, []string{"1", "2", "3", "3b"}},
 		{Keep{Age: 36 * time.Hour}, []string{"2", "3", "3b"}},
 	} {
@@ -214,7 +215,7 @@ func TestPostgresRights(t *testing.T) {
 	if !strings.Contains(p.logged.String(), "no view of newest snapshots") {
 		t.Errorf("logged: %s", p.logged)
 	}
-	replacing := p.sink(PostgresOptions{URL: p.server.URL(role, "pw-role-7781"), Mode: PostgresReplace})
+	replacing := p.sink(PostgresOptions{URL: p.server.URL(role, "pw-role-7781"), Replace: true})
 	p.refuses(replacing, seal(t, headerOf("okta_users", "acme", noon.Add(3*time.Hour)), one), "42501", "DELETE")
 }
 
@@ -324,7 +325,7 @@ func TestPostgresOptionsNameNoPassword(t *testing.T) {
 		{URL: "host=h password='pw-x"},
 		{URL: "host=h password=pw-x sslmode=never"},
 		{Host: "h'; x", Password: "pw-`'\\", Port: 99999999},
-		{JSON: "bytea", Password: "pw-1"}, {Mode: "merge", Password: "pw-1"},
+		{JSON: "bytea", Password: "pw-1"},
 	} {
 		_, err := NewPostgres(opts)
 		if err == nil || strings.Contains(err.Error(), "pw-") || !strings.HasPrefix(err.Error(), "postgres: ") {

@@ -2,5 +2,5 @@
 
 package store
 
-// million is how many records TestAMillionRecords takes.
+// million is how many records TestMillionRecords takes.
 const million = 100_000

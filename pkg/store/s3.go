@@ -9,7 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -47,9 +46,14 @@ type S3Options struct {
 	// Sum adds the SHA-256 of the records to the object's metadata, which
 	// costs one more reading of the snapshot.
 	Sum bool
-	// Log hears what is worth knowing and no failure. Empty means
-	// slog.Default().
-	Log *slog.Logger
+	// Memory bounds DuckDB's memory in bytes where a Parquet file is made; 0
+	// is 768 MB.
+	Memory int64
+	// Note, when not nil, is told what is worth knowing and no failure, one
+	// sentence each: what an object says differently from the snapshot, what
+	// the server does not know. The latter is told once per process, by
+	// whichever snapshot met it; nil stands for Check.
+	Note func(s *snapshot.Snapshot, text string)
 }
 
 // S3 stores each snapshot as one object.
@@ -65,7 +69,6 @@ type S3Options struct {
 // the way and then fail on the bytes that their name promised to be gzip.
 type S3 struct {
 	opts S3Options
-	log  *slog.Logger
 	part int64 // least size of a part
 
 	mu     sync.Mutex
@@ -106,11 +109,7 @@ func NewS3(opts S3Options) (*S3, error) {
 	default:
 		return nil, fmt.Errorf("s3: encryption %q: want AES256, aws:kms or aws:kms:dsse", opts.SSE)
 	}
-	log := opts.Log
-	if log == nil {
-		log = slog.Default()
-	}
-	return &S3{opts: opts, log: log, part: leastPart}, nil
+	return &S3{opts: opts, part: leastPart}, nil
 }
 
 // Name returns the name of the options, "s3" by default.
@@ -140,7 +139,7 @@ func (s *S3) Write(ctx context.Context, snap *snapshot.Snapshot) error {
 		if err != nil {
 			return err
 		}
-		err = s.upload(ctx, c, object, body, most)
+		err = s.upload(ctx, c, snap, object, body, most)
 		return errors.Join(err, body.Close())
 	})
 }
@@ -152,6 +151,13 @@ func recordsSum(ctx context.Context, snap *snapshot.Snapshot) (string, error) {
 		return "", err
 	}
 	return hex.EncodeToString(sum.Sum(nil)), nil
+}
+
+// note tells what is worth knowing.
+func (s *S3) note(snap *snapshot.Snapshot, text string) {
+	if s.opts.Note != nil {
+		s.opts.Note(snap, text)
+	}
 }
 
 // label names an object in messages.
@@ -197,12 +203,12 @@ func (s *S3) encodeFile(ctx context.Context, snap *snapshot.Snapshot) (io.ReadCl
 		return nil, 0, err
 	}
 	path := filepath.Join(dir, "snapshot.parquet")
-	result, err := snap.EncodeParquet(ctx, path, snapshot.ParquetOptions{})
+	result, err := snap.EncodeParquet(ctx, path, snapshot.ParquetOptions{Memory: s.opts.Memory})
 	if err != nil {
 		return nil, 0, errors.Join(err, os.RemoveAll(dir))
 	}
 	for _, note := range result.Notes {
-		s.log.Warn(note, "stream", snap.Stream, "upload_id", snap.UploadID)
+		s.note(snap, note)
 	}
 	f, err := os.Open(path)
 	if err != nil {
@@ -273,7 +279,7 @@ func (s *S3) Check(ctx context.Context) error {
 			return err
 		}
 		in := s.object(key, snapshot.Format{Kind: snapshot.JSON}, snapshot.Info{})
-		out, err := s.begin(ctx, c, in, "")
+		out, err := s.begin(ctx, c, nil, in, "")
 		if err != nil {
 			return err
 		}
@@ -318,7 +324,7 @@ func (s *S3) Put(ctx context.Context, key string, text []byte) error {
 	return s.do(ctx, "upload to "+s.label(key), func(c *s3.Client) error {
 		object := s.object(key, snapshot.Format{Kind: snapshot.JSON}, snapshot.Info{})
 		object.Metadata = nil
-		return s.upload(ctx, c, object, bytes.NewReader(text), int64(len(text)))
+		return s.upload(ctx, c, nil, object, bytes.NewReader(text), int64(len(text)))
 	})
 }
 

@@ -133,23 +133,6 @@ func (s *s3Test) user() map[string]string {
 	return map[string]string{"AWS_ACCESS_KEY_ID": access, "AWS_SECRET_ACCESS_KEY": "secret-of-user"}
 }
 
-func TestS3DeadServer(t *testing.T) {
-	s := newS3Test(t)
-	proxy := s.throughProxy()
-	sink := s.sink("%TAG.json")
-	snap := seal(t, headerOf("okta_users", "acme", noon), one)
-	proxy.Set(faultproxy.Fault{Refuse: true})
-	retriable(t, sink.Write(t.Context(), snap))
-	proxy.Close()
-	retriable(t, sink.Write(t.Context(), snap))
-	retriable(t, sink.Check(t.Context()))
-	_, _, err := sink.Get(t.Context(), "okta_users.json")
-	retriable(t, err)
-	if errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("a dead server is not a missing object: %v", err)
-	}
-}
-
 // TestS3RenewedCredentials has credentials in a file that are replaced while
 // the process runs.
 func TestS3RenewedCredentials(t *testing.T) {

@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"log/slog"
 	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
@@ -21,12 +20,13 @@ import (
 	"testing"
 	"time"
 
+	"github.com/collectord/collectord/internal/testserver"
+
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/google/uuid"
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
 
-	"github.com/collectord/collectord/internal/testserver"
 	"github.com/collectord/collectord/pkg/snapshot"
 )
 
@@ -43,7 +43,11 @@ type s3Test struct {
 func newS3Test(t *testing.T) *s3Test {
 	t.Helper()
 	server := testserver.StartS3(t)
-	for name, value := range server.Env() {
+	for name, value := range map[string]string{
+		"AWS_ACCESS_KEY_ID": testserver.S3Key, "AWS_SECRET_ACCESS_KEY": testserver.S3Secret, "AWS_SESSION_TOKEN": "", "AWS_REGION": "",
+		"AWS_ENDPOINT_URL": "http://" + server.Addr(), "AWS_ENDPOINT_URL_S3": "http://" + server.Addr(), "AWS_PROFILE": "",
+		"AWS_CONFIG_FILE": "/dev/null", "AWS_SHARED_CREDENTIALS_FILE": "/dev/null", "AWS_EC2_METADATA_DISABLED": "true",
+	} {
 		t.Setenv(name, value)
 	}
 	s := &s3Test{T: t, server: server, bucket: "b-" + uuid.NewString(), logged: &bytes.Buffer{}}
@@ -63,7 +67,7 @@ func (s *s3Test) sink(key string, change ...func(*S3Options)) *S3 {
 	s.Helper()
 	opts := S3Options{Bucket: s.bucket, Key: func(h snapshot.Header) string {
 		return strings.NewReplacer("%TAG", h.Stream, "%ID", h.UploadID).Replace(key)
-	}, Log: slog.New(slog.NewTextHandler(s.logged, nil))}
+	}, Note: func(_ *snapshot.Snapshot, text string) { fmt.Fprintln(s.logged, text) }}
 	for _, c := range change {
 		c(&opts)
 	}

@@ -12,6 +12,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 	"golang.org/x/sync/errgroup"
+
+	"github.com/collectord/collectord/pkg/snapshot"
 )
 
 const (
@@ -28,7 +30,7 @@ const (
 // upload stores body, of at most that many bytes, as one object: in one
 // request when it fits a part, else in parts. The request that makes the
 // object appear is sent after body's io.EOF.
-func (s *S3) upload(ctx context.Context, c *s3.Client, object *s3.PutObjectInput, body io.Reader, most int64) error {
+func (s *S3) upload(ctx context.Context, c *s3.Client, snap *snapshot.Snapshot, object *s3.PutObjectInput, body io.Reader, most int64) error {
 	size := max(s.part, most/mostParts+1)
 	buf := make([]byte, min(size, most+1))
 	n, end, err := fill(body, buf)
@@ -36,14 +38,14 @@ func (s *S3) upload(ctx context.Context, c *s3.Client, object *s3.PutObjectInput
 		return err
 	}
 	if !end {
-		return s.uploadParts(ctx, c, object, body, buf)
+		return s.uploadParts(ctx, c, snap, object, body, buf)
 	}
 	put := func() error {
 		object.Body = bytes.NewReader(buf[:n])
 		_, err := c.PutObject(ctx, object)
 		return err
 	}
-	if err = put(); s.withoutACL(err) {
+	if err = put(); s.withoutACL(snap, err) {
 		object.ACL = ""
 		err = put()
 	}
@@ -51,11 +53,11 @@ func (s *S3) upload(ctx context.Context, c *s3.Client, object *s3.PutObjectInput
 }
 
 // withoutACL tells whether the server knows no ACL, and remembers it.
-func (s *S3) withoutACL(err error) bool {
+func (s *S3) withoutACL(snap *snapshot.Snapshot, err error) bool {
 	if !isACLUnknown(err) || s.noACL.Swap(true) {
 		return false
 	}
-	s.log.Info("s3: the server takes no ACL; objects are stored without", "bucket", s.opts.Bucket)
+	s.note(snap, "s3: the server takes no ACL; objects are stored in "+s.opts.Bucket+" without")
 	return true
 }
 
@@ -75,13 +77,13 @@ func fill(r io.Reader, buf []byte) (n int, end bool, err error) {
 }
 
 // begin starts an upload in parts.
-func (s *S3) begin(ctx context.Context, c *s3.Client, o *s3.PutObjectInput, sum types.ChecksumAlgorithm) (*s3.CreateMultipartUploadOutput, error) {
+func (s *S3) begin(ctx context.Context, c *s3.Client, snap *snapshot.Snapshot, o *s3.PutObjectInput, sum types.ChecksumAlgorithm) (*s3.CreateMultipartUploadOutput, error) {
 	in := &s3.CreateMultipartUploadInput{
 		Bucket: o.Bucket, Key: o.Key, ContentType: o.ContentType, ACL: o.ACL, Metadata: o.Metadata,
 		ServerSideEncryption: o.ServerSideEncryption, SSEKMSKeyId: o.SSEKMSKeyId, ChecksumAlgorithm: sum,
 	}
 	out, err := c.CreateMultipartUpload(ctx, in)
-	if s.withoutACL(err) {
+	if s.withoutACL(snap, err) {
 		in.ACL = ""
 		out, err = c.CreateMultipartUpload(ctx, in)
 	}
@@ -89,12 +91,12 @@ func (s *S3) begin(ctx context.Context, c *s3.Client, o *s3.PutObjectInput, sum 
 }
 
 // uploadParts sends body in parts, of which first is the first, filled.
-func (s *S3) uploadParts(ctx context.Context, c *s3.Client, object *s3.PutObjectInput, body io.Reader, first []byte) error {
+func (s *S3) uploadParts(ctx context.Context, c *s3.Client, snap *snapshot.Snapshot, object *s3.PutObjectInput, body io.Reader, first []byte) error {
 	p := &parts{client: c, object: object}
 	if c.Options().RequestChecksumCalculation != aws.RequestChecksumCalculationWhenRequired {
 		p.sum = types.ChecksumAlgorithmCrc32
 	}
-	out, err := s.begin(ctx, c, object, p.sum)
+	out, err := s.begin(ctx, c, snap, object, p.sum)
 	if err != nil {
 		return err
 	}
@@ -107,7 +109,7 @@ func (s *S3) uploadParts(ctx context.Context, c *s3.Client, object *s3.PutObject
 		p.abort(ctx)
 		return err
 	}
-	s.sweep(ctx, c, object)
+	s.sweep(ctx, c, snap, object)
 	return nil
 }
 
@@ -190,16 +192,16 @@ func (p *parts) abort(ctx context.Context) {
 
 // sweep drops unfinished uploads of the object's key: those that a killed
 // process left, and those that S3 began though its answer was lost. The
-// object is stored, so a failure is only logged, and only once.
-func (s *S3) sweep(ctx context.Context, c *s3.Client, object *s3.PutObjectInput) {
+// object is stored, so a failure is only told, and only once.
+func (s *S3) sweep(ctx context.Context, c *s3.Client, snap *snapshot.Snapshot, object *s3.PutObjectInput) {
 	if s.noList.Load() {
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, abortLimit)
 	defer cancel()
 	if err := sweep(ctx, c, object.Bucket, object.Key); err != nil && !s.noList.Swap(true) {
-		s.log.Info("s3: unfinished uploads cannot be swept; let a lifecycle rule abort them (AbortIncompleteMultipartUpload), or grant s3:ListBucketMultipartUploads",
-			"bucket", s.opts.Bucket, "error", s3Error(ctx, "list uploads", err))
+		s.note(snap, "s3: unfinished uploads in "+s.opts.Bucket+" cannot be swept; let a lifecycle rule abort them (AbortIncompleteMultipartUpload), or grant s3:ListBucketMultipartUploads: "+
+			s3Error(ctx, "list uploads", err).Error())
 	}
 }
 
