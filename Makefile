@@ -53,6 +53,11 @@ test-servers: bin/versitygw ## install the servers that the tests start: Postgre
 	  if [ "$$(id -u)" = 0 ]; then apt-get update -q && apt-get install -qy --no-install-recommends prometheus; \
 	  else sudo apt-get update -q && sudo apt-get install -qy --no-install-recommends prometheus; fi; \
 	fi
+	@if ! test -x /lib/systemd/systemd || ! command -v systemd-analyze >/dev/null; then \
+	  echo "installing systemd"; \
+	  if [ "$$(id -u)" = 0 ]; then apt-get update -q && apt-get install -qy --no-install-recommends systemd; \
+	  else sudo apt-get update -q && sudo apt-get install -qy --no-install-recommends systemd; fi; \
+	fi
 
 lint: ## format, vet, staticcheck
 	@echo "== gofmt"

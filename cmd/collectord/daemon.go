@@ -110,10 +110,6 @@ func (d *daemon) schedules(a *app, sinks []store.Sink) (schedule.Settings, error
 	if err != nil {
 		return schedule.Settings{}, err
 	}
-	host, err := os.Hostname()
-	if err != nil {
-		host = "unknown"
-	}
 	s := a.settings.Schedule
 	runner := a.runner(d.state, sinks, d.deliverer)
 	runner.Lives, runner.Ended = d.lives, d.metrics.Ended
@@ -122,10 +118,19 @@ func (d *daemon) schedules(a *app, sinks []store.Sink) (schedule.Settings, error
 		name := job.Collector.Name
 		settings.Plans = append(settings.Plans, schedule.Plan{
 			Job: job, Calendar: expressionOf(a, name).In(s.Zone.Location()), Zone: s.Zone.String(),
-			Delay: schedule.Delay(s.Jitter, host, a.settings.Tenancy, name),
+			Delay: a.delay(name),
 		})
 	}
 	return settings, nil
+}
+
+// delay is what SCHEDULE_JITTER makes of a collector's ticks.
+func (a *app) delay(name string) time.Duration {
+	host, err := os.Hostname()
+	if err != nil {
+		host = "unknown"
+	}
+	return schedule.Delay(a.settings.Schedule.Jitter, host, a.settings.Tenancy, name)
 }
 
 // run serves until ctx ends.

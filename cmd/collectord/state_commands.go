@@ -48,14 +48,14 @@ func (a *app) status(ctx context.Context, st *state.State) error {
 		return err
 	}
 	w := tabwriter.NewWriter(a.stdout, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "STREAM\tTENANCY\tDATA OF\tRECORDS\tSOURCE\tLAST SUCCESS\tLAST FAILURE\tUNDELIVERED")
+	fmt.Fprintln(w, "STREAM\tTENANCY\tDATA OF\tRECORDS\tSOURCE\tLAST SUCCESS\tLAST FAILURE\tUNDELIVERED\tNEXT RUN")
 	for _, s := range streams {
 		source := string(s.Source)
 		if s.Held {
 			source += ", a newer one is held"
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%s\t%s\t%s\t%d\n", s.Stream, s.Tenancy,
-			when(s.Taken), s.Records, source, when(s.LastSuccess), when(s.LastFailure), s.Queued)
+		fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%s\t%s\t%s\t%d\t%s\n", s.Stream, s.Tenancy,
+			when(s.Taken), s.Records, source, when(s.LastSuccess), when(s.LastFailure), s.Queued, a.nextRun(s.Collector, time.Now()))
 	}
 	if err := w.Flush(); err != nil {
 		return err
@@ -130,6 +130,23 @@ func (a *app) drop(ctx context.Context, st *state.State, name string) error {
 	}
 	_, err = fmt.Fprintf(a.stdout, "deliveries given up: %d\n", n)
 	return err
+}
+
+// nextRun is when the service's schedule has a collector run next; retries and
+// catching up come on top.
+func (a *app) nextRun(name string, now time.Time) string {
+	for _, s := range a.sections {
+		if s.Name != name || !s.Active {
+			continue
+		}
+		delay := a.delay(name)
+		next := expressionOf(a, name).In(a.settings.Schedule.Zone.Location()).Next(now.Add(-delay))
+		if next.IsZero() {
+			break
+		}
+		return next.Add(delay).Format("2006-01-02 15:04:05 MST")
+	}
+	return "-"
 }
 
 // when is an instant with its age.

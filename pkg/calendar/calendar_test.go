@@ -124,7 +124,7 @@ func zones(t *testing.T, nth int) []string {
 // TestEachTickOnce goes through ten years in many zones: every day has its
 // tick, at the local time where there is one, and hours follow each other.
 func TestEachTickOnce(t *testing.T) {
-	nth := 8
+	nth := 30
 	if os.Getenv("CALENDAR_ALL_ZONES") != "" {
 		nth = 1
 	}
