@@ -33,6 +33,9 @@ type Runner struct {
 	Log      *zap.Logger
 	// Sealed is called after each commit, so that deliveries start at once.
 	Sealed func()
+	// Ended is called when a stream's run has ended, from several goroutines;
+	// the reading is zero when no extraction began.
+	Ended func(Result, collector.Reading)
 
 	// Lives lists the extractions under way; runners may share one.
 	Lives *Lives
@@ -117,7 +120,7 @@ func (r *Runner) RunAll(ctx context.Context, jobs []Job, trigger string) []Resul
 				defer func() { <-places }()
 				results[i] = r.Run(ctx, job, trigger)
 			case <-ctx.Done():
-				results[i] = failAll(job, state.Cancelled, context.Cause(ctx))
+				results[i] = r.failAll(job, state.Cancelled, context.Cause(ctx))
 			}
 		})
 	}
@@ -129,10 +132,12 @@ func (r *Runner) RunAll(ctx context.Context, jobs []Job, trigger string) []Resul
 	return flat
 }
 
-func failAll(job Job, outcome state.Outcome, err error) []Result {
+func (r *Runner) failAll(job Job, outcome state.Outcome, err error) []Result {
 	var results []Result
 	for _, s := range job.streams() {
-		results = append(results, Result{Collector: job.Collector.Name, Stream: s.Name, Outcome: outcome, Err: err})
+		result := Result{Collector: job.Collector.Name, Stream: s.Name, Outcome: outcome, Err: err}
+		results = append(results, result)
+		r.tell(result, collector.Reading{})
 	}
 	return results
 }
@@ -144,7 +149,7 @@ func (r *Runner) Run(ctx context.Context, job Job, trigger string) []Result {
 	log := r.Log.With(zap.String("collector", job.Collector.Name))
 	lock, err := r.State.Lock(job.Collector.Name)
 	if err != nil {
-		return failAll(job, state.Skipped, err)
+		return r.failAll(job, state.Skipped, err)
 	}
 	defer func() {
 		if err := lock.Unlock(); err != nil {
@@ -152,7 +157,7 @@ func (r *Runner) Run(ctx context.Context, job Job, trigger string) []Result {
 		}
 	}()
 	if err := r.recover(ctx, job.Collector.Name, log); err != nil {
-		return failAll(job, state.Failed, err)
+		return r.failAll(job, state.Failed, err)
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, r.Timeout, fmt.Errorf("%w: the run took longer than RUN_TIMEOUT, %v", errTimeout, r.Timeout))
 	defer cancel()
@@ -169,6 +174,13 @@ func (r *Runner) Run(ctx context.Context, job Job, trigger string) []Result {
 	}
 	all.Wait()
 	return results
+}
+
+// tell hands an end on to Ended.
+func (r *Runner) tell(result Result, n collector.Reading) {
+	if r.Ended != nil {
+		r.Ended(result, n)
+	}
 }
 
 // recover completes or clears away what a process that died has left.
@@ -308,6 +320,7 @@ func figures(stats *collector.Stats) state.Figures {
 func (r *run) report(log *zap.Logger, result *Result, stats *collector.Stats, began time.Time) {
 	n := stats.Read()
 	result.Took, result.Requests, result.Retries, result.LimitedFor = time.Since(began), n.Requests, n.Retries, n.Waited
+	r.tell(*result, n)
 	fields := []zap.Field{
 		zap.String("outcome", string(result.Outcome)), zap.String("upload_id", r.id),
 		zap.Int64("records", result.Records), zap.Int64("bytes", result.Bytes),

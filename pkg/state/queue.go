@@ -25,6 +25,7 @@ type Delivery struct {
 	Collector, Stream string
 	Tenancy, UploadID string
 	Records           int64
+	SpoolBytes        int64  // what the snapshot takes on disk
 	Dir               string // the snapshot's folder
 	Queued, NextTry   time.Time
 	Attempts          int
@@ -46,12 +47,12 @@ func (s *State) Queue(ctx context.Context) ([]Delivery, error) { return s.delive
 func (s *State) deliveries(ctx context.Context, where string) ([]Delivery, error) {
 	all, err := queryAll(ctx, s.db, func(rows *sql.Rows) (d Delivery, err error) {
 		var queued, next int64
-		err = rows.Scan(&d.ID, &d.Sink, &d.Collector, &d.Stream, &d.Tenancy, &d.UploadID, &d.Records, &d.Dir,
+		err = rows.Scan(&d.ID, &d.Sink, &d.Collector, &d.Stream, &d.Tenancy, &d.UploadID, &d.Records, &d.SpoolBytes, &d.Dir,
 			&queued, &next, &d.Attempts, &d.Class, &d.Err)
 		d.Dir = filepath.Join(s.dir, d.Dir)
 		d.Queued, d.NextTry = fromMillis(queued), fromMillis(next)
 		return d, err
-	}, `SELECT d.id, d.sink, s.collector, s.stream, s.tenancy, s.upload_id, s.records, s.dir,
+	}, `SELECT d.id, d.sink, s.collector, s.stream, s.tenancy, s.upload_id, s.records, s.spool_bytes, s.dir,
 		d.queued, d.next_try, d.attempts, d.class, d.error
 		FROM deliveries d JOIN snapshots s ON s.id = d.snapshot `+where+` ORDER BY d.id`)
 	if err != nil {
