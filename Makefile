@@ -29,11 +29,16 @@ bin/versitygw:
 	@echo "building an S3 server for the tests; takes about two minutes"
 	GOBIN=$(CURDIR)/bin $(GO) install github.com/versity/versitygw/cmd/versitygw@v1.8.0
 
-test-servers: bin/versitygw ## install the servers that the tests start: Postgres and S3
+test-servers: bin/versitygw ## install the servers that the tests start: Postgres, S3 and Prometheus
 	@if ! command -v initdb >/dev/null && ! ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1; then \
 	  echo "installing Postgres"; \
 	  if [ "$$(id -u)" = 0 ]; then apt-get update -q && apt-get install -qy --no-install-recommends postgresql; \
 	  else sudo apt-get update -q && sudo apt-get install -qy --no-install-recommends postgresql; fi; \
+	fi
+	@if ! command -v promtool >/dev/null || ! command -v prometheus >/dev/null; then \
+	  echo "installing Prometheus"; \
+	  if [ "$$(id -u)" = 0 ]; then apt-get update -q && apt-get install -qy --no-install-recommends prometheus; \
+	  else sudo apt-get update -q && sudo apt-get install -qy --no-install-recommends prometheus; fi; \
 	fi
 
 lint: ## format, vet, staticcheck

@@ -12,7 +12,7 @@ const module = "github.com/collectord/collectord"
 // layers names, for each package, the packages of this module that it may
 // import. docs/architecture.md draws the same.
 var layers = map[string][]string{
-	"cmd/collectord":        {"pkg/calendar", "pkg/config", "pkg/collector", "pkg/collector/sources", "pkg/snapshot", "pkg/store", "pkg/state", "pkg/schedule", "pkg/web"},
+	"cmd/collectord":        {"pkg/calendar", "pkg/config", "pkg/collector", "pkg/collector/sources", "pkg/snapshot", "pkg/store", "pkg/state", "pkg/schedule", "pkg/web", "pkg/metrics"},
 	"pkg/calendar":          {},
 	"pkg/config":            {"pkg/calendar"},
 	"pkg/collector":         {},
@@ -23,6 +23,7 @@ var layers = map[string][]string{
 	"pkg/state":             {"pkg/snapshot"},
 	"pkg/schedule":          {"pkg/calendar", "pkg/collector", "pkg/snapshot", "pkg/state", "pkg/store"},
 	"pkg/web":               {"pkg/schedule", "pkg/state", "pkg/snapshot"},
+	"pkg/metrics":           {"pkg/collector", "pkg/schedule", "pkg/state", "pkg/web"},
 	"internal/duckdb":       {},
 	"internal/faultproxy":   {},
 	"internal/testserver":   {},

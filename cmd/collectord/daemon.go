@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"sync"
 	"syscall"
@@ -12,6 +13,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/collectord/collectord/pkg/config"
+	"github.com/collectord/collectord/pkg/metrics"
 	"github.com/collectord/collectord/pkg/schedule"
 	"github.com/collectord/collectord/pkg/state"
 	"github.com/collectord/collectord/pkg/store"
@@ -29,6 +31,7 @@ type daemon struct {
 	lives     *schedule.Lives
 	systemd   *systemd
 	signals   *signals
+	metrics   *metrics.Metrics
 	log       *zap.Logger
 
 	reloading sync.Mutex // held while settings are read anew
@@ -65,7 +68,11 @@ func (a *app) daemon(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() { closeSinks(d.sinks, d.log) }()
-	return d.run(ctx)
+	http, err := d.listen(ctx)
+	if err != nil {
+		return err
+	}
+	return d.run(ctx, http)
 }
 
 func (a *app) newDaemon(st *state.State) (*daemon, error) {
@@ -79,6 +86,7 @@ func (a *app) newDaemon(st *state.State) (*daemon, error) {
 		deliverer: schedule.NewDeliverer(st, sinks, a.settings.Store.RetryMaxWait, a.log),
 		app:       a, sinks: sinks, unready: errStarting, reloaded: time.Now(),
 	}
+	d.metrics = metrics.New(metrics.Options{State: st, Daemon: d, Tenancy: a.settings.Tenancy, Version: version, Sinks: d.sinkNames})
 	settings, err := d.schedules(a, sinks)
 	if err != nil {
 		closeSinks(sinks, a.log)
@@ -103,7 +111,7 @@ func (d *daemon) schedules(a *app, sinks []store.Sink) (schedule.Settings, error
 	}
 	s := a.settings.Schedule
 	runner := a.runner(d.state, sinks, d.deliverer)
-	runner.Lives = d.lives
+	runner.Lives, runner.Ended = d.lives, d.metrics.Ended
 	settings := schedule.Settings{Runner: runner, Retries: s.Retry, CatchUp: s.CatchUp}
 	for _, job := range jobs {
 		name := job.Collector.Name
@@ -116,13 +124,14 @@ func (d *daemon) schedules(a *app, sinks []store.Sink) (schedule.Settings, error
 }
 
 // run serves until ctx ends.
-func (d *daemon) run(ctx context.Context) error {
+func (d *daemon) run(ctx context.Context, http net.Listener) error {
 	work, cancel := context.WithCancelCause(context.Background())
 	defer cancel(nil)
 	delivering, stopDelivering := context.WithCancel(context.Background())
 	defer stopDelivering()
 
-	// The HTTP server is started here: it answers while the restore goes on.
+	stopServing := d.serveHTTP(http) // it answers while the restore goes on
+	defer stopServing()
 	// The restore of last-known snapshots goes here, before the daemon is ready.
 
 	var deliveries, scheduling, rest sync.WaitGroup

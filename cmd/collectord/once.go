@@ -37,9 +37,14 @@ func (a *app) once(ctx context.Context, names []string) (err error) {
 	}
 	defer closeSinks(sinks, a.log)
 	deliverer := schedule.NewDeliverer(st, sinks, a.settings.Store.RetryMaxWait, a.log)
-	results, left, err := a.collect(ctx, a.runner(st, sinks, deliverer), deliverer, jobs)
+	runner := a.runner(st, sinks, deliverer)
+	textfile := a.textfile(st, runner, jobs)
+	results, left, err := a.collect(ctx, runner, deliverer, jobs)
 	if err != nil {
 		return err
+	}
+	if err := textfile(); err != nil {
+		a.log.Error("writing the metrics", zap.Error(err))
 	}
 	summarize(a.stdout, results, sinkNames(sinks), deliverer.Outcome)
 	if err := st.Sweep(context.WithoutCancel(ctx), a.settings.StateKeep); err != nil {

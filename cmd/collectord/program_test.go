@@ -38,8 +38,9 @@ func newPlace(t *testing.T) *place {
 	t.Helper()
 	dir := t.TempDir()
 	return &place{T: t, dir: dir, env: map[string]string{
-		"STATE_DIR":  filepath.Join(dir, "state"),
-		"STORE_FILE": filepath.Join(dir, "source", "%TAG", "%TENANCY.json"),
+		"STATE_DIR":   filepath.Join(dir, "state"),
+		"STORE_FILE":  filepath.Join(dir, "source", "%TAG", "%TENANCY.json"),
+		"HTTP_LISTEN": "127.0.0.1:0",
 	}}
 }
 

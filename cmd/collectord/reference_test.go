@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/collectord/collectord/pkg/metrics"
 )
 
 var update = flag.Bool("update", false, "write the generated documents anew")
@@ -15,6 +17,7 @@ var update = flag.Bool("update", false, "write the generated documents anew")
 // against it.
 func TestGeneratedDocuments(t *testing.T) {
 	for name, want := range map[string]string{
+		"metrics.md":    metrics.Reference(),
 		"settings.md":   settingsReference(),
 		"collectors.md": collectorsReference(),
 	} {

@@ -92,6 +92,10 @@ func needsRestart(old, fresh config.Settings) error {
 	}{
 		{"STATE_DIR", old.StateDir != fresh.StateDir},
 		{"TENANCY", old.Tenancy != fresh.Tenancy},
+		{"HTTP_LISTEN", old.HTTP.Listen != fresh.HTTP.Listen},
+		{"HTTP_TOKEN", old.HTTP.Token != fresh.HTTP.Token},
+		{"HTTP_WEB_CONFIG_FILE", old.HTTP.ConfigFile != fresh.HTTP.ConfigFile},
+		{"HTTP_PPROF", old.HTTP.Pprof != fresh.HTTP.Pprof},
 		{"LOG_FORMAT", old.Log.Format != fresh.Log.Format},
 	} {
 		if s.changed {

@@ -20,11 +20,15 @@ type Settings struct {
 	Schedule Schedule `title:"Schedule"`
 	Restore  Restore  `title:"Restore"`
 	Guard    Guard    `title:"Guard"`
+	HTTP     HTTP     `title:"HTTP and metrics"`
 }
 
 // normalize gives values with more than one spelling a single one.
 func (s *Settings) normalize() {
 	s.Collectors = lowered(s.Collectors)
+	if strings.EqualFold(strings.TrimSpace(s.HTTP.Listen), "off") {
+		s.HTTP.Listen = ""
+	}
 	if strings.EqualFold(strings.TrimSpace(s.Store.File), "off") {
 		s.Store.File = ""
 	}
@@ -121,4 +125,14 @@ type Restore struct {
 // doubtful.
 type Guard struct {
 	Drop Percent `env:"GUARD_DROP" envDefault:"10" doc:"A new snapshot with fewer than this percentage of the last-known one's records is held back until it is accepted; off never holds one."`
+}
+
+// HTTP is what the daemon tells and takes over HTTP.
+type HTTP struct {
+	// Listen is an address, or empty when HTTP_LISTEN is off.
+	Listen     string `env:"HTTP_LISTEN" envDefault:"127.0.0.1:19610" want:"an address such as 127.0.0.1:19610 or :19610, or off" doc:"Where the daemon serves metrics, health, the API and the status page; anything but loopback should have HTTP_WEB_CONFIG_FILE."`
+	Token      Secret `env:"HTTP_TOKEN" want:"a long random text" doc:"The bearer token for whatever changes something over HTTP; if unset, nothing can be changed over HTTP."`
+	ConfigFile string `env:"HTTP_WEB_CONFIG_FILE" want:"a path" doc:"A web configuration file of the Prometheus exporter toolkit, for TLS and basic auth."`
+	Pprof      bool   `env:"HTTP_PPROF" envDefault:"false" doc:"Whether the daemon serves Go's profiles under /debug/pprof/."`
+	Textfile   string `env:"METRICS_TEXTFILE" want:"a path that ends in .prom" example:"/var/lib/node_exporter/collectord.prom" doc:"A file that gets the metrics after --once, for the node exporter's textfile collector."`
 }

@@ -11,7 +11,7 @@ import (
 // ownPrefixes begin the names that nothing but collectord reads. Of the process
 // environment, which belongs to everybody, only those of openPrefixes count.
 var (
-	ownPrefixes  = []string{"STORE_", "SCHEDULE_", "RESTORE_", "RUN_", "LOG_", "GUARD_", "STATE_"}
+	ownPrefixes  = []string{"STORE_", "SCHEDULE_", "RESTORE_", "RUN_", "LOG_", "GUARD_", "STATE_", "HTTP_", "METRICS_"}
 	openPrefixes = []string{"STORE_", "SCHEDULE_"}
 )
 

@@ -27,10 +27,17 @@ import (
 // patience bounds what a scrape waits for the state.
 const patience = 10 * time.Second
 
+// Daemon is what of a web.Daemon the metrics take.
+type Daemon interface {
+	web.Seen
+	Ready() error
+	LastReload() (at time.Time, err error)
+}
+
 // Options are what Metrics are read from.
 type Options struct {
 	State   *state.State
-	Daemon  web.Daemon
+	Daemon  Daemon
 	Tenancy string
 	Version string
 	// Sinks returns the names of the destinations that are on.

@@ -15,12 +15,12 @@ const (
 )
 
 func (s *Server) mountAPI(mux *http.ServeMux) {
-	mux.HandleFunc("GET /api/v1/status", s.status)
-	mux.HandleFunc("GET /api/v1/collectors", s.collectors)
-	mux.HandleFunc("GET /api/v1/runs", s.runs)
-	mux.HandleFunc("POST /api/v1/collectors/{name}/run", s.permitted(s.run))
-	mux.HandleFunc("POST /api/v1/deliveries/retry", s.permitted(s.retry))
-	mux.HandleFunc("GET /api/", func(w http.ResponseWriter, r *http.Request) {
+	s.route(mux, "GET", "/api/v1/status", s.status)
+	s.route(mux, "GET", "/api/v1/collectors", s.collectors)
+	s.route(mux, "GET", "/api/v1/runs", s.runs)
+	s.route(mux, "POST", "/api/v1/collectors/{name}/run", s.permitted(s.run))
+	s.route(mux, "POST", "/api/v1/deliveries/retry", s.permitted(s.retry))
+	mux.HandleFunc("/api/", func(w http.ResponseWriter, r *http.Request) {
 		s.refuse(w, http.StatusNotFound, "no such path: "+r.URL.Path)
 	})
 }

@@ -116,8 +116,14 @@ func judge(s Stream, live []*schedule.Live, now time.Time) Stream {
 	return s
 }
 
+// Seen is what of a Daemon the freshness of data takes.
+type Seen interface {
+	Standings() []schedule.Standing
+	Running() []*schedule.Live
+}
+
 // Streams reads the state and returns how every stream stands now.
-func Streams(ctx context.Context, st *state.State, d Daemon, tenancy string, now time.Time) ([]Stream, error) {
+func Streams(ctx context.Context, st *state.State, d Seen, tenancy string, now time.Time) ([]Stream, error) {
 	all, err := st.Streams(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("STATE_DIR: %w", err)

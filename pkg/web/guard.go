@@ -75,6 +75,15 @@ func (s *Server) answer(w http.ResponseWriter, status int, v any) {
 	}
 }
 
+// route answers method on path, and other methods with what is allowed.
+func (s *Server) route(mux *http.ServeMux, method, path string, h http.HandlerFunc) {
+	mux.HandleFunc(method+" "+path, h)
+	mux.HandleFunc(path, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Allow", method)
+		s.refuse(w, http.StatusMethodNotAllowed, r.Method+" is not allowed here; use "+method)
+	})
+}
+
 type refusal struct {
 	Error string `json:"error"`
 }

@@ -9,13 +9,13 @@ import (
 // fresh data. A failing vendor or destination changes neither of the first two.
 func (s *Server) mountHealth(mux *http.ServeMux) {
 	for _, path := range []string{"/-/healthy", "/healthz", "/livez"} {
-		mux.HandleFunc("GET "+path, s.probe(s.Daemon.Alive, "alive"))
+		s.route(mux, "GET", path, s.probe(s.Daemon.Alive, "alive"))
 	}
 	for _, path := range []string{"/-/ready", "/readyz"} {
-		mux.HandleFunc("GET "+path, s.probe(s.Daemon.Ready, "ready"))
+		s.route(mux, "GET", path, s.probe(s.Daemon.Ready, "ready"))
 	}
-	mux.HandleFunc("GET /-/data", s.data)
-	mux.HandleFunc("POST /-/reload", s.permitted(s.reload))
+	s.route(mux, "GET", "/-/data", s.data)
+	s.route(mux, "POST", "/-/reload", s.permitted(s.reload))
 }
 
 func (s *Server) probe(ask func() error, good string) http.HandlerFunc {

@@ -80,7 +80,7 @@ func (s *Server) Handler() http.Handler {
 	mux := http.NewServeMux()
 	s.mountHealth(mux)
 	s.mountAPI(mux)
-	mux.Handle("GET /metrics", s.Metrics)
+	s.route(mux, "GET", "/metrics", s.Metrics.ServeHTTP)
 	// The status page is mounted here.
 	if s.Pprof {
 		mux.HandleFunc("GET /debug/pprof/", pprof.Index)
