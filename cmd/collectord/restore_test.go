@@ -273,6 +273,24 @@ func TestUnreachableBackupDelaysLittle(t *testing.T) {
 	}
 }
 
+// TestQueueOfARemovedDestinationCanBeDropped: it is told and given up by hand.
+func TestQueueOfARemovedDestinationCanBeDropped(t *testing.T) {
+	t.Parallel()
+	sim := startVendors(t, smallCounts, smallTenant())
+	p := newPlace(t).with(sim)
+	p.withS3()
+	p.env["AWS_ENDPOINT_URL_S3"] = "http://127.0.0.1:1"
+	p.env["STORE_ONCE_TIMEOUT"] = "1s"
+	p.want(p.run("--once", "tenable_assets"), 3, "1 delivery stays queued")
+	p.want(p.run("drop", "backup"), 2, "is configured")
+	delete(p.env, "STORE_AWS_S3_BUCKET")
+	p.want(p.run("status"), 0, "backup: 1 deliveries wait", "collectord drop backup")
+	p.want(p.run("drop", "backup"), 0, "deliveries given up: 1")
+	if e := p.run("status"); strings.Contains(e.all(), "drop backup") {
+		t.Errorf("still queued:\n%s", e.all())
+	}
+}
+
 // TestBackupSettings: a template that a new machine could not find, or that
 // cannot be restored from, is refused.
 func TestBackupSettings(t *testing.T) {

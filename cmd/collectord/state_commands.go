@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"text/tabwriter"
 	"time"
 
@@ -67,12 +69,67 @@ func (a *app) status(ctx context.Context, st *state.State) error {
 	if err != nil {
 		return err
 	}
+	a.tellOrphans(queue)
 	for _, d := range queue {
 		if d.Err != "" {
 			fmt.Fprintf(a.stdout, "%s to %s, %d tries: %s\n", d.Stream, d.Sink, d.Attempts, d.Err)
 		}
 	}
 	return nil
+}
+
+// tellOrphans names the destinations for which something is queued though the
+// settings have them no more.
+func (a *app) tellOrphans(queue []state.Delivery) {
+	sinks, err := a.sinks()
+	if err != nil {
+		return // `check` tells of bad settings
+	}
+	defer closeSinks(sinks, a.log)
+	names := sinkNames(sinks)
+	count := map[string]int{}
+	for _, d := range queue {
+		if !slices.Contains(names, d.Sink) {
+			count[d.Sink]++
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(count)) {
+		fmt.Fprintf(a.stdout, "%s: %d deliveries wait, but the settings have no such destination: set it again, or give them up with `collectord drop %s`\n", name, count[name], name)
+	}
+}
+
+func (a *app) dropCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "drop DESTINATION", Short: "Give up what is queued for a destination that the settings do not have any more",
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) != 1 {
+				return usage(errors.New("drop wants one destination, such as postgres"))
+			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.withState(cmd.Context(), func(st *state.State) error { return a.drop(cmd.Context(), st, args[0]) })
+		},
+	}
+}
+
+// drop refuses a destination that is configured: what waits for it is on its
+// way.
+func (a *app) drop(ctx context.Context, st *state.State, name string) error {
+	sinks, err := a.sinks()
+	if err != nil {
+		return err
+	}
+	defer closeSinks(sinks, a.log)
+	if slices.Contains(sinkNames(sinks), name) {
+		return usage(fmt.Errorf("%s is configured, and what is queued for it is on its way: take it out of the settings first", name))
+	}
+	n, err := st.DropSink(ctx, name)
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(a.stdout, "deliveries given up: %d\n", n)
+	return err
 }
 
 // when is an instant with its age.

@@ -157,6 +157,33 @@ func TestNextUpgrade(t *testing.T) {
 	want(t, "version after a refusal", version(t, f.State), len(next))
 }
 
+// Another program's database of the same name is left alone.
+func TestForeignDatabase(t *testing.T) {
+	t.Parallel()
+	for name, change := range map[string]string{
+		"tables of its own":   `CREATE TABLE theirs (a)`,
+		"a version":           `PRAGMA user_version = 1; CREATE TABLE theirs (a)`,
+		"a mark":              `PRAGMA application_id = 7`,
+		"a mark and ours":     `CREATE TABLE last_known (a); PRAGMA user_version = 1; PRAGMA application_id = 7`,
+		"ours but no version": `CREATE TABLE last_known (a)`,
+	} {
+		dir := t.TempDir()
+		db, err := sql.Open("sqlite", filepath.Join(dir, databaseName))
+		if err == nil {
+			_, err = db.Exec(change)
+		}
+		if err := errors.Join(err, db.Close()); err != nil {
+			t.Fatal(err)
+		}
+		if s, err := Open(ctx, dir, Options{}); err == nil || !strings.Contains(err.Error(), "another program's database") {
+			t.Errorf("%s: %v", name, err)
+			if err == nil {
+				_ = s.Close()
+			}
+		}
+	}
+}
+
 func TestDamagedDatabase(t *testing.T) {
 	t.Parallel()
 	sound := filepath.Join(t.TempDir(), "state")

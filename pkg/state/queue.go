@@ -140,6 +140,21 @@ func (s *State) RetryNow(ctx context.Context) error {
 	return nil
 }
 
+// DropSink takes everything that is queued for a sink off the queue and
+// returns how many deliveries that were. Snapshots that nothing else needs go.
+// A delivery that is under way ends as it would have.
+func (s *State) DropSink(ctx context.Context, sink string) (int64, error) {
+	result, err := s.db.ExecContext(ctx, `DELETE FROM deliveries WHERE sink = ?`, sink)
+	if err != nil {
+		return 0, fmt.Errorf("drop the deliveries to %s: %w", sink, explain(err))
+	}
+	n, err := result.RowsAffected()
+	if err != nil {
+		return 0, fmt.Errorf("drop the deliveries to %s: %w", sink, err)
+	}
+	return n, s.sweep(ctx, `NOT `+pinned+` AND NOT `+waits)
+}
+
 // Stored is how the deliveries of a stream to a sink went, over all time.
 type Stored struct {
 	Stream, Tenancy, Sink    string

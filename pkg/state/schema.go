@@ -3,6 +3,7 @@ package state
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 )
 
@@ -99,6 +100,9 @@ func (s *State) migrate(ctx context.Context, migrations []string) error {
 		if err := tx.QueryRowContext(ctx, "PRAGMA user_version").Scan(&version); err != nil {
 			return err
 		}
+		if err := ours(ctx, tx, version); err != nil {
+			return err
+		}
 		if version > len(migrations) {
 			return fmt.Errorf("it was written by a newer collectord: its schema is %d, this one knows up to %d: use the newer collectord, or another STATE_DIR", version, len(migrations))
 		}
@@ -107,7 +111,28 @@ func (s *State) migrate(ctx context.Context, migrations []string) error {
 				return fmt.Errorf("schema %d: %w", version+1, err)
 			}
 		}
-		_, err := tx.ExecContext(ctx, fmt.Sprintf("PRAGMA user_version = %d", len(migrations)))
+		_, err := tx.ExecContext(ctx, fmt.Sprintf("PRAGMA application_id = %d; PRAGMA user_version = %d", applicationID, len(migrations)))
 		return err
 	})
+}
+
+// applicationID marks the file as collectord's: "coll".
+const applicationID = 0x636f6c6c
+
+// ours refuses a database that another program has made. One without a mark
+// is new, or an earlier collectord's, which has the table of last-known snapshots.
+func ours(ctx context.Context, tx *sql.Tx, version int) error {
+	var id int64
+	if err := tx.QueryRowContext(ctx, "PRAGMA application_id").Scan(&id); err != nil {
+		return err
+	}
+	var tables, known int
+	if err := tx.QueryRowContext(ctx, `SELECT count(*), count(*) FILTER (WHERE name = 'last_known') FROM sqlite_schema WHERE type = 'table'`).Scan(&tables, &known); err != nil {
+		return err
+	}
+	fresh, earlier := version == 0 && tables == 0, version > 0 && known == 1
+	if id == applicationID || id == 0 && (fresh || earlier) {
+		return nil
+	}
+	return errors.New("it is another program's database: use another STATE_DIR")
 }

@@ -96,12 +96,14 @@ func lay(dir string) error {
 			return err
 		}
 	}
-	// SQLite gives the files beside the database the same mode.
-	f, err := os.OpenFile(filepath.Join(dir, databaseName), os.O_CREATE|os.O_RDWR, 0o600)
-	if err != nil {
-		return err
+	// SQLite gives the files beside the database the same mode. One that is
+	// there is not opened: closing it would drop the locks that SQLite holds on
+	// it elsewhere in this process.
+	f, err := os.OpenFile(filepath.Join(dir, databaseName), os.O_CREATE|os.O_EXCL|os.O_RDWR, 0o600)
+	if err == nil {
+		err = f.Close()
 	}
-	if err := f.Close(); err != nil {
+	if err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
 	}
 	if missing != nil { // its own name must be durable too

@@ -32,14 +32,14 @@ func (s *State) sweepStream(ctx context.Context, stream, tenancy string) {
 }
 
 // Sweep removes the history older than keep, snapshots that nothing needs,
-// held snapshots older than keep, and what restores that were cut off have
-// left. Counts and the last-known snapshots stay however old they are.
+// and what restores that were cut off have left. Counts, the last-known
+// snapshots and those that wait for Accept stay however old they are.
 func (s *State) Sweep(ctx context.Context, keep time.Duration) error {
 	before := toMillis(s.now().Add(-keep))
 	if _, err := s.db.ExecContext(ctx, `DELETE FROM runs WHERE outcome <> '' AND ended < ?`, before); err != nil {
 		return fmt.Errorf("sweep history: %w", err)
 	}
-	if err := s.sweep(ctx, `NOT `+pinned+` AND (NOT `+waits+` OR s.added < ?)`, before); err != nil {
+	if err := s.sweep(ctx, `NOT `+pinned+` AND NOT `+waits); err != nil {
 		return err
 	}
 	return s.sweepRestores()
