@@ -60,7 +60,8 @@ type killing struct {
 	random  *rand.Rand
 	object  func(string) string
 	schema  string
-	length  time.Duration   // of a run that nobody kills
+	length  time.Duration   // of the newest run that nobody killed
+	hits    int             // kills that came before the run's end
 	success map[string]bool // stream and upload id of what was a success
 }
 
@@ -76,9 +77,8 @@ func newKilling(t *testing.T, random *rand.Rand) *killing {
 	k.env["STORE_POSTGRES_SCHEMA"] = k.schema
 	k.env["STORE_DUCKDB"] = k.file("security.duckdb")
 	k.env["STORE_AWS_S3_KEY"] = "source/%TAG/%TENANCY.json"
-	began := time.Now()
 	k.recovers()
-	k.length = time.Since(began)
+	t.Cleanup(func() { t.Logf("%d kills came before their run's end", k.hits) })
 	return k
 }
 
@@ -95,7 +95,9 @@ func (k *killing) once(i int) {
 	at := time.Duration(k.random.Int64N(int64(k.length) * 11 / 10))
 	cmd, ended := k.start(k.args()...)
 	timer := time.AfterFunc(at, func() { _ = cmd.Process.Kill() }) // it may have ended
-	_ = ended()
+	if ended().code == -1 {
+		k.hits++
+	}
 	timer.Stop()
 	if _, err := os.Stat(k.file("state", "collectord.db")); err == nil {
 		k.lastKnown(true)
@@ -115,7 +117,9 @@ func (k *killing) once(i int) {
 // recovers runs the program to its end and checks everything.
 func (k *killing) recovers() {
 	k.Helper()
+	began := time.Now()
 	k.want(k.run(k.args()...), 0)
+	k.length = time.Since(began)
 	last := k.lastKnown(false)
 	for stream, n := range killedStreams {
 		k.whole(k.source(stream), n, last[stream])
