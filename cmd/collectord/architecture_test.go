@@ -12,7 +12,7 @@ const module = "github.com/collectord/collectord"
 // layers names, for each package, the packages of this module that it may
 // import. docs/architecture.md draws the same.
 var layers = map[string][]string{
-	"cmd/collectord":        {"pkg/calendar", "pkg/config", "pkg/collector", "pkg/collector/sources", "pkg/snapshot", "pkg/store", "pkg/state", "pkg/schedule", "pkg/web", "pkg/metrics"},
+	"cmd/collectord":        {"pkg/calendar", "pkg/config", "pkg/collector", "pkg/collector/sources", "pkg/snapshot", "pkg/store", "pkg/state", "pkg/schedule", "pkg/query", "pkg/web", "pkg/metrics"},
 	"pkg/calendar":          {},
 	"pkg/config":            {"pkg/calendar"},
 	"pkg/collector":         {},
@@ -22,7 +22,8 @@ var layers = map[string][]string{
 	"pkg/store":             {"pkg/snapshot", "internal/duckdb"},
 	"pkg/state":             {"pkg/snapshot"},
 	"pkg/schedule":          {"pkg/calendar", "pkg/collector", "pkg/snapshot", "pkg/state", "pkg/store"},
-	"pkg/web":               {"pkg/schedule", "pkg/state", "pkg/snapshot"},
+	"pkg/query":             {"pkg/state", "pkg/snapshot", "internal/duckdb"},
+	"pkg/web":               {"pkg/schedule", "pkg/state", "pkg/snapshot", "pkg/query"},
 	"pkg/metrics":           {"pkg/collector", "pkg/schedule", "pkg/state", "pkg/web"},
 	"internal/duckdb":       {},
 	"internal/faultproxy":   {},

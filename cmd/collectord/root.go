@@ -80,7 +80,7 @@ ended by SIGINT and SIGTERM.`,
 			a.signals.release()
 		}
 	}
-	root.AddCommand(a.listCommand(), a.checkCommand(), a.statusCommand(), a.acceptCommand(), a.versionCommand())
+	root.AddCommand(a.listCommand(), a.checkCommand(), a.statusCommand(), a.acceptCommand(), a.queryCommand(), a.versionCommand())
 	return root
 }
 
