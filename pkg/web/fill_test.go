@@ -122,6 +122,26 @@ func (s *scene) collected(collector, stream string, age time.Duration, sinks []s
 	}
 }
 
+// restored is data from a backup.
+func (s *scene) restored(collector, stream string, age time.Duration, record string) {
+	s.Helper()
+	w, err := s.state.SpoolRestore(headerOf(collector, stream, pageNow.Add(-age)))
+	if err != nil {
+		s.Fatal(err)
+	}
+	page := w.Page()
+	tail := fmt.Sprintf(`,"_tenancy":"acme","_upload_timestamp":%q,"_upload_id":%q}`, w.Read().UploadTimestamp.Format(snapshot.TimestampLayout), w.Read().UploadID)
+	if err := page.Append([]byte(record[:len(record)-1] + tail)); err != nil {
+		s.Fatal(err)
+	}
+	if err := page.Commit(); err != nil {
+		s.Fatal(err)
+	}
+	if taken, err := s.state.Restore(s.Context(), w); err != nil || !taken {
+		s.Fatal(taken, err)
+	}
+}
+
 func (s *scene) failed(collector, stream string, age time.Duration, text string) {
 	s.Helper()
 	at := pageNow.Add(-age)
@@ -186,6 +206,7 @@ func everyState(t testing.TB) *scene {
 	s.failed("okta", "okta_users", time.Hour, "okta: the answer is no JSON but begins with: "+hostile)
 	s.collected("tenable", "tenable_assets", 9*time.Hour, nil, `{"id":"a1"}`)
 	s.collected("manual", "manual_stream", 200*time.Hour, nil, `{"id":1}`)
+	s.restored("tenable", "tenable_was", 4*time.Hour, `{"id":1}`)
 	live := &schedule.Live{Collector: "tenable", Stream: "tenable_assets", Started: pageNow.Add(-73 * time.Second), Stats: &collector.Stats{}}
 	live.Stats.Request("GET /assets/v2/export/{uuid}/chunks/7", false)
 	live.Stats.Keep(18250, 30<<20)

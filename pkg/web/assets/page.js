@@ -7,6 +7,8 @@
   // The token stays in this tab's memory: no cookie, no storage.
   if (tokenBox) tokenBox.addEventListener("input", () => { token = tokenBox.value.trim(); });
 
+  if (tokenBox) tokenBox.form.addEventListener("submit", (event) => event.preventDefault());
+
   let hiding = 0;
   function say(text) {
     const said = $("said");
