@@ -171,10 +171,17 @@ func notesOf(s Stream, sent []destination, now time.Time) (notes []note) {
 	}
 	for _, d := range sent {
 		if d.Err != "" {
-			notes = append(notes, note{"error", d.Sink + ", " + humanize.Comma(int64(d.Attempts)) + " tries: " + d.Err})
+			notes = append(notes, note{"error", d.Sink + ", tried " + times(d.Attempts) + ": " + d.Err})
 		}
 	}
 	return notes
+}
+
+func times(n int) string {
+	if n == 1 {
+		return "once"
+	}
+	return humanize.Comma(int64(n)) + " times"
 }
 
 // destinations are those of each stream, by name.
