@@ -40,6 +40,11 @@ test-servers: bin/versitygw ## install the servers that the tests start: Postgre
 	  if [ "$$(id -u)" = 0 ]; then apt-get update -q && apt-get install -qy --no-install-recommends prometheus; \
 	  else sudo apt-get update -q && sudo apt-get install -qy --no-install-recommends prometheus; fi; \
 	fi
+	@if ! command -v chromium >/dev/null; then \
+	  echo "installing Chromium"; \
+	  if [ "$$(id -u)" = 0 ]; then apt-get update -q && apt-get install -qy --no-install-recommends chromium; \
+	  else sudo apt-get update -q && sudo apt-get install -qy --no-install-recommends chromium; fi; \
+	fi
 
 lint: ## format, vet, staticcheck
 	@echo "== gofmt"

@@ -35,7 +35,7 @@ func (s *Server) mountPages(mux *http.ServeMux) {
 	mux.HandleFunc("GET /streams/{stream}", p.stream)
 	mux.HandleFunc("GET /streams/{stream}/data", p.data)
 	mux.HandleFunc("GET /query", p.queryBox)
-	mux.HandleFunc("POST /api/v1/query", s.permitted(p.query))
+	s.route(mux, "POST", "/api/v1/query", s.permitted(p.query))
 	mux.HandleFunc("GET /assets/{file}", p.asset)
 }
 
