@@ -42,21 +42,16 @@ bin/versitygw:
 	@echo "building an S3 server for the tests; takes about two minutes"
 	GOBIN=$(CURDIR)/bin $(GO) install github.com/versity/versitygw/cmd/versitygw@v1.8.0
 
-test-servers: bin/versitygw ## install the servers that the tests start: Postgres, S3 and Prometheus
-	@if ! command -v initdb >/dev/null && ! ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1; then \
-	  echo "installing Postgres"; \
-	  if [ "$$(id -u)" = 0 ]; then apt-get update -q && apt-get install -qy --no-install-recommends postgresql; \
-	  else sudo apt-get update -q && sudo apt-get install -qy --no-install-recommends postgresql; fi; \
-	fi
-	@if ! command -v promtool >/dev/null || ! command -v prometheus >/dev/null; then \
-	  echo "installing Prometheus"; \
-	  if [ "$$(id -u)" = 0 ]; then apt-get update -q && apt-get install -qy --no-install-recommends prometheus; \
-	  else sudo apt-get update -q && sudo apt-get install -qy --no-install-recommends prometheus; fi; \
-	fi
-	@if ! test -x /lib/systemd/systemd || ! command -v systemd-analyze >/dev/null; then \
-	  echo "installing systemd"; \
-	  if [ "$$(id -u)" = 0 ]; then apt-get update -q && apt-get install -qy --no-install-recommends systemd; \
-	  else sudo apt-get update -q && sudo apt-get install -qy --no-install-recommends systemd; fi; \
+test-servers: bin/versitygw ## install what the tests start: Postgres, S3, Prometheus, systemd, Chromium
+	@missing=""; \
+	command -v initdb >/dev/null || ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || missing="$$missing postgresql"; \
+	command -v promtool >/dev/null && command -v prometheus >/dev/null || missing="$$missing prometheus"; \
+	test -x /lib/systemd/systemd && command -v systemd-analyze >/dev/null || missing="$$missing systemd"; \
+	command -v chromium >/dev/null || missing="$$missing chromium"; \
+	if [ -n "$$missing" ]; then \
+	  echo "installing$$missing"; \
+	  as_root=""; [ "$$(id -u)" = 0 ] || as_root=sudo; \
+	  $$as_root apt-get update -q && $$as_root env DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends $$missing; \
 	fi
 
 lint: ## format, vet, staticcheck

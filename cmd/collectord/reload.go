@@ -96,6 +96,8 @@ func needsRestart(old, fresh config.Settings) error {
 		{"HTTP_TOKEN", old.HTTP.Token != fresh.HTTP.Token},
 		{"HTTP_WEB_CONFIG_FILE", old.HTTP.ConfigFile != fresh.HTTP.ConfigFile},
 		{"HTTP_PPROF", old.HTTP.Pprof != fresh.HTTP.Pprof},
+		{"HTTP_SHOW_DATA", old.HTTP.ShowData != fresh.HTTP.ShowData},
+		{"HTTP_QUERY", old.HTTP.Query != fresh.HTTP.Query},
 		{"LOG_FORMAT", old.Log.Format != fresh.Log.Format},
 	} {
 		if s.changed {

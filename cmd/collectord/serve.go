@@ -4,10 +4,12 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"path/filepath"
 	"sync"
 
 	"go.uber.org/zap"
 
+	"github.com/collectord/collectord/pkg/query"
 	"github.com/collectord/collectord/pkg/web"
 )
 
@@ -39,6 +41,7 @@ func (d *daemon) serveHTTP(l net.Listener) (stop func()) {
 		State: d.state, Daemon: d, Tenancy: a.settings.Tenancy, Metrics: d.metrics.Handler(),
 		Token: a.settings.HTTP.Token.Reveal(), ConfigFile: a.settings.HTTP.ConfigFile, Pprof: a.settings.HTTP.Pprof,
 		Version: version, Log: d.log,
+		ShowData: a.settings.HTTP.ShowData, Profiles: d.engine(a.settings.HTTP.ShowData), Queries: d.engine(a.settings.HTTP.Query),
 	})
 	ctx, cancel := context.WithCancel(context.Background())
 	var serving sync.WaitGroup
@@ -51,6 +54,17 @@ func (d *daemon) serveHTTP(l net.Listener) (stop func()) {
 		cancel()
 		serving.Wait()
 	}
+}
+
+// pageMemory bounds DuckDB's memory in bytes for one query of the status page.
+const pageMemory = 256 << 20
+
+// engine answers what the status page asks of the data, nil when it is off.
+func (d *daemon) engine(on bool) *query.Engine {
+	if !on {
+		return nil
+	}
+	return query.New(query.Options{State: d.state, Tenancy: d.app.settings.Tenancy, Dir: filepath.Join(d.state.Dir(), "query"), Memory: pageMemory})
 }
 
 // sinkNames are the destinations that are on now.

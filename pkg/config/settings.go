@@ -135,5 +135,7 @@ type HTTP struct {
 	Token      Secret `env:"HTTP_TOKEN" want:"a long random text" doc:"The bearer token for whatever changes something over HTTP; if unset, nothing can be changed over HTTP."`
 	ConfigFile string `env:"HTTP_WEB_CONFIG_FILE" want:"a path" doc:"A web configuration file of the Prometheus exporter toolkit, for TLS and basic auth."`
 	Pprof      bool   `env:"HTTP_PPROF" envDefault:"false" doc:"Whether the daemon serves Go's profiles under /debug/pprof/."`
+	ShowData   bool   `env:"HTTP_SHOW_DATA" envDefault:"true" doc:"Whether the status page shows the first records and the columns of each stream to whoever can reach it."`
+	Query      bool   `env:"HTTP_QUERY" envDefault:"false" doc:"Whether the status page answers SQL over the last-known data, for those who have HTTP_TOKEN; without a token it stays off."`
 	Textfile   string `env:"METRICS_TEXTFILE" want:"a path that ends in .prom" example:"/var/lib/node_exporter/collectord.prom" doc:"A file that gets the metrics after --once, for the node exporter's textfile collector."`
 }

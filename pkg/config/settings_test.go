@@ -28,7 +28,7 @@ func TestDefaults(t *testing.T) {
 		Restore:  config.Restore{Timeout: time.Minute},
 		Schedule: config.Schedule{All: expression(t, "0 0 * * *"), CatchUp: true, Retry: 3, Grace: 30 * time.Second},
 		Guard:    config.Guard{Drop: config.Percent{Value: 10}},
-		HTTP:     config.HTTP{Listen: "127.0.0.1:19610"},
+		HTTP:     config.HTTP{ShowData: true, Listen: "127.0.0.1:19610"},
 	}
 	if diff := cmp.Diff(want, l.Settings); diff != "" {
 		t.Errorf("defaults (-want +got):\n%s", diff)
@@ -63,7 +63,7 @@ func TestEverySettingIsRead(t *testing.T) {
 		"OKTA_DOMAIN=d", "OKTA_ID=i", "OKTA_TOKEN=t", "FALCON_CLIENT_ID=i", "FALCON_SECRET=s",
 		"RUN_TIMEOUT=6h", "RUN_IDLE_TIMEOUT=15m", "MAX_PARALLEL_RUNS=1", "RESTORE_TIMEOUT=2m", "GUARD_DROP=OFF",
 		"SCHEDULE=15  */6 * * *", "SCHEDULE_TZ=Europe/Zurich", "SCHEDULE_JITTER=5m", "SCHEDULE_CATCHUP=no", "SCHEDULE_RETRY=1", "SHUTDOWN_GRACE=1m", "SCHEDULE_OKTA=@hourly",
-		"HTTP_LISTEN=Off", "HTTP_TOKEN=tok", "HTTP_WEB_CONFIG_FILE=/etc/web.yml", "HTTP_PPROF=yes", "METRICS_TEXTFILE=/m.prom",
+		"HTTP_LISTEN=Off", "HTTP_TOKEN=tok", "HTTP_WEB_CONFIG_FILE=/etc/web.yml", "HTTP_PPROF=yes", "HTTP_SHOW_DATA=no", "HTTP_QUERY=on", "METRICS_TEXTFILE=/m.prom",
 	}})
 	want := config.Settings{
 		Tenancy: "acme eu (Zürich)", Collectors: []string{"okta", "crowdstrike"},
@@ -83,7 +83,7 @@ func TestEverySettingIsRead(t *testing.T) {
 		Restore:  config.Restore{Timeout: 2 * time.Minute},
 		Schedule: config.Schedule{All: expression(t, "15 */6 * * *"), Zone: zone(t, "Europe/Zurich"), Jitter: 5 * time.Minute, Retry: 1, Grace: time.Minute},
 		Guard:    config.Guard{Drop: config.Percent{Off: true}},
-		HTTP:     config.HTTP{Token: "tok", ConfigFile: "/etc/web.yml", Pprof: true, Textfile: "/m.prom"},
+		HTTP:     config.HTTP{Token: "tok", ConfigFile: "/etc/web.yml", Pprof: true, Query: true, Textfile: "/m.prom"},
 	}
 	reveal := cmp.Comparer(func(a, b config.Secret) bool { return a.Reveal() == b.Reveal() })
 	if diff := cmp.Diff(want, l.Settings, reveal); diff != "" {

@@ -14,6 +14,7 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/exp/zapslog"
 
+	"github.com/collectord/collectord/pkg/query"
 	"github.com/collectord/collectord/pkg/state"
 )
 
@@ -44,6 +45,12 @@ type Options struct {
 	// ConfigFile is a web configuration file of the Prometheus exporter
 	// toolkit, for TLS and basic auth; "" for neither.
 	ConfigFile string
+	// ShowData lets the status page show records and columns, which Profiles
+	// describes.
+	ShowData bool
+	Profiles *query.Engine
+	// Queries answers the query page; nil switches it off.
+	Queries *query.Engine
 	// Pprof serves /debug/pprof/.
 	Pprof bool
 	// Version is the program's.
@@ -81,7 +88,7 @@ func (s *Server) Handler() http.Handler {
 	s.mountHealth(mux)
 	s.mountAPI(mux)
 	s.route(mux, "GET", "/metrics", s.Metrics.ServeHTTP)
-	// The status page is mounted here.
+	s.mountPages(mux)
 	if s.Pprof {
 		mux.HandleFunc("GET /debug/pprof/", pprof.Index)
 		mux.HandleFunc("GET /debug/pprof/cmdline", pprof.Cmdline)
