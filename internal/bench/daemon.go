@@ -50,7 +50,7 @@ func (l *lab) start(dir string) (*daemon, error) {
 	if err := port.Close(); err != nil {
 		return nil, err
 	}
-	env := append([]string{"STATE_DIR=" + filepath.Join(dir, "state"), "STORE_FILE=" + filepath.Join(dir, "%TAG.json"), "HTTP_LISTEN=" + addr, "SCHEDULE=0 0 1 1 *"}, fiveVendors...)
+	env := append([]string{"STATE_DIR=" + filepath.Join(dir, "state"), "STORE_FILE=" + filepath.Join(dir, "%TAG.json"), "HTTP_LISTEN=" + addr, "SCHEDULE=0 0 1 1 *", "SCHEDULE_CATCHUP=false"}, fiveVendors...)
 	d := &daemon{cmd: program(l.ctx, env, binary), url: "http://" + addr, ended: make(chan error, 1)}
 	d.cmd.Dir, d.cmd.Stderr = dir, &d.errs
 	began := time.Now()
