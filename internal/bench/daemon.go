@@ -50,7 +50,7 @@ func (l *lab) start(dir string) (*daemon, error) {
 	if err := port.Close(); err != nil {
 		return nil, err
 	}
-	env := append([]string{"STATE_DIR=" + filepath.Join(dir, "state"), "STORE_FILE=" + filepath.Join(dir, "%TAG.json"), "HTTP_LISTEN=" + addr, "SCHEDULE=0 0 1 1 *"}, fiveVendors...)
+	env := append([]string{"STATE_DIR=" + filepath.Join(dir, "state"), "STORE_FILE=" + filepath.Join(dir, "%TAG.json"), "HTTP_LISTEN=" + addr, "SCHEDULE=0 0 1 1 *", "SCHEDULE_CATCHUP=false"}, fiveVendors...)
 	d := &daemon{cmd: program(l.ctx, env, binary), url: "http://" + addr, ended: make(chan error, 1)}
 	d.cmd.Dir, d.cmd.Stderr = dir, &d.errs
 	began := time.Now()
@@ -111,7 +111,7 @@ func get(ctx context.Context, url string) (time.Duration, error) {
 }
 
 func benchDaemon(l *lab) (result, error) {
-	var ready, memory []float64
+	var ready, memory, own []float64
 	for range l.pairs {
 		dir, err := l.folder()
 		if err != nil {
@@ -126,17 +126,18 @@ func benchDaemon(l *lab) (result, error) {
 		case <-time.After(3 * time.Second):
 		case <-l.ctx.Done():
 		}
-		rss, err := vmRSS(d.cmd.Process.Pid)
+		rss, anonymous, err := resident(d.cmd.Process.Pid)
 		if err := errors.Join(err, d.stop()); err != nil {
 			return result{}, err
 		}
 		ready, memory = append(ready, d.ready.Seconds()*1000), append(memory, float64(rss))
+		own = append(own, float64(anonymous))
 	}
 	return result{
-		figure: fmt.Sprintf("%s resident, ready after %.0f ms", mb(int64(median(memory))), median(ready)),
+		figure: fmt.Sprintf("%s resident, %s of it its own; ready after %.0f ms", mb(int64(median(memory))), mb(int64(median(own))), median(ready)),
 		ratio:  fmt.Sprintf("%.2f of 40 MB, %.2f of 300 ms", median(memory)/40e6, median(ready)/300),
 		met:    median(memory) < 40e6 && median(ready) < 300,
-		notes:  []string{"Five collectors are on, none runs. Ready is from the start of the process to the first 200 of /-/ready."},
+		notes:  []string{"Five collectors are on, none runs. What is resident beyond its own (RssAnon) are pages of the program's file, 86 MB with DuckDB in it, which the kernel shares and drops as it needs. Ready is from the start of the process to the first 200 of /-/ready."},
 	}, nil
 }
 

@@ -59,19 +59,27 @@ func program(ctx context.Context, env []string, name string, args ...string) *ex
 	return cmd
 }
 
-// vmRSS returns the resident memory of a process in bytes.
-func vmRSS(pid int) (int64, error) {
+// resident returns the resident memory of a process in bytes, and how much of
+// it is its own: the rest are pages of the program's file, which the kernel
+// may drop at any time.
+func resident(pid int) (all, own int64, err error) {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
 	for line := range strings.Lines(string(text)) {
 		var kb int64
 		if _, err := fmt.Sscanf(line, "VmRSS: %d kB", &kb); err == nil {
-			return kb << 10, nil
+			all = kb << 10
+		}
+		if _, err := fmt.Sscanf(line, "RssAnon: %d kB", &kb); err == nil {
+			own = kb << 10
 		}
 	}
-	return 0, errors.New("no VmRSS in the process's status")
+	if all == 0 || own == 0 {
+		return 0, 0, errors.New("no VmRSS or RssAnon in the process's status")
+	}
+	return all, own, nil
 }
 
 // busy returns the machine's busy and total processor time so far, in ticks.

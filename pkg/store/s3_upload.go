@@ -19,8 +19,8 @@ import (
 const (
 	// leastPart and uploaders bound an upload's memory, to one part for each
 	// of them and one that is being filled.
-	leastPart = 8 << 20
-	uploaders = 2
+	leastPart = 5 << 20
+	uploaders = 5
 	// mostParts is S3's limit.
 	mostParts = 10000
 	// abortLimit is how long dropping an unfinished upload may take.
