@@ -67,8 +67,7 @@ func TestReferenceHasEveryVariable(t *testing.T) {
 			t.Errorf("the reference has no row for %s, or several", name)
 		}
 	}
-	if rows := strings.Count(doc, "
-| `"); rows != 50 {
+	if rows := strings.Count(doc, "\n| `"); rows != 50 {
 		t.Errorf("the reference has %d rows", rows)
 	}
 }
