@@ -55,7 +55,7 @@ func TestTries(t *testing.T) {
 	sealed, err := snapshot.Open(first.Dir)
 	f.must(err)
 	want(t, "fresh", first, Delivery{ID: first.ID, Sink: "file", Collector: "okta", Stream: "okta_users", Tenancy: "acme", UploadID: "id-001",
-		Records: 5, Dir: sealed.Dir(), Queued: f.now()})
+		Records: 5, SpoolBytes: sealed.SpoolBytes, Dir: sealed.Dir(), Queued: f.now()})
 	next := f.now().Add(time.Minute)
 	f.must(f.Retry(ctx, first.ID, errors.New("no route"), Transient, next))
 	tried := first
