@@ -9,7 +9,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -69,7 +68,6 @@ func (p *place) source(stream string) string { return p.file("source", stream, "
 type ended struct {
 	code           int
 	stdout, stderr string
-	maxRSS         int64 // bytes
 }
 
 func (e ended) all() string { return e.stdout + e.stderr }
@@ -104,9 +102,6 @@ func (p *place) endOf(cmd *exec.Cmd, err error, stdout, stderr string) ended {
 		p.Fatalf("%v\n%s", err, stderr)
 	}
 	e := ended{code: cmd.ProcessState.ExitCode(), stdout: stdout, stderr: stderr}
-	if usage, ok := cmd.ProcessState.SysUsage().(*syscall.Rusage); ok {
-		e.maxRSS = usage.Maxrss << 10
-	}
 	if strings.Contains(stderr, "panic:") || strings.Contains(stderr, "DATA RACE") {
 		p.Errorf("the program broke:\n%s", stderr)
 	}
