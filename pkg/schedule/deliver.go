@@ -282,12 +282,17 @@ func write(ctx context.Context, sink store.Sink, q state.Delivery, limit time.Du
 	if err != nil {
 		return err
 	}
-	if limit > 0 {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeoutCause(ctx, limit, fmt.Errorf("it took longer than STORE_WRITE_TIMEOUT, %s", limit))
-		defer cancel()
+	if limit <= 0 {
+		return sink.Write(ctx, s)
 	}
-	return sink.Write(ctx, s)
+	tooLong := fmt.Errorf("it took longer than STORE_WRITE_TIMEOUT, %s", limit)
+	ctx, cancel := context.WithTimeoutCause(ctx, limit, tooLong)
+	defer cancel()
+	err = sink.Write(ctx, s)
+	if err != nil && context.Cause(ctx) == tooLong && !errors.Is(err, tooLong) {
+		return fmt.Errorf("%w: %w", tooLong, err)
+	}
+	return err
 }
 
 // failed queues the next try.
