@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"runtime/debug"
 	"sync"
 	"syscall"
 	"time"
@@ -150,6 +151,7 @@ func (d *daemon) run(ctx context.Context, http net.Listener) error {
 	deliveries.Go(func() { d.deliverer.Serve(delivering, work) })
 	scheduling.Go(func() { d.scheduler.Run(ctx, work) })
 	rest.Go(func() { d.housekeep(ctx) })
+	rest.Go(func() { d.slim(ctx) })
 	rest.Go(func() { d.obey(ctx) })
 	d.setReady(nil)
 	d.systemd.ready(d.scheduler.Standings())
@@ -214,6 +216,29 @@ func (d *daemon) obey(ctx context.Context) {
 			if err := d.Reload(ctx); err != nil {
 				d.log.Error("the settings were not changed; the old ones stay in force", zap.Error(err))
 			}
+		}
+	}
+}
+
+// slim gives memory back while nothing runs.
+func (d *daemon) slim(ctx context.Context) {
+	tick := time.NewTicker(time.Minute)
+	defer tick.Stop()
+	busy := true // starting was work
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		was := busy
+		busy = len(d.lives.Running()) > 0
+		if busy || !was {
+			continue
+		}
+		debug.FreeOSMemory()
+		if err := releasePages(); err != nil {
+			d.log.Debug("giving memory back", zap.Error(err))
 		}
 	}
 }
