@@ -3,8 +3,11 @@ package main
 import (
 	"bytes"
 	"cmp"
+	"encoding/base64"
+	"encoding/json"
 	"io"
 	"maps"
+	"net/url"
 	"os"
 	"slices"
 	"strings"
@@ -71,8 +74,11 @@ func (r *redactor) learn(secrets []string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, s := range secrets {
-		if len(s) >= shortestSecret {
-			r.secrets[s] = true
+		if len(s) < shortestSecret {
+			continue
+		}
+		for _, form := range forms(s) {
+			r.secrets[form] = true
 		}
 	}
 	// Of two secrets, one within the other, the longer must be found first.
@@ -84,6 +90,16 @@ func (r *redactor) learn(secrets []string) {
 		pairs = append(pairs, s, "[redacted]")
 	}
 	r.replacer = strings.NewReplacer(pairs...)
+}
+
+// forms are the ways in which a secret may stand in a text: as it is, and as
+// JSON, URLs and basic authentication write it.
+func forms(secret string) []string {
+	all := []string{secret, url.QueryEscape(secret), url.PathEscape(secret), base64.StdEncoding.EncodeToString([]byte(secret))}
+	if quoted, err := json.Marshal(secret); err == nil {
+		all = append(all, string(quoted[1:len(quoted)-1]))
+	}
+	return all
 }
 
 func (r *redactor) hide(text string) string {
