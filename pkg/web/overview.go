@@ -204,7 +204,9 @@ func (p *pages) destinations(ctx context.Context) (map[string][]destination, err
 		return found[key]
 	}
 	for _, s := range stored {
-		if s.Tenancy == p.Tenancy {
+		// A destination that never stored the stream and has nothing queued for
+		// it is none any more.
+		if s.Tenancy == p.Tenancy && !s.LastSuccess.IsZero() {
 			at(s.Stream, s.Sink).Last = s.LastSuccess
 		}
 	}
