@@ -31,6 +31,10 @@ func (a *app) once(ctx context.Context, names []string) (err error) {
 	if err != nil {
 		return err
 	}
+	targets, err := a.targets()
+	if err != nil {
+		return err
+	}
 	sinks, err := a.sinks()
 	if err != nil {
 		return err
@@ -44,6 +48,9 @@ func (a *app) once(ctx context.Context, names []string) (err error) {
 	if err != nil {
 		return err
 	}
+	notifier := a.notifier(st, targets)
+	defer notifier.Close(notifyPatience)
+	notifier.Concluded(results)
 	if err := textfile(); err != nil {
 		a.log.Error("writing the metrics", zap.Error(err))
 	}
