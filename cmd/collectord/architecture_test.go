@@ -25,7 +25,7 @@ var layers = map[string][]string{
 	"pkg/schedule":          {"pkg/calendar", "pkg/collector", "pkg/snapshot", "pkg/state", "pkg/store"},
 	"pkg/web":               {"pkg/schedule", "pkg/state", "pkg/snapshot", "pkg/query"},
 	"pkg/query":             {"pkg/state", "pkg/snapshot", "internal/duckdb"},
-	"pkg/metrics":           {"pkg/collector", "pkg/schedule", "pkg/state", "pkg/web"},
+	"pkg/metrics":           {"pkg/backup", "pkg/collector", "pkg/schedule", "pkg/state", "pkg/web"},
 	"pkg/notify":            {"pkg/collector", "pkg/schedule", "pkg/state"},
 	"internal/duckdb":       {},
 	"internal/faultproxy":   {},

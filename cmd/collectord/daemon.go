@@ -146,7 +146,7 @@ func (d *daemon) run(ctx context.Context, http net.Listener) error {
 	stopServing := d.serveHTTP(http) // it answers while the restore goes on
 	defer stopServing()
 	d.systemd.starting("restoring from the backups", d.app.settings.Restore.Timeout)
-	missing := d.app.restoreAtStart(ctx, d.state, d.sinks, d.jobs)
+	missing := d.app.restoreAtStart(ctx, d.state, d.sinks, d.jobs, d.metrics.RestoreEnded)
 
 	var deliveries, scheduling, rest sync.WaitGroup
 	rest.Go(d.restoreLater(ctx, missing))
@@ -182,6 +182,7 @@ func (d *daemon) run(ctx context.Context, http net.Listener) error {
 // restoreLater goes on trying to restore the streams.
 func (d *daemon) restoreLater(ctx context.Context, streams []backup.Stream) func() {
 	restorer := d.app.restorer(d.state, d.sinks)
+	restorer.Ended = d.metrics.RestoreEnded
 	return func() { restorer.Retry(ctx, streams) }
 }
 

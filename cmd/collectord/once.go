@@ -40,10 +40,10 @@ func (a *app) once(ctx context.Context, names []string) (err error) {
 		return err
 	}
 	defer closeSinks(sinks, a.log)
-	a.restoreAtStart(ctx, st, sinks, jobs)
 	deliverer := a.deliverer(st, sinks)
 	runner := a.runner(st, sinks, deliverer)
-	textfile := a.textfile(st, runner, jobs)
+	restored, textfile := a.textfile(st, runner, jobs)
+	a.restoreAtStart(ctx, st, sinks, jobs, restored)
 	results, left, err := a.collect(ctx, runner, deliverer, jobs)
 	if err != nil {
 		return err
