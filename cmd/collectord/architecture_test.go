@@ -12,7 +12,7 @@ const module = "github.com/collectord/collectord"
 // layers names, for each package, the packages of this module that it may
 // import. docs/architecture.md draws the same.
 var layers = map[string][]string{
-	"cmd/collectord":        {"pkg/calendar", "pkg/config", "pkg/collector", "pkg/collector/sources", "pkg/snapshot", "pkg/store", "pkg/state", "pkg/backup", "pkg/schedule", "pkg/web", "pkg/query", "pkg/metrics"},
+	"cmd/collectord":        {"pkg/calendar", "pkg/config", "pkg/collector", "pkg/collector/sources", "pkg/snapshot", "pkg/store", "pkg/state", "pkg/backup", "pkg/schedule", "pkg/web", "pkg/query", "pkg/metrics", "pkg/notify"},
 	"pkg/calendar":          {},
 	"pkg/config":            {"pkg/calendar"},
 	"pkg/collector":         {},
@@ -25,7 +25,8 @@ var layers = map[string][]string{
 	"pkg/schedule":          {"pkg/calendar", "pkg/collector", "pkg/snapshot", "pkg/state", "pkg/store"},
 	"pkg/web":               {"pkg/schedule", "pkg/state", "pkg/snapshot", "pkg/query"},
 	"pkg/query":             {"pkg/state", "pkg/snapshot", "internal/duckdb"},
-	"pkg/metrics":           {"pkg/collector", "pkg/schedule", "pkg/state", "pkg/web"},
+	"pkg/metrics":           {"pkg/backup", "pkg/collector", "pkg/schedule", "pkg/state", "pkg/web"},
+	"pkg/notify":            {"pkg/collector", "pkg/schedule", "pkg/state"},
 	"internal/duckdb":       {},
 	"internal/faultproxy":   {},
 	"internal/testserver":   {},

@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/collectord/collectord/pkg/collector"
+	"github.com/collectord/collectord/pkg/notify"
 	"github.com/collectord/collectord/pkg/store"
 )
 
@@ -28,6 +29,10 @@ and each destination whether it can be written to; it collects and stores nothin
 			if len(on) == 0 {
 				return none(a.sources, a.sections)
 			}
+			targets, err := a.targets()
+			if err != nil {
+				return err
+			}
 			sinks, err := a.sinks()
 			if err != nil {
 				return err
@@ -36,7 +41,7 @@ and each destination whether it can be written to; it collects and stores nothin
 			if len(a.warnings) == 0 {
 				fmt.Fprintln(a.stdout, "settings are good")
 			}
-			a.printSettings(on, sinks)
+			a.printSettings(on, sinks, targets)
 			if len(a.warnings) > 0 {
 				return &exitError{exitSettings, fmt.Errorf("%s", strings.Join(a.warnings, "\n"))}
 			}
@@ -50,12 +55,15 @@ and each destination whether it can be written to; it collects and stores nothin
 	return cmd
 }
 
-func (a *app) printSettings(on []collector.Source, sinks []store.Sink) {
+func (a *app) printSettings(on []collector.Source, sinks []store.Sink, targets []*notify.Target) {
 	for _, s := range on {
 		fmt.Fprintf(a.stdout, "  collector    %s (%d streams)\n", s.Name, len(s.Streams))
 	}
 	for _, s := range sinks {
 		fmt.Fprintf(a.stdout, "  destination  %s\n", s.Name())
+	}
+	for _, t := range targets {
+		fmt.Fprintf(a.stdout, "  notification %s\n", t)
 	}
 	fmt.Fprintf(a.stdout, "  state        %s\n", a.settings.StateDir)
 }

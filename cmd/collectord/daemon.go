@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"os"
 	"runtime/debug"
 	"sync"
 	"syscall"
@@ -16,6 +15,7 @@ import (
 	"github.com/collectord/collectord/pkg/backup"
 	"github.com/collectord/collectord/pkg/config"
 	"github.com/collectord/collectord/pkg/metrics"
+	"github.com/collectord/collectord/pkg/notify"
 	"github.com/collectord/collectord/pkg/schedule"
 	"github.com/collectord/collectord/pkg/state"
 	"github.com/collectord/collectord/pkg/store"
@@ -34,6 +34,7 @@ type daemon struct {
 	systemd   *systemd
 	signals   *signals
 	metrics   *metrics.Metrics
+	notifier  *notify.Notifier
 	log       *zap.Logger
 	jobs      []schedule.Job // those at the start
 
@@ -80,6 +81,10 @@ func (a *app) daemon(ctx context.Context) (err error) {
 
 func (a *app) newDaemon(st *state.State) (*daemon, error) {
 	a.notes = st.Notes(a.settings.Tenancy)
+	targets, err := a.targets()
+	if err != nil {
+		return nil, err
+	}
 	sinks, err := a.sinks()
 	if err != nil {
 		return nil, err
@@ -87,6 +92,7 @@ func (a *app) newDaemon(st *state.State) (*daemon, error) {
 	d := &daemon{
 		state: st, lives: &schedule.Lives{}, signals: a.signals, log: a.log,
 		deliverer: a.deliverer(st, sinks),
+		notifier:  a.notifier(st, targets),
 		app:       a, sinks: sinks, unready: errStarting, reloaded: time.Now(),
 	}
 	d.metrics = metrics.New(metrics.Options{State: st, Daemon: d, Tenancy: a.settings.Tenancy, Version: version, Sinks: d.sinkNames})
@@ -99,6 +105,7 @@ func (a *app) newDaemon(st *state.State) (*daemon, error) {
 		d.jobs = append(d.jobs, p.Job)
 	}
 	d.scheduler = schedule.NewScheduler(st, a.settings.Tenancy, settings, a.log, time.Now)
+	d.scheduler.Concluded = d.notifier.Concluded
 	d.systemd = newSystemd(a.log)
 	d.scheduler.Round = func() { d.systemd.round(d.scheduler.Standings()) }
 	d.scheduler.MaxRound = d.systemd.watchdog / 3
@@ -127,11 +134,7 @@ func (d *daemon) schedules(a *app, sinks []store.Sink) (schedule.Settings, error
 
 // delay is what SCHEDULE_JITTER makes of a collector's ticks.
 func (a *app) delay(name string) time.Duration {
-	host, err := os.Hostname()
-	if err != nil {
-		host = "unknown"
-	}
-	return schedule.Delay(a.settings.Schedule.Jitter, host, a.settings.Tenancy, name)
+	return schedule.Delay(a.settings.Schedule.Jitter, hostname(), a.settings.Tenancy, name)
 }
 
 // run serves until ctx ends.
@@ -144,7 +147,7 @@ func (d *daemon) run(ctx context.Context, http net.Listener) error {
 	stopServing := d.serveHTTP(http) // it answers while the restore goes on
 	defer stopServing()
 	d.systemd.starting("restoring from the backups", d.app.settings.Restore.Timeout)
-	missing := d.app.restoreAtStart(ctx, d.state, d.sinks, d.jobs)
+	missing := d.app.restoreAtStart(ctx, d.state, d.sinks, d.jobs, d.metrics.RestoreEnded)
 
 	var deliveries, scheduling, rest sync.WaitGroup
 	rest.Go(d.restoreLater(ctx, missing))
@@ -173,6 +176,7 @@ func (d *daemon) run(ctx context.Context, http net.Listener) error {
 	}()
 	d.patience(ended, grace, cancel)
 	rest.Wait()
+	d.notifier.Close(notifyPatience)
 	d.log.Info("stopped")
 	return nil
 }
@@ -180,6 +184,7 @@ func (d *daemon) run(ctx context.Context, http net.Listener) error {
 // restoreLater goes on trying to restore the streams.
 func (d *daemon) restoreLater(ctx context.Context, streams []backup.Stream) func() {
 	restorer := d.app.restorer(d.state, d.sinks)
+	restorer.Ended = d.metrics.RestoreEnded
 	return func() { restorer.Retry(ctx, streams) }
 }
 

@@ -31,19 +31,26 @@ func (a *app) once(ctx context.Context, names []string) (err error) {
 	if err != nil {
 		return err
 	}
+	targets, err := a.targets()
+	if err != nil {
+		return err
+	}
 	sinks, err := a.sinks()
 	if err != nil {
 		return err
 	}
 	defer closeSinks(sinks, a.log)
-	a.restoreAtStart(ctx, st, sinks, jobs)
 	deliverer := a.deliverer(st, sinks)
 	runner := a.runner(st, sinks, deliverer)
-	textfile := a.textfile(st, runner, jobs)
+	restored, textfile := a.textfile(st, runner, jobs)
+	a.restoreAtStart(ctx, st, sinks, jobs, restored)
 	results, left, err := a.collect(ctx, runner, deliverer, jobs)
 	if err != nil {
 		return err
 	}
+	notifier := a.notifier(st, targets)
+	defer notifier.Close(notifyPatience)
+	notifier.Concluded(results)
 	if err := textfile(); err != nil {
 		a.log.Error("writing the metrics", zap.Error(err))
 	}

@@ -54,6 +54,10 @@ func (d *daemon) reload() error {
 	if err := needsRestart(old.settings, fresh.settings); err != nil {
 		return err
 	}
+	targets, err := fresh.targets()
+	if err != nil {
+		return err
+	}
 	sinks := before
 	swap := !reflect.DeepEqual(old.settings.Store, fresh.settings.Store)
 	if swap {
@@ -78,6 +82,7 @@ func (d *daemon) reload() error {
 	if swap {
 		d.deliverer.Swap(sinks, fresh.settings.Store.RetryMaxWait, fresh.settings.Store.WriteTimeout, func() { closeSinks(before, d.log) })
 	}
+	d.notifier.Use(targets)
 	d.scheduler.Apply(settings)
 	d.log.Info("the settings were read anew", zap.Int("collectors", len(settings.Plans)), zap.Int("destinations", len(sinks)))
 	return nil

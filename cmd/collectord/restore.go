@@ -32,15 +32,20 @@ func (a *app) restorer(st *state.State, sinks []store.Sink) *backup.Restorer {
 }
 
 // restoreAtStart brings back the last-known snapshots of the jobs' streams
-// before their first run. It takes RESTORE_TIMEOUT at most and stops nothing.
-// It returns the streams that are worth another try.
-func (a *app) restoreAtStart(ctx context.Context, st *state.State, sinks []store.Sink, jobs []schedule.Job) []backup.Stream {
+// before their first run, and tells ended of each when there are backups. It
+// takes RESTORE_TIMEOUT at most and stops nothing. It returns the streams that
+// are worth another try.
+func (a *app) restoreAtStart(ctx context.Context, st *state.State, sinks []store.Sink, jobs []schedule.Job, ended func(backup.Result)) []backup.Stream {
 	var streams []backup.Stream
 	for _, job := range jobs {
 		a.recover(ctx, st, job.Collector.Name, sinks)
 		streams = append(streams, streamsOf(job)...)
 	}
-	return a.restorer(st, sinks).Within(ctx, a.settings.Restore.Timeout, streams)
+	r := a.restorer(st, sinks)
+	if r.Backup != nil {
+		r.Ended = ended
+	}
+	return r.Within(ctx, a.settings.Restore.Timeout, streams)
 }
 
 // recover takes in what the last process left, so that a backup does not take

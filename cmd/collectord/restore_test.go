@@ -181,7 +181,11 @@ func TestUnsoundBackupsAreRefused(t *testing.T) {
 		}
 		p.noHalves()
 	}
+	p.env["METRICS_TEXTFILE"] = p.file("collectord.prom")
 	p.want(p.run("--once", "tenable_assets"), 0, "the backup is refused", "success")
+	if text := p.content(p.file("collectord.prom")); !strings.Contains(text, `collectord_restore_outcome{collector="tenable",outcome="refused",stream="tenable_assets"} 1`) {
+		t.Errorf("metrics: %s", text)
+	}
 	if p.content(key) == "[]" {
 		t.Error("the refused backup is still there")
 	}

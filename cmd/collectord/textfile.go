@@ -3,6 +3,7 @@ package main
 import (
 	"time"
 
+	"github.com/collectord/collectord/pkg/backup"
 	"github.com/collectord/collectord/pkg/metrics"
 	"github.com/collectord/collectord/pkg/schedule"
 	"github.com/collectord/collectord/pkg/state"
@@ -30,16 +31,17 @@ func (single) Running() []*schedule.Live             { return nil }
 func (single) Ready() error                          { return nil }
 func (s single) LastReload() (at time.Time, _ error) { return s.began, nil }
 
-// textfile counts what r does and returns what writes METRICS_TEXTFILE.
-func (a *app) textfile(st *state.State, r *schedule.Runner, jobs []schedule.Job) (write func() error) {
+// textfile counts what r does and returns what counts restores, and what
+// writes METRICS_TEXTFILE.
+func (a *app) textfile(st *state.State, r *schedule.Runner, jobs []schedule.Job) (restored func(backup.Result), write func() error) {
 	path := a.settings.HTTP.Textfile
 	if path == "" {
-		return func() error { return nil }
+		return nil, func() error { return nil }
 	}
 	m := metrics.New(metrics.Options{
 		State: st, Daemon: single{jobs, time.Now()}, Tenancy: a.settings.Tenancy, Version: version,
 		Sinks: func() []string { return r.Policy.Sinks },
 	})
 	r.Ended = m.Ended
-	return func() error { return m.WriteFile(path) }
+	return m.RestoreEnded, func() error { return m.WriteFile(path) }
 }

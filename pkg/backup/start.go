@@ -23,6 +23,8 @@ type Restorer struct {
 	File    *store.File
 	Tenancy string
 	Log     *zap.Logger
+	// Ended, when set, is called with each result, from several goroutines.
+	Ended func(Result)
 }
 
 // A Stream is one to restore.
@@ -39,6 +41,9 @@ const (
 	Bad      Outcome = "refused"   // there is one that cannot be used
 	Failed   Outcome = "failed"    // it may come back when it is tried again
 )
+
+// Outcomes are all of them.
+var Outcomes = []Outcome{Restored, Current, NoBackup, Bad, Failed}
 
 // A Result is how the restore of one stream ended.
 type Result struct {
@@ -68,6 +73,9 @@ func (r *Restorer) Run(ctx context.Context, streams []Stream) []Result {
 			defer func() { <-places }()
 			results[i] = r.one(ctx, s)
 			r.report(results[i])
+			if r.Ended != nil {
+				r.Ended(results[i])
+			}
 		})
 	}
 	all.Wait()

@@ -62,12 +62,12 @@ func TestReferenceHasEveryVariable(t *testing.T) {
 		STORE_AWS_S3_BUCKET STORE_AWS_S3_KEY STORE_AWS_S3_BACKUP STORE_AWS_S3_SSE STORE_AWS_S3_KMS_KEY_ID
 		RUN_TIMEOUT RUN_IDLE_TIMEOUT MAX_PARALLEL_RUNS RESTORE_TIMEOUT GUARD_DROP
 		SCHEDULE SCHEDULE_TZ SCHEDULE_JITTER SCHEDULE_CATCHUP SCHEDULE_RETRY SHUTDOWN_GRACE
-		HTTP_LISTEN HTTP_TOKEN HTTP_WEB_CONFIG_FILE HTTP_PPROF HTTP_SHOW_DATA HTTP_QUERY METRICS_TEXTFILE`) {
+		HTTP_LISTEN HTTP_TOKEN HTTP_WEB_CONFIG_FILE HTTP_PPROF HTTP_SHOW_DATA HTTP_QUERY METRICS_TEXTFILE SLACK_WEBHOOK NOTIFY_URLS`) {
 		if strings.Count(doc, "\n| `"+name+"` |") != 1 {
 			t.Errorf("the reference has no row for %s, or several", name)
 		}
 	}
-	if rows := strings.Count(doc, "\n| `"); rows != 50 {
+	if rows := strings.Count(doc, "\n| `"); rows != 52 {
 		t.Errorf("the reference has %d rows", rows)
 	}
 }

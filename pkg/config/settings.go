@@ -21,6 +21,7 @@ type Settings struct {
 	Restore  Restore  `title:"Restore"`
 	Guard    Guard    `title:"Guard"`
 	HTTP     HTTP     `title:"HTTP and metrics"`
+	Notify   Notify   `title:"Notifications"`
 }
 
 // normalize gives values with more than one spelling a single one.
@@ -138,4 +139,10 @@ type HTTP struct {
 	ShowData   bool   `env:"HTTP_SHOW_DATA" envDefault:"true" doc:"Whether the status page shows the first records and the columns of each stream to whoever can reach it."`
 	Query      bool   `env:"HTTP_QUERY" envDefault:"false" doc:"Whether the status page answers SQL over the last-known data, for those who have HTTP_TOKEN; without a token it stays off."`
 	Textfile   string `env:"METRICS_TEXTFILE" want:"a path that ends in .prom" example:"/var/lib/node_exporter/collectord.prom" doc:"A file that gets the metrics after --once, for the node exporter's textfile collector."`
+}
+
+// Notify is who is told when a stream fails and when it works again.
+type Notify struct {
+	Slack Secret `env:"SLACK_WEBHOOK" want:"https://hooks.slack.com/services/..." doc:"An incoming webhook of Slack that is told when a stream has failed, after its retries, and when it works again."`
+	URLs  Secret `env:"NOTIFY_URLS" want:"URLs of notification services, with blanks or commas between them" example:"generic+https://example.com/hook" doc:"Further services that are told the same, such as mail, Teams, Telegram, PagerDuty or any webhook; see [notifications](notifications.md)."`
 }

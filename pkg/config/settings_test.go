@@ -64,6 +64,7 @@ func TestEverySettingIsRead(t *testing.T) {
 		"RUN_TIMEOUT=6h", "RUN_IDLE_TIMEOUT=15m", "MAX_PARALLEL_RUNS=1", "RESTORE_TIMEOUT=2m", "GUARD_DROP=OFF",
 		"SCHEDULE=15  */6 * * *", "SCHEDULE_TZ=Europe/Zurich", "SCHEDULE_JITTER=5m", "SCHEDULE_CATCHUP=no", "SCHEDULE_RETRY=1", "SHUTDOWN_GRACE=1m", "SCHEDULE_OKTA=@hourly",
 		"HTTP_LISTEN=Off", "HTTP_TOKEN=tok", "HTTP_WEB_CONFIG_FILE=/etc/web.yml", "HTTP_PPROF=yes", "HTTP_SHOW_DATA=no", "HTTP_QUERY=on", "METRICS_TEXTFILE=/m.prom",
+		"SLACK_WEBHOOK=https://hooks.example.com/s", "NOTIFY_URLS=generic://x",
 	}})
 	want := config.Settings{
 		Tenancy: "acme eu (Zürich)", Collectors: []string{"okta", "crowdstrike"},
@@ -84,6 +85,7 @@ func TestEverySettingIsRead(t *testing.T) {
 		Schedule: config.Schedule{All: expression(t, "15 */6 * * *"), Zone: zone(t, "Europe/Zurich"), Jitter: 5 * time.Minute, Retry: 1, Grace: time.Minute},
 		Guard:    config.Guard{Drop: config.Percent{Off: true}},
 		HTTP:     config.HTTP{Token: "tok", ConfigFile: "/etc/web.yml", Pprof: true, Query: true, Textfile: "/m.prom"},
+		Notify:   config.Notify{Slack: "https://hooks.example.com/s", URLs: "generic://x"},
 	}
 	reveal := cmp.Comparer(func(a, b config.Secret) bool { return a.Reveal() == b.Reveal() })
 	if diff := cmp.Diff(want, l.Settings, reveal); diff != "" {

@@ -37,7 +37,7 @@ Alert on the age of the last success, not on the time of the last failure, which
 
 Rules for Prometheus are in ` + "[deploy/prometheus/alerts.yml](../deploy/prometheus/alerts.yml)" + `; they expect the job name ` + "`collectord`" + `. A dashboard for Grafana is in ` + "[deploy/grafana/collectord.json](../deploy/grafana/collectord.json)" + `.
 
-Outcomes of runs: ` + "`success`, `empty`, `held`, `failed`, `timeout`, `cancelled`, `skipped`, `interrupted`" + `. Outcomes of deliveries: ` + "`stored`, `failed`" + `. Classes of answers: ` + "`1xx` to `5xx`, `none`" + `.
+Outcomes of runs: ` + "`success`, `empty`, `held`, `failed`, `timeout`, `cancelled`, `skipped`, `interrupted`" + `. Outcomes of deliveries: ` + "`stored`, `failed`" + `. Outcomes of restores: ` + "`restored`, `current`, `no_backup`, `refused`, `failed`" + `. Classes of answers: ` + "`1xx` to `5xx`, `none`" + `.
 `)
 	return b.String()
 }

@@ -18,6 +18,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"github.com/collectord/collectord/pkg/backup"
 	"github.com/collectord/collectord/pkg/collector"
 	"github.com/collectord/collectord/pkg/schedule"
 	"github.com/collectord/collectord/pkg/state"
@@ -61,6 +62,7 @@ type Metrics struct {
 	traffic map[string]*traffic
 	refused map[[2]string]bool
 	skipped map[[2]string]int64
+	restore map[[2]string]backup.Outcome
 }
 
 // New makes Metrics.
@@ -68,7 +70,7 @@ func New(o Options) *Metrics {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	return &Metrics{Options: o, traffic: map[string]*traffic{}, refused: map[[2]string]bool{}, skipped: map[[2]string]int64{}}
+	return &Metrics{Options: o, traffic: map[string]*traffic{}, refused: map[[2]string]bool{}, skipped: map[[2]string]int64{}, restore: map[[2]string]backup.Outcome{}}
 }
 
 // Ended counts a run that has ended; it is for schedule.Runner.
@@ -91,6 +93,13 @@ func (m *Metrics) Ended(r schedule.Result, n collector.Reading) {
 		return
 	}
 	m.refused[key] = errors.Is(r.Err, collector.ErrRefused)
+}
+
+// RestoreEnded notes how a stream's restore ended; it is for backup.Restorer.
+func (m *Metrics) RestoreEnded(r backup.Result) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.restore[[2]string{r.Collector, r.Name}] = r.Outcome
 }
 
 // Registry has m and the metrics of Go and of the process.

@@ -17,6 +17,7 @@ import (
 	"go.uber.org/goleak"
 	_ "modernc.org/sqlite"
 
+	"github.com/collectord/collectord/pkg/backup"
 	"github.com/collectord/collectord/pkg/collector"
 	"github.com/collectord/collectord/pkg/metrics"
 	"github.com/collectord/collectord/pkg/schedule"
@@ -182,6 +183,23 @@ func TestMetricsCountWhatRunsDid(t *testing.T) {
 		`collectord_credentials_refused{collector="okta",stream="okta_users"} 1`,
 		`collectord_credentials_refused{collector="okta",stream="okta_groups"} 0`,
 		`collectord_runs_total{collector="okta",outcome="skipped",stream="okta_groups"} 1`)
+}
+
+func TestMetricsTellOfRestores(t *testing.T) {
+	t.Parallel()
+	p := newPlace(t, t.TempDir())
+	p.want(p.scrape(), `collectord_restore_outcome{collector="okta",outcome="current",stream="okta_users"} 0`)
+	one := backup.Stream{Collector: "okta", Name: "okta_users"}
+	p.metrics.RestoreEnded(backup.Result{Stream: one, Outcome: backup.Failed})
+	p.metrics.RestoreEnded(backup.Result{Stream: backup.Stream{Collector: "okta", Name: "okta_groups"}, Outcome: backup.NoBackup})
+	p.want(p.scrape(),
+		`collectord_restore_outcome{collector="okta",outcome="failed",stream="okta_users"} 1`,
+		`collectord_restore_outcome{collector="okta",outcome="restored",stream="okta_users"} 0`,
+		`collectord_restore_outcome{collector="okta",outcome="no_backup",stream="okta_groups"} 1`)
+	p.metrics.RestoreEnded(backup.Result{Stream: one, Outcome: backup.Restored})
+	p.want(p.scrape(),
+		`collectord_restore_outcome{collector="okta",outcome="failed",stream="okta_users"} 0`,
+		`collectord_restore_outcome{collector="okta",outcome="restored",stream="okta_users"} 1`)
 }
 
 // TestPromtoolFindsNothing has Prometheus' own tool look at the metrics.

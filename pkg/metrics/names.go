@@ -37,6 +37,7 @@ var (
 	dataRestored  = define("collectord_data_restored", gauge, "Whether the last-known data came from a backup.", "collector", "stream")
 	dataMaxAge    = define("collectord_data_max_age_seconds", gauge, "The age at which the data are late: two schedule intervals, and one hour or one interval, whichever is less; 0 when the collector has no schedule.", "collector", "stream")
 	dataLate      = define("collectord_data_late", gauge, "Whether the data are missing or older than their schedule allows.", "collector", "stream")
+	restored      = define("collectord_restore_outcome", gauge, "Whether the restore at the last start ended so for the stream, its later retries included; 0 for each outcome when there are no backups.", "collector", "stream", "outcome")
 	held          = define("collectord_held_snapshots", gauge, "Snapshots that wait to be accepted because they have far fewer records than the one before.", "collector", "stream")
 	refused       = define("collectord_credentials_refused", gauge, "Whether the vendor refused the credentials in the last run of this process.", "collector", "stream")
 	runs          = define("collectord_runs_total", counter, "Runs that ended, by outcome, over all time.", "collector", "stream", "outcome")

@@ -2,8 +2,10 @@ package metrics
 
 import (
 	"context"
+	"strings"
 	"time"
 
+	"github.com/collectord/collectord/pkg/backup"
 	"github.com/collectord/collectord/pkg/state"
 	"github.com/collectord/collectord/pkg/web"
 )
@@ -55,12 +57,12 @@ func (m *Metrics) lastEnded(ctx context.Context, s web.Stream) (state.Run, error
 	if s.Last.ID == 0 || !s.Last.Ended.IsZero() {
 		return s.Last, nil
 	}
-	newest, err := m.State.Runs(ctx, s.Stream, recent)
+	newest, err := m.State.RunsOf(ctx, s.Stream, m.Tenancy, recent)
 	if err != nil {
 		return state.Run{}, err
 	}
 	for _, r := range newest {
-		if r.Collector == s.Collector && r.Tenancy == m.Tenancy && !r.Ended.IsZero() {
+		if r.Collector == s.Collector && !r.Ended.IsZero() {
 			return r, nil
 		}
 	}
@@ -79,7 +81,13 @@ func (m *Metrics) data(s web.Stream, put putter) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	put(refused, flag(m.refused[[2]string{c, n}]), c, n)
+	for _, o := range backup.Outcomes {
+		put(restored, flag(m.restore[[2]string{c, n}] == o), c, n, word(o))
+	}
 }
+
+// word is an outcome as a label has it.
+func word(o backup.Outcome) string { return strings.ReplaceAll(string(o), " ", "_") }
 
 // run tells about the last run and the one under way.
 func (m *Metrics) run(s web.Stream, last state.Run, put putter) {

@@ -19,6 +19,15 @@ import (
 // run carries out one run and decides what of it is tried again.
 func (s *Scheduler) run(work context.Context, l *launch) {
 	results := l.runner.Run(work, l.job, l.trigger)
+	again := s.ended(l, results)
+	if s.Concluded == nil {
+		return
+	}
+	s.Concluded(slices.DeleteFunc(results, func(r Result) bool { return slices.Contains(again, r.Stream) }))
+}
+
+// ended notes the end of a run and returns the streams that are tried again.
+func (s *Scheduler) ended(l *launch, results []Result) (again []string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.active--
@@ -29,18 +38,20 @@ func (s *Scheduler) run(work context.Context, l *launch) {
 			delete(s.entries, name)
 		}
 	} else {
-		s.planRetry(l, results, s.now())
+		again = s.planRetry(l, results, s.now())
 	}
 	s.locked(results)
 	s.nudge()
+	return again
 }
 
-// planRetry plans the retry of the streams that failed, if there is one.
-func (s *Scheduler) planRetry(l *launch, results []Result, now time.Time) {
+// planRetry plans the retry of the streams that failed, and returns them if
+// there is one.
+func (s *Scheduler) planRetry(l *launch, results []Result, now time.Time) []string {
 	e := l.entry
 	streams := failedStreams(results)
 	if len(streams) == 0 || s.settings.Retries == 0 {
-		return
+		return nil
 	}
 	log := s.Log.With(zap.String("collector", l.job.Collector.Name), zap.Strings("streams", streams))
 	at := now.Add(retryWait(l.count))
@@ -52,7 +63,9 @@ func (s *Scheduler) planRetry(l *launch, results []Result, now time.Time) {
 	default:
 		e.retry = retry{at, streams, l.count + 1}
 		log.Warn("what failed is tried again", zap.Int("retry", l.count+1), zap.Int("of", s.settings.Retries), zap.Time("at", at))
+		return streams
 	}
+	return nil
 }
 
 // retryWait is the wait before a retry, after so many others.

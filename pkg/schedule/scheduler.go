@@ -77,6 +77,9 @@ type Scheduler struct {
 	Now func() time.Time
 	// Round, when set, is called each time that the loop goes round.
 	Round func()
+	// Concluded, when set, is called with the results of a run that no retry
+	// follows; it must not block.
+	Concluded func([]Result)
 	// MaxRound bounds the time between two rounds; 30 s when 0.
 	MaxRound time.Duration
 

@@ -30,6 +30,8 @@ type world struct {
 	settings schedule.Settings
 	logs     *observer.ObservedLogs
 	stop     func()
+	// concluded is the scheduler's Concluded.
+	concluded func([]schedule.Result)
 
 	mu    sync.Mutex
 	shift time.Duration          // of the wall's clock from the bubble's
@@ -69,8 +71,11 @@ func inWorld(t *testing.T, start string, zone string, test func(w *world)) {
 func (w *world) now() time.Time {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return time.Now().Add(w.shift)
+	return w.inner()
 }
+
+// inner is now for those who hold mu.
+func (w *world) inner() time.Time { return time.Now().Add(w.shift).In(w.zone) }
 
 // jump sets the clock on the wall.
 func (w *world) jump(by time.Duration) {
@@ -116,6 +121,7 @@ func (w *world) extraction(stream string, do func(ctx context.Context, nth int) 
 func (w *world) start(plans ...schedule.Plan) {
 	w.settings.Plans = plans
 	w.sched = schedule.NewScheduler(w.state, "default", w.settings, w.settings.Runner.Log, w.now)
+	w.sched.Concluded = w.concluded
 	ctx, end := context.WithCancel(w.Context())
 	work, cancel := context.WithCancel(context.WithoutCancel(w.Context()))
 	done := make(chan struct{})

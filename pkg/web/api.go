@@ -147,16 +147,13 @@ func (s *Server) runs(w http.ResponseWriter, r *http.Request) {
 		}
 		limit = n
 	}
-	runs, err := s.State.Runs(r.Context(), r.URL.Query().Get("stream"), limit)
+	runs, err := s.State.RunsOf(r.Context(), r.URL.Query().Get("stream"), s.Tenancy, limit)
 	if err != nil {
 		s.fail(w, r, err)
 		return
 	}
 	views := []runView{}
 	for _, one := range runs {
-		if one.Tenancy != s.Tenancy {
-			continue
-		}
 		views = append(views, runView{
 			one.ID, one.Collector, one.Stream, one.UploadID, one.Trigger, one.Started, one.Ended, string(one.Outcome), one.Err,
 			one.Records, one.Bytes, one.Requests, one.Retries, one.RateLimitWait.Seconds(),

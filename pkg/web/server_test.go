@@ -176,6 +176,13 @@ func TestDataIsLate(t *testing.T) {
 	s.want(200, `"missing":["TENABLE_KEY"]`, "GET", "/api/v1/collectors")
 	s.want(200, `"upload_id":"id-1"`, "GET", "/api/v1/runs?stream=okta_users&limit=1")
 	s.want(200, `"runs":[]`, "GET", "/api/v1/runs?stream=other")
+	h := snapshot.Header{Collector: "okta", Stream: "okta_users", Tenancy: "umbrella", UploadID: "id-2", UploadTimestamp: noon}
+	if err := s.state.Skip(t.Context(), state.Start{Header: h, Trigger: "test", Started: noon}, errors.New("x")); err != nil {
+		t.Fatal(err)
+	}
+	for _, choice := range []string{"?limit=1", "?stream=okta_users&limit=1"} { // another tenancy's newer run counts for nothing
+		s.want(200, `"upload_id":"id-1"`, "GET", "/api/v1/runs"+choice)
+	}
 	s.want(400, `"error"`, "GET", "/api/v1/runs?limit=0")
 	s.want(404, `"error"`, "GET", "/api/v1/nothing")
 }
