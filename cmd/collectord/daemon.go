@@ -62,6 +62,7 @@ func (a *app) daemon(ctx context.Context) (err error) {
 	if on, _ := a.active(); len(on) == 0 {
 		return none(a.sources, a.sections)
 	}
+	defer a.startTraces(ctx)()
 	st, err := a.openState(ctx)
 	if err != nil {
 		return err

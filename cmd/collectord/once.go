@@ -21,6 +21,7 @@ func (a *app) once(ctx context.Context, names []string) (err error) {
 	for _, w := range a.warnings {
 		a.log.Warn(w)
 	}
+	defer a.startTraces(ctx)()
 	st, err := a.openState(ctx)
 	if err != nil {
 		return err
@@ -88,7 +89,7 @@ func (a *app) runner(st *state.State, sinks []store.Sink, d *schedule.Deliverer)
 		State: st, Tenancy: a.settings.Tenancy, Policy: a.policy(sinks),
 		SpoolMax: int64(a.settings.Store.SpoolMax),
 		Timeout:  a.settings.Run.Timeout, IdleTimeout: a.settings.Run.IdleTimeout,
-		Parallel: a.settings.Run.MaxParallel, Log: a.log, Sealed: d.Wake, Lives: &schedule.Lives{},
+		Parallel: a.settings.Run.MaxParallel, Log: a.log, Sealed: d.Wake, Began: d.Follow, Lives: &schedule.Lives{},
 	}
 }
 

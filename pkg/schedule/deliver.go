@@ -61,10 +61,11 @@ type Deliverer struct {
 	mu    sync.Mutex
 	to    *destinations
 	known map[deliveryKey]Delivery
-	busy  map[int64]bool // deliveries under way
-	load  map[string]int // and how many by sink
-	wake  chan struct{}  // has a token when there may be something to do
-	ended chan struct{}  // closed and replaced when a try has ended
+	busy  map[int64]bool        // deliveries under way
+	load  map[string]int        // and how many by sink
+	wake  chan struct{}         // has a token when there may be something to do
+	ended chan struct{}         // closed and replaced when a try has ended
+	spans map[string]streamSpan // of each stream's last run
 }
 
 // destinations are those that settings name.
@@ -81,7 +82,7 @@ func NewDeliverer(s *state.State, sinks []store.Sink, maxWait, limit time.Durati
 	return &Deliverer{
 		State: s, Log: log, to: &destinations{sinks: sinks, maxWait: maxWait, limit: limit},
 		known: map[deliveryKey]Delivery{}, busy: map[int64]bool{}, load: map[string]int{},
-		wake: make(chan struct{}, 1), ended: make(chan struct{}),
+		wake: make(chan struct{}, 1), ended: make(chan struct{}), spans: map[string]streamSpan{},
 	}
 }
 
@@ -246,7 +247,9 @@ func (d *Deliverer) deliver(ctx context.Context, to *destinations, q state.Deliv
 		return
 	}
 	began := time.Now()
-	err = write(ctx, to.sink(q.Sink), q, to.limit)
+	within, span := d.traceDelivery(ctx, q)
+	err = write(within, to.sink(q.Sink), q, to.limit)
+	endSpan(span, err)
 	// The queue must hear of it even when ctx is what ended the try.
 	keep := context.WithoutCancel(ctx)
 	if err == nil {

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"go.opentelemetry.io/otel/trace"
 	"go.uber.org/zap"
 
 	"github.com/collectord/collectord/pkg/collector"
@@ -38,6 +39,10 @@ type Runner struct {
 	// Ended is called when a stream's run has ended, from several goroutines;
 	// the reading is zero when no extraction began.
 	Ended func(Result, collector.Reading)
+
+	// Began is told the span of each stream's run; nil for nobody. It may be
+	// called from several goroutines.
+	Began func(uploadID, stream string, span trace.SpanContext)
 
 	// Lives lists the extractions under way; runners may share one.
 	Lives *Lives
@@ -176,12 +181,14 @@ func (r *Runner) Run(ctx context.Context, job Job, trigger string) []Result {
 	}
 	streams := job.streams()
 	log.Info("run starts", zap.String("upload_id", run.id), zap.Int("streams", len(streams)), zap.String("trigger", trigger))
+	ctx, span := traceRun(ctx, run, len(streams))
 	results := make([]Result, len(streams))
 	var all sync.WaitGroup
 	for i, s := range streams {
 		all.Go(func() { results[i] = run.stream(ctx, s, log.With(zap.String("stream", s.Name))) })
 	}
 	all.Wait()
+	endRun(span, results)
 	return results
 }
 
@@ -218,6 +225,8 @@ func (r *run) stream(ctx context.Context, s collector.Stream, log *zap.Logger) (
 	began := r.now()
 	stats := &collector.Stats{}
 	result = Result{Collector: r.collector, Stream: s.Name, UploadID: r.id}
+	ctx, span := r.traceStream(ctx, s.Name)
+	defer func() { endStream(span, result) }()
 	live := r.Lives.enter(&Live{Collector: r.collector, Stream: s.Name, Started: began, Stats: stats})
 	defer r.Lives.leave(live)
 	header := snapshot.Header{
@@ -230,7 +239,7 @@ func (r *run) stream(ctx context.Context, s collector.Stream, log *zap.Logger) (
 		r.report(log, &result, stats, began)
 		return result
 	}
-	done, err := r.extract(ctx, s, id, header, stats)
+	done, err := r.extract(ctx, s, id, header, stats, log)
 	result.Outcome, result.Err = done.Outcome, err
 	if err != nil {
 		result.Outcome = outcomeOf(ctx, err)
@@ -266,7 +275,7 @@ func (l *Lives) leave(live *Live) {
 
 // extract spools and seals one snapshot. Whatever goes wrong, the spool's
 // space is given back.
-func (r *run) extract(ctx context.Context, s collector.Stream, id state.RunID, h snapshot.Header, stats *collector.Stats) (_ state.Commitment, err error) {
+func (r *run) extract(ctx context.Context, s collector.Stream, id state.RunID, h snapshot.Header, stats *collector.Stats, log *zap.Logger) (_ state.Commitment, err error) {
 	w, err := r.State.Spool(ctx, h, r.SpoolMax)
 	if err != nil {
 		return state.Commitment{}, err
@@ -276,7 +285,7 @@ func (r *run) extract(ctx context.Context, s collector.Stream, id state.RunID, h
 			err = errors.Join(err, w.Abort())
 		}
 	}()
-	within, stop := watch(collector.WithStats(ctx, stats), stats, r.IdleTimeout)
+	within, stop := watch(collector.WithLog(collector.WithStats(ctx, stats), log), stats, r.IdleTimeout)
 	err = guarded(within, s, &output{w: w, stats: stats})
 	stop()
 	if err != nil {

@@ -119,6 +119,7 @@ func (c *Client) Do(ctx context.Context, r Request, read func(*Response) error) 
 		if !again {
 			return t.explain(r, err, c.Hints)
 		}
+		t.paused = max(0, wait)
 		if c.pause(ctx, r, wait, err) != nil {
 			return t.ended(ctx, r)
 		}
@@ -128,6 +129,7 @@ func (c *Client) Do(ctx context.Context, r Request, read func(*Response) error) 
 // attempt asks once.
 func (c *Client) attempt(ctx context.Context, r Request, t *try, read func(*Response) error) (err error) {
 	stats := collector.StatsFrom(ctx)
+	asked := time.Now()
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	var req *http.Request
@@ -144,6 +146,8 @@ func (c *Client) attempt(ctx context.Context, r Request, t *try, read func(*Resp
 	defer release()
 	began := time.Now()
 	defer func() { r.Size.learn(size, time.Since(began), err) }()
+	x := c.tell(ctx, t, req, t.paused+began.Sub(asked))
+	defer func() { x.end(err) }()
 	stats.Request(r.Step(), t.count > 0)
 	resp, err := c.HTTP.Do(req)
 	if err != nil {
@@ -157,6 +161,7 @@ func (c *Client) attempt(ctx context.Context, r Request, t *try, read func(*Resp
 		c.Answered(resp.Header)
 	}
 	raw := newBody(ctx, cancel, resp.Body)
+	x.answered(resp.StatusCode, raw)
 	c.warned(r, resp)
 	if err := c.status(req, resp, raw, t); err != nil {
 		return err

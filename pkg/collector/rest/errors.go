@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"time"
 
 	"github.com/collectord/collectord/pkg/collector"
 )
@@ -155,8 +156,9 @@ type try struct {
 	count   int // attempts that failed
 	counted int // of these, the ones that wear out the patience
 	renewed bool
-	last    error       // why the last of them failed
-	times   map[int]int // answers by status
+	last    error         // why the last of them failed
+	paused  time.Duration // before the present attempt
+	times   map[int]int   // answers by status
 }
 
 // met counts an answer that is no success.

@@ -68,11 +68,12 @@ var (
 // body counts what arrives and ends an attempt whose body stalls. Time in
 // which nobody reads, because the disk is behind, does not count.
 type body struct {
-	r      io.Reader
-	stats  *collector.Stats
-	ctx    context.Context
-	cancel context.CancelCauseFunc
-	timer  *time.Timer
+	r        io.Reader
+	stats    *collector.Stats
+	ctx      context.Context
+	cancel   context.CancelCauseFunc
+	timer    *time.Timer
+	received int64 // bytes so far, as they were sent
 }
 
 func newBody(ctx context.Context, cancel context.CancelCauseFunc, r io.Reader) *body {
@@ -87,6 +88,7 @@ func (b *body) Read(p []byte) (int, error) {
 	n, err := b.r.Read(p)
 	b.timer.Stop()
 	b.stats.Receive(n)
+	b.received += int64(n)
 	if err != nil && err != io.EOF && context.Cause(b.ctx) == errStalled {
 		err = errStalled
 	}
