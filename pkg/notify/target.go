@@ -62,7 +62,7 @@ func split(urls string) []string {
 func slackTarget(webhook string) (*Target, error) {
 	u, err := url.Parse(webhook)
 	if err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" {
-		return nil, errors.New("SLACK_WEBHOOK: the value is not a webhook's URL: want https://hooks.slack.com/services/...")
+		return nil, errors.New("SLACK_WEBHOOK: the value is not a webhook's URL: want https://hooks.slack.com/services/T000/B000/XXXX")
 	}
 	query := u.Query()
 	query.Set("template", "json")
