@@ -230,7 +230,7 @@ func (r *run) stream(ctx context.Context, s collector.Stream, log *zap.Logger) (
 		r.report(log, &result, stats, began)
 		return result
 	}
-	done, err := r.extract(ctx, s, id, header, stats)
+	done, err := r.extract(ctx, s, id, header, stats, log)
 	result.Outcome, result.Err = done.Outcome, err
 	if err != nil {
 		result.Outcome = outcomeOf(ctx, err)
@@ -266,7 +266,7 @@ func (l *Lives) leave(live *Live) {
 
 // extract spools and seals one snapshot. Whatever goes wrong, the spool's
 // space is given back.
-func (r *run) extract(ctx context.Context, s collector.Stream, id state.RunID, h snapshot.Header, stats *collector.Stats) (_ state.Commitment, err error) {
+func (r *run) extract(ctx context.Context, s collector.Stream, id state.RunID, h snapshot.Header, stats *collector.Stats, log *zap.Logger) (_ state.Commitment, err error) {
 	w, err := r.State.Spool(ctx, h, r.SpoolMax)
 	if err != nil {
 		return state.Commitment{}, err
@@ -277,8 +277,12 @@ func (r *run) extract(ctx context.Context, s collector.Stream, id state.RunID, h
 		}
 	}()
 	within, stop := watch(collector.WithStats(ctx, stats), stats, r.IdleTimeout)
-	err = guarded(within, s, &output{w: w, stats: stats})
+	kept := r.State.Kept(h)
+	err = guarded(within, s, &output{w: w, stats: stats, kept: kept, log: log})
 	stop()
+	// Before the snapshot exists: what is kept after it would be taken for the
+	// beginning of the next one.
+	err = errors.Join(err, kept.Drop())
 	if err != nil {
 		return state.Commitment{}, err
 	}
