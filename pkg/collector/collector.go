@@ -57,6 +57,24 @@ type Output interface {
 	Reset() error
 }
 
+// A Keeper is an Output that keeps the pages of a vendor's export job beyond
+// the process's death, so that the job can be continued. A run that ends by
+// itself, well or not, leaves nothing kept; one that is stopped does.
+type Keeper interface {
+	Output
+	// Kept returns the id of the job whose pages a run that was cut off has
+	// kept; "" when there is none, or when it is too old, or when it was asked
+	// for something else.
+	Kept(asked string) (job string, err error)
+	// Begin says whose pages follow. What is kept of other jobs is dropped.
+	Begin(asked, job string) error
+	// Carry adds the page that is kept under key; false when none is, or when
+	// it is damaged, so that it must be fetched.
+	Carry(ctx context.Context, key string) (bool, error)
+	// Keep returns the output for the one page that is to be kept under key.
+	Keep(key string) Output
+}
+
 // A Page is a set of records that is kept whole or not at all. It belongs to
 // one goroutine and ends with Commit or Discard.
 type Page interface {

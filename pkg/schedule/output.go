@@ -4,16 +4,22 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"time"
+
+	"go.uber.org/zap"
 
 	"github.com/collectord/collectord/pkg/collector"
 	"github.com/collectord/collectord/pkg/snapshot"
+	"github.com/collectord/collectord/pkg/state"
 )
 
 // output passes what an extraction brings to the spool and counts it.
 type output struct {
 	w     *snapshot.Writer
 	stats *collector.Stats
+	kept  *state.Kept
+	log   *zap.Logger
 }
 
 func (o *output) Page() collector.Page { return &page{Page: o.w.Page(), stats: o.stats} }
@@ -31,6 +37,60 @@ type page struct {
 func (p *page) Commit() error {
 	records, bytes := p.Size()
 	if err := p.Page.Commit(); err != nil {
+		return err
+	}
+	p.stats.Keep(records, bytes)
+	return nil
+}
+
+// output is a collector.Keeper.
+var _ collector.Keeper = (*output)(nil)
+
+func (o *output) Kept(asked string) (string, error) { return o.kept.Find(asked) }
+
+func (o *output) Begin(asked, job string) error {
+	pages, err := o.kept.Begin(asked, job)
+	if pages > 0 {
+		o.log.Info("continuing an export job that was cut off", zap.String("job", job), zap.Int("chunks_kept", pages))
+	}
+	return err
+}
+
+func (o *output) Carry(ctx context.Context, key string) (bool, error) {
+	records, bytes, err := o.kept.CarryTo(ctx, o.w, key)
+	if state.Unkept(err) {
+		if !errors.Is(err, fs.ErrNotExist) {
+			o.log.Warn("a kept chunk cannot be used; it is fetched again", zap.String("chunk", key), zap.Error(err))
+		}
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	o.stats.Keep(records, bytes)
+	return true, nil
+}
+
+func (o *output) Keep(key string) collector.Output { return &keeping{o, o.kept.Path(key)} }
+
+// keeping is the output of one page that is kept in dir.
+type keeping struct {
+	*output
+	dir string
+}
+
+func (k *keeping) Page() collector.Page {
+	return &keptPage{page{Page: k.w.Page(), stats: k.stats}, k.dir}
+}
+
+type keptPage struct {
+	page
+	dir string
+}
+
+func (p *keptPage) Commit() error {
+	records, bytes := p.Size()
+	if err := p.CommitAs(p.dir); err != nil {
 		return err
 	}
 	p.stats.Keep(records, bytes)

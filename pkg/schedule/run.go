@@ -286,8 +286,15 @@ func (r *run) extract(ctx context.Context, s collector.Stream, id state.RunID, h
 		}
 	}()
 	within, stop := watch(collector.WithLog(collector.WithStats(ctx, stats), log), stats, r.IdleTimeout)
-	err = guarded(within, s, &output{w: w, stats: stats})
+	kept := r.State.Kept(h)
+	err = guarded(within, s, &output{w: w, stats: stats, kept: kept, log: log})
 	stop()
+	// A run that was stopped leaves its chunks to the next one. Else they go
+	// before the snapshot exists: what is kept after it would be taken for the
+	// beginning of the next one.
+	if err == nil || ctx.Err() == nil {
+		err = errors.Join(err, kept.Drop())
+	}
 	if err != nil {
 		return state.Commitment{}, err
 	}

@@ -128,16 +128,24 @@ func (p *Page) Commit() error {
 	if p.records == 0 {
 		return nil
 	}
+	if err := p.finish(); err != nil {
+		return err
+	}
+	return p.w.take(p)
+}
+
+// finish compresses the rest of the page.
+func (p *Page) finish() error {
 	if err := p.flush(); err != nil {
 		return err
 	}
 	if err := p.press.encoder.Close(); err != nil {
 		return fmt.Errorf("spool: %w", err)
 	}
-	return p.w.take(p)
+	return nil
 }
 
-// writeTo writes the compressed page to w.
+// writeTo writes the compressed page to w. It can be written again.
 func (p *Page) writeTo(w io.Writer) (int64, error) {
 	var n int64
 	if p.overflow != nil {
@@ -149,8 +157,8 @@ func (p *Page) writeTo(w io.Writer) (int64, error) {
 			return n, err
 		}
 	}
-	m, err := p.press.packed.WriteTo(w)
-	return n + m, err
+	m, err := w.Write(p.press.packed.Bytes())
+	return n + int64(m), err
 }
 
 // Size is what the page holds so far: records, and their bytes as NDJSON.

@@ -36,7 +36,7 @@ type Recovered struct {
 // Log reports what was found, if anything.
 func (r Recovered) Log(log *zap.Logger) {
 	if r.Interrupted > 0 || r.Spools > 0 {
-		log.Warn("an earlier run was cut off; its extraction starts again", zap.Int64("streams", r.Interrupted), zap.Int("half_snapshots_removed", r.Spools))
+		log.Warn("an earlier run was cut off; its extraction starts again, but for the kept chunks of an export job", zap.Int64("streams", r.Interrupted), zap.Int("half_snapshots_removed", r.Spools))
 	}
 	for _, c := range r.Completed {
 		log.Info("completed a run that was cut off after its snapshot was sealed",

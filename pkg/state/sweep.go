@@ -42,7 +42,7 @@ func (s *State) Sweep(ctx context.Context, keep time.Duration) error {
 	if err := s.sweep(ctx, `NOT `+pinned+` AND NOT `+waits); err != nil {
 		return err
 	}
-	return s.sweepRestores()
+	return errors.Join(s.sweepRestores(), s.sweepKept())
 }
 
 // sweep removes the snapshots for which where holds. The folder goes before

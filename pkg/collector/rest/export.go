@@ -26,6 +26,11 @@ type Export struct {
 	Fetch func(ctx context.Context, id, chunk string, out collector.Output) error
 	// Cancel tells the vendor that nobody waits for the job any more.
 	Cancel func(ctx context.Context, id string) error
+	// Asked says all that the job's content depends on, such as its filters and
+	// the account. When it is set and the output is a collector.Keeper, a job
+	// that a run which was cut off has left is continued. Fetch must then commit
+	// one page for a chunk.
+	Asked string
 	// Parallel is how many chunks are fetched at once; 1 when zero.
 	Parallel int
 	// FirstPoll is the first wait between two questions for the state, 2 s
@@ -80,7 +85,7 @@ func (e Export) Run(ctx context.Context, out collector.Output) error {
 
 // job runs one job to its end.
 func (e Export) job(ctx context.Context, attempt int, out collector.Output) error {
-	id, err := e.Start(ctx, attempt)
+	id, err := e.begin(ctx, attempt, out)
 	if err != nil {
 		return err
 	}
@@ -90,11 +95,65 @@ func (e Export) job(ctx context.Context, attempt int, out collector.Output) erro
 	j := &job{Export: e, id: id, out: out, seen: map[string]bool{}}
 	j.cond = sync.NewCond(&j.mu)
 	err = j.run(within)
-	// A vendor that refuses the credentials would refuse the courtesy, too.
-	if err != nil && !errors.Is(err, collector.ErrRefused) {
+	switch {
+	case err == nil, errors.Is(err, collector.ErrRefused):
+		// A vendor that refuses the credentials would refuse the courtesy, too.
+	case ctx.Err() != nil && e.keeper(out) != nil:
+		// The run was stopped; the next one continues the job.
+	default:
 		e.abandon(ctx, id)
 	}
 	return err
+}
+
+// begin finds the job to fetch: the one that was cut off, or a new one.
+func (e Export) begin(ctx context.Context, attempt int, out collector.Output) (id string, err error) {
+	keeper := e.keeper(out)
+	if keeper == nil {
+		return e.Start(ctx, attempt)
+	}
+	if attempt == 0 {
+		if id, err = e.left(ctx, keeper); err != nil {
+			return "", err
+		}
+	}
+	if id == "" {
+		if id, err = e.Start(ctx, attempt); err != nil {
+			return "", err
+		}
+	}
+	if err := keeper.Begin(e.Asked, id); err != nil {
+		e.abandon(ctx, id)
+		return "", err
+	}
+	return id, nil
+}
+
+// left returns the job that a run which was cut off has left, if it is still
+// good; "" when there is none.
+func (e Export) left(ctx context.Context, keeper collector.Keeper) (string, error) {
+	id, err := keeper.Kept(e.Asked)
+	if err != nil || id == "" {
+		return "", err
+	}
+	status, err := e.Status(ctx, id)
+	switch {
+	case errors.Is(err, ErrJobLost):
+		return "", nil
+	case err != nil:
+		return "", err
+	case status.Dead != "", status.Done && status.Missing != "":
+		return "", nil
+	}
+	return id, nil
+}
+
+func (e Export) keeper(out collector.Output) collector.Keeper {
+	keeper, ok := out.(collector.Keeper)
+	if !ok || e.Asked == "" {
+		return nil
+	}
+	return keeper
 }
 
 // abandon cancels a job that nobody waits for: it would hold one of the few
@@ -240,8 +299,15 @@ func (j *job) work(ctx context.Context) error {
 // fetch reads one chunk; one that is announced but not ready is asked for
 // again a few times.
 func (j *job) fetch(ctx context.Context, chunk string) error {
+	out := j.out
+	if keeper := j.keeper(out); keeper != nil {
+		if done, err := keeper.Carry(ctx, chunk); done || err != nil {
+			return err
+		}
+		out = keeper.Keep(chunk)
+	}
 	for n := 1; ; n++ {
-		err := j.Fetch(ctx, j.id, chunk, j.out)
+		err := j.Fetch(ctx, j.id, chunk, out)
 		switch {
 		case err == nil:
 			return nil

@@ -173,9 +173,16 @@ func (t *tenable) export(x tenableExport) func(context.Context, collector.Output
 				return t.chunk(ctx, x, id, chunk, out)
 			},
 			Cancel:   func(ctx context.Context, id string) error { return t.cancel(ctx, x, id) },
+			Asked:    t.asked(x),
 			Parallel: t.Parallel,
 		}.Run(ctx, out)
 	}
+}
+
+// asked is all that an export's content depends on. The store keeps no more of
+// it than a sum, so the key may be a part.
+func (t *tenable) asked(x tenableExport) string {
+	return strings.Join([]string{t.URL.String(), t.AccessKey.Reveal(), x.path, x.filters, fmt.Sprint(x.extra)}, "\x00")
 }
 
 // request is the body of a start. raised is added to the bump filter.
