@@ -20,6 +20,8 @@ Where both files set a variable to different values, a warning says so. A file t
 
 All that is wrong is reported at once, one line for each variable, and nothing starts. A variable that looks like one of these and is not gets a warning with the nearest name.
 
+The standard variables of others are obeyed, too, from the process environment alone: ` + "`HTTPS_PROXY`, `NO_PROXY`, `SSL_CERT_FILE`" + `, and OpenTelemetry's ` + "`OTEL_*`" + ` for [traces of runs](schedule.md#request-lines-and-traces).
+
 ## How .env is read
 
 - One ` + "`NAME=value`" + ` a line. ` + "`export `" + ` before it, empty lines, lines that begin with ` + "`#`" + `, Windows line ends and a byte order mark are fine. Of two lines for one name the later is used.
