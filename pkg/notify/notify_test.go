@@ -57,6 +57,18 @@ func newChannel(t *testing.T) *channel {
 	return c
 }
 
+// next is the next notification.
+func (c *channel) next(t *testing.T) string {
+	t.Helper()
+	select {
+	case body := <-c.bodies:
+		return body
+	case <-time.After(10 * time.Second):
+		t.Fatal("nothing was told")
+		return ""
+	}
+}
+
 func (c *channel) none(t *testing.T) {
 	t.Helper()
 	select {
@@ -143,7 +155,7 @@ func TestFailureAndRecoveryAreToldOnce(t *testing.T) {
 	c.none(t)
 	p.tell(slack, "", failure("okta_users", "GET /users: 500 <vendor-secret>: ask Okta"), failure("okta_groups", "no answer"))
 	var message struct{ Text string }
-	if err := json.Unmarshal([]byte(<-c.bodies), &message); err != nil {
+	if err := json.Unmarshal([]byte(c.next(t)), &message); err != nil {
 		t.Fatal(err)
 	}
 	want := "collectord on host-1, tenancy acme\n\n" +
@@ -158,13 +170,13 @@ func TestFailureAndRecoveryAreToldOnce(t *testing.T) {
 	p.tell(slack, "", cancelled, skipped)
 	c.none(t)
 	p.tell(slack, "", success("okta_users"))
-	if body := <-c.bodies; !strings.Contains(body, "okta_users works again: 1,234 records. Its failure was told 2026-03-01 15:00 UTC, now.") || strings.Contains(body, "okta_groups") {
+	if body := c.next(t); !strings.Contains(body, "okta_users works again: 1,234 records. Its failure was told 2026-03-01 15:00 UTC, now.") || strings.Contains(body, "okta_groups") {
 		t.Errorf("recovery: %s", body)
 	}
 	p.tell(slack, "", success("okta_users"))
 	c.none(t)
 	p.tell(slack, "", failure("okta_users", "again"))
-	if body := <-c.bodies; !strings.Contains(body, "okta_users failed: again") {
+	if body := c.next(t); !strings.Contains(body, "okta_users failed: again") {
 		t.Errorf("a second failure: %s", body)
 	}
 	if p.log.Len() > 0 {
@@ -182,7 +194,7 @@ func TestWhatToDoIsSaid(t *testing.T) {
 	long := failure("okta_logs", strings.Repeat("é", 5000))
 	p.tell("", "generic+"+c.URL+secretPath+"?template=json,  generic+"+c.URL+secretPath, held, refused, long)
 	for range 2 {
-		body := <-c.bodies
+		body := c.next(t)
 		for _, part := range []string{"collectord accept okta_users", "3 records after 4,000", "Renew the credentials", "ééé ..."} {
 			if !strings.Contains(body, part) {
 				t.Errorf("no %q in %s", part, body)
@@ -205,7 +217,7 @@ func TestADeadTargetStopsNobody(t *testing.T) {
 	gone := httptest.NewServer(nil)
 	gone.Close()
 	p.tell(good.URL+secretPath, "generic+"+bad.URL+secretPath+"\ngeneric+"+gone.URL+secretPath, failure("okta_users", "broken"))
-	<-good.bodies
+	good.next(t)
 	good.none(t)
 	if n := len(bad.bodies); n != 3 {
 		t.Errorf("the failing target was tried %d times", n)
@@ -239,14 +251,14 @@ func TestWhatNobodyTookIsToldLater(t *testing.T) {
 	c.status = func() int { return 503 }
 	n := notify.New(notify.Options{State: st, Tenancy: "acme", Redact: func(s string) string { return s }, Log: zap.NewNop()}, targets)
 	n.Concluded([]schedule.Result{failure("okta_users", "first")})
-	<-c.bodies
+	c.next(t)
 	n.Close(0)
 	if err := st.Close(); err != nil {
 		t.Fatal(err)
 	}
 	c.status = func() int { return 200 }
 	p.tell(c.URL+secretPath, "", failure("okta_users", "second"))
-	if body := <-c.bodies; !strings.Contains(body, "second") {
+	if body := c.next(t); !strings.Contains(body, "second") {
 		t.Error(body)
 	}
 }
