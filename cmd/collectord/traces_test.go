@@ -88,7 +88,7 @@ func under(t *testing.T, s *tracepb.Span, parents []*tracepb.Span) {
 
 // echo refuses the second page in words that repeat the credential.
 func echo(sim *vendorsim.Server, token string) {
-	sim.Hosts()[0].Inject(vendorsim.Fault{Path: "/api/v1/users", From: 2, Times: 1, Do: vendorsim.Status(500, `{"errorSummary":"bad SSWS `+token+`"}`)})
+	sim.Hosts()[0].Inject(vendorsim.Fault{Path: "/api/v1/users", From: 2, Times: 1, Do: vendorsim.Status(500, `{"errorSummary":"bad SSWS `+token+`"}`, "Retry-After", "0")})
 }
 
 func TestTracesShowRunsWithoutSecrets(t *testing.T) {
