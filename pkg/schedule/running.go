@@ -162,3 +162,12 @@ func (s *Scheduler) Alive() error {
 	}
 	return nil
 }
+
+// RunAllNow starts every collector that is not running.
+func (s *Scheduler) RunAllNow() {
+	for _, standing := range s.Standings() {
+		if err := s.RunNow(standing.Collector); err != nil {
+			s.Log.Warn("not started", zap.String("collector", standing.Collector), zap.Error(err))
+		}
+	}
+}
