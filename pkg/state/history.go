@@ -21,6 +21,21 @@ type Run struct {
 // Runs returns the newest runs first, at most limit; of all streams when
 // stream is "".
 func (s *State) Runs(ctx context.Context, stream string, limit int) ([]Run, error) {
+	return s.runs(ctx, "?1 = '' OR stream = ?1", stream, limit)
+}
+
+// RunsOf returns the newest runs of a tenancy first, at most limit; of all its
+// streams when stream is "".
+func (s *State) RunsOf(ctx context.Context, stream, tenancy string, limit int) ([]Run, error) {
+	if stream == "" {
+		return s.runs(ctx, "tenancy = ?", tenancy, limit)
+	}
+	return s.runs(ctx, "stream = ? AND tenancy = ?", stream, tenancy, limit)
+}
+
+// runs returns the newest runs for which where holds. The last of args is the
+// most that there may be.
+func (s *State) runs(ctx context.Context, where string, args ...any) ([]Run, error) {
 	runs, err := queryAll(ctx, s.db, func(rows *sql.Rows) (r Run, err error) {
 		var started, ended, limited int64
 		err = rows.Scan(&r.ID, &r.Collector, &r.Stream, &r.Tenancy, &r.UploadID, &r.Trigger, &started, &ended, &r.Outcome, &r.Err,
@@ -28,7 +43,7 @@ func (s *State) Runs(ctx context.Context, stream string, limit int) ([]Run, erro
 		r.Started, r.Ended, r.RateLimitWait = fromMillis(started), fromMillis(ended), time.Duration(limited)*time.Millisecond
 		return r, err
 	}, `SELECT id, collector, stream, tenancy, upload_id, cause, started, ended, outcome, error, records, bytes, pages, requests, retries, limited
-		FROM runs WHERE ?1 = '' OR stream = ?1 ORDER BY id DESC LIMIT ?2`, stream, limit)
+		FROM runs WHERE `+where+` ORDER BY id DESC LIMIT ?`, args...)
 	if err != nil {
 		return nil, fmt.Errorf("read the history: %w", err)
 	}

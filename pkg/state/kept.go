@@ -51,9 +51,9 @@ func (k *Kept) find(asked string) (string, error) {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return "", fmt.Errorf("kept chunks: %w", err)
 	}
-	found := ""
+	found, want := "", prefix(asked)
 	for _, e := range entries {
-		name, want := e.Name(), prefix(asked)
+		name := e.Name()
 		if len(name) <= len(stampLayout)+len(want) || name[len(stampLayout):len(stampLayout)+len(want)] != want {
 			continue
 		}

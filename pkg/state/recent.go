@@ -8,27 +8,6 @@ import (
 	"time"
 )
 
-// RunsOf returns the newest runs of a tenancy first, at most limit; of all its
-// streams when stream is "".
-func (s *State) RunsOf(ctx context.Context, stream, tenancy string, limit int) ([]Run, error) {
-	where, args := "stream = ? AND tenancy = ?", []any{stream, tenancy, limit}
-	if stream == "" {
-		where, args = "tenancy = ?", args[1:]
-	}
-	runs, err := queryAll(ctx, s.db, func(rows *sql.Rows) (r Run, err error) {
-		var started, ended, limited int64
-		err = rows.Scan(&r.ID, &r.Collector, &r.Stream, &r.Tenancy, &r.UploadID, &r.Trigger, &started, &ended, &r.Outcome, &r.Err,
-			&r.Records, &r.Bytes, &r.Pages, &r.Requests, &r.Retries, &limited)
-		r.Started, r.Ended, r.RateLimitWait = fromMillis(started), fromMillis(ended), time.Duration(limited)*time.Millisecond
-		return r, err
-	}, `SELECT id, collector, stream, tenancy, upload_id, cause, started, ended, outcome, error, records, bytes, pages, requests, retries, limited
-		FROM runs WHERE `+where+` ORDER BY id DESC LIMIT ?`, args...)
-	if err != nil {
-		return nil, fmt.Errorf("read the history: %w", err)
-	}
-	return runs, nil
-}
-
 // A Point is an ended run, as a chart needs it.
 type Point struct {
 	Outcome Outcome
