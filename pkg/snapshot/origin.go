@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"time"
-	"unicode/utf8"
 
 	"github.com/go-json-experiment/json/jsontext"
 )
@@ -79,10 +78,7 @@ func (c copier) append(dst, record []byte) ([]byte, Spliced, error) {
 		}
 	}
 	var done Spliced
-	if !utf8.Valid(record) {
-		record = bytes.ToValidUTF8(record, []byte("\ufffd"))
-		done.Repaired = true
-	}
+	record, done.Repaired = repaired(record)
 	start := len(dst)
 	dst = append(dst, record...)
 	oneLine(dst[start:])

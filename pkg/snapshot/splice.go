@@ -70,10 +70,7 @@ func (s *Splicer) Append(dst, record []byte) ([]byte, Spliced, error) {
 	if len(record) < 2 || record[0] != '{' || record[len(record)-1] != '}' {
 		return dst, done, fmt.Errorf("%w: it starts with %.20q", ErrNotObject, record)
 	}
-	if !utf8.Valid(record) {
-		record = bytes.ToValidUTF8(record, []byte("\ufffd"))
-		done.Repaired = true
-	}
+	record, done.Repaired = repaired(record)
 	start := len(dst)
 	if mayHoldOurs(record) {
 		var err error
@@ -90,6 +87,14 @@ func (s *Splicer) Append(dst, record []byte) ([]byte, Spliced, error) {
 		return append(dst, s.tail[1:]...), done, nil
 	}
 	return append(dst, s.tail...), done, nil
+}
+
+// repaired returns record as UTF-8, and whether something had to be replaced.
+func repaired(record []byte) ([]byte, bool) {
+	if utf8.Valid(record) {
+		return record, false
+	}
+	return bytes.ToValidUTF8(record, []byte("\ufffd")), true
 }
 
 // oneLine turns line breaks into spaces. Within strings JSON has them only
