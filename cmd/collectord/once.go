@@ -96,26 +96,25 @@ func (a *app) runner(st *state.State, sinks []store.Sink, d *schedule.Deliverer)
 // collect runs jobs and delivers at the same time. It returns what is still
 // queued in the end.
 func (a *app) collect(ctx context.Context, r *schedule.Runner, d *schedule.Deliverer, jobs []schedule.Job) (results []schedule.Result, left []state.Delivery, err error) {
-	delivering, stop := context.WithCancelCause(ctx)
-	defer stop(nil)
-	var background sync.WaitGroup
-	background.Go(func() { d.Run(delivering) })
-	if a.terminal != nil {
-		background.Go(func() { showProgress(delivering, a.terminal, r.Lives.Running) })
-	}
-	results = r.RunAll(ctx, jobs, "once")
-	left, err = a.settle(ctx, d)
-	stop(a.impatience())
-	background.Wait()
+	left, err = a.deliver(ctx, d, func(delivering context.Context, background *sync.WaitGroup) {
+		if a.terminal != nil {
+			background.Go(func() { showProgress(delivering, a.terminal, r.Lives.Running) })
+		}
+		results = r.RunAll(ctx, jobs, "once")
+	})
 	return results, left, err
 }
 
-// deliver delivers what is queued.
-func (a *app) deliver(ctx context.Context, d *schedule.Deliverer) ([]state.Delivery, error) {
+// deliver delivers what is queued, and what the work beside it queues; nil is
+// none. What work adds to background must end with the context delivering.
+func (a *app) deliver(ctx context.Context, d *schedule.Deliverer, work func(delivering context.Context, background *sync.WaitGroup)) ([]state.Delivery, error) {
 	delivering, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 	var background sync.WaitGroup
 	background.Go(func() { d.Run(delivering) })
+	if work != nil {
+		work(delivering, &background)
+	}
 	left, err := a.settle(ctx, d)
 	stop(a.impatience())
 	background.Wait()

@@ -193,7 +193,7 @@ func (a *app) accept(ctx context.Context, st *state.State, stream string) error 
 	}
 	a.log.Info("accepted", zap.String("stream", stream), zap.Int64("records", info.Records), zap.String("upload_id", info.UploadID))
 	d := a.deliverer(st, sinks)
-	left, err := a.deliver(ctx, d)
+	left, err := a.deliver(ctx, d, nil)
 	if err != nil {
 		return err
 	}
