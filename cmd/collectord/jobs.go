@@ -53,26 +53,29 @@ func choose(s collector.Source, names []string) (streams []string, chosen bool) 
 	return streams, len(streams) > 0
 }
 
+// sourceOf is the place among the sources of the one that name, a collector's
+// or a stream's, chooses; -1 for none.
+func (a *app) sourceOf(name string) int {
+	return slices.IndexFunc(a.sources, func(s collector.Source) bool {
+		_, chosen := choose(s, []string{name})
+		return chosen
+	})
+}
+
 // known refuses names that choose nothing.
 func (a *app) known(names []string) error {
 	for _, name := range names {
-		found := false
-		for i, s := range a.sources {
-			if _, found = choose(s, []string{name}); !found {
-				continue
-			}
-			if !a.sections[i].Active {
-				_, why := stateOf(a.sections[i])
-				return &exitError{exitSettings, fmt.Errorf("%s: the collector %s is off: %s", name, s.Name, why)}
-			}
-			break
-		}
-		if !found {
+		i := a.sourceOf(name)
+		if i < 0 {
 			var all []string
 			for _, s := range a.sources {
 				all = append(all, s.Name)
 			}
 			return usage(fmt.Errorf("%q is no collector and no stream; the collectors are %s; `collectord list` shows the streams", name, strings.Join(all, ", ")))
+		}
+		if !a.sections[i].Active {
+			_, why := stateOf(a.sections[i])
+			return &exitError{exitSettings, fmt.Errorf("%s: the collector %s is off: %s", name, a.sources[i].Name, why)}
 		}
 	}
 	return nil

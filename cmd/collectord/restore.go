@@ -63,13 +63,7 @@ func (a *app) recover(ctx context.Context, st *state.State, name string, sinks [
 }
 
 func streamsOf(job schedule.Job) (streams []backup.Stream) {
-	names := job.Streams
-	if len(names) == 0 {
-		for _, s := range job.Collector.Streams {
-			names = append(names, s.Name)
-		}
-	}
-	for _, name := range names {
+	for _, name := range job.StreamNames() {
 		streams = append(streams, backup.Stream{Collector: job.Collector.Name, Name: name})
 	}
 	return streams
@@ -115,7 +109,7 @@ func (a *app) restorable(names []string) (streams []backup.Stream, err error) {
 		among = on
 	}
 	for _, name := range names {
-		if !a.isKnown(name) {
+		if a.sourceOf(name) < 0 {
 			return nil, usage(fmt.Errorf("%q is no collector and no stream; `collectord list` shows them", name))
 		}
 	}
@@ -134,15 +128,6 @@ func (a *app) restorable(names []string) (streams []backup.Stream, err error) {
 		}
 	}
 	return streams, nil
-}
-
-func (a *app) isKnown(name string) bool {
-	for _, s := range a.sources {
-		if _, ok := choose(s, []string{name}); ok {
-			return true
-		}
-	}
-	return false
 }
 
 // restore restores into the state folder.

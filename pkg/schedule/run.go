@@ -114,6 +114,14 @@ func (j Job) streams() []collector.Stream {
 	return chosen
 }
 
+// StreamNames are the names of the streams that are to run.
+func (j Job) StreamNames() (names []string) {
+	for _, s := range j.streams() {
+		names = append(names, s.Name)
+	}
+	return names
+}
+
 func (r *Runner) now() time.Time {
 	if r.Now != nil {
 		return r.Now()

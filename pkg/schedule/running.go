@@ -107,8 +107,8 @@ func (s *Scheduler) skipped(ctx context.Context, e *entry, now time.Time) {
 	err := fmt.Errorf("the run that began at %s is still going", started.UTC().Format(time.RFC3339))
 	s.Log.Warn("tick skipped", zap.String("collector", name), zap.Error(err), zap.Int64("missed", missed))
 	id := uuid.NewString()
-	for _, stream := range job.streams() {
-		header := snapshot.Header{Collector: name, Stream: stream.Name, Tenancy: s.Tenancy, UploadID: id, UploadTimestamp: now.UTC().Truncate(time.Second)}
+	for _, stream := range job.StreamNames() {
+		header := snapshot.Header{Collector: name, Stream: stream, Tenancy: s.Tenancy, UploadID: id, UploadTimestamp: now.UTC().Truncate(time.Second)}
 		if e := s.State.Skip(ctx, state.Start{Header: header, Trigger: triggerSchedule, Started: now}, err); e != nil {
 			s.Log.Error("recording a skipped tick", zap.String("collector", name), zap.Error(e))
 			return
@@ -137,10 +137,7 @@ func (s *Scheduler) Standings() []Standing {
 		}
 		st := Standing{
 			Collector: e.Job.Collector.Name, Schedule: e.Calendar.String(), Zone: e.Zone, Interval: e.interval,
-			Next: e.next, Running: e.running, Missed: e.missed,
-		}
-		for _, stream := range e.Job.streams() {
-			st.Streams = append(st.Streams, stream.Name)
+			Next: e.next, Running: e.running, Missed: e.missed, Streams: e.Job.StreamNames(),
 		}
 		if e.running {
 			st.Started = e.started

@@ -251,9 +251,9 @@ func (s *Scheduler) catchUp(ctx context.Context) {
 			continue
 		}
 		var behind []string
-		for _, stream := range e.Job.streams() {
-			if last := success[stream.Name]; last.IsZero() || last.Before(due) {
-				behind = append(behind, stream.Name)
+		for _, stream := range e.Job.StreamNames() {
+			if last := success[stream]; last.IsZero() || last.Before(due) {
+				behind = append(behind, stream)
 			}
 		}
 		if len(behind) > 0 {
