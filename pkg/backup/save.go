@@ -54,6 +54,3 @@ func extension(name string) string {
 	}
 	return strings.ToLower(filepath.Ext(name))
 }
-
-// IsNone tells that err means that there is none.
-func IsNone(err error) bool { return errors.Is(err, errNoBackup) }
