@@ -2,6 +2,7 @@ package snapshot
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -79,12 +80,13 @@ func (s *Snapshot) Encode(ctx context.Context, w io.Writer, f Format) error {
 	if err != nil {
 		return err
 	}
+	// Small writes of a small snapshot's blocks are joined; large blocks pass.
 	out := bufio.NewWriterSize(packed, 256<<10)
 	switch f.Kind {
 	case JSON:
-		err = s.encodeLines(ctx, out, "[\n", ",\n", "\n]\n", "[]\n")
+		err = s.encodeArray(ctx, out)
 	case NDJSON:
-		err = s.encodeLines(ctx, out, "", "\n", "\n", "")
+		err = s.each(ctx, func(block []byte) error { return writeAll(out, block) })
 	default:
 		err = fmt.Errorf("encode snapshot: %s cannot be streamed", f.Kind)
 	}
@@ -100,36 +102,53 @@ func (s *Snapshot) Encode(ctx context.Context, w io.Writer, f Format) error {
 	return nil
 }
 
-func (s *Snapshot) encodeLines(ctx context.Context, w *bufio.Writer, first, between, last, none string) (err error) {
+// each passes the snapshot's lines to take, in blocks that end anywhere.
+func (s *Snapshot) each(ctx context.Context, take func(block []byte) error) (err error) {
 	r, err := s.Reader(ctx)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, r.Close()) }()
-	lead, n := first, 0
-	for ; ; n++ {
-		record, err := r.Next()
-		if err == io.EOF {
-			break
-		}
-		if err != nil {
-			return err
-		}
-		if _, err := w.WriteString(lead); err != nil {
-			return fmt.Errorf("encode snapshot: %w", err)
-		}
-		if _, err := w.Write(record); err != nil {
-			return fmt.Errorf("encode snapshot: %w", err)
-		}
-		lead = between
-	}
-	if n == 0 {
-		last = none
-	}
-	if _, err := w.WriteString(last); err != nil {
+	return r.each(take)
+}
+
+func writeAll(w io.Writer, b []byte) error {
+	if _, err := w.Write(b); err != nil {
 		return fmt.Errorf("encode snapshot: %w", err)
 	}
 	return nil
+}
+
+// encodeArray writes one array with a record on each line.
+func (s *Snapshot) encodeArray(ctx context.Context, w io.Writer) error {
+	comma, newline := []byte(",\n"), []byte("\n")
+	lead := []byte("[\n") // what the next byte of a record comes behind
+	err := s.each(ctx, func(block []byte) error {
+		for len(block) > 0 {
+			if lead != nil {
+				if err := writeAll(w, lead); err != nil {
+					return err
+				}
+				lead = nil
+			}
+			line, rest, ends := bytes.Cut(block, newline)
+			if err := writeAll(w, line); err != nil {
+				return err
+			}
+			if ends {
+				lead = comma
+			}
+			block = rest
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	if s.Records == 0 {
+		return writeAll(w, []byte("[]\n"))
+	}
+	return writeAll(w, []byte("\n]\n"))
 }
 
 type plainWriter struct{ io.Writer }

@@ -2,6 +2,7 @@ package snapshot
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -46,7 +47,6 @@ func (s *Snapshot) Reader(ctx context.Context) (*Reader, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("read snapshot: %w", err), f.Close())
 	}
-	r.lines = bufio.NewReaderSize(r.unpack, 256<<10)
 	return r, nil
 }
 
@@ -74,18 +74,19 @@ func (r *Reader) next() ([]byte, error) {
 	if err == nil {
 		return line, nil
 	}
-	return nil, r.ended(line, err)
+	return nil, r.ended(len(line) > 0, err)
 }
 
-// ended tells why there is no next line; rest is what stands behind the last.
-func (r *Reader) ended(rest []byte, err error) error {
+// ended tells why there is no more; open is whether the last record has no
+// newline.
+func (r *Reader) ended(open bool, err error) error {
 	var disk *fs.PathError
 	switch {
 	case errors.As(err, &disk):
 		return fmt.Errorf("read snapshot: %w", err)
 	case err != io.EOF:
 		return r.damaged("%w", err)
-	case len(rest) > 0:
+	case open:
 		return r.damaged("its last record has no end")
 	}
 	return r.whole()
@@ -93,6 +94,9 @@ func (r *Reader) ended(rest []byte, err error) error {
 
 // line returns the next line with its newline.
 func (r *Reader) line() ([]byte, error) {
+	if r.lines == nil {
+		r.lines = bufio.NewReaderSize(r.unpack, 256<<10)
+	}
 	part, err := r.lines.ReadSlice('\n')
 	if err != bufio.ErrBufferFull {
 		return part, err
@@ -107,6 +111,50 @@ func (r *Reader) line() ([]byte, error) {
 	}
 	r.long = append(r.long, part...)
 	return r.long, err
+}
+
+// each passes all records to take, each with its newline, in blocks that end
+// anywhere. It takes the place of Next, and saves its copy. It returns nil when
+// all that was sealed has been passed on.
+func (r *Reader) each(take func(block []byte) error) error {
+	b := &blocks{r: r, take: take}
+	_, err := r.unpack.WriteTo(b)
+	switch {
+	case b.err != nil:
+		return b.err
+	case err == nil:
+		err = io.EOF
+	}
+	if err = r.ended(b.open, err); err == io.EOF {
+		return nil
+	}
+	return err
+}
+
+// blocks takes what the decoder unpacks.
+type blocks struct {
+	r    *Reader
+	take func(block []byte) error
+	open bool  // the last block ends within a record
+	err  error // why no more is taken
+}
+
+func (b *blocks) Write(block []byte) (int, error) {
+	b.r.records += int64(bytes.Count(block, []byte{'\n'}))
+	b.r.bytes += int64(len(block))
+	b.open = block[len(block)-1] != '\n'
+	switch {
+	case b.r.ctx.Err() != nil:
+		b.err = context.Cause(b.r.ctx)
+	case b.r.bytes > b.r.s.Bytes:
+		b.err = b.r.damaged("more than the %d bytes that were sealed", b.r.s.Bytes)
+	default:
+		b.err = b.take(block)
+	}
+	if b.err != nil {
+		return 0, b.err
+	}
+	return len(block), nil
 }
 
 // whole returns io.EOF when all that was sealed has been read.
