@@ -34,16 +34,18 @@ type Reader struct {
 }
 
 // Reader starts reading. It stops with ctx's error when ctx ends.
-func (s *Snapshot) Reader(ctx context.Context) (*Reader, error) {
+func (s *Snapshot) Reader(ctx context.Context) (*Reader, error) { return s.reader(ctx) }
+
+func (s *Snapshot) reader(ctx context.Context, more ...zstd.DOption) (*Reader, error) {
 	f, err := os.Open(s.Path())
 	if err != nil {
 		return nil, fmt.Errorf("read snapshot: %w", err)
 	}
 	r := &Reader{ctx: ctx, s: s, file: f, sum: sha256.New()}
-	r.unpack, err = zstd.NewReader(io.TeeReader(f, r.sum),
+	r.unpack, err = zstd.NewReader(io.TeeReader(f, r.sum), append(more,
 		zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true),
 		// A damaged file may ask for a window of any size.
-		zstd.WithDecoderMaxWindow(8*pageWindow))
+		zstd.WithDecoderMaxWindow(8*pageWindow))...)
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("read snapshot: %w", err), f.Close())
 	}

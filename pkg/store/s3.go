@@ -1,7 +1,6 @@
 package store
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"crypto/sha256"
@@ -135,12 +134,13 @@ func (s *S3) Write(ctx context.Context, snap *snapshot.Snapshot) error {
 		}
 	}
 	return s.do(ctx, "upload to "+s.label(key), func(c *s3.Client) error {
-		body, most, err := s.encode(ctx, snap, format)
-		if err != nil {
-			return err
+		if format.Kind == snapshot.Parquet {
+			return s.uploadParquet(ctx, c, snap, object)
 		}
-		err = s.upload(ctx, c, snap, object, body, most)
-		return errors.Join(err, body.Close())
+		// Of each record's newline JSON makes a comma and a newline; what cannot
+		// be compressed grows by less than a thousandth.
+		most := snap.Bytes + snap.Records + snap.Bytes/1000 + 4096
+		return s.upload(ctx, c, snap, object, most, func(w io.Writer) error { return snap.Encode(ctx, w, format) })
 	})
 }
 
@@ -163,71 +163,36 @@ func (s *S3) note(snap *snapshot.Snapshot, text string) {
 // label names an object in messages.
 func (s *S3) label(key string) string { return "s3://" + s.opts.Bucket + "/" + key }
 
-// encode returns the object's bytes as they come and how many there are at
-// most. They end with io.EOF only when the whole snapshot has been checked.
-// Closing them early ends their making.
-func (s *S3) encode(ctx context.Context, snap *snapshot.Snapshot, format snapshot.Format) (io.ReadCloser, int64, error) {
-	if format.Kind == snapshot.Parquet {
-		return s.encodeFile(ctx, snap)
-	}
-	r, w := io.Pipe()
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		w.CloseWithError(snap.Encode(ctx, w, format))
-	}()
-	// Of each record's newline JSON makes a comma and a newline; what cannot
-	// be compressed grows by less than a thousandth.
-	most := snap.Bytes + snap.Records + snap.Bytes/1000 + 4096
-	return &encoding{PipeReader: r, done: done}, most, nil
-}
-
-// An encoding is the reading end of an encoder that runs beside.
-type encoding struct {
-	*io.PipeReader
-	done chan struct{}
-}
-
-// Close waits until the encoder has let go of the snapshot.
-func (e *encoding) Close() error {
-	err := e.PipeReader.Close()
-	<-e.done
-	return err
-}
-
-// encodeFile makes a Parquet file, which cannot be streamed, in a temporary
-// folder that goes when the file is closed.
-func (s *S3) encodeFile(ctx context.Context, snap *snapshot.Snapshot) (io.ReadCloser, int64, error) {
+// uploadParquet makes a Parquet file, which cannot be streamed, in a temporary
+// folder and uploads it.
+func (s *S3) uploadParquet(ctx context.Context, c *s3.Client, snap *snapshot.Snapshot, object *s3.PutObjectInput) (err error) {
 	dir, err := os.MkdirTemp(s.opts.TempDir, "collectord-s3-*")
 	if err != nil {
-		return nil, 0, err
+		return err
 	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	path := filepath.Join(dir, "snapshot.parquet")
 	result, err := snap.EncodeParquet(ctx, path, snapshot.ParquetOptions{Memory: s.opts.Memory})
 	if err != nil {
-		return nil, 0, errors.Join(err, os.RemoveAll(dir))
+		return err
 	}
 	for _, note := range result.Notes {
 		s.note(snap, note)
 	}
 	f, err := os.Open(path)
 	if err != nil {
-		return nil, 0, errors.Join(err, os.RemoveAll(dir))
+		return err
 	}
+	defer f.Close()
 	fi, err := f.Stat()
 	if err != nil {
-		return nil, 0, errors.Join(err, f.Close(), os.RemoveAll(dir))
+		return err
 	}
-	return temporary{f, dir}, fi.Size(), nil
+	return s.upload(ctx, c, snap, object, fi.Size(), func(w io.Writer) error {
+		_, err := io.Copy(w, f)
+		return err
+	})
 }
-
-// A temporary is a file that vanishes with its folder when it is closed.
-type temporary struct {
-	*os.File
-	dir string
-}
-
-func (t temporary) Close() error { return errors.Join(t.File.Close(), os.RemoveAll(t.dir)) }
 
 // object describes a snapshot's object.
 func (s *S3) object(key string, format snapshot.Format, info snapshot.Info) *s3.PutObjectInput {
@@ -324,7 +289,10 @@ func (s *S3) Put(ctx context.Context, key string, text []byte) error {
 	return s.do(ctx, "upload to "+s.label(key), func(c *s3.Client) error {
 		object := s.object(key, snapshot.Format{Kind: snapshot.JSON}, snapshot.Info{})
 		object.Metadata = nil
-		return s.upload(ctx, c, nil, object, bytes.NewReader(text), int64(len(text)))
+		return s.upload(ctx, c, nil, object, int64(len(text)), func(w io.Writer) error {
+			_, err := w.Write(text)
+			return err
+		})
 	})
 }
 

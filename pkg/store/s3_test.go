@@ -271,7 +271,7 @@ func TestS3PartsEndAnywhere(t *testing.T) {
 	want := encoded(t, snap, snapshot.NDJSON)
 	size := int64(len(want))
 	for _, test := range []struct{ part, parts int64 }{
-		{size + 1, 0}, {size, 1}, {size - 1, 2}, {(size + 1) / 2, 2}, {size/2 - 1, 3},
+		{size + 1, 0}, {size, 0}, {size - 1, 2}, {(size + 1) / 2, 2}, {size/2 - 1, 3},
 	} {
 		sink.part = test.part
 		s.write(sink, snap)

@@ -27,29 +27,28 @@ const (
 	abortLimit = 15 * time.Second
 )
 
-// upload stores body, of at most that many bytes, as one object: in one
-// request when it fits a part, else in parts. The request that makes the
-// object appear is sent after body's io.EOF.
-func (s *S3) upload(ctx context.Context, c *s3.Client, snap *snapshot.Snapshot, object *s3.PutObjectInput, body io.Reader, most int64) error {
+// upload stores what encode writes, of at most that many bytes, as one object:
+// in one request when it fits a part, else in parts. The request that makes the
+// object appear is sent after encode has returned nil.
+func (s *S3) upload(ctx context.Context, c *s3.Client, snap *snapshot.Snapshot, object *s3.PutObjectInput, most int64, encode func(io.Writer) error) error {
 	size := max(s.part, most/mostParts+1)
-	buf := make([]byte, min(size, most+1))
-	n, end, err := fill(body, buf)
-	if err != nil {
+	p := &parts{ctx: ctx, sink: s, client: c, snap: snap, object: object, buf: make([]byte, 0, max(1, min(size, most)))}
+	err := encode(p)
+	switch {
+	case p.id != nil:
+	case p.failed != nil:
+		return p.failed
+	case err != nil:
+		return err
+	default:
+		return p.put()
+	}
+	if err = p.finish(err); err != nil {
+		p.abort()
 		return err
 	}
-	if !end {
-		return s.uploadParts(ctx, c, snap, object, body, buf)
-	}
-	put := func() error {
-		object.Body = bytes.NewReader(buf[:n])
-		_, err := c.PutObject(ctx, object)
-		return err
-	}
-	if err = put(); s.withoutACL(snap, err) {
-		object.ACL = ""
-		err = put()
-	}
-	return err
+	s.sweep(ctx, c, snap, object)
+	return nil
 }
 
 // withoutACL tells whether the server knows no ACL, and remembers it.
@@ -59,21 +58,6 @@ func (s *S3) withoutACL(snap *snapshot.Snapshot, err error) bool {
 	}
 	s.note(snap, "s3: the server takes no ACL; objects are stored in "+s.opts.Bucket+" without")
 	return true
-}
-
-// fill reads until buf is full or r ends.
-func fill(r io.Reader, buf []byte) (n int, end bool, err error) {
-	for n < len(buf) {
-		m, err := r.Read(buf[n:])
-		n += m
-		if err == io.EOF {
-			return n, true, nil
-		}
-		if err != nil {
-			return n, false, err
-		}
-	}
-	return n, false, nil
 }
 
 // begin starts an upload in parts.
@@ -90,74 +74,117 @@ func (s *S3) begin(ctx context.Context, c *s3.Client, snap *snapshot.Snapshot, o
 	return out, err
 }
 
-// uploadParts sends body in parts, of which first is the first, filled.
-func (s *S3) uploadParts(ctx context.Context, c *s3.Client, snap *snapshot.Snapshot, object *s3.PutObjectInput, body io.Reader, first []byte) error {
-	p := &parts{client: c, object: object}
-	if c.Options().RequestChecksumCalculation != aws.RequestChecksumCalculationWhenRequired {
-		p.sum = types.ChecksumAlgorithmCrc32
-	}
-	out, err := s.begin(ctx, c, snap, object, p.sum)
-	if err != nil {
-		return err
-	}
-	p.id = out.UploadId
-	err = p.send(ctx, body, first)
-	if err == nil {
-		err = p.complete(ctx)
-	}
-	if err != nil {
-		p.abort(ctx)
-		return err
-	}
-	s.sweep(ctx, c, snap, object)
-	return nil
-}
-
-// parts is an upload in parts.
+// parts gathers what is written to it and uploads it, each full part while
+// the next is being filled.
 type parts struct {
+	ctx    context.Context
+	sink   *S3
 	client *s3.Client
+	snap   *snapshot.Snapshot
 	object *s3.PutObjectInput
-	id     *string
-	sum    types.ChecksumAlgorithm
+	buf    []byte // the part that is being filled
+
+	// Of an upload in parts, which begins when the first part overflows.
+	failed  error // why it could not begin
+	id      *string
+	sum     types.ChecksumAlgorithm
+	number  int32
+	free    chan []byte
+	group   *errgroup.Group
+	sending context.Context // ends with the first part that fails
 
 	mu   sync.Mutex
 	sent []types.CompletedPart
 }
 
-// send uploads first and the rest of body.
-func (p *parts) send(ctx context.Context, body io.Reader, buf []byte) error {
-	free := make(chan []byte, uploaders+1)
-	group, sending := errgroup.WithContext(ctx)
-	group.SetLimit(uploaders)
-	n, end := len(buf), false
-	var reading error
-	for number := int32(1); n > 0 && reading == nil && sending.Err() == nil; number++ {
-		full, part := buf, buf[:n]
-		group.Go(func() error {
-			// One part's failure does not cut off another on its way: a server
-			// that still works on it would keep what abort has dropped.
-			err := p.one(ctx, number, part)
-			free <- full
-			return err
-		})
-		if end {
-			break
+// Write never sends the last part: what it is, only the end of all tells.
+func (p *parts) Write(b []byte) (int, error) {
+	n := len(b)
+	for {
+		room := min(cap(p.buf)-len(p.buf), len(b))
+		p.buf = append(p.buf, b[:room]...)
+		if b = b[room:]; len(b) == 0 {
+			return n, nil
 		}
+		if p.failed = p.begin(); p.failed != nil {
+			return 0, p.failed
+		}
+		p.send()
 		select {
-		case buf = <-free:
+		case p.buf = <-p.free:
 		default:
-			buf = make([]byte, len(full))
+			p.buf = make([]byte, 0, cap(p.buf))
 		}
-		n, end, reading = fill(body, buf)
+		if p.sending.Err() != nil {
+			return 0, context.Cause(p.sending)
+		}
 	}
-	if err := group.Wait(); err != nil {
-		return err
-	}
-	return reading
 }
 
-func (p *parts) one(ctx context.Context, number int32, part []byte) error {
-	out, err := p.client.UploadPart(ctx, &s3.UploadPartInput{
+// put stores an object that is no larger than a part.
+func (p *parts) put() error {
+	put := func() error {
+		p.object.Body = bytes.NewReader(p.buf)
+		_, err := p.client.PutObject(p.ctx, p.object)
+		return err
+	}
+	err := put()
+	if p.sink.withoutACL(p.snap, err) {
+		p.object.ACL = ""
+		err = put()
+	}
+	return err
+}
+
+// begin starts the upload in parts, once.
+func (p *parts) begin() error {
+	if p.id != nil {
+		return nil
+	}
+	if p.client.Options().RequestChecksumCalculation != aws.RequestChecksumCalculationWhenRequired {
+		p.sum = types.ChecksumAlgorithmCrc32
+	}
+	out, err := p.sink.begin(p.ctx, p.client, p.snap, p.object, p.sum)
+	if err != nil {
+		return err
+	}
+	p.id = out.UploadId
+	p.free = make(chan []byte, uploaders+1)
+	p.group, p.sending = errgroup.WithContext(p.ctx)
+	p.group.SetLimit(uploaders)
+	return nil
+}
+
+// send uploads the gathered part as soon as an uploader is free.
+func (p *parts) send() {
+	p.number++
+	number, part := p.number, p.buf
+	p.group.Go(func() error {
+		// One part's failure does not cut off another on its way: a server
+		// that still works on it would keep what abort has dropped.
+		err := p.one(number, part)
+		p.free <- part[:0]
+		return err
+	})
+}
+
+// finish sends the rest and makes the object appear, unless err says that the
+// encoding failed. A part's failure is why the encoding did.
+func (p *parts) finish(err error) error {
+	if err == nil {
+		p.send()
+	}
+	if err := p.group.Wait(); err != nil {
+		return err
+	}
+	if err != nil {
+		return err
+	}
+	return p.complete()
+}
+
+func (p *parts) one(number int32, part []byte) error {
+	out, err := p.client.UploadPart(p.ctx, &s3.UploadPartInput{
 		Bucket: p.object.Bucket, Key: p.object.Key, UploadId: p.id, PartNumber: &number,
 		Body: bytes.NewReader(part), ChecksumAlgorithm: p.sum,
 	})
@@ -171,19 +198,19 @@ func (p *parts) one(ctx context.Context, number int32, part []byte) error {
 }
 
 // complete makes the object appear.
-func (p *parts) complete(ctx context.Context) error {
+func (p *parts) complete() error {
 	slices.SortFunc(p.sent, func(a, b types.CompletedPart) int { return int(*a.PartNumber - *b.PartNumber) })
-	_, err := p.client.CompleteMultipartUpload(ctx, &s3.CompleteMultipartUploadInput{
+	_, err := p.client.CompleteMultipartUpload(p.ctx, &s3.CompleteMultipartUploadInput{
 		Bucket: p.object.Bucket, Key: p.object.Key, UploadId: p.id,
 		MultipartUpload: &types.CompletedMultipartUpload{Parts: p.sent},
 	})
 	return err
 }
 
-// abort drops the upload, also when ctx has ended. What it cannot drop the
-// next whole upload of the key sweeps away.
-func (p *parts) abort(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), abortLimit)
+// abort drops the upload, also when its context has ended. What it cannot drop
+// the next whole upload of the key sweeps away.
+func (p *parts) abort() {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(p.ctx), abortLimit)
 	defer cancel()
 	_, _ = p.client.AbortMultipartUpload(ctx, &s3.AbortMultipartUploadInput{
 		Bucket: p.object.Bucket, Key: p.object.Key, UploadId: p.id,

@@ -191,10 +191,11 @@ func (h harness) testCancelled(t *testing.T) {
 	good := sealed(t, header(1), numbered(1, 100)...)
 	write(t, sink, good)
 	next := sealed(t, header(2), numbered(2, 4000)...)
-	// Ended before it starts, and by the record in the middle.
+	// Ended before it starts, and by what is read third, a record or a block of
+	// the four that there are.
 	before, cancel := context.WithCancel(t.Context())
 	cancel()
-	for name, ctx := range map[string]context.Context{"before": before, "midway": endingAfter(t.Context(), 2000)} {
+	for name, ctx := range map[string]context.Context{"before": before, "midway": endingAfter(t.Context(), 2)} {
 		if err := sink.Write(ctx, next); !errors.Is(err, context.Canceled) {
 			t.Errorf("cancelled %s: %v", name, err)
 		}
@@ -206,7 +207,7 @@ func (h harness) testCancelled(t *testing.T) {
 }
 
 // An endingContext ends when it was asked for its end a number of times: a
-// snapshot's reader asks for every record.
+// snapshot's reader asks for every record or block.
 type endingContext struct {
 	context.Context
 	left atomic.Int64
