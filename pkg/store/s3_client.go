@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"net/http"
+	"os"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -46,13 +47,11 @@ func (s *S3) connect(ctx context.Context) (*connection, error) {
 }
 
 func (s *S3) dial(ctx context.Context) (*connection, error) {
-	// AWS_CA_BUNDLE adds to the system's certificates.
 	base := awshttp.NewBuildableClient().WithTransportOptions(func(t *http.Transport) {
-		if t.TLSClientConfig == nil {
-			t.TLSClientConfig = &tls.Config{MinVersion: tls.VersionTLS12}
-		}
-		if roots, err := x509.SystemCertPool(); err == nil {
-			t.TLSClientConfig.RootCAs = roots
+		// The bundle takes the place of the system's certificates where these
+		// are not read before. Without one, they are read when TLS needs them.
+		if os.Getenv("AWS_CA_BUNDLE") != "" {
+			addSystemRoots(t)
 		}
 		t.ResponseHeaderTimeout = answerLimit
 	})
@@ -86,6 +85,15 @@ func (s *S3) dial(ctx context.Context) (*connection, error) {
 		}
 	})
 	return conn, nil
+}
+
+func addSystemRoots(t *http.Transport) {
+	if t.TLSClientConfig == nil {
+		t.TLSClientConfig = &tls.Config{MinVersion: tls.VersionTLS12}
+	}
+	if roots, err := x509.SystemCertPool(); err == nil {
+		t.TLSClientConfig.RootCAs = roots
+	}
 }
 
 // checksumsAsked tells whether AWS_REQUEST_CHECKSUM_CALCULATION or the
