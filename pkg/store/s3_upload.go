@@ -187,7 +187,7 @@ func (p *parts) one(number int32, part []byte) error {
 	out, err := p.client.UploadPart(p.ctx, &s3.UploadPartInput{
 		Bucket: p.object.Bucket, Key: p.object.Key, UploadId: p.id, PartNumber: &number,
 		Body: bytes.NewReader(part), ChecksumAlgorithm: p.sum,
-	})
+	}, atOnce)
 	if err != nil {
 		return err
 	}
@@ -196,6 +196,10 @@ func (p *parts) one(number int32, part []byte) error {
 	p.sent = append(p.sent, types.CompletedPart{ETag: out.ETag, PartNumber: &number, ChecksumCRC32: out.ChecksumCRC32})
 	return nil
 }
+
+// atOnce sends a part without first asking whether it is welcome, which costs
+// the way to the server and back for each: that the upload has begun tells.
+func atOnce(o *s3.Options) { o.ContinueHeaderThresholdBytes = -1 }
 
 // complete makes the object appear.
 func (p *parts) complete() error {
