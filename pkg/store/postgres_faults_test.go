@@ -198,6 +198,24 @@ func TestPostgresRoleSettings(t *testing.T) {
 	p.holds(`SELECT count(*)::text FROM $S.okta_users`, "1")
 }
 
+// TestPostgresCompression has long records: LZ4 where nobody has chosen.
+func TestPostgresCompression(t *testing.T) {
+	p := newPgTest(t)
+	role := "r_" + p.schema
+	p.exec(`CREATE ROLE ` + role + ` LOGIN PASSWORD 'pw-role-1'; CREATE SCHEMA $S AUTHORIZATION ` + role)
+	t.Cleanup(func() { p.exec(`DROP OWNED BY ` + role + `; DROP ROLE ` + role) })
+	s := p.sink(PostgresOptions{URL: p.server.URL(role, "pw-role-1"), Replace: true})
+	long := func(at time.Time) *snapshot.Snapshot {
+		return seal(t, headerOf("okta_users", "acme", at), `{"long":"`+strings.Repeat("abcdefgh", 1000)+`"}`)
+	}
+	const how = `SELECT pg_column_compression(json_data) FROM $S.okta_users`
+	p.write(s, long(noon))
+	p.holds(how, "lz4")
+	p.exec(`ALTER ROLE ` + role + ` SET default_toast_compression = 'pglz'`)
+	p.write(s, long(noon.Add(time.Hour)))
+	p.holds(how, "pglz")
+}
+
 // TestPostgresWritersAtOnce has processes that deliver the same snapshots,
 // from the first, which finds no schema, on.
 func TestPostgresWritersAtOnce(t *testing.T) {
