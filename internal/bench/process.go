@@ -3,7 +3,6 @@ package main
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -32,15 +31,40 @@ func timed(cmd *exec.Cmd) (measured, error) {
 	}
 	cmd.Stderr = &errs
 	began := time.Now()
-	err := cmd.Run()
-	r := measured{wall: time.Since(began), out: out.String()}
+	if err := cmd.Start(); err != nil {
+		return measured{}, fmt.Errorf("%s: %w", strings.Join(cmd.Args, " "), err)
+	}
+	most := watchMemory(cmd.Process.Pid)
+	err := cmd.Wait()
+	r := measured{wall: time.Since(began), rss: most(), out: out.String()}
 	if err != nil {
 		return r, fmt.Errorf("%s: %w: %s", strings.Join(cmd.Args, " "), err, tail(errs.String()))
 	}
-	usage := cmd.ProcessState.SysUsage().(*syscall.Rusage)
 	r.cpu = cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()
-	r.rss = usage.Maxrss << 10
 	return r, nil
+}
+
+// watchMemory looks at a process's peak of resident memory until most is
+// called, a hundred times a second. What the kernel tells of a process that
+// has ended includes what its parent had resident when it was started.
+func watchMemory(pid int) (most func() int64) {
+	peak, stop, done := int64(0), make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(done)
+		tick := time.NewTicker(10 * time.Millisecond)
+		defer tick.Stop()
+		for {
+			if v, err := statusKB(pid, "VmHWM"); err == nil {
+				peak = max(peak, v)
+			}
+			select {
+			case <-stop:
+				return
+			case <-tick.C:
+			}
+		}
+	}()
+	return func() int64 { close(stop); <-done; return peak }
 }
 
 // tail returns the end of a program's messages.
@@ -63,23 +87,26 @@ func program(ctx context.Context, env []string, name string, args ...string) *ex
 // it is its own: the rest are pages of the program's file, which the kernel
 // may drop at any time.
 func resident(pid int) (all, own int64, err error) {
+	if all, err = statusKB(pid, "VmRSS"); err != nil {
+		return 0, 0, err
+	}
+	own, err = statusKB(pid, "RssAnon")
+	return all, own, err
+}
+
+// statusKB returns a figure of a process's status in bytes.
+func statusKB(pid int, name string) (int64, error) {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {
-		return 0, 0, err
+		return 0, err
 	}
 	for line := range strings.Lines(string(text)) {
 		var kb int64
-		if _, err := fmt.Sscanf(line, "VmRSS: %d kB", &kb); err == nil {
-			all = kb << 10
-		}
-		if _, err := fmt.Sscanf(line, "RssAnon: %d kB", &kb); err == nil {
-			own = kb << 10
+		if _, err := fmt.Sscanf(line, name+": %d kB", &kb); err == nil {
+			return kb << 10, nil
 		}
 	}
-	if all == 0 || own == 0 {
-		return 0, 0, errors.New("no VmRSS or RssAnon in the process's status")
-	}
-	return all, own, nil
+	return 0, fmt.Errorf("no %s in the status of process %d", name, pid)
 }
 
 // busy returns the machine's busy and total processor time so far, in ticks.
