@@ -11,19 +11,26 @@ type side func() (measured, error)
 
 // compare runs a and b in turns, A B A B, and returns the runs of each.
 func (l *lab) compare(a, b side) (as, bs []measured, err error) {
+	runs, err := l.turns(a, b)
+	if err != nil {
+		return nil, nil, err
+	}
+	return runs[0], runs[1], nil
+}
+
+// turns runs the sides in turns and returns the runs of each.
+func (l *lab) turns(sides ...side) ([][]measured, error) {
+	runs := make([][]measured, len(sides))
 	for range l.pairs {
-		for _, s := range []struct {
-			do   side
-			runs *[]measured
-		}{{a, &as}, {b, &bs}} {
-			m, err := s.do()
+		for i, do := range sides {
+			m, err := do()
 			if err != nil {
-				return nil, nil, err
+				return nil, err
 			}
-			*s.runs = append(*s.runs, m)
+			runs[i] = append(runs[i], m)
 		}
 	}
-	return as, bs, nil
+	return runs, nil
 }
 
 // ratios returns the median over the pairs of a's time to b's.

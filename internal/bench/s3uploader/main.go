@@ -1,7 +1,10 @@
-// Command s3uploader stores a finished file with the AWS SDK's own uploader,
-// with its defaults: what the destination s3 is measured against.
+// Command s3uploader stores a finished file with one of the AWS SDK's own
+// uploaders, with its defaults: what the destination s3 is measured against.
 //
-//	s3uploader FILE BUCKET KEY
+//	s3uploader transfermanager|manager FILE BUCKET KEY
+//
+// The first takes the place of the second, which its own module calls
+// deprecated.
 package main
 
 import (
@@ -11,6 +14,7 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/feature/s3/manager"
+	"github.com/aws/aws-sdk-go-v2/feature/s3/transfermanager"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 )
 
@@ -22,25 +26,27 @@ func main() {
 }
 
 func run(ctx context.Context, args []string) error {
-	if len(args) != 3 {
-		return fmt.Errorf("want FILE BUCKET KEY, got %q", args)
+	if len(args) != 4 {
+		return fmt.Errorf("want transfermanager|manager FILE BUCKET KEY, got %q", args)
 	}
+	uploader, path, bucket, key := args[0], args[1], &args[2], &args[3]
 	conf, err := config.LoadDefaultConfig(ctx, config.WithRegion("us-east-1"))
 	if err != nil {
 		return err
 	}
 	client := s3.NewFromConfig(conf, func(o *s3.Options) { o.UsePathStyle = true })
-	// The bucket may be there already.
-	if _, err := client.HeadBucket(ctx, &s3.HeadBucketInput{Bucket: &args[1]}); err != nil {
-		if _, err := client.CreateBucket(ctx, &s3.CreateBucketInput{Bucket: &args[1]}); err != nil {
-			return err
-		}
-	}
-	file, err := os.Open(args[0])
+	file, err := os.Open(path)
 	if err != nil {
 		return err
 	}
 	defer file.Close()
-	_, err = manager.NewUploader(client).Upload(ctx, &s3.PutObjectInput{Bucket: &args[1], Key: &args[2], Body: file})
+	switch uploader {
+	case "transfermanager":
+		_, err = transfermanager.New(client).UploadObject(ctx, &transfermanager.UploadObjectInput{Bucket: bucket, Key: key, Body: file})
+	case "manager":
+		_, err = manager.NewUploader(client).Upload(ctx, &s3.PutObjectInput{Bucket: bucket, Key: key, Body: file})
+	default:
+		err = fmt.Errorf("no uploader is named %q", uploader)
+	}
 	return err
 }
