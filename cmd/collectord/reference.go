@@ -10,13 +10,14 @@ import (
 )
 
 // settingsReference is docs/settings.md.
-func settingsReference() string {
-	var core config.Settings
+func settingsReference() string { return config.Reference(new(config.Settings), allSections()...) }
+
+func allSections() []*config.Section {
 	var sections []*config.Section
 	for _, s := range sources.All() {
 		sections = append(sections, sectionOf(s))
 	}
-	return config.Reference(&core, sections...)
+	return sections
 }
 
 func sectionOf(s collector.Source) *config.Section {

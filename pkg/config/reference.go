@@ -1,7 +1,9 @@
 package config
 
 import (
+	"cmp"
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 )
@@ -42,34 +44,69 @@ The standard variables of others are obeyed, too, from the process environment a
 func Reference(core *Settings, sections ...*Section) string {
 	var doc strings.Builder
 	doc.WriteString(preamble)
-	settings, _ := settingsOf(core)
-	var groups []string
-	for _, s := range settings {
-		if !slices.Contains(groups, s.group) {
-			groups = append(groups, s.group)
+	for _, g := range groups(core, sections) {
+		fmt.Fprintf(&doc, "\n## %s\n\n", g.title)
+		if g.when != "" {
+			fmt.Fprintf(&doc, "%s\n\n", g.when)
 		}
-	}
-	for _, group := range groups {
-		title := group
-		if title == "" {
-			title = "General"
-		}
-		writeHeading(&doc, title)
-		writeTable(&doc, slices.DeleteFunc(slices.Clone(settings), func(s *setting) bool { return s.group != group }))
-	}
-	for _, section := range sections {
-		own, _ := settingsOf(section.Into)
-		writeHeading(&doc, section.Title)
-		if section.Collector {
-			own = append(own, scheduleOf(section))
-			fmt.Fprintf(&doc, "%s\n\n", switchedOn(section.Name, own))
-		}
-		writeTable(&doc, own)
+		writeTable(&doc, g.settings)
 	}
 	return doc.String()
 }
 
-func writeHeading(doc *strings.Builder, title string) { fmt.Fprintf(doc, "\n## %s\n\n", title) }
+// Manual gives the same as the sections of a manual page, in the Markdown of
+// go-md2man.
+func Manual(core *Settings, sections ...*Section) string {
+	var doc strings.Builder
+	doc.WriteString(strings.Replace(preamble, "# Settings", "# DESCRIPTION", 1))
+	for _, g := range groups(core, sections) {
+		fmt.Fprintf(&doc, "\n# %s\n\n", strings.ToUpper(g.title))
+		if g.when != "" {
+			fmt.Fprintf(&doc, "%s\n\n", g.when)
+		}
+		for _, s := range g.settings {
+			fmt.Fprintf(&doc, "**%s**\n: %s Value: %s.", s.name, s.meaning(), s.value())
+			if d := s.tag("envDefault"); d != "" {
+				fmt.Fprintf(&doc, " Default: %s.", code(d))
+			}
+			doc.WriteString("\n\n")
+		}
+	}
+	// A page has no links.
+	return link.ReplaceAllString(doc.String(), "$1")
+}
+
+var link = regexp.MustCompile(`\[([^\]]+)\]\([^)]+\)`)
+
+// A group of settings stands under one heading.
+type group struct {
+	title    string
+	when     string // what switches a collector on
+	settings []*setting
+}
+
+func groups(core *Settings, sections []*Section) []group {
+	var all []group
+	settings, _ := settingsOf(core)
+	for _, s := range settings {
+		title := cmp.Or(s.group, "General")
+		i := slices.IndexFunc(all, func(g group) bool { return g.title == title })
+		if i < 0 {
+			i, all = len(all), append(all, group{title: title})
+		}
+		all[i].settings = append(all[i].settings, s)
+	}
+	for _, section := range sections {
+		g := group{title: section.Title}
+		g.settings, _ = settingsOf(section.Into)
+		if section.Collector {
+			g.settings = append(g.settings, scheduleOf(section))
+			g.when = switchedOn(section.Name, g.settings)
+		}
+		all = append(all, g)
+	}
+	return all
+}
 
 // switchedOn says what switches a collector on.
 func switchedOn(name string, settings []*setting) string {
