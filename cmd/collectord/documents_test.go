@@ -2,8 +2,11 @@ package main
 
 import (
 	"bytes"
+	"errors"
+	"fmt"
 	"os"
 	"os/exec"
+	"path"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -47,28 +50,75 @@ func TestNamedTestsExist(t *testing.T) {
 	}
 }
 
-// TestLinksLeadSomewhere checks the links between the documents.
+// TestLinksLeadSomewhere checks the links of every document: the files and
+// images that they name, and the headings.
 func TestLinksLeadSomewhere(t *testing.T) {
-	root := filepath.Join("..", "..")
-	documents, err := filepath.Glob(filepath.Join(root, "docs", "*.md"))
+	found := 0
+	for _, m := range markdowns(t) {
+		for n, line := range m.prose {
+			for _, link := range linkTarget.FindAllStringSubmatch(codeSpan.ReplaceAllString(line, "`"), -1) {
+				if strings.Contains(link[1], "://") || strings.HasPrefix(link[1], "mailto:") {
+					continue
+				}
+				found++
+				if err := m.leads(t, link[1]); err != nil {
+					t.Errorf("%s:%d links to %s: %v", m.path, n+1, link[1], err)
+				}
+			}
+		}
+	}
+	if found < 50 {
+		t.Errorf("only %d links were found", found)
+	}
+}
+
+// leads tells why a link of the document leads nowhere.
+func (m *markdown) leads(t *testing.T, link string) error {
+	name, anchor, _ := strings.Cut(link, "#")
+	target := m.path
+	if name != "" {
+		target = path.Join(path.Dir(m.path), name)
+	}
+	if _, err := os.Stat(filepath.Join(checkout, filepath.FromSlash(target))); err != nil {
+		return err
+	}
+	if anchor == "" {
+		return nil
+	}
+	if !strings.HasSuffix(target, ".md") {
+		return errors.New("only documents have headings")
+	}
+	if !documentOf(t, target).anchors()[anchor] {
+		return fmt.Errorf("%s has no heading %q", target, anchor)
+	}
+	return nil
+}
+
+// TestNamedFilesExist holds the files and the targets of make that documents
+// name against those that are there.
+func TestNamedFilesExist(t *testing.T) {
+	makefile, err := os.ReadFile(filepath.Join(checkout, "Makefile"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	link := regexp.MustCompile(`\]\(([^)#]+)(#[^)]*)?\)`)
-	for _, document := range append(documents, filepath.Join(root, "README.md")) {
-		text, err := os.ReadFile(document)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, m := range link.FindAllSubmatch(text, -1) {
-			target := string(m[1])
-			if strings.Contains(target, "://") {
-				continue
+	ours := regexp.MustCompile(`^(cmd|configs|deploy|docs|internal|pkg|tools|\.ci)/[\w./*@-]*$`)
+	target := regexp.MustCompile(`^make ([a-z][a-z-]*)$`)
+	files := 0
+	for _, m := range markdowns(t) {
+		m.spans(func(line int, text string) {
+			if ours.MatchString(text) {
+				files++
+				if found, err := filepath.Glob(filepath.Join(checkout, filepath.FromSlash(text))); err != nil || len(found) == 0 {
+					t.Errorf("%s:%d names %s, which does not exist", m.path, line, text)
+				}
 			}
-			if _, err := os.Stat(filepath.Join(filepath.Dir(document), target)); err != nil {
-				t.Errorf("%s links to %s: %v", document, target, err)
+			if name := target.FindStringSubmatch(text); name != nil && !strings.Contains(string(makefile), "\n"+name[1]+":") {
+				t.Errorf("%s:%d names `make %s`, which the Makefile does not have", m.path, line, name[1])
 			}
-		}
+		})
+	}
+	if files < 20 {
+		t.Errorf("only %d files are named", files)
 	}
 }
 

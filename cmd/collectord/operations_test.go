@@ -1,0 +1,166 @@
+package main
+
+import (
+	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+// TestRunbooks: every alert leads to its own section of docs/operations.md,
+// and every such section has an alert.
+func TestRunbooks(t *testing.T) {
+	rules, err := os.ReadFile(filepath.Join(checkout, "deploy", "prometheus", "alerts.yml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	const page = "https://github.com/collectord/collectord/blob/main/docs/operations.md#"
+	var alerts []string
+	for _, rule := range strings.Split(string(rules), "- alert: ")[1:] {
+		name, _, _ := strings.Cut(rule, "\n")
+		alerts = append(alerts, name)
+		if want := `runbook_url: "` + page + anchorOf(name) + `"`; !strings.Contains(rule, want) {
+			t.Errorf("the alert %s has no %s", name, want)
+		}
+	}
+	if sections := documentOf(t, "docs/operations.md").headings("Alerts"); !slices.Equal(sections, alerts) {
+		t.Errorf("docs/operations.md has the sections\n%q for the alerts\n%q", sections, alerts)
+	}
+}
+
+// TestDocumentedExitCodes holds the table of exit codes against exit.go.
+func TestDocumentedExitCodes(t *testing.T) {
+	file, err := parser.ParseFile(token.NewFileSet(), "exit.go", nil, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	codes := []int{0}
+	ast.Inspect(file, func(n ast.Node) bool {
+		if spec, ok := n.(*ast.ValueSpec); ok && strings.HasPrefix(spec.Names[0].Name, "exit") {
+			code, err := strconv.Atoi(spec.Values[0].(*ast.BasicLit).Value)
+			if err != nil {
+				t.Error(err)
+			}
+			codes = append(codes, code)
+		}
+		return true
+	})
+	var told []int
+	help := rootCommand(&app{}).Long
+	for _, row := range documentOf(t, "docs/operations.md").rows("Exit codes") {
+		code, err := strconv.Atoi(row[0])
+		if err != nil {
+			t.Error(err)
+		}
+		told = append(told, code)
+		if !regexp.MustCompile(`\b` + row[0] + `\b`).MatchString(help) {
+			t.Errorf("collectord --help does not tell of the exit code %d", code)
+		}
+	}
+	if !slices.Equal(told, codes) {
+		t.Errorf("documented are the exit codes %v, there are %v", told, codes)
+	}
+}
+
+// TestDocumentedMessages holds the messages that docs/operations.md quotes
+// against the texts in the code. A "…" in one stands for what differs.
+func TestDocumentedMessages(t *testing.T) {
+	said := codeTexts(t)
+	quoted := 0
+	for _, row := range documentOf(t, "docs/operations.md").rows("What an error means") {
+		for _, m := range regexp.MustCompile("`([^`]+)`").FindAllStringSubmatch(row[0], -1) {
+			quoted++
+			if !slices.ContainsFunc(said, func(text string) bool { return says(text, m[1]) }) {
+				t.Errorf("docs/operations.md quotes %q, which nothing in the code says", m[1])
+			}
+		}
+	}
+	if quoted < 40 {
+		t.Errorf("only %d messages are quoted", quoted)
+	}
+}
+
+// says tells whether the parts of a quotation are in a text of the code, in
+// their order.
+func says(text, quoted string) bool {
+	for part := range strings.SplitSeq(quoted, "…") {
+		if part = strings.TrimSpace(part); len(part) < 3 {
+			continue
+		}
+		at := strings.Index(text, part)
+		if at < 0 {
+			return false
+		}
+		text = text[at+len(part):]
+	}
+	return true
+}
+
+// codeTexts are the string constants of the program's code.
+func codeTexts(t *testing.T) (texts []string) {
+	t.Helper()
+	files := token.NewFileSet()
+	for _, dir := range []string{"cmd", "pkg", filepath.Join("internal", "duckdb")} {
+		err := filepath.WalkDir(filepath.Join(checkout, dir), func(path string, entry fs.DirEntry, err error) error {
+			if err != nil || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
+				return err
+			}
+			file, err := parser.ParseFile(files, path, nil, parser.SkipObjectResolution)
+			if err != nil {
+				return err
+			}
+			ast.Inspect(file, func(n ast.Node) bool {
+				if text, ok := constantText(n); ok {
+					texts = append(texts, text)
+				}
+				return true
+			})
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if len(texts) < 1000 {
+		t.Fatalf("only %d texts", len(texts))
+	}
+	return texts
+}
+
+// constantText is the text of a string constant, or of several that are put
+// together; what is put between them counts as nothing.
+func constantText(n ast.Node) (string, bool) {
+	switch n := n.(type) {
+	case *ast.BasicLit:
+		if n.Kind == token.STRING {
+			text, err := strconv.Unquote(n.Value)
+			return text, err == nil
+		}
+	case *ast.BinaryExpr:
+		if n.Op == token.ADD {
+			x, isX := constantText(n.X)
+			y, isY := constantText(n.Y)
+			return x + y, isX || isY
+		}
+	}
+	return "", false
+}
+
+func TestSays(t *testing.T) {
+	const text = "%w for %v (RUN_IDLE_TIMEOUT); stuck at: %s"
+	for quoted, want := range map[string]bool{
+		"… (RUN_IDLE_TIMEOUT); stuck at: …": true, "no progress": false, "stuck at: … (RUN_IDLE_TIMEOUT)": false,
+	} {
+		if says(text, quoted) != want {
+			t.Error(fmt.Sprintf("%q in %q", quoted, text))
+		}
+	}
+}

@@ -1,0 +1,348 @@
+package main
+
+import (
+	"database/sql"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/jackc/pgx/v5"
+
+	"github.com/collectord/collectord/internal/duckdb"
+	"github.com/collectord/collectord/internal/testserver"
+	"github.com/collectord/collectord/internal/vendorsim"
+)
+
+// migrant has simulated vendors and an .env of the Python collectors.
+type migrant struct {
+	*place
+	sim      *vendorsim.Server
+	falcon   *vendorsim.CrowdStrike
+	object   func(key string) string
+	schema   string
+	dsn      string
+	database string
+}
+
+// newMigrant writes an .env with every variable of the Python collectors, in
+// their spellings.
+func newMigrant(t *testing.T) *migrant {
+	t.Helper()
+	m := &migrant{falcon: vendorsim.NewCrowdStrike(), schema: fmt.Sprintf("py_%d", time.Now().UnixNano())}
+	var err error
+	m.sim, err = vendorsim.Start(vendorsim.Options{
+		// The queries ask for what is younger than so many days.
+		Base: time.Now(), Vendors: []vendorsim.Vendor{m.falcon, vendorsim.NewKnowBe4(), vendorsim.NewOkta(), vendorsim.NewSnyk(), smallTenant()},
+		Counts: map[string]int{
+			vendorsim.CrowdStrikeHosts: 150, vendorsim.CrowdStrikeVulns: 700, vendorsim.KnowBe4Enrollments: 400, vendorsim.OktaUsers: 600,
+			vendorsim.SnykProjects: 120, vendorsim.SnykIssues: 500, vendorsim.SnykMembers: 20, vendorsim.TenableVulns: 300,
+			vendorsim.TenableAssets: 120, vendorsim.TenableFindings: 60, vendorsim.TenableWAS: 20,
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(m.sim.Close)
+	m.place = &place{T: t, dir: filepath.Join(t.TempDir(), "01-collectors"), env: map[string]string{"HTTP_LISTEN": "off"}}
+	if err := os.MkdirAll(m.dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	m.object = m.withS3()
+	bucket := m.env["STORE_AWS_S3_BUCKET"]
+	delete(m.env, "STORE_AWS_S3_BUCKET")
+	server := testserver.StartPostgres(t)
+	m.dsn = server.URL(testserver.Owner, testserver.Password)
+	m.set(`# the Python collectors' variables`,
+		`FALCON_CLIENT_ID="`+vendorsim.CrowdStrikeClientID+`"`, `FALCON_SECRET="`+vendorsim.CrowdStrikeSecret+`"`,
+		`export TIO_ACCESS_KEY='`+vendorsim.TenableAccessKey+`'`, `export TIO_SECRET_KEY='`+vendorsim.TenableSecretKey+`'`,
+		`OKTA_DOMAIN=`+m.sim.URL("okta"), `OKTA_TOKEN=`+vendorsim.OktaToken,
+		`KNOWBE4_TOKEN=`+vendorsim.KnowBe4Token, `KNOWBE4_ENDPOINT=`+m.sim.URL("knowbe4")+`/v1/training/enrollments`,
+		`SNYK_TOKEN=`+vendorsim.SnykToken, `SNYK_ENDPOINT=`+m.sim.URL("snyk"),
+		`TENANCY=acme`, `STORE_FILE='../data/source/$TAG/$TENANCY.json'`, `STORE_DUCKDB=../data/database.duckdb`,
+		`STORE_POSTGRES_HOST=127.0.0.1`, fmt.Sprintf(`STORE_POSTGRES_PORT=%d`, server.Port), `STORE_POSTGRES_USER=`+testserver.Owner,
+		`STORE_POSTGRES_PASSWORD=`+testserver.Password, `STORE_POSTGRES_DBNAME=postgres`, `STORE_POSTGRES_SCHEMA=`+m.schema,
+		`STORE_AWS_S3_BUCKET=`+bucket, `STORE_AWS_S3_KEY='data/tag=$TAG/year=%YYYY/%TENANCY.json'`, `STORE_AWS_S3_BACKUP=collector/$TAG/$TENANCY.json`,
+		`STORE_AWS_S3_HISTORY=history`, `STORE_AWS_S3_WEB=web`, `EXTRACT_ONLY=true`)
+	// These two had no variable for the address.
+	m.env["FALCON_BASE_URL"], m.env["TIO_URL"], m.env["PGSSLMODE"] = m.sim.URL("crowdstrike"), m.sim.URL("tenable"), "disable"
+	// As jsonb: over json, Postgres answers nothing about a record that holds \u0000.
+	m.env["STORE_POSTGRES_JSON"] = "jsonb"
+	m.database = m.file("..", "data", "database.duckdb")
+	return m
+}
+
+var pythonStreams = []string{
+	"crowdstrike_hosts", "crowdstrike_vulnerabilities", "crowdstrike_zero_trust_assessment", "knowbe4_enrollments", "okta_users",
+	"snyk_issues", "snyk_members", "snyk_organizations", "snyk_projects", "tenable_assets", "tenable_findings", "tenable_vulnerabilities", "tenable_was",
+}
+
+// TestComingFromPython: an .env of the Python collectors works as it is, files,
+// tables and objects have the names that they had, and metrics get from them
+// what the vendors' own records say.
+func TestComingFromPython(t *testing.T) {
+	t.Parallel()
+	m := newMigrant(t)
+	m.want(m.run("check"), 0, "settings are good", "crowdstrike (3", "knowbe4 (1", "okta (1", "snyk (4", "tenable (4", "postgres", "duckdb", "s3", "backup")
+	m.want(m.run("--once"), 0)
+	year := time.Now().UTC().Format("2006")
+	var tables []string
+	for _, stream := range pythonStreams {
+		tables = append(tables, stream, stream+"_latest")
+		for _, file := range []string{
+			m.file("..", "data", "source", stream, "acme.json"),
+			m.object("data/tag=" + stream + "/year=" + year + "/acme.json"), m.object("collector/" + stream + "/acme.json"),
+		} {
+			if text := m.content(file); !strings.HasPrefix(text, "[") || !strings.Contains(text, `"_tenancy":"acme"`) {
+				t.Errorf("%s: %.100s", file, text)
+			}
+		}
+	}
+	const listed = `SELECT table_name FROM information_schema.tables WHERE table_schema = '%s' AND table_name NOT LIKE '\_%%' ESCAPE '\' ORDER BY 1`
+	for where, names := range map[string][]string{
+		"DuckDB": m.askDuckDB(fmt.Sprintf(listed, "main")), "Postgres": m.askPostgres(fmt.Sprintf(listed, m.schema)),
+	} {
+		slices.Sort(names)
+		if slices.Sort(tables); !slices.Equal(names, tables) {
+			t.Errorf("%s has the tables %q", where, names)
+		}
+	}
+	m.metrics()
+}
+
+// metrics asks the documented queries.
+func (m *migrant) metrics() {
+	m.Helper()
+	page := documentOf(m.T, "docs/coming-from-python.md")
+	ref := regexp.MustCompile(`\{\{ ref\('(\w+)'\) \}\}`)
+	for family, want := range map[string][]string{
+		"crowdstrike": m.wantHosts(), "tenable": m.wantAssets(), "okta": m.wantLogins(), "knowbe4": m.wantTrained(), "snyk": m.wantProjects(),
+	} {
+		ok := func(line string) bool { return strings.HasSuffix(line, " 1") }
+		good := slices.DeleteFunc(slices.Clone(want), func(line string) bool { return !ok(line) })
+		if len(good) == 0 || len(good) == len(want) {
+			m.Fatalf("%s: %d of %d are compliant: that tells nothing", family, len(good), len(want))
+		}
+		files, tables := page.ofKind("sql files "+family), page.ofKind("sql tables "+family)
+		if len(files) != 1 || len(tables) != 1 {
+			m.Fatalf("%s: %d queries over files, %d over tables", family, len(files), len(tables))
+		}
+		overFiles := ref.ReplaceAllString(files[0].text, "read_json_auto('"+m.file("..", "data", "source")+"/$1/*.json')")
+		for where, got := range map[string][]string{
+			"files": m.askDuckDB(compliance(overFiles)), "DuckDB": m.askDuckDB(compliance(tables[0].text)),
+			"Postgres": m.askPostgres(compliance(tables[0].text)), "collectord query": m.askCollectord(compliance(ref.ReplaceAllString(files[0].text, "$1"))),
+		} {
+			slices.Sort(got)
+			if diff := cmp.Diff(want, got); diff != "" {
+				m.Errorf("%s in %s (-vendor +metric):\n%s", family, where, diff)
+			}
+		}
+	}
+}
+
+// compliance asks for each resource and whether it complies, from a metric
+// with all of its columns.
+func compliance(metric string) string {
+	return `SELECT resource || ' ' || CAST(compliance AS VARCHAR) FROM (SELECT resource, resource_type, compliance, detail FROM (` + metric + `) AS x) AS m`
+}
+
+func (m *migrant) askDuckDB(text string) (lines []string) {
+	m.Helper()
+	db, err := duckdb.Open(m.Context(), m.database, duckdb.Options{ReadOnly: true})
+	if err != nil {
+		m.Fatal(err)
+	}
+	defer db.Close()
+	rows, err := db.QueryContext(m.Context(), text)
+	if err != nil {
+		m.Fatalf("%v\n%s", err, text)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var line sql.NullString
+		if err := rows.Scan(&line); err != nil {
+			m.Fatal(err)
+		}
+		lines = append(lines, line.String)
+	}
+	if err := rows.Err(); err != nil {
+		m.Fatal(err)
+	}
+	return lines
+}
+
+func (m *migrant) askPostgres(text string) (lines []string) {
+	m.Helper()
+	conn, err := pgx.Connect(m.Context(), m.dsn)
+	if err != nil {
+		m.Fatal(err)
+	}
+	defer conn.Close(m.Context())
+	if _, err := conn.Exec(m.Context(), "SET search_path = "+m.schema); err != nil {
+		m.Fatal(err)
+	}
+	rows, err := conn.Query(m.Context(), text)
+	if err != nil {
+		m.Fatal(err)
+	}
+	if lines, err = pgx.CollectRows(rows, pgx.RowTo[string]); err != nil {
+		m.Fatalf("%v\n%s", err, text)
+	}
+	return lines
+}
+
+func (m *migrant) askCollectord(text string) []string {
+	m.Helper()
+	e := m.run("query", text, "--format", "csv")
+	m.want(e, 0)
+	lines := strings.Split(strings.TrimSpace(e.stdout), "\n")
+	return lines[1:]
+}
+
+// simulated are a stream's records as the vendor has them.
+func simulated[T any](m *migrant, stream string) (records []T) {
+	m.Helper()
+	for i := range m.sim.Count(stream) {
+		records = append(records, decoded[T](m, m.sim.Record(stream, i)))
+	}
+	return records
+}
+
+func decoded[T any](m *migrant, raw []byte) (record T) {
+	m.Helper()
+	if err := json.Unmarshal(raw, &record); err != nil {
+		m.Fatal(err)
+	}
+	return record
+}
+
+// verdict is a metric's line on a resource.
+func verdict(resource string, good bool) string {
+	if good {
+		return resource + " 1"
+	}
+	return resource + " 0"
+}
+
+func (m *migrant) wantHosts() (lines []string) {
+	type host struct {
+		ID   string `json:"device_id"`
+		Name string `json:"hostname"`
+	}
+	type vulnerability struct {
+		AID, Status string
+		CVE         struct{ Severity string }
+	}
+	chosen, err := m.falcon.Select(`cve.id:!['']+last_seen_within:'14'`)
+	if err != nil {
+		m.Fatal(err)
+	}
+	open := map[string]bool{}
+	for _, i := range chosen {
+		v := decoded[vulnerability](m, m.sim.Record(vendorsim.CrowdStrikeVulns, i))
+		if (v.Status == "open" || v.Status == "reopen") && (v.CVE.Severity == "HIGH" || v.CVE.Severity == "CRITICAL") {
+			open[v.AID] = true
+		}
+	}
+	for _, h := range simulated[host](m, vendorsim.CrowdStrikeHosts) {
+		lines = append(lines, verdict(h.Name, !open[h.ID]))
+	}
+	slices.Sort(lines)
+	return lines
+}
+
+func (m *migrant) wantAssets() (lines []string) {
+	type asset struct {
+		ID        string
+		Hostnames []string
+		Deleted   *string `json:"deleted_at"`
+	}
+	type finding struct {
+		Asset           struct{ UUID string }
+		State, Severity string
+	}
+	open := map[string]bool{}
+	for _, f := range simulated[finding](m, vendorsim.TenableVulns) {
+		if f.State != "FIXED" && (f.Severity == "high" || f.Severity == "critical") {
+			open[f.Asset.UUID] = true
+		}
+	}
+	for _, a := range simulated[asset](m, vendorsim.TenableAssets) {
+		if a.Deleted == nil {
+			lines = append(lines, verdict(a.Hostnames[0], !open[a.ID]))
+		}
+	}
+	slices.Sort(lines)
+	return lines
+}
+
+type simulatedUser struct {
+	Status    string
+	LastLogin *time.Time
+	Profile   struct{ Login string }
+}
+
+func (m *migrant) wantLogins() (lines []string) {
+	since := time.Now().AddDate(0, 0, -90)
+	for _, u := range simulated[simulatedUser](m, vendorsim.OktaUsers) {
+		if u.Status == "ACTIVE" {
+			lines = append(lines, verdict(u.Profile.Login, u.LastLogin != nil && u.LastLogin.After(since)))
+		}
+	}
+	slices.Sort(lines)
+	return lines
+}
+
+func (m *migrant) wantTrained() (lines []string) {
+	type enrollment struct {
+		User      struct{ Email string }
+		Completed *time.Time `json:"completion_date"`
+	}
+	since := time.Now().AddDate(0, 0, -365)
+	trained := map[string]bool{}
+	for _, e := range simulated[enrollment](m, vendorsim.KnowBe4Enrollments) {
+		if e.Completed != nil && e.Completed.After(since) {
+			trained[e.User.Email] = true
+		}
+	}
+	for _, u := range simulated[simulatedUser](m, vendorsim.OktaUsers) {
+		if u.Status == "ACTIVE" {
+			lines = append(lines, verdict(u.Profile.Login, trained[u.Profile.Login]))
+		}
+	}
+	slices.Sort(lines)
+	return lines
+}
+
+func (m *migrant) wantProjects() (lines []string) {
+	type project struct {
+		ID         string
+		Attributes struct{ Name string }
+	}
+	type issue struct {
+		Attributes struct {
+			Status   string
+			Severity string `json:"effective_severity_level"`
+		}
+		Relationships struct {
+			Item struct{ Data struct{ ID string } } `json:"scan_item"`
+		}
+	}
+	open := map[string]bool{}
+	for _, i := range simulated[issue](m, vendorsim.SnykIssues) {
+		if a := i.Attributes; a.Status == "open" && (a.Severity == "high" || a.Severity == "critical") {
+			open[i.Relationships.Item.Data.ID] = true
+		}
+	}
+	for _, p := range simulated[project](m, vendorsim.SnykProjects) {
+		lines = append(lines, verdict(p.Attributes.Name, !open[p.ID]))
+	}
+	slices.Sort(lines)
+	return lines
+}
