@@ -27,7 +27,10 @@ type reader struct {
 // user would, with simulated vendors. A command that nothing runs fails.
 func TestReadmeCommands(t *testing.T) {
 	t.Parallel()
-	sim, err := vendorsim.Start(vendorsim.Options{Vendors: vendorsim.All(), Counts: smallCounts, Base: time.Now()})
+	sim, err := vendorsim.Start(vendorsim.Options{
+		Vendors: []vendorsim.Vendor{vendorsim.NewCrowdStrike(), vendorsim.NewKnowBe4(), vendorsim.NewOkta(), vendorsim.NewSnyk(), smallTenant()},
+		Counts:  smallCounts, Base: time.Now(),
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
