@@ -9,10 +9,13 @@ import (
 	"path"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/collectord/collectord/internal/vendorsim"
+	"github.com/collectord/collectord/pkg/collector"
+	"github.com/collectord/collectord/pkg/collector/sources"
 )
 
 // TestNamedTestsExist holds docs/reliability.md against the tests.
@@ -119,6 +122,32 @@ func TestNamedFilesExist(t *testing.T) {
 	}
 	if files < 20 {
 		t.Errorf("only %d files are named", files)
+	}
+}
+
+// TestRightsOfTheKeys holds the rights in docs/security.md against what the
+// collectors say that they need.
+func TestRightsOfTheKeys(t *testing.T) {
+	rows := documentOf(t, "docs/security.md").rows("Rights of the keys")
+	all := sources.All()
+	if len(rows) != len(all) {
+		t.Errorf("%d rows for %d collectors", len(rows), len(all))
+	}
+	for _, row := range rows {
+		n := slices.IndexFunc(all, func(s collector.Source) bool { return strings.Contains(s.Title, row[0]) })
+		if n < 0 {
+			t.Errorf("no collector is titled %s", row[0])
+			continue
+		}
+		rights := regexp.MustCompile("`([^`]+)`").FindAllStringSubmatch(row[1], -1)
+		for _, right := range rights {
+			if !strings.Contains(all[n].Permissions, right[1]) {
+				t.Errorf("%s: docs/security.md wants %q, the collector %q", row[0], right[1], all[n].Permissions)
+			}
+		}
+		if len(rights) == 0 {
+			t.Errorf("%s: no right is named", row[0])
+		}
 	}
 }
 

@@ -114,6 +114,7 @@ func TestComingFromPython(t *testing.T) {
 		}
 	}
 	m.metrics()
+	m.statusPageQueries()
 }
 
 // metrics asks the documented queries.
@@ -143,6 +144,33 @@ func (m *migrant) metrics() {
 				m.Errorf("%s in %s (-vendor +metric):\n%s", family, where, diff)
 			}
 		}
+	}
+}
+
+// statusPageQueries asks the examples of docs/status-page.md.
+func (m *migrant) statusPageQueries() {
+	m.Helper()
+	queries := documentOf(m.T, "docs/status-page.md").ofKind("sql query")
+	if len(queries) != 2 {
+		m.Fatalf("%d queries", len(queries))
+	}
+	got := m.askCollectord(queries[0].text)
+	for i := range got {
+		got[i] += " 1"
+	}
+	slices.Sort(got)
+	want := slices.DeleteFunc(m.wantHosts(), func(line string) bool { return strings.HasSuffix(line, " 0") })
+	if diff := cmp.Diff(want, got); diff != "" {
+		m.Errorf("hosts (-vendor +query):\n%s", diff)
+	}
+	dormant := 0
+	for _, u := range simulated[simulatedUser](m, vendorsim.OktaUsers) {
+		if u.Status == "ACTIVE" && (u.LastLogin == nil || u.LastLogin.Before(time.Now().AddDate(0, 0, -90))) {
+			dormant++
+		}
+	}
+	if got := m.askCollectord(queries[1].text); len(got) != dormant || dormant == 0 {
+		m.Errorf("%d users are dormant, want %d", len(got), dormant)
 	}
 }
 
