@@ -1,7 +1,6 @@
 package main
 
 import (
-	"fmt"
 	"go/ast"
 	"go/parser"
 	"go/token"
@@ -160,7 +159,7 @@ func TestSays(t *testing.T) {
 		"… (RUN_IDLE_TIMEOUT); stuck at: …": true, "no progress": false, "stuck at: … (RUN_IDLE_TIMEOUT)": false,
 	} {
 		if says(text, quoted) != want {
-			t.Error(fmt.Sprintf("%q in %q", quoted, text))
+			t.Errorf("%q in %q", quoted, text)
 		}
 	}
 }
