@@ -125,6 +125,31 @@ func TestNamedFilesExist(t *testing.T) {
 	}
 }
 
+// TestNamedSettingsExist holds the variables of collectord that documents name
+// against the settings.
+func TestNamedSettingsExist(t *testing.T) {
+	reference := settingsReference()
+	variable := regexp.MustCompile(`^([A-Z][A-Z0-9]*(?:_[A-Z0-9]+)*)(=.*)?$`)
+	ours := regexp.MustCompile(`^(STORE|SCHEDULE|RESTORE|RUN|GUARD|STATE|HTTP|METRICS|SHUTDOWN|NOTIFY|SLACK|FALCON|KNOWBE4|OKTA|SNYK|TIO)(_|$)`)
+	others := []string{"STATE_DIRECTORY", "STORE_AWS_S3_HISTORY", "STORE_AWS_S3_WEB"}
+	found := 0
+	for _, m := range markdowns(t) {
+		m.spans(func(line int, text string) {
+			name := variable.FindStringSubmatch(strings.TrimPrefix(text, "$"))
+			if name == nil || !ours.MatchString(name[1]) || slices.Contains(others, name[1]) {
+				return
+			}
+			found++
+			if !strings.Contains(reference, "`"+strings.TrimSuffix(name[1], "_FILE")+"`") && !strings.Contains(reference, "`"+name[1]+"`") {
+				t.Errorf("%s:%d names %s, which is no setting", m.path, line, name[1])
+			}
+		})
+	}
+	if found < 150 {
+		t.Errorf("only %d settings are named", found)
+	}
+}
+
 // TestRightsOfTheKeys holds the rights in docs/security.md against what the
 // collectors say that they need.
 func TestRightsOfTheKeys(t *testing.T) {

@@ -5,7 +5,9 @@ import (
 	"go/parser"
 	"go/token"
 	"io/fs"
+	"maps"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -72,7 +74,7 @@ func TestDocumentedExitCodes(t *testing.T) {
 // TestDocumentedMessages holds the messages that docs/operations.md quotes
 // against the texts in the code. A "…" in one stands for what differs.
 func TestDocumentedMessages(t *testing.T) {
-	said := codeTexts(t)
+	said := codeTexts(t, "cmd", "pkg", "internal/duckdb")
 	quoted := 0
 	for _, row := range documentOf(t, "docs/operations.md").rows("What an error means") {
 		for _, m := range regexp.MustCompile("`([^`]+)`").FindAllStringSubmatch(row[0], -1) {
@@ -103,12 +105,12 @@ func says(text, quoted string) bool {
 	return true
 }
 
-// codeTexts are the string constants of the program's code.
-func codeTexts(t *testing.T) (texts []string) {
+// codeTexts are the string constants of the code below some folders.
+func codeTexts(t *testing.T, below ...string) (texts []string) {
 	t.Helper()
 	files := token.NewFileSet()
-	for _, dir := range []string{"cmd", "pkg", filepath.Join("internal", "duckdb")} {
-		err := filepath.WalkDir(filepath.Join(checkout, dir), func(path string, entry fs.DirEntry, err error) error {
+	for _, dir := range below {
+		err := filepath.WalkDir(filepath.Join(checkout, filepath.FromSlash(dir)), func(path string, entry fs.DirEntry, err error) error {
 			if err != nil || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
 				return err
 			}
@@ -128,8 +130,8 @@ func codeTexts(t *testing.T) (texts []string) {
 			t.Fatal(err)
 		}
 	}
-	if len(texts) < 1000 {
-		t.Fatalf("only %d texts", len(texts))
+	if len(texts) < 100 {
+		t.Fatalf("only %d texts below %v", len(texts), below)
 	}
 	return texts
 }
@@ -161,5 +163,80 @@ func TestSays(t *testing.T) {
 		if says(text, quoted) != want {
 			t.Errorf("%q in %q", quoted, text)
 		}
+	}
+}
+
+// TestDocumentedAPI holds the requests that docs/operations.md lists against
+// those that the program answers.
+func TestDocumentedAPI(t *testing.T) {
+	path := regexp.MustCompile(`^/(-|api|metrics|healthz|livez|readyz)(/[\w{}/]+)?$`)
+	served := map[string]bool{}
+	for _, text := range codeTexts(t, "pkg/web") {
+		if path.MatchString(text) {
+			served[text] = true
+		}
+	}
+	told := map[string]bool{}
+	for _, row := range documentOf(t, "docs/operations.md").rows("The API") {
+		for _, m := range regexp.MustCompile("`(?:GET |POST )?(/[^`]+)`").FindAllStringSubmatch(row[0], -1) {
+			told[m[1]] = true
+		}
+	}
+	if len(told) < 10 || !maps.Equal(told, served) {
+		t.Errorf("documented are %v, served are %v", slices.Sorted(maps.Keys(told)), slices.Sorted(maps.Keys(served)))
+	}
+}
+
+// TestCommandBesideTheService runs the documented command under a real
+// systemd, but for the user, which takes root: it sees the state that a
+// service of the same name has.
+func TestCommandBesideTheService(t *testing.T) {
+	t.Parallel()
+	var block string
+	for _, b := range documentOf(t, "docs/operations.md").ofKind("sh") {
+		if strings.HasPrefix(b.text, "systemd-run ") {
+			block = b.text
+		}
+	}
+	p := newPlace(t).with(startVendors(t, smallCounts, smallTenant()))
+	delete(p.env, "STATE_DIR") // systemd's is to be used
+	p.env[asProgram] = "1"
+	m := newManager(p)
+	var lines []string
+	for name, value := range p.env {
+		lines = append(lines, name+`="`+value+`"`)
+	}
+	if err := os.WriteFile(p.file("collectord.env"), []byte(strings.Join(lines, "\n")+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	binary, err := filepath.Abs(os.Args[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range []struct{ old, with string }{
+		{"systemd-run ", "systemd-run --user "}, {"-p User=collectord -p DynamicUser=yes ", ""}, {"=/var/lib/collectord ", "=" + p.dir + " "},
+		{"=/etc/collectord/collectord.env collectord status", "=" + p.file("collectord.env") + " " + binary + " status"},
+	} {
+		if strings.Count(block, r.old) != 1 {
+			t.Fatalf("the command has no %q:\n%s", r.old, block)
+		}
+		block = strings.Replace(block, r.old, r.with, 1)
+	}
+	ask := func(line string) string {
+		cmd := exec.CommandContext(t.Context(), "sh", "-c", line)
+		cmd.Env = m.environment()
+		out, err := cmd.CombinedOutput()
+		if err != nil {
+			t.Fatalf("%s: %v\n%s", line, err, out)
+		}
+		p.noSecrets(string(out))
+		return string(out)
+	}
+	if said := ask(block); !strings.Contains(said, "nothing has been collected yet") {
+		t.Errorf("at first: %s", said)
+	}
+	ask(strings.Replace(block, binary+" status", binary+" --once tenable_assets", 1))
+	if said := ask(block); !strings.Contains(said, "tenable_assets  default") {
+		t.Errorf("after a run: %s", said)
 	}
 }
