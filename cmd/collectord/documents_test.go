@@ -105,9 +105,17 @@ func TestNamedFilesExist(t *testing.T) {
 		t.Fatal(err)
 	}
 	ours := regexp.MustCompile(`^(cmd|configs|deploy|docs|internal|pkg|tools|\.ci)/[\w./*@-]*$`)
-	target := regexp.MustCompile(`^make ([a-z][a-z-]*)$`)
+	target := regexp.MustCompile(`(?m)^make ([a-z][a-z-]*)`)
+	hasTarget := func(name string) bool { return strings.Contains(string(makefile), "\n"+name+":") }
 	files := 0
 	for _, m := range markdowns(t) {
+		for _, b := range m.ofKind("sh") {
+			for _, name := range target.FindAllStringSubmatch(b.text, -1) {
+				if !hasTarget(name[1]) {
+					t.Errorf("%s: the block at line %d names `make %s`, which the Makefile does not have", m.path, b.line, name[1])
+				}
+			}
+		}
 		m.spans(func(line int, text string) {
 			if ours.MatchString(text) {
 				files++
@@ -115,7 +123,7 @@ func TestNamedFilesExist(t *testing.T) {
 					t.Errorf("%s:%d names %s, which does not exist", m.path, line, text)
 				}
 			}
-			if name := target.FindStringSubmatch(text); name != nil && !strings.Contains(string(makefile), "\n"+name[1]+":") {
+			if name := target.FindStringSubmatch(text); name != nil && name[0] == text && !hasTarget(name[1]) {
 				t.Errorf("%s:%d names `make %s`, which the Makefile does not have", m.path, line, name[1])
 			}
 		})

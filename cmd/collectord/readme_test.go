@@ -75,7 +75,7 @@ func (r *reader) follow(command string) {
 	case command == "make test":
 		r.isWhatCIRuns(command)
 	case words[0] == "make":
-		r.shell(fmt.Sprintf("make -C %q GO=%q BIN=%q %s", r.abs(checkout), r.tool, r.file("bin", "collectord"), strings.Join(words[1:], " ")), 4*time.Minute)
+		r.shell(fmt.Sprintf("make -C %q GO=%q BIN=%q %s", r.abs(checkout), r.tool, r.file("bin", "collectord"), strings.Join(words[1:], " ")), 8*time.Minute)
 	case command == "cp configs/minimal.env .env && chmod 600 .env":
 		r.shell(command, time.Minute)
 		r.putKeys()
@@ -85,7 +85,7 @@ func (r *reader) follow(command string) {
 		s.signal(syscall.SIGTERM)
 		r.want(s.ended(), 0, `"stopped"`)
 	case words[0] == "bin/collectord":
-		r.shell(command, 2*time.Minute)
+		r.shell(command, 5*time.Minute)
 	default:
 		r.Errorf("README.md has the command %q, which nothing runs: run it here", command)
 	}
