@@ -40,11 +40,12 @@ func TestReadmeCommands(t *testing.T) {
 		t.Fatal(err)
 	}
 	r := &reader{place: &place{T: t, dir: dir, env: map[string]string{"HTTP_LISTEN": "127.0.0.1:0"}}, sim: sim, tool: filepath.Join(dir, "go")}
-	r.script(r.tool, fmt.Sprintf(`case "$1" in
-build) while [ "$1" != -o ]; do shift; done
+	r.script(r.tool, fmt.Sprintf(`case "$*" in
+build*) while [ "$1" != -o ]; do shift; done
   mkdir -p "$(dirname "$2")"
   printf '#!/bin/sh\nexec env %s=1 "%s" "$@"\n' >"$2" && chmod +x "$2" ;;
-run) exec go "$@" -data "%s" ;;
+*internal/demo*) exec go "$@" -data "%s" ;;
+*) exec go "$@" ;;
 esac`, asProgram, os.Args[0], filepath.Join(dir, "demo")))
 	commands := 0
 	for _, b := range documentOf(t, "README.md").ofKind("sh") {
