@@ -130,6 +130,7 @@ func (r *reader) shell(line string, patience time.Duration) {
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	err := cmd.Run()
 	e := r.endOf(cmd, err, stdout.String(), stderr.String())
+	(&place{T: r.T, env: map[string]string{}}).with(r.sim).noSecrets(e.all())
 	if e.code != 0 || e.stdout == "" && !strings.HasPrefix(line, "cp ") {
 		r.Fatalf("%s: exit code %d:\n%s", line, e.code, e.all())
 	}
