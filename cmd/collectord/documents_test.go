@@ -2,14 +2,20 @@ package main
 
 import (
 	"bytes"
+	"errors"
+	"fmt"
 	"os"
 	"os/exec"
+	"path"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/collectord/collectord/internal/vendorsim"
+	"github.com/collectord/collectord/pkg/collector"
+	"github.com/collectord/collectord/pkg/collector/sources"
 )
 
 // TestNamedTestsExist holds docs/reliability.md against the tests.
@@ -47,27 +53,133 @@ func TestNamedTestsExist(t *testing.T) {
 	}
 }
 
-// TestLinksLeadSomewhere checks the links between the documents.
+// TestLinksLeadSomewhere checks the links of every document: the files and
+// images that they name, and the headings.
 func TestLinksLeadSomewhere(t *testing.T) {
-	root := filepath.Join("..", "..")
-	documents, err := filepath.Glob(filepath.Join(root, "docs", "*.md"))
+	found := 0
+	for _, m := range markdowns(t) {
+		for n, line := range m.prose {
+			for _, link := range linkTarget.FindAllStringSubmatch(codeSpan.ReplaceAllString(line, "`"), -1) {
+				if strings.Contains(link[1], "://") || strings.HasPrefix(link[1], "mailto:") {
+					continue
+				}
+				found++
+				if err := m.leads(t, link[1]); err != nil {
+					t.Errorf("%s:%d links to %s: %v", m.path, n+1, link[1], err)
+				}
+			}
+		}
+	}
+	if found < 50 {
+		t.Errorf("only %d links were found", found)
+	}
+}
+
+// leads tells why a link of the document leads nowhere.
+func (m *markdown) leads(t *testing.T, link string) error {
+	name, anchor, _ := strings.Cut(link, "#")
+	target := m.path
+	if name != "" {
+		target = path.Join(path.Dir(m.path), name)
+	}
+	if _, err := os.Stat(filepath.Join(checkout, filepath.FromSlash(target))); err != nil {
+		return err
+	}
+	if anchor == "" {
+		return nil
+	}
+	if !strings.HasSuffix(target, ".md") {
+		return errors.New("only documents have headings")
+	}
+	if !documentOf(t, target).anchors()[anchor] {
+		return fmt.Errorf("%s has no heading %q", target, anchor)
+	}
+	return nil
+}
+
+// TestNamedFilesExist holds the files and the targets of make that documents
+// name against those that are there.
+func TestNamedFilesExist(t *testing.T) {
+	makefile, err := os.ReadFile(filepath.Join(checkout, "Makefile"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	link := regexp.MustCompile(`\]\(([^)#]+)(#[^)]*)?\)`)
-	for _, document := range append(documents, filepath.Join(root, "README.md")) {
-		text, err := os.ReadFile(document)
-		if err != nil {
-			t.Fatal(err)
+	ours := regexp.MustCompile(`^(cmd|configs|deploy|docs|internal|pkg|tools|\.ci)/[\w./*@-]*$`)
+	target := regexp.MustCompile(`(?m)^make ([a-z][a-z-]*)`)
+	hasTarget := func(name string) bool { return strings.Contains(string(makefile), "\n"+name+":") }
+	files := 0
+	for _, m := range markdowns(t) {
+		for _, b := range m.ofKind("sh") {
+			for _, name := range target.FindAllStringSubmatch(b.text, -1) {
+				if !hasTarget(name[1]) {
+					t.Errorf("%s: the block at line %d names `make %s`, which the Makefile does not have", m.path, b.line, name[1])
+				}
+			}
 		}
-		for _, m := range link.FindAllSubmatch(text, -1) {
-			target := string(m[1])
-			if strings.Contains(target, "://") {
-				continue
+		m.spans(func(line int, text string) {
+			if ours.MatchString(text) {
+				files++
+				if found, err := filepath.Glob(filepath.Join(checkout, filepath.FromSlash(text))); err != nil || len(found) == 0 {
+					t.Errorf("%s:%d names %s, which does not exist", m.path, line, text)
+				}
 			}
-			if _, err := os.Stat(filepath.Join(filepath.Dir(document), target)); err != nil {
-				t.Errorf("%s links to %s: %v", document, target, err)
+			if name := target.FindStringSubmatch(text); name != nil && name[0] == text && !hasTarget(name[1]) {
+				t.Errorf("%s:%d names `make %s`, which the Makefile does not have", m.path, line, name[1])
 			}
+		})
+	}
+	if files < 20 {
+		t.Errorf("only %d files are named", files)
+	}
+}
+
+// TestNamedSettingsExist holds the variables of collectord that documents name
+// against the settings.
+func TestNamedSettingsExist(t *testing.T) {
+	reference := settingsReference()
+	variable := regexp.MustCompile(`^([A-Z][A-Z0-9]*(?:_[A-Z0-9]+)*)(=.*)?$`)
+	ours := regexp.MustCompile(`^(STORE|SCHEDULE|RESTORE|RUN|GUARD|STATE|HTTP|METRICS|SHUTDOWN|NOTIFY|SLACK|FALCON|KNOWBE4|OKTA|SNYK|TIO)(_|$)`)
+	others := []string{"STATE_DIRECTORY", "STORE_AWS_S3_HISTORY", "STORE_AWS_S3_WEB"}
+	found := 0
+	for _, m := range markdowns(t) {
+		m.spans(func(line int, text string) {
+			name := variable.FindStringSubmatch(strings.TrimPrefix(text, "$"))
+			if name == nil || !ours.MatchString(name[1]) || slices.Contains(others, name[1]) {
+				return
+			}
+			found++
+			if !strings.Contains(reference, "`"+strings.TrimSuffix(name[1], "_FILE")+"`") && !strings.Contains(reference, "`"+name[1]+"`") {
+				t.Errorf("%s:%d names %s, which is no setting", m.path, line, name[1])
+			}
+		})
+	}
+	if found < 150 {
+		t.Errorf("only %d settings are named", found)
+	}
+}
+
+// TestRightsOfTheKeys holds the rights in docs/security.md against what the
+// collectors say that they need.
+func TestRightsOfTheKeys(t *testing.T) {
+	rows := documentOf(t, "docs/security.md").rows("Rights of the keys")
+	all := sources.All()
+	if len(rows) != len(all) {
+		t.Errorf("%d rows for %d collectors", len(rows), len(all))
+	}
+	for _, row := range rows {
+		n := slices.IndexFunc(all, func(s collector.Source) bool { return strings.Contains(s.Title, row[0]) })
+		if n < 0 {
+			t.Errorf("no collector is titled %s", row[0])
+			continue
+		}
+		rights := regexp.MustCompile("`([^`]+)`").FindAllStringSubmatch(row[1], -1)
+		for _, right := range rights {
+			if !strings.Contains(all[n].Permissions, right[1]) {
+				t.Errorf("%s: docs/security.md wants %q, the collector %q", row[0], right[1], all[n].Permissions)
+			}
+		}
+		if len(rights) == 0 {
+			t.Errorf("%s: no right is named", row[0])
 		}
 	}
 }

@@ -13,6 +13,8 @@ import (
 var (
 	ownPrefixes  = []string{"STORE_", "SCHEDULE_", "RESTORE_", "RUN_", "LOG_", "GUARD_", "STATE_", "HTTP_", "METRICS_"}
 	openPrefixes = []string{"STORE_", "SCHEDULE_"}
+	// reportNames are read by the reports that an .env may be shared with.
+	reportNames = []string{"STORE_AWS_S3_HISTORY", "STORE_AWS_S3_WEB"}
 )
 
 // warn gives what is doubtful but not wrong.
@@ -82,7 +84,7 @@ func (l *loading) warnUnknown() []string {
 	var warnings []string
 	warn := func(name, where string, prefixes []string) {
 		ours := func(prefix string) bool { return strings.HasPrefix(name, prefix) }
-		if slices.ContainsFunc(prefixes, ours) && !l.isKnown(name) {
+		if slices.ContainsFunc(prefixes, ours) && !l.isKnown(name) && !slices.Contains(reportNames, name) {
 			warnings = append(warnings, fmt.Sprintf("%s (%s): not a setting of collectord%s", name, where, l.didYouMean(name)))
 		}
 	}

@@ -26,6 +26,7 @@ func TestDidYouMean(t *testing.T) {
 		{"nothing like it", []string{"STORE_WINDOW=x"}, "", []string{"STORE_WINDOW (environment)" + unknown}},
 		{"empty", []string{"STORE_FIEL="}, "", nil},
 		{"others' in the environment", []string{"RUN_ID=1", "LOG_DIR=x", "STATE_DIRECTORY=/x", "GUARD_DOG=x", "RESTORE_ALL=1", "HOME=/", "store_x=1"}, "", nil},
+		{"those of reports", []string{"STORE_AWS_S3_WEB=x"}, "STORE_AWS_S3_HISTORY=x\n", nil},
 		{"others' in a file", nil, "AWS_REGION=x\nFALCON_COULD=x\nRUNNER=1\n", nil},
 		{"in a file", nil, "A=1\nRUN_TIMEOT=1h\n\nLOG_LEVL=x\nRESTORE_TIME_OUT=x\nGUARD_DRP=1\nSTATE_KEP=1\nSTORE_EMTY=1\nSCHEDULE_X=1\n", []string{
 			"GUARD_DRP (.env:6)" + unknown + ": did you mean GUARD_DROP?",

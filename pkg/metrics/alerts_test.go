@@ -6,6 +6,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -54,6 +55,26 @@ func TestUsedMetricsExist(t *testing.T) {
 		for _, u := range used {
 			if !published[u] {
 				t.Errorf("%s uses %s, which is not published", name, u)
+			}
+		}
+	}
+}
+
+// TestDocumentedMetricsExist holds the documents against what is published.
+func TestDocumentedMetricsExist(t *testing.T) {
+	t.Parallel()
+	documents, err := filepath.Glob(filepath.Join(deploy, "..", "docs", "*.md"))
+	if err != nil || len(documents) < 10 {
+		t.Fatalf("%d documents: %v", len(documents), err)
+	}
+	for _, path := range documents {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range regexp.MustCompile("`(collectord_\\w+)").FindAllStringSubmatch(string(text), -1) {
+			if !slices.ContainsFunc(metrics.Own, func(one *metrics.Metric) bool { return one.Name == m[1] }) {
+				t.Errorf("%s names %s, which is not published", path, m[1])
 			}
 		}
 	}

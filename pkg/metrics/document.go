@@ -35,7 +35,7 @@ They are read from the state folder when they are asked for, so they survive res
 	b.WriteString(`
 Alert on the age of the last success, not on the time of the last failure, which never clears: ` + "`collectord_data_late == 1`" + ` means that data are missing or older than ` + "`collectord_data_max_age_seconds`" + `. The same rule decides what ` + "`/-/data`" + ` answers.
 
-Rules for Prometheus are in ` + "[deploy/prometheus/alerts.yml](../deploy/prometheus/alerts.yml)" + `; they expect the job name ` + "`collectord`" + `. A dashboard for Grafana is in ` + "[deploy/grafana/collectord.json](../deploy/grafana/collectord.json)" + `.
+Rules for Prometheus are in ` + "[deploy/prometheus/alerts.yml](../deploy/prometheus/alerts.yml)" + `; they expect the job name ` + "`collectord`" + `, and [operations](operations.md#alerts) tells what to do about each. A dashboard for Grafana is in ` + "[deploy/grafana/collectord.json](../deploy/grafana/collectord.json)" + `.
 
 Outcomes of runs: ` + "`success`, `empty`, `held`, `failed`, `timeout`, `cancelled`, `skipped`, `interrupted`" + `. Outcomes of deliveries: ` + "`stored`, `failed`" + `. Outcomes of restores: ` + "`restored`, `current`, `no_backup`, `refused`, `failed`" + `. Classes of answers: ` + "`1xx` to `5xx`, `none`" + `.
 `)
