@@ -33,6 +33,7 @@ var cases = []benchCase{
 	{"duckdb", "snapshot into DuckDB", "not slower than DuckDB's own `INSERT … SELECT … FROM read_ndjson_objects`", benchDuckDB},
 	{"duckmem", "2,000,000 records into DuckDB, peak memory of the whole process", "under 512 MB", benchDuckDBMemory},
 	{"s3", "snapshot to S3 (.json)", "not slower than the AWS SDK's uploader given the finished file", benchS3},
+	{"s3link", "the same over a link of 1 Gbit/s", "not slower than the AWS SDK's uploader given the finished file", benchS3Link},
 	{"file", "snapshot to a local .json", "at least 400 MB/s, or the disk's own speed if less", benchFile},
 	{"four", "all four destinations at once", "at most 1.25 times the slowest alone, or all cores used", benchFour},
 	{"vulns", "200,000 vulnerabilities at 100 ms a request", "at least 20 times faster than serial pages of 400", benchVulnerabilities},

@@ -16,8 +16,9 @@ import (
 // delivered is how many records the comparisons of destinations store.
 const delivered = 100_000
 
-// write returns a run of the product: it stores s in the destinations, at once.
-func (l *lab) write(s *snapshot.Snapshot, sinks ...string) side {
+// write returns a run of the product: it stores s in the destinations, at
+// once, with more variables than theirs.
+func (l *lab) write(s *snapshot.Snapshot, more []string, sinks ...string) side {
 	return func() (measured, error) {
 		dir, err := l.folder()
 		if err != nil {
@@ -29,12 +30,13 @@ func (l *lab) write(s *snapshot.Snapshot, sinks ...string) side {
 			env = append(env, "BENCH_PROFILES="+l.profiles)
 		}
 		for _, sink := range sinks {
-			more, err := l.prepare(sink)
+			own, err := l.prepare(sink)
 			if err != nil {
 				return measured{}, err
 			}
-			env = append(env, more...)
+			env = append(env, own...)
 		}
+		env = append(env, more...)
 		return timed(program(l.ctx, env, l.self, append([]string{"worker", "write", s.Dir()}, sinks...)...))
 	}
 }
@@ -90,7 +92,7 @@ func benchPostgres(l *lab) (result, error) {
 		return result{}, err
 	}
 	const table = "CREATE SCHEMA bench; CREATE TABLE bench.copied (upload_timestamp timestamp, tenancy varchar, json_data json); CREATE INDEX ON bench.copied (upload_timestamp, tenancy)"
-	ours, theirs, err := l.compare(l.write(s, "postgres"), func() (measured, error) {
+	ours, theirs, err := l.compare(l.write(s, nil, "postgres"), func() (measured, error) {
 		if _, err := l.prepare("postgres"); err != nil {
 			return measured{}, err
 		}
@@ -152,40 +154,6 @@ func (l *lab) copyText(s *snapshot.Snapshot) (string, error) {
 	})
 }
 
-func benchS3(l *lab) (result, error) {
-	s, err := l.snapshot(delivered)
-	if err != nil {
-		return result{}, err
-	}
-	file, err := l.finished(s, ".json")
-	if err != nil {
-		return result{}, err
-	}
-	uploader, err := l.built("internal/bench/s3uploader")
-	if err != nil {
-		return result{}, err
-	}
-	sdk := func(which string) side {
-		return func() (measured, error) {
-			env, err := l.s3Env()
-			if err != nil {
-				return measured{}, err
-			}
-			return timed(program(l.ctx, env, uploader, which, file, "bench", "sdk.json"))
-		}
-	}
-	runs, err := l.turns(l.write(s, "s3"), sdk("transfermanager"), sdk("manager"))
-	if err != nil {
-		return result{}, err
-	}
-	r := versus(s, runs[0], runs[1], "the SDK's transfermanager", 1)
-	older := versus(s, runs[0], runs[2], "its predecessor, the deprecated manager", 1)
-	r.ratio += "; " + older.ratio
-	r.met = r.met && older.met
-	r.notes = append(r.notes, "Both uploaders have their defaults and are given the finished file; the product makes the .json from the snapshot while it uploads. All three send checksums (AWS_REQUEST_CHECKSUM_CALCULATION=when_supported), as they do to AWS: to a server of another make the product leaves them out unless it is told, and the server of this test then computes one of its own.")
-	return r, nil
-}
-
 func benchFile(l *lab) (result, error) {
 	s, err := l.snapshot(300_000)
 	if err != nil {
@@ -195,7 +163,7 @@ func benchFile(l *lab) (result, error) {
 	if err != nil {
 		return result{}, err
 	}
-	ours, theirs, err := l.compare(l.write(s, "file"), func() (measured, error) {
+	ours, theirs, err := l.compare(l.write(s, nil, "file"), func() (measured, error) {
 		dir, err := l.folder()
 		if err != nil {
 			return measured{}, err
@@ -222,7 +190,7 @@ func benchFour(l *lab) (result, error) {
 	for range l.pairs {
 		most := 0.0
 		for _, name := range names {
-			m, err := l.write(s, name)()
+			m, err := l.write(s, nil, name)()
 			if err != nil {
 				return result{}, err
 			}
@@ -230,7 +198,7 @@ func benchFour(l *lab) (result, error) {
 			most = max(most, m.wall.Seconds())
 		}
 		used, ticks := busy()
-		m, err := l.write(s, names...)()
+		m, err := l.write(s, nil, names...)()
 		if err != nil {
 			return result{}, err
 		}

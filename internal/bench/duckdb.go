@@ -22,7 +22,7 @@ func benchDuckDB(l *lab) (result, error) {
 	if err != nil {
 		return result{}, err
 	}
-	ours, theirs, err := l.compare(l.write(s, "duckdb"), func() (measured, error) {
+	ours, theirs, err := l.compare(l.write(s, nil, "duckdb"), func() (measured, error) {
 		dir, err := l.folder()
 		if err != nil {
 			return measured{}, err

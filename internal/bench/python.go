@@ -69,7 +69,7 @@ func (l *lab) pythonInserts(python, file string, r result) (result, error) {
 	if err != nil {
 		return r, err
 	}
-	ours, theirs, err := l.compare(l.write(s, "postgres"), func() (measured, error) {
+	ours, theirs, err := l.compare(l.write(s, nil, "postgres"), func() (measured, error) {
 		if _, err := l.prepare("postgres"); err != nil {
 			return measured{}, err
 		}
