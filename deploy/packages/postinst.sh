@@ -1,0 +1,36 @@
+#!/bin/sh
+# After the files are there: configure (deb), 1 for the first and 2 for an
+# upgrade (rpm).
+set -e
+
+case "$1" in
+configure | 1 | 2) ;;
+*) exit 0 ;;
+esac
+
+if ! getent passwd collectord >/dev/null; then
+	useradd --system --user-group --home-dir /var/lib/collectord --no-create-home \
+		--shell /usr/sbin/nologin --comment "collectord" collectord
+fi
+
+# The service's user reads the settings; whoever has chosen otherwise is obeyed.
+for path in /etc/collectord /etc/collectord/collectord.env; do
+	if [ -e "$path" ] && [ "$(stat -c %U:%G "$path")" = root:root ]; then
+		chgrp collectord "$path"
+	fi
+done
+
+if [ -d /run/systemd/system ]; then
+	systemctl daemon-reload || true
+	# A service that runs goes on with the new program; one that does not is
+	# left alone.
+	systemctl try-restart collectord.service 'collectord@*.service' || true
+fi
+
+if [ "$1" = 1 ] || { [ "$1" = configure ] && [ -z "$2" ]; }; then
+	cat <<'TEXT'
+collectord is installed, and does nothing yet. Put the keys of your tools into
+/etc/collectord/collectord.env, then:
+  systemctl enable --now collectord
+TEXT
+fi

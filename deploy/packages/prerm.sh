@@ -1,0 +1,13 @@
+#!/bin/sh
+# Before the files go: remove or upgrade (deb), 0 for the removal and 1 for an
+# upgrade (rpm). An upgrade restarts the service when the new program is there.
+set -e
+
+case "$1" in
+remove | deconfigure | 0)
+	if [ -d /run/systemd/system ]; then
+		systemctl disable --now collectord.service collectord-once.timer || true
+		systemctl stop 'collectord@*.service' || true
+	fi
+	;;
+esac
