@@ -20,7 +20,7 @@ const (
 	// rest one process lives on, so that what it leaks adds up.
 	chaosShare = 0.6
 	// patience bounds each wait for something that must come.
-	patience = time.Minute
+	patience = 2 * time.Minute
 )
 
 // A soak is one run of everything.

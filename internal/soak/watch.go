@@ -16,15 +16,14 @@ import (
 
 // A sample is how the daemon stood at a moment.
 type sample struct {
-	at              time.Time
-	memory          int64 // RssAnon, in bytes
-	files           int   // open file descriptors
-	goroutines      int
-	children        int
-	postgres        int   // its connections
-	state, spool    int64 // bytes
-	temporary       int   // files
-	snapshots, kept int   // folders
+	at           time.Time
+	memory       int64 // RssAnon, in bytes
+	files        int   // open file descriptors
+	goroutines   int
+	children     int
+	postgres     int   // its connections
+	state, spool int64 // bytes
+	temporary    int   // files
 }
 
 // watch measures the daemon, and asks it everything that people and
