@@ -6,7 +6,7 @@ GO      ?= go
 BIN     := bin/collectord
 
 .DEFAULT_GOAL := help
-.PHONY: help build install demo test test-servers lint docs bench bench-go fuzz clean
+.PHONY: help build install demo test test-servers lint docs bench bench-go soak fuzz clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -72,6 +72,12 @@ bench: test-servers ## measure everything side by side and write docs/benchmarks
 
 bench-go: ## run the Go benchmarks
 	$(GO) test -run '^$$' -bench . -benchtime 3x ./...
+
+SOAK_TIME ?= 10m
+SOAK_SEED ?= 0
+
+soak: build test-servers ## run the daemon among flaky vendors and destinations (SOAK_TIME, default 10m; SOAK_SEED) and check that nothing is lost
+	$(GO) run ./internal/soak -binary $(BIN) -time $(SOAK_TIME) -seed $(SOAK_SEED)
 
 fuzz: ## run each fuzz target for a while (FUZZTIME, default 30s)
 	@for pkg in $$($(GO) list ./...); do \

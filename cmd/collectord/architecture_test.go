@@ -41,6 +41,7 @@ var layers = map[string][]string{
 	"internal/vendorsim":    {},
 	"internal/demo":         {"internal/vendorsim", "internal/duckdb"},
 	"internal/bench":        {"internal/duckdb", "internal/testserver", "internal/vendorsim", "pkg/collector", "pkg/collector/sources", "pkg/snapshot", "pkg/store"},
+	"internal/soak":         {"internal/duckdb", "internal/faultproxy", "internal/testserver", "internal/vendorsim", "pkg/snapshot", "pkg/state"},
 }
 
 // imports are the arrows that are there: for each package those of this module

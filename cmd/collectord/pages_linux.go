@@ -9,35 +9,70 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// A mapping is a part of this process's memory that is a part of a file.
+type mapping struct {
+	from, to uintptr
+	// pristine tells that each page of it is what the file has. The linker
+	// writes into parts of the program before it makes them read-only: pointers
+	// to what lies in other libraries, without which the next C++ exception
+	// ends the process.
+	pristine bool
+}
+
 // releasePages gives back the memory in which the program's own file is
 // mapped; what is used again is mapped again, without reading the disk as long
 // as the kernel has it. Starting touches little of every part of the program,
 // and the kernel maps what lies around it: four times what the program goes on
 // to use.
 func releasePages() error {
-	self, err := os.Readlink("/proc/self/exe")
+	mapped, err := programMappings()
 	if err != nil {
 		return err
 	}
-	maps, err := os.Open("/proc/self/maps")
-	if err != nil {
-		return err
-	}
-	defer maps.Close()
-	lines := bufio.NewScanner(maps)
-	for lines.Scan() {
-		fields := strings.Fields(lines.Text())
-		// What is writable may differ from the file.
-		if len(fields) != 6 || fields[5] != self || strings.Contains(fields[1], "w") {
+	for _, m := range mapped {
+		if !m.pristine {
 			continue
 		}
-		var from, to uintptr
-		if _, err := fmt.Sscanf(fields[0], "%x-%x", &from, &to); err != nil {
-			return fmt.Errorf("/proc/self/maps: %q: %w", fields[0], err)
-		}
-		if _, _, errno := unix.Syscall(unix.SYS_MADVISE, from, to-from, unix.MADV_DONTNEED); errno != 0 {
+		if _, _, errno := unix.Syscall(unix.SYS_MADVISE, m.from, m.to-m.from, unix.MADV_DONTNEED); errno != 0 {
 			return fmt.Errorf("madvise: %w", errno)
 		}
 	}
-	return lines.Err()
+	return nil
+}
+
+// programMappings lists where the program's own file is mapped and not
+// writable.
+func programMappings() ([]mapping, error) {
+	self, err := os.Readlink("/proc/self/exe")
+	if err != nil {
+		return nil, err
+	}
+	smaps, err := os.Open("/proc/self/smaps")
+	if err != nil {
+		return nil, err
+	}
+	defer smaps.Close()
+	var found []mapping
+	ours := false
+	lines := bufio.NewScanner(smaps)
+	for lines.Scan() {
+		line := lines.Text()
+		name, value, _ := strings.Cut(line, ":")
+		switch {
+		case name == "Anonymous" && ours: // pages of the process's own
+			found[len(found)-1].pristine = strings.TrimSpace(value) == "0 kB"
+		case strings.Contains(name, "-"): // 00400000-00a9a000 r--p 00000000 fd:00
+			fields := strings.Fields(line)
+			ours = len(fields) == 6 && fields[5] == self && !strings.Contains(fields[1], "w")
+			if !ours {
+				continue
+			}
+			var m mapping
+			if _, err := fmt.Sscanf(fields[0], "%x-%x", &m.from, &m.to); err != nil {
+				return nil, fmt.Errorf("/proc/self/smaps: %q: %w", line, err)
+			}
+			found = append(found, m)
+		}
+	}
+	return found, lines.Err()
 }

@@ -68,7 +68,7 @@ func NewPostgres(files int) (*Postgres, error) {
 		return nil, err
 	}
 	s.Dir = dir
-	atEnd(func() { s.Crash(); os.RemoveAll(dir) })
+	atEnd(func() { s.Crash(); removeDir(dir) })
 	if err := s.init(); err != nil {
 		return nil, err
 	}

@@ -32,7 +32,7 @@ var startS3 = sync.OnceValues(func() (*S3, error) {
 		return nil, err
 	}
 	s := &S3{Dir: dir}
-	atEnd(func() { s.Kill(); os.RemoveAll(dir) })
+	atEnd(func() { s.Kill(); removeDir(dir) })
 	for _, name := range []string{"root", "sidecar", "iam"} {
 		if err := os.Mkdir(filepath.Join(dir, name), 0o700); err != nil {
 			return nil, err

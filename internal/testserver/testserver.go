@@ -4,6 +4,7 @@ package testserver
 import (
 	"fmt"
 	"net"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
@@ -15,6 +16,7 @@ const installServers = "run `make test-servers`, which installs what the tests n
 var (
 	mu    sync.Mutex
 	stops []func()
+	keeps bool
 )
 
 func atEnd(stop func()) {
@@ -32,6 +34,21 @@ func Stop() {
 		stop()
 	}
 	stops = nil
+}
+
+// Keep makes Stop leave the servers' folders where they are, for a look at what
+// is in them.
+func Keep() {
+	mu.Lock()
+	defer mu.Unlock()
+	keeps = true
+}
+
+// removeDir removes a server's folder, unless Keep was called. Stop holds the lock.
+func removeDir(dir string) {
+	if !keeps {
+		os.RemoveAll(dir)
+	}
 }
 
 // root is the folder of the module.
