@@ -6,7 +6,7 @@ GO      ?= go
 BIN     := bin/collectord
 
 .DEFAULT_GOAL := help
-.PHONY: help build install demo test test-servers lint docs bench bench-go soak fuzz clean
+.PHONY: help build install demo test test-servers lint docs bench bench-go soak packages release fuzz clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,26 +42,32 @@ bin/versitygw:
 	@echo "building an S3 server for the tests; takes about two minutes"
 	GOBIN=$(CURDIR)/bin $(GO) install github.com/versity/versitygw/cmd/versitygw@v1.8.0
 
-test-servers: bin/versitygw ## install what the tests need: Postgres, S3, Prometheus, systemd, Chromium, groff
+test-servers: bin/versitygw bin/nfpm ## install what the tests need: Postgres, S3, Prometheus, systemd, Chromium and more
 	@missing=""; \
 	command -v initdb >/dev/null || ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || missing="$$missing postgresql"; \
 	command -v promtool >/dev/null && command -v prometheus >/dev/null || missing="$$missing prometheus"; \
 	test -x /lib/systemd/systemd && command -v systemd-analyze >/dev/null || missing="$$missing systemd"; \
 	command -v chromium >/dev/null || missing="$$missing chromium fonts-dejavu-core"; \
 	command -v groff >/dev/null || missing="$$missing groff-base"; \
+	command -v rpm >/dev/null || missing="$$missing rpm"; \
+	command -v shellcheck >/dev/null || missing="$$missing shellcheck"; \
 	if [ -n "$$missing" ]; then \
 	  echo "installing$$missing"; \
 	  as_root=""; [ "$$(id -u)" = 0 ] || as_root=sudo; \
 	  $$as_root apt-get update -q && $$as_root env DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends $$missing; \
 	fi
 
-lint: ## format, vet, staticcheck
+lint: ## format, vet, staticcheck, known vulnerabilities
 	@echo "== gofmt"
 	@unformatted=$$(gofmt -l cmd pkg internal); if [ -n "$$unformatted" ]; then echo "run gofmt -w on:"; echo "$$unformatted"; exit 1; fi
 	@echo "== go vet"
 	$(GO) vet ./...
 	@echo "== staticcheck"
 	$(GO) tool -modfile=tools/go.mod staticcheck ./...
+	@echo "== modules"
+	$(GO) mod tidy -diff
+	@echo "== known vulnerabilities"
+	@tools/vulnerabilities.sh
 
 docs: ## write the generated parts of docs/ anew
 	$(GO) test ./cmd/collectord -run '^TestGenerated' -update
@@ -79,6 +85,20 @@ SOAK_SEED ?= 0
 soak: build test-servers ## run the daemon among flaky vendors and destinations (SOAK_TIME, default 10m; SOAK_SEED) and check that nothing is lost
 	$(GO) run ./internal/soak -binary $(BIN) -time $(SOAK_TIME) -seed $(SOAK_SEED)
 
+bin/nfpm:
+	@echo "building the packager"
+	GOBIN=$(CURDIR)/bin $(GO) install github.com/goreleaser/nfpm/v2/cmd/nfpm@v2.45.0
+
+bin/cyclonedx-gomod:
+	@echo "building the SBOM's writer"
+	GOBIN=$(CURDIR)/bin $(GO) install github.com/CycloneDX/cyclonedx-gomod/cmd/cyclonedx-gomod@v1.9.0
+
+packages: bin/nfpm ## build the .deb and the .rpm of this machine's architecture into dist/
+	deploy/packages/build.sh packages
+
+release: bin/nfpm bin/cyclonedx-gomod ## build packages and archives of amd64 and arm64, an SBOM and sums into dist/
+	deploy/packages/build.sh release amd64 arm64
+
 fuzz: ## run each fuzz target for a while (FUZZTIME, default 30s)
 	@for pkg in $$($(GO) list ./...); do \
 	  for target in $$($(GO) test -list '^Fuzz' $$pkg | grep '^Fuzz' || true); do \
@@ -87,4 +107,4 @@ fuzz: ## run each fuzz target for a while (FUZZTIME, default 30s)
 	done
 
 clean: ## remove what was built and what the demo stored
-	rm -rf bin data
+	rm -rf bin data dist

@@ -10,7 +10,7 @@ import (
 	"strings"
 	_ "time/tzdata" // the machine may have no time zones
 
-	_ "github.com/KimMachineGun/automemlimit" // Go's memory limit follows the control group's
+	"github.com/KimMachineGun/automemlimit/memlimit"
 	"go.uber.org/zap/zapcore"
 )
 
@@ -22,6 +22,9 @@ func main() {
 }
 
 func run() int {
+	// Go's memory limit follows the control group's. Where no group can be seen
+	// there is none to follow.
+	_, _ = memlimit.Set()
 	s := catchSignals()
 	defer s.stop()
 	cmd := rootCommand(&app{stdout: os.Stdout, stderr: os.Stderr, signals: s})

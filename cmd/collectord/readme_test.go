@@ -137,11 +137,11 @@ func (r *reader) shell(line string, patience time.Duration) {
 	r.Logf("$ %s\n%s", line, e.stdout)
 }
 
-func (r *reader) abs(path string) string {
-	r.Helper()
+func (p *place) abs(path string) string {
+	p.Helper()
 	path, err := filepath.Abs(path)
 	if err != nil {
-		r.Fatal(err)
+		p.Fatal(err)
 	}
 	return path
 }

@@ -123,7 +123,13 @@ func (m *manager) install(lines ...string) {
 	if err != nil {
 		m.Fatal(err)
 	}
-	shipped, _, found := strings.Cut(string(text), "User=collectord\n")
+	m.installUnit(string(text), lines...)
+}
+
+// installUnit does so with the text of a unit.
+func (m *manager) installUnit(text string, lines ...string) {
+	m.Helper()
+	shipped, _, found := strings.Cut(text, "User=collectord\n")
 	if !found {
 		m.Fatal("the unit has no User=")
 	}

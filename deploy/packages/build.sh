@@ -1,17 +1,23 @@
 #!/bin/sh
 # Builds into dist/ what users install.
 #
-#   build.sh packages              .deb and .rpm for this machine's architecture
+#   build.sh packages [PROGRAM]    .deb and .rpm for this machine's architecture,
+#                                  of a program that is built already if named
+#   build.sh program               the program alone, as a release has it
 #   build.sh release amd64 arm64   static programs, packages and archives of each
 #                                  architecture, an SBOM, SHA256SUMS
 #
 # The same commit gives the same bytes: names, times and owners come from it.
+# $DIST is another folder, $PACKAGE_VERSION another version.
 set -eu
 cd "$(dirname "$0")/../.."
 
 SOURCE_DATE_EPOCH=$(git log -1 --format=%ct)
 VERSION=$(git describe --tags --always --dirty)
 export SOURCE_DATE_EPOCH
+DIST=${DIST:-dist}
+export STAGE="$DIST/stage"
+TAGS=netgo,osusergo,embedroots
 umask 022
 
 # package_version is $VERSION as dpkg and rpm take and order it: before the first
@@ -23,21 +29,31 @@ package_version() {
 	esac
 }
 
-# compile ARCH builds the static program as dist/ARCH/collectord.
+# compile ARCH builds the program as dist/ARCH/collectord: static on amd64; on
+# arm64, where DuckDB's library is too large for a static C library, with glibc
+# as the only thing that it needs (2.35 or newer).
 compile() {
-	echo "building for $1; the first build links DuckDB and takes a minute"
-	cc=gcc cxx=g++
+	echo "building for $1; the first build of an architecture takes two minutes"
+	cc=gcc flags=
 	if [ "$1" != "$(go env GOHOSTARCH)" ]; then
-		triple=$(uname_of "$1")-linux-gnu
-		cc=$triple-gcc cxx=$triple-g++
+		cc=$(uname_of "$1")-linux-gnu-gcc
 	fi
 	command -v "$cc" >/dev/null || {
-		echo "build.sh: $cc is missing: apt-get install gcc-$(uname_of "$1" | tr _ -)-linux-gnu g++-$(uname_of "$1" | tr _ -)-linux-gnu" >&2
+		echo "build.sh: $cc is missing: apt-get install gcc-$(uname_of "$1" | tr _ -)-linux-gnu libstdc++-12-dev-$1-cross" >&2
 		exit 1
 	}
-	CGO_ENABLED=1 GOOS=linux GOARCH=$1 CC=$cc CXX=$cxx go build -trimpath -buildvcs=true -tags netgo,osusergo \
-		-ldflags "-s -w -X main.version=$VERSION -linkmode external -extldflags '-static -Wl,--build-id=none'" \
-		-o "dist/$1/collectord" ./cmd/collectord
+	if [ "$1" = amd64 ]; then
+		# What may be loaded at run time is asked for by nothing that collectord does.
+		flags="-static -Wl,--no-warnings"
+	else
+		# The folder offers the linker the static C++ library alone.
+		mkdir -p "$DIST/lib"
+		ln -sf "$($cc -print-file-name=libstdc++.a)" "$DIST/lib/libstdc++.a"
+		flags="-L$(realpath "$DIST/lib") -static-libgcc"
+	fi
+	CGO_ENABLED=1 GOOS=linux GOARCH=$1 CC=$cc go build -trimpath -tags "$TAGS" \
+		-ldflags "-s -w -X main.version=$VERSION -linkmode external -extldflags '$flags -Wl,--build-id=none'" \
+		-o "$DIST/$1/collectord" ./cmd/collectord
 }
 
 # uname_of names an architecture as the kernel and rpm do.
@@ -49,12 +65,12 @@ uname_of() {
 	esac
 }
 
-# stage PROGRAM HOST lays out in dist/stage what a package holds. HOST is a
+# stage PROGRAM HOST lays out in $STAGE what a package holds. HOST is a
 # program of the same source that runs here.
 stage() {
-	s=dist/stage
-	rm -rf $s
-	install -D -m 0755 "$1" $s/usr/bin/collectord
+	s=$STAGE
+	rm -rf "$s"
+	install -D -m 0755 "$1" "$s/usr/bin/collectord"
 	for unit in deploy/systemd/*; do
 		install -D -m 0644 "$unit" "$s/usr/lib/systemd/system/${unit##*/}"
 	done
@@ -62,89 +78,102 @@ stage() {
 		install -D -m 0644 deploy/packages/package.conf "$s/usr/lib/systemd/system/$unit.d/10-package.conf"
 	done
 	# Nothing may be collected before somebody has put in keys.
-	install -d $s/etc/collectord
-	sed 's/^TIO_/#&/' configs/service.env >$s/etc/collectord/collectord.env
-	chmod 0640 $s/etc/collectord/collectord.env
-	install -d $s/usr/share/man/man1 $s/usr/share/man/man5 $s/man
-	"$2" man $s/man
-	mv $s/man/*.1 $s/usr/share/man/man1/
-	mv $s/man/*.5 $s/usr/share/man/man5/
-	rmdir $s/man
-	gzip -9n $s/usr/share/man/man?/*
-	chmod 0644 $s/usr/share/man/man?/*
-	complete bash usr/share/bash-completion/completions/collectord "$2"
-	complete fish usr/share/fish/vendor_completions.d/collectord.fish "$2"
-	complete zsh zsh "$2"
-	doc=$s/usr/share/doc/collectord
-	install -D -m 0644 LICENSE $doc/copyright
-	install -m 0644 README.md $doc/README.md
-	gzip -9nc CHANGELOG.md >$doc/CHANGELOG.md.gz
-	install -D -m 0644 deploy/prometheus/alerts.yml $doc/prometheus/alerts.yml
-	install -D -m 0644 deploy/grafana/collectord.json $doc/grafana/collectord.json
+	install -d "$s/etc/collectord"
+	sed 's/^TIO_/#&/' configs/service.env >"$s/etc/collectord/collectord.env"
+	chmod 0640 "$s/etc/collectord/collectord.env"
+	install -d "$s/usr/share/man/man1" "$s/usr/share/man/man5" "$s/man"
+	"$2" man "$s/man"
+	gzip -9n "$s"/man/*
+	chmod 0644 "$s"/man/*
+	mv "$s"/man/*.1.gz "$s/usr/share/man/man1/"
+	mv "$s"/man/*.5.gz "$s/usr/share/man/man5/"
+	rmdir "$s/man"
+	completion bash usr/share/bash-completion/completions/collectord "$2"
+	completion fish usr/share/fish/vendor_completions.d/collectord.fish "$2"
+	completion zsh zsh "$2"
+	doc="$s/usr/share/doc/collectord"
+	install -D -m 0644 LICENSE "$doc"/copyright
+	install -m 0644 README.md "$doc"/README.md
+	gzip -9nc CHANGELOG.md >"$doc"/CHANGELOG.md.gz
+	install -D -m 0644 deploy/prometheus/alerts.yml "$doc"/prometheus/alerts.yml
+	install -D -m 0644 deploy/grafana/collectord.json "$doc"/grafana/collectord.json
 }
 
-# complete SHELL PATH HOST writes a shell's completion.
-complete() {
+# completion SHELL PATH HOST writes a shell's completion.
+completion() {
 	install -d "$(dirname "$s/$2")"
 	"$3" completion "$1" >"$s/$2"
 }
 
 # packages ARCH makes the .deb and the .rpm of what is staged.
 packages() {
-	PACKAGE_VERSION=$(package_version)
-	export PACKAGE_VERSION ARCH="$1"
-	find dist/stage -exec touch -h -d "@$SOURCE_DATE_EPOCH" {} +
+	# A package has to name what build needs, see compile; passwd is needed anyway.
+	libc_deb=passwd libc_rpm=shadow-utils
+	if [ "$1" != amd64 ]; then
+		libc_deb="libc6 (>= 2.35)" libc_rpm="glibc >= 2.35"
+	fi
+	export libc_deb libc_rpm
+	find "$STAGE" -exec touch -h -d "@$SOURCE_DATE_EPOCH" {} +
 	for kind in deb rpm; do
-		bin/nfpm package --config deploy/packages/nfpm.yaml --packager $kind --target dist/
+		ARCH=$1 PACKAGE_VERSION=$version bin/nfpm package --config deploy/packages/nfpm.yaml --packager $kind --target "$DIST/"
 	done
 }
 
 # archive ARCH makes the .tar.gz of what is staged.
 archive() {
-	name=collectord-$(package_version)-linux-$1
-	rm -rf "dist/$name"
-	cp -a dist/stage "dist/$name"
-	cp README.md LICENSE CHANGELOG.md "dist/$name/"
-	tar --sort=name --mtime="@$SOURCE_DATE_EPOCH" --owner=0 --group=0 --numeric-owner -C dist -c "$name" | gzip -9n >"dist/$name.tar.gz"
-	rm -rf "dist/$name"
+	name=collectord-$version-linux-$1
+	cp -a "$STAGE" "$DIST/$name"
+	cp README.md LICENSE CHANGELOG.md "$DIST/$name/"
+	tar --sort=name --mtime="@$SOURCE_DATE_EPOCH" --owner=0 --group=0 --numeric-owner -C "$DIST" -c "$name" |
+		gzip -9n >"$DIST/$name.tar.gz"
+	rm -rf "${DIST:?}/$name"
 }
 
-release() {
-	rm -rf dist
-	mkdir -p dist
-	# Without it the machine's own program could be one of another source.
-	host=dist/$(go env GOHOSTARCH)/collectord
-	compile "$(go env GOHOSTARCH)"
-	for arch in "$@"; do
-		[ -e "dist/$arch/collectord" ] || compile "$arch"
-		stage "dist/$arch/collectord" "$host"
-		packages "$arch"
-		archive "$arch"
-	done
-	echo "writing the SBOM"
-	bin/cyclonedx-gomod bin -json -licenses -noserial -output "dist/collectord-$(package_version).cdx.json" "$host"
-	rm -rf dist/stage
-	(cd dist && sha256sum -- *.deb *.rpm *.tar.gz *.cdx.json >SHA256SUMS)
-	cat dist/SHA256SUMS
+# sbom lists every module in the program with its licence.
+sbom() {
+	file=$DIST/collectord-$version.cdx.json
+	GOFLAGS="-tags=$TAGS" bin/cyclonedx-gomod app -json -licenses -noserial -main cmd/collectord -output "$file" .
+	now=$(date -u -d "@$SOURCE_DATE_EPOCH" +%Y-%m-%dT%H:%M:%SZ)
+	sed -i "s/\"timestamp\": \"[^\"]*\"/\"timestamp\": \"$now\"/" "$file"
 }
 
+host=$(go env GOHOSTARCH)
+version=${PACKAGE_VERSION:-$(package_version)}
 case "${1-}" in
 packages)
-	rm -rf dist
-	mkdir -p dist
-	host=$(go env GOHOSTARCH)
-	compile "$host"
-	stage "dist/$host/collectord" "dist/$host/collectord"
+	mkdir -p "$DIST"
+	rm -f "$DIST"/*.deb "$DIST"/*.rpm
+	program=${2-}
+	if [ -z "$program" ]; then
+		program=$DIST/$host/collectord
+		compile "$host"
+	fi
+	stage "$program" "$program"
 	packages "$host"
-	rm -rf dist/stage
-	ls dist/*.deb dist/*.rpm
+	rm -rf "$STAGE"
+	;;
+program)
+	mkdir -p "$DIST"
+	compile "$host"
 	;;
 release)
 	shift
-	release "$@"
+	rm -rf "$DIST"
+	mkdir -p "$DIST"
+	# A program of the same source that runs here writes the manual.
+	compile "$host"
+	for arch in "$@"; do
+		[ -e "$DIST/$arch/collectord" ] || compile "$arch"
+		stage "$DIST/$arch/collectord" "$DIST/$host/collectord"
+		packages "$arch"
+		archive "$arch"
+	done
+	sbom
+	rm -rf "$STAGE" "${DIST:?}/lib"
+	(cd "$DIST" && sha256sum -- *.deb *.rpm *.tar.gz *.cdx.json >SHA256SUMS && cat SHA256SUMS)
 	;;
 *)
-	echo "build.sh: want packages, or release ARCH ..., got: $*" >&2
+	echo "build.sh: want packages, program, or release ARCH ..., got: $*" >&2
 	exit 2
 	;;
 esac
