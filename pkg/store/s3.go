@@ -74,6 +74,7 @@ type S3 struct {
 	conn   *connection // nil until needed, and after credentials failed
 	region string      // learned from S3, wins over the settings
 
+	swept  sync.Map    // keys of single requests at which nothing unfinished is left
 	noACL  atomic.Bool // the server knows no ACL
 	noList atomic.Bool // unfinished uploads may not be listed
 }

@@ -162,6 +162,17 @@ func isStale(err error) bool {
 	return false
 }
 
+// isPassing tells whether the same request may succeed later: there was no
+// whole answer, the server was in trouble, or it takes other credentials.
+func isPassing(err error) bool {
+	var response *awshttp.ResponseError
+	if !errors.As(err, &response) || isStale(err) {
+		return true
+	}
+	status := response.HTTPStatusCode()
+	return status < 400 || status == http.StatusTooManyRequests || status >= 500 && status != http.StatusNotImplemented
+}
+
 // isACLUnknown tells whether a server other than AWS's has no ACLs.
 func isACLUnknown(err error) bool {
 	code := codeOf(err)

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"go.uber.org/goleak"
 
@@ -93,8 +94,17 @@ func TestS3CutAnywhere(t *testing.T) {
 	if n := len(s.keys()); n != deliveries {
 		t.Errorf("%d objects of %d snapshots", n, deliveries)
 	}
+	// What a sweep that was cut off has left, the key's next upload sweeps.
+	proxy.Set(faultproxy.Fault{})
+	for i := 0; i < deliveries; i += 20 {
+		large.UploadID = fmt.Sprintf("large-%d", i)
+		s.write(sink, large)
+	}
 	if n := s.unfinished(); n != 0 {
 		t.Errorf("%d unfinished uploads", n)
+	}
+	if s.logged.Len() > 0 {
+		t.Errorf("logged: %s", s.logged)
 	}
 }
 
@@ -289,6 +299,14 @@ func TestS3SweepsOnlyItsKey(t *testing.T) {
 	s.write(sink, noise(t, headerOf("okta_users", "acme", noon), 6000))
 	if n := s.unfinished(); n != 2 {
 		t.Errorf("%d unfinished uploads, want the 2 of other keys", n)
+	}
+	// An object that fits one request does so, too.
+	if _, err := s.direct.CreateMultipartUpload(t.Context(), &s3.CreateMultipartUploadInput{Bucket: &s.bucket, Key: aws.String("knowbe4_users.json")}); err != nil {
+		t.Fatal(err)
+	}
+	s.write(sink, numberedSnapshot(t, headerOf("knowbe4_users", "acme", noon), 1, 10))
+	if n := s.unfinished(); n != 2 {
+		t.Errorf("%d unfinished uploads after a small object, want the 2 of other keys", n)
 	}
 	if s.logged.Len() > 0 {
 		t.Errorf("logged: %s", s.logged)

@@ -41,7 +41,7 @@ func (s *S3) upload(ctx context.Context, c *s3.Client, snap *snapshot.Snapshot, 
 	case err != nil:
 		return err
 	default:
-		return p.put()
+		return p.putWhole()
 	}
 	if err = p.finish(err); err != nil {
 		p.abort()
@@ -119,6 +119,18 @@ func (p *parts) Write(b []byte) (int, error) {
 			return 0, context.Cause(p.sending)
 		}
 	}
+}
+
+// putWhole stores an object in one request. Earlier ones of its key may have
+// been larger, and one of those been cut off: that is looked for once.
+func (p *parts) putWhole() error {
+	if err := p.put(); err != nil {
+		return err
+	}
+	if _, known := p.sink.swept.Load(*p.object.Key); !known && p.sink.sweep(p.ctx, p.client, p.snap, p.object) {
+		p.sink.swept.Store(*p.object.Key, true)
+	}
+	return nil
 }
 
 // put stores an object that is no larger than a part.
@@ -222,18 +234,25 @@ func (p *parts) abort() {
 }
 
 // sweep drops unfinished uploads of the object's key: those that a killed
-// process left, and those that S3 began though its answer was lost. The
-// object is stored, so a failure is only told, and only once.
-func (s *S3) sweep(ctx context.Context, c *s3.Client, snap *snapshot.Snapshot, object *s3.PutObjectInput) {
+// process left, and those that S3 began though its answer was lost. It tells
+// whether there is nothing more to be done. The object is stored, so a refusal
+// is only told, and only once; after any other failure the key's next upload
+// tries again.
+func (s *S3) sweep(ctx context.Context, c *s3.Client, snap *snapshot.Snapshot, object *s3.PutObjectInput) bool {
 	if s.noList.Load() {
-		return
+		return true
 	}
 	ctx, cancel := context.WithTimeout(ctx, abortLimit)
 	defer cancel()
-	if err := sweep(ctx, c, object.Bucket, object.Key); err != nil && !s.noList.Swap(true) {
+	err := sweep(ctx, c, object.Bucket, object.Key)
+	if err == nil || isPassing(err) {
+		return err == nil
+	}
+	if !s.noList.Swap(true) {
 		s.note(snap, "s3: unfinished uploads in "+s.opts.Bucket+" cannot be swept; let a lifecycle rule abort them (AbortIncompleteMultipartUpload), or grant s3:ListBucketMultipartUploads: "+
 			s3Error(ctx, "list uploads", err).Error())
 	}
+	return true
 }
 
 func sweep(ctx context.Context, c *s3.Client, bucket, key *string) error {
