@@ -35,6 +35,7 @@ var layers = map[string][]string{
 	"pkg/query":             {"pkg/state", "pkg/snapshot", "internal/duckdb"},
 	"pkg/metrics":           {"pkg/backup", "pkg/collector", "pkg/schedule", "pkg/state", "pkg/web"},
 	"pkg/notify":            {"pkg/collector", "pkg/schedule", "pkg/state"},
+	"pkg/doctor":            {},
 	"internal/duckdb":       {},
 	"internal/faultproxy":   {},
 	"internal/testserver":   {},

@@ -71,41 +71,59 @@ func (a *app) printSettings(on []collector.Source, sinks []store.Sink, targets [
 // checkTimeout bounds one vendor's or destination's answer.
 const checkTimeout = 30 * time.Second
 
-// connect asks all vendors and destinations at once and reports in order.
-func (a *app) connect(ctx context.Context, sinks []store.Sink) error {
+// A probe asks one vendor or destination whether it can be used.
+type probe struct {
+	kind, name string
+	try        func(context.Context) error
+	// err is how it ended.
+	err error
+}
+
+// probes are those of the collectors that are on and of the destinations.
+func (a *app) probes(sinks []store.Sink) ([]*probe, error) {
 	jobs, err := a.jobs(nil)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	type probe struct {
-		what string
-		try  func(context.Context) error
-	}
-	var probes []probe
+	var probes []*probe
 	for _, j := range jobs {
-		probes = append(probes, probe{"collector    " + j.Collector.Name, j.Collector.Check})
+		probes = append(probes, &probe{kind: "collector", name: j.Collector.Name, try: j.Collector.Check})
 	}
 	for _, s := range sinks {
-		probes = append(probes, probe{"destination  " + s.Name(), s.Check})
+		probes = append(probes, &probe{kind: "destination", name: s.Name(), try: s.Check})
 	}
-	errs := make([]error, len(probes))
+	return probes, nil
+}
+
+// tryAll asks all at once, and waits so long. Each is asked with what watch
+// makes of ctx.
+func tryAll(ctx context.Context, limit time.Duration, probes []*probe, watch func(context.Context, *probe) context.Context) {
 	var all sync.WaitGroup
-	for i, p := range probes {
+	for _, p := range probes {
 		all.Go(func() {
-			ctx, cancel := context.WithTimeoutCause(ctx, checkTimeout, fmt.Errorf("no answer within %v", checkTimeout))
+			ctx, cancel := context.WithTimeoutCause(watch(ctx, p), limit, fmt.Errorf("no answer within %v", limit))
 			defer cancel()
-			errs[i] = p.try(ctx)
+			p.err = p.try(ctx)
 		})
 	}
 	all.Wait()
+}
+
+// connect asks all vendors and destinations and reports in order.
+func (a *app) connect(ctx context.Context, sinks []store.Sink) error {
+	probes, err := a.probes(sinks)
+	if err != nil {
+		return err
+	}
+	tryAll(ctx, checkTimeout, probes, func(ctx context.Context, _ *probe) context.Context { return ctx })
 	failed := 0
-	for i, p := range probes {
+	for _, p := range probes {
 		word := "ok"
-		if errs[i] != nil {
+		if p.err != nil {
 			failed++
-			word = errs[i].Error()
+			word = p.err.Error()
 		}
-		fmt.Fprintf(a.stdout, "  %-24s %s\n", p.what, word)
+		fmt.Fprintf(a.stdout, "  %-24s %s\n", fmt.Sprintf("%-12s %s", p.kind, p.name), word)
 	}
 	if failed > 0 {
 		return &exitError{exitPartial, fmt.Errorf("%d of %d cannot be used as they are", failed, len(probes))}

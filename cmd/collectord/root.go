@@ -82,7 +82,7 @@ ended by SIGINT and SIGTERM.`,
 			a.signals.release()
 		}
 	}
-	root.AddCommand(a.listCommand(), a.checkCommand(), a.statusCommand(), a.acceptCommand(), a.restoreCommand(), a.queryCommand(), a.dropCommand(), a.manCommand(), a.versionCommand())
+	root.AddCommand(a.listCommand(), a.checkCommand(), a.doctorCommand(), a.statusCommand(), a.acceptCommand(), a.restoreCommand(), a.queryCommand(), a.dropCommand(), a.manCommand(), a.versionCommand())
 	return root
 }
 
