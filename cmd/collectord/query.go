@@ -34,6 +34,7 @@ The query sees no file, no network and no setting.`,
 		Example: `  collectord query "SELECT status, count(*) FROM okta_users GROUP BY ALL"
   collectord query -f metric.sql --format csv > metric.csv
   collectord query "FROM tenable_assets" --format parquet -o assets.parquet`,
+		ValidArgsFunction: cobra.NoFileCompletions,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) > 1 || (len(args) == 1) == (q.file != "") {
 				return usage(errors.New("query wants one text in quotes, or -f with a file, - for standard input"))
@@ -55,6 +56,7 @@ The query sees no file, no network and no setting.`,
 	cmd.Flags().StringVarP(&q.output, "output", "o", "", "write to this file rather than standard output")
 	cmd.Flags().DurationVar(&q.timeout, "timeout", 10*time.Minute, "the longest that loading and answering may take; 0 is no limit")
 	cmd.Flags().Int64Var(&q.rows, "rows", 0, "the most rows to print; 0 is all")
+	_ = cmd.RegisterFlagCompletionFunc("format", fixed("table", "csv", "json", "parquet")) // it has the flag
 	return cmd
 }
 

@@ -72,7 +72,8 @@ func streamsOf(job schedule.Job) (streams []backup.Stream) {
 func (a *app) restoreCommand() *cobra.Command {
 	var to string
 	cmd := &cobra.Command{
-		Use: "restore [collector|stream ...]", Short: "Restore last-known snapshots from the backups in S3",
+		ValidArgsFunction: completeNames(true),
+		Use:               "restore [collector|stream ...]", Short: "Restore last-known snapshots from the backups in S3",
 		Long: `restore reads the backups in STORE_AWS_S3_BUCKET, checks them, and makes each the
 last-known snapshot of its stream where none or an older one is known here; the
 file that STORE_FILE names is put back where it is missing. Without names it

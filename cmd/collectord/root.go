@@ -55,9 +55,11 @@ ended by SIGINT and SIGTERM.`,
   collectord --once                      run every collector that is switched on
   collectord --once tenable okta_users   run one collector and one stream
   collectord check --connect             try credentials and destinations`,
-		Args:          cobra.ArbitraryArgs,
-		SilenceErrors: true,
-		SilenceUsage:  true,
+		Args: cobra.ArbitraryArgs,
+
+		ValidArgsFunction: completeOnce,
+		SilenceErrors:     true,
+		SilenceUsage:      true,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if !once {
 				if len(args) > 0 {

@@ -100,7 +100,8 @@ func (a *app) tellOrphans(queue []state.Delivery) {
 
 func (a *app) dropCommand() *cobra.Command {
 	return &cobra.Command{
-		Use: "drop DESTINATION", Short: "Give up what is queued for a destination that the settings do not have any more",
+		ValidArgsFunction: completeOne(fixed("file", "duckdb", "postgres", "s3", "backup")),
+		Use:               "drop DESTINATION", Short: "Give up what is queued for a destination that the settings do not have any more",
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) != 1 {
 				return usage(errors.New("drop wants one destination, such as postgres"))
@@ -159,7 +160,8 @@ func when(t time.Time) string {
 
 func (a *app) acceptCommand() *cobra.Command {
 	return &cobra.Command{
-		Use: "accept STREAM", Short: "Release a snapshot that was held for having far fewer records than the last",
+		ValidArgsFunction: completeOne(completeNames(false)),
+		Use:               "accept STREAM", Short: "Release a snapshot that was held for having far fewer records than the last",
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) != 1 {
 				return usage(errors.New("accept wants one stream, such as tenable_assets"))
