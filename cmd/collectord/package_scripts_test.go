@@ -1,5 +1,4 @@
-// Package packages_test has the packages' scripts speak to systemd.
-package packages_test
+package main
 
 import (
 	"os"
@@ -54,7 +53,7 @@ func asked(t *testing.T, script, argument string, running bool) string {
 			t.Fatal(err)
 		}
 	}
-	path, err := filepath.Abs(script)
+	path, err := filepath.Abs(filepath.Join(checkout, "deploy", "packages", script))
 	if err != nil {
 		t.Fatal(err)
 	}
