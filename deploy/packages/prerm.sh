@@ -6,8 +6,9 @@ set -e
 case "$1" in
 remove | deconfigure | 0)
 	if [ -d /run/systemd/system ]; then
-		systemctl disable --now collectord.service collectord-once.timer || true
-		systemctl stop 'collectord@*.service' || true
+		# The template's name stands for every tenancy that is enabled.
+		systemctl disable collectord.service collectord-once.timer collectord@.service || true
+		systemctl stop collectord.service collectord-once.timer collectord-once.service 'collectord@*.service' || true
 	fi
 	;;
 esac
