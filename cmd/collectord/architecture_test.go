@@ -20,7 +20,7 @@ const module = "github.com/collectord/collectord"
 // layers names, for each package, the packages of this module that it may
 // import. docs/architecture.md draws the same.
 var layers = map[string][]string{
-	"cmd/collectord":        {"pkg/calendar", "pkg/config", "pkg/collector", "pkg/collector/sources", "pkg/snapshot", "pkg/store", "pkg/state", "pkg/backup", "pkg/schedule", "pkg/web", "pkg/query", "pkg/metrics", "pkg/notify"},
+	"cmd/collectord":        {"pkg/calendar", "pkg/config", "pkg/collector", "pkg/collector/sources", "pkg/snapshot", "pkg/store", "pkg/state", "pkg/backup", "pkg/schedule", "pkg/web", "pkg/query", "pkg/metrics", "pkg/notify", "pkg/doctor"},
 	"pkg/calendar":          {},
 	"pkg/config":            {"pkg/calendar"},
 	"pkg/collector":         {},

@@ -27,9 +27,6 @@ func TestSoak(t *testing.T) {
 	binary := filepath.Join(t.TempDir(), "collectord")
 	build := exec.CommandContext(t.Context(), "go", "build", "-o", binary, "./cmd/collectord")
 	build.Dir = filepath.Join("..", "..")
-	if race {
-		build.Args = slices.Insert(build.Args, 2, "-race")
-	}
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
