@@ -8,7 +8,6 @@ import (
 	"io/fs"
 	"net"
 	"net/http"
-	"os"
 	"path/filepath"
 	"strings"
 	"time"
@@ -138,12 +137,16 @@ func (e *examination) checkState(ctx context.Context) error {
 	}
 	e.add(doctor.Folder(group, "STATE_DIR", dir))
 	e.checkService(ctx)
-	if _, err := os.Stat(filepath.Join(dir, "collectord.db")); errors.Is(err, fs.ErrNotExist) {
+	st, err := state.Inspect(ctx, dir)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
 		e.add(doctor.Finding{Group: group, Check: "data", Result: doctor.OK, Text: "nothing has been collected yet"})
 		return nil
-	}
-	st, err := e.openState(ctx)
-	if err != nil {
+	case errors.Is(err, state.ErrOlder):
+		e.add(doctor.Finding{Group: group, Check: "database", Result: doctor.Warning, Text: err.Error(),
+			Advice: "the next start of the service brings it up to date; until then its data are not looked at"})
+		return nil
+	case err != nil:
 		e.add(doctor.Finding{Group: group, Check: "database", Result: doctor.Failed, Text: err.Error()})
 		return nil
 	}

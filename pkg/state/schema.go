@@ -103,8 +103,8 @@ func (s *State) migrate(ctx context.Context, migrations []string) error {
 		if err := ours(ctx, tx, version); err != nil {
 			return err
 		}
-		if version > len(migrations) {
-			return fmt.Errorf("it was written by a newer collectord: its schema is %d, this one knows up to %d: use the newer collectord, or another STATE_DIR", version, len(migrations))
+		if err := notNewer(version, len(migrations)); err != nil {
+			return err
 		}
 		for ; version < len(migrations); version++ {
 			if _, err := tx.ExecContext(ctx, migrations[version]); err != nil {
@@ -116,12 +116,20 @@ func (s *State) migrate(ctx context.Context, migrations []string) error {
 	})
 }
 
+// notNewer refuses a database whose schema is not known yet.
+func notNewer(version, known int) error {
+	if version > known {
+		return fmt.Errorf("it was written by a newer collectord: its schema is %d, this one knows up to %d: use the newer collectord, or another STATE_DIR", version, known)
+	}
+	return nil
+}
+
 // applicationID marks the file as collectord's: "coll".
 const applicationID = 0x636f6c6c
 
 // ours refuses a database that another program has made. One without a mark
 // is new, or an earlier collectord's, which has the table of last-known snapshots.
-func ours(ctx context.Context, tx *sql.Tx, version int) error {
+func ours(ctx context.Context, tx querier, version int) error {
 	var id int64
 	if err := tx.QueryRowContext(ctx, "PRAGMA application_id").Scan(&id); err != nil {
 		return err

@@ -139,6 +139,14 @@ func (s *State) open(ctx context.Context) (err error) {
 }
 
 func (s *State) prepare(ctx context.Context) error {
+	if err := s.sound(ctx); err != nil {
+		return err
+	}
+	return s.migrate(ctx, migrations)
+}
+
+// sound asks SQLite whether the database is damaged.
+func (s *State) sound(ctx context.Context) error {
 	var verdict string
 	if err := s.db.QueryRowContext(ctx, "PRAGMA quick_check(1)").Scan(&verdict); err != nil {
 		return explain(err)
@@ -146,7 +154,7 @@ func (s *State) prepare(ctx context.Context) error {
 	if verdict != "ok" {
 		return fmt.Errorf("%w: %s", errDamaged, verdict)
 	}
-	return s.migrate(ctx, migrations)
+	return nil
 }
 
 // explain adds to an error of SQLite's what to do about it.
