@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"time"
 
 	"github.com/collectord/collectord/internal/duckdb"
@@ -90,6 +91,9 @@ func (d *DuckDB) Write(ctx context.Context, s *snapshot.Snapshot) error {
 }
 
 func (d *DuckDB) write(ctx context.Context, s *snapshot.Snapshot, path string, memory int64) (err error) {
+	// What the extraction needed is given back before DuckDB takes its part: the
+	// two do not add up.
+	debug.FreeOSMemory()
 	_, statErr := os.Stat(path)
 	db, err := d.open(ctx, path, duckdb.Options{
 		Memory:   memory,
