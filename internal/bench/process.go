@@ -109,19 +109,59 @@ func statusKB(pid int, name string) (int64, error) {
 	return 0, fmt.Errorf("no %s in the status of process %d", name, pid)
 }
 
-// busy returns the machine's busy and total processor time so far, in ticks.
-func busy() (used, all float64) {
+// A load is how busy the machine's cores were, in percent.
+type load struct {
+	// overall counts all the time, computing that in which no core waited for
+	// the disk.
+	overall, computing float64
+}
+
+// watchCores looks at the cores twenty times a second until done is called.
+func watchCores() (done func() load) {
+	type ticks struct{ busy, all float64 }
+	var whole, free ticks
+	stop, stopped := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(stopped)
+		tick := time.NewTicker(50 * time.Millisecond)
+		defer tick.Stop()
+		busy, disk, all := cores()
+		for more := true; more; {
+			select {
+			case <-stop:
+				more = false
+			case <-tick.C:
+			}
+			busy2, disk2, all2 := cores()
+			now := ticks{busy2 - busy, all2 - all}
+			whole = ticks{whole.busy + now.busy, whole.all + now.all}
+			if disk2 == disk {
+				free = ticks{free.busy + now.busy, free.all + now.all}
+			}
+			busy, disk, all = busy2, disk2, all2
+		}
+	}()
+	return func() load {
+		close(stop)
+		<-stopped
+		return load{overall: 100 * whole.busy / max(whole.all, 1), computing: 100 * free.busy / max(free.all, 1)}
+	}
+}
+
+// cores returns the machine's processor time so far, in ticks: busy, idle only
+// because of the disk, and in all.
+func cores() (busy, disk, all float64) {
 	f, err := os.Open("/proc/stat")
 	if err != nil {
-		return 0, 0
+		return 0, 0, 0
 	}
 	defer f.Close()
 	var v [8]float64
 	if _, err := fmt.Fscanf(io.Reader(f), "cpu %f %f %f %f %f %f %f %f", &v[0], &v[1], &v[2], &v[3], &v[4], &v[5], &v[6], &v[7]); err != nil {
-		return 0, 0
+		return 0, 0, 0
 	}
 	for _, n := range v {
 		all += n
 	}
-	return all - v[3] - v[4], all // without idle and waiting for the disk
+	return all - v[3] - v[4], v[4], all
 }
