@@ -32,7 +32,7 @@ demo: build ## run the main job against simulated vendors, into data/
 	$(GO) run ./internal/demo -binary $(BIN)
 
 test: lint test-servers ## everything that must hold: format, vet, staticcheck, tests with the race detector
-	@echo "== tests, with the race detector; about seven minutes on two cores"
+	@echo "== tests, with the race detector; ten to fifteen minutes on two cores"
 	$(GO) test -race -timeout 20m -parallel 8 ./...
 	@echo "== memory at full volume, for which the race detector is too slow"
 	$(GO) test -run 'MemoryDoesNotGrow$$|SplitMemoryIsBounded|MillionRecords' ./pkg/collector/rest ./pkg/snapshot ./pkg/store
@@ -73,7 +73,7 @@ docs: ## write the generated parts of docs/ anew
 	$(GO) test ./cmd/collectord -run '^TestGenerated' -update
 
 bench: test-servers ## measure everything side by side and write docs/benchmarks.md; wants an idle machine
-	@echo "measuring; about fourteen minutes on two cores"
+	@echo "measuring; ten to fifteen minutes on two cores"
 	$(GO) run ./internal/bench
 
 bench-go: ## run the Go benchmarks
