@@ -31,7 +31,7 @@ package_version() {
 
 # compile ARCH builds the program as dist/ARCH/collectord: static on amd64; on
 # arm64, where DuckDB's library is too large for a static C library, with glibc
-# as the only thing that it needs (2.35 or newer).
+# as the only thing that it needs.
 compile() {
 	echo "building for $1; the first build of an architecture takes two minutes"
 	cc=gcc flags=
@@ -46,14 +46,25 @@ compile() {
 		# What may be loaded at run time is asked for by nothing that collectord does.
 		flags="-static -Wl,--no-warnings"
 	else
-		# The folder offers the linker the static C++ library alone.
+		# The folder offers the linker the static C++ library alone. Its path is
+		# relative because the program's bytes depend on it.
 		mkdir -p "$DIST/lib"
 		ln -sf "$($cc -print-file-name=libstdc++.a)" "$DIST/lib/libstdc++.a"
-		flags="-L$(realpath "$DIST/lib") -static-libgcc"
+		flags="-L$DIST/lib -static-libgcc"
 	fi
 	CGO_ENABLED=1 GOOS=linux GOARCH=$1 CC=$cc go build -trimpath -tags "$TAGS" \
 		-ldflags "-s -w -X main.version=$VERSION -linkmode external -extldflags '$flags -Wl,--build-id=none'" \
 		-o "$DIST/$1/collectord" ./cmd/collectord
+	if LC_ALL=C readelf -d "$DIST/$1/collectord" | grep NEEDED | grep -v 'lib[cm]\.so\|ld-linux'; then
+		echo "build.sh: the program of $1 needs these libraries, too; a package asks for glibc alone" >&2
+		exit 1
+	fi
+}
+
+# glibc_of PROGRAM prints the oldest glibc that a program runs with, and nothing
+# for one that needs none. What it asks for depends on the linker's glibc.
+glibc_of() {
+	LC_ALL=C readelf --version-info --wide "$1" 2>/dev/null | grep -o 'GLIBC_[0-9.]*' | sort -Vu | tail -n 1 | cut -d_ -f2
 }
 
 # uname_of names an architecture as the kernel and rpm do.
@@ -107,11 +118,8 @@ completion() {
 
 # packages ARCH makes the .deb and the .rpm of what is staged.
 packages() {
-	# A package has to name what build needs, see compile; passwd is needed anyway.
-	libc_deb=passwd libc_rpm=shadow-utils
-	if [ "$1" != amd64 ]; then
-		libc_deb="libc6 (>= 2.35)" libc_rpm="glibc >= 2.35"
-	fi
+	glibc=$(glibc_of "$STAGE/usr/bin/collectord")
+	libc_deb=${glibc:+libc6 (>= $glibc)} libc_rpm=${glibc:+glibc >= $glibc}
 	export libc_deb libc_rpm
 	find "$STAGE" -exec touch -h -d "@$SOURCE_DATE_EPOCH" {} +
 	for kind in deb rpm; do
