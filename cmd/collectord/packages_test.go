@@ -142,8 +142,12 @@ kept $settings /var/lib/collectord/state/file
 
 dpkg -i "$2" >/dev/null </dev/null
 is "the tenancy after a new installation" "$(tail -n 1 $settings)" TENANCY=acme
-dpkg -P collectord >/dev/null
-gone /usr/bin/collectord /etc/collectord /var/lib/collectord
+mkdir /var/lib/collectord-acme
+mount -t tmpfs tmpfs /var/lib/collectord-acme
+echo state >/var/lib/collectord-acme/file
+dpkg -P collectord >/dev/null 2>&1
+gone /usr/bin/collectord /etc/collectord /var/lib/collectord /var/lib/collectord-acme/file
+umount /var/lib/collectord-acme
 getent passwd collectord >/dev/null || { echo "the user is gone, and with it who owned its files"; exit 1; }
 
 # Debian's rpm knows none of the packages that are here.

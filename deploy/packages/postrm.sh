@@ -10,6 +10,8 @@ if [ -d /run/systemd/system ]; then
 fi
 
 if [ "$1" = purge ]; then
-	rm -rf /var/lib/collectord /var/lib/collectord-* /var/lib/private/collectord /var/lib/private/collectord-*
-	rm -rf /etc/collectord
+	for path in /var/lib/collectord /var/lib/collectord-* /var/lib/private/collectord /var/lib/private/collectord-* /etc/collectord; do
+		# A volume that is mounted there is emptied, and its folder stays.
+		rm -rf "$path" || mountpoint -q "$path"
+	done
 fi
