@@ -39,7 +39,8 @@ func TestScriptsAskSystemd(t *testing.T) {
 }
 
 // asked returns the lines that a script asks of systemctl. The script sees a /run
-// and an /etc of its own, and no user is made.
+// and an /etc of its own, and
+// neither a user nor a file is made.
 func asked(t *testing.T, script, argument string, running bool) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -47,6 +48,7 @@ func asked(t *testing.T, script, argument string, running bool) string {
 	for name, text := range map[string]string{
 		"systemctl": "#!/bin/sh\necho \"$@\" >>" + log + "\n",
 		"useradd":   "#!/bin/sh\n",
+		"install":   "#!/bin/sh\n",
 		"log":       "",
 	} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o755); err != nil {
@@ -57,7 +59,7 @@ func asked(t *testing.T, script, argument string, running bool) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	prepare := "set -e; mount -t tmpfs tmpfs /run; "
+	prepare := "set -e; mount -t tmpfs tmpfs /run; mount -t tmpfs tmpfs /etc; "
 	if running {
 		prepare += "mkdir -p /run/systemd/system; "
 	}

@@ -60,7 +60,7 @@ func TestPackages(t *testing.T) {
 
 	files := p.output("dpkg-deb", "-c", deb(older, "1.2.0"))
 	for _, want := range []string{
-		`-rwxr-xr-x root/root +\d+ .* \./usr/bin/collectord`, `-rw-r----- root/root +\d+ .* \./etc/collectord/collectord\.env`,
+		`-rwxr-xr-x root/root +\d+ .* \./usr/bin/collectord`, `drwxr-x--- root/root .* \./etc/collectord/`, `-rw-r--r-- root/root +\d+ .* \./usr/share/collectord/collectord\.env`,
 		`\./usr/lib/systemd/system/collectord\.service`, `\./usr/share/man/man1/collectord\.1\.gz`, `\./usr/share/man/man1/collectord-status\.1\.gz`,
 		`\./usr/share/man/man5/collectord\.env\.5\.gz`, `\./usr/share/bash-completion/completions/collectord`,
 		`\./usr/share/zsh/vendor-completions/_collectord`, `\./usr/share/fish/vendor_completions\.d/collectord\.fish`,
@@ -129,7 +129,11 @@ grep -q 'TIO_ACCESS_KEY' /tmp/said || { cat /tmp/said; exit 1; }
 
 echo 'TENANCY=acme' >>$settings
 echo state >/var/lib/collectord/state/file
-dpkg -i "$2" >/tmp/said </dev/null
+# A version whose example is another asks nothing: nobody may be there to answer.
+dpkg-deb -R "$2" /tmp/other
+find /tmp/other -name collectord.env -exec sh -c 'echo "# as of this version" >>"$1"' sh {} ';'
+dpkg-deb -b /tmp/other /tmp/other.deb >/dev/null
+dpkg -i /tmp/other.deb >/tmp/said 2>&1 </dev/null || { cat /tmp/said; exit 1; }
 is "the version" "$(dpkg-query -W -f '${Version}' collectord)" 1.10.0
 ! grep -q 'does nothing yet' /tmp/said || { echo "an upgrade speaks as a first installation"; exit 1; }
 is "the tenancy after an upgrade" "$(tail -n 1 $settings)" TENANCY=acme

@@ -13,8 +13,13 @@ if ! getent passwd collectord >/dev/null; then
 		--shell /usr/sbin/nologin --comment "collectord" collectord
 fi
 
+settings=/etc/collectord/collectord.env
+if [ "$1" = configure ] && [ -z "$2" ] && [ ! -e "$settings" ]; then
+	install -m 0640 /usr/share/collectord/collectord.env "$settings"
+fi
+
 # The service's user reads the settings; whoever has chosen otherwise is obeyed.
-for path in /etc/collectord /etc/collectord/collectord.env; do
+for path in /etc/collectord "$settings"; do
 	if [ -e "$path" ] && [ "$(stat -c %U:%G "$path")" = root:root ]; then
 		chgrp collectord "$path"
 	fi
