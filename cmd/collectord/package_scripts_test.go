@@ -14,6 +14,8 @@ func TestScriptsAskSystemd(t *testing.T) {
 	t.Parallel()
 	const reload = "daemon-reload\n"
 	const restart = "try-restart collectord.service collectord@*.service\n"
+	const look = "show --property=ActiveState --value collectord.service\n" +
+		"show --property=ActiveState --value collectord-once.service\n"
 	const leave = "disable collectord.service collectord-once.timer collectord@.service\n" +
 		"stop collectord.service collectord-once.timer collectord-once.service collectord@*.service\n"
 	for name, c := range map[string]struct{ script, argument, asks string }{
@@ -23,8 +25,8 @@ func TestScriptsAskSystemd(t *testing.T) {
 		"rpm is upgraded":      {"prerm.sh", "1", ""},
 		"deb has been removed": {"postrm.sh", "remove", reload},
 		"rpm has been removed": {"postrm.sh", "0", reload},
-		"deb is configured":    {"postinst.sh", "configure", reload + restart},
-		"rpm is installed":     {"postinst.sh", "1", reload + restart},
+		"deb is configured":    {"postinst.sh", "configure", look + reload + restart},
+		"rpm is installed":     {"postinst.sh", "1", look + reload + restart},
 		"deb is given up":      {"postinst.sh", "abort-upgrade", ""},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -154,6 +154,33 @@ gone /usr/bin/collectord /etc/collectord /var/lib/collectord /var/lib/collectord
 umount /var/lib/collectord-acme
 getent passwd collectord >/dev/null || { echo "the user is gone, and with it who owned its files"; exit 1; }
 
+# Over a unit of make install that runs as a dynamic user: NSS names the user as
+# long as it runs.
+userdel collectord
+mkdir -p /run/systemd/system /opt/stub
+cat >/opt/stub/getent <<'STUB'
+#!/bin/sh
+[ "$*" != "passwd collectord" ] || [ -e /opt/stopped ] || { echo collectord:x:61234:61234::/:/usr/sbin/nologin; exit; }
+exec /usr/bin/getent "$@"
+STUB
+cat >/opt/stub/systemctl <<'STUB'
+#!/bin/sh
+echo "$@" >>/opt/asked
+case "$*" in
+"show "*" collectord.service") [ -e /opt/stopped ] && echo inactive || echo active ;;
+"show "*) echo inactive ;;
+"stop collectord.service") touch /opt/stopped ;;
+"start "*) /usr/bin/getent -s files passwd collectord >/dev/null && echo "the user is there" >>/opt/asked ;;
+esac
+STUB
+chmod +x /opt/stub/*
+PATH=/opt/stub:$PATH dpkg -i "$2" >/tmp/said </dev/null
+is "a service with a dynamic user" "$(tail -n 2 /opt/asked)" "start --no-block collectord.service
+the user is there"
+is "the settings' owner after it" "$(stat -c '%U:%G %a' $settings)" "root:collectord 640"
+dpkg -P collectord >/dev/null
+rm -r /run/systemd/system
+
 # Debian's rpm knows none of the packages that are here.
 rpm -i --nodeps "$3" >/tmp/said
 grep -q 'systemctl enable --now collectord' /tmp/said || { cat /tmp/said; exit 1; }

@@ -8,6 +8,20 @@ configure | 1 | 2) ;;
 *) exit 0 ;;
 esac
 
+# The unit that make install brings has a dynamic user, which is in the way of a
+# lasting one and goes when the unit stops.
+stopped=
+if [ -d /run/systemd/system ] && ! getent -s files passwd collectord >/dev/null; then
+	for unit in collectord.service collectord-once.service; do
+		case "$(systemctl show --property=ActiveState --value "$unit")" in
+		active | activating | reloading)
+			systemctl stop "$unit"
+			stopped="$stopped $unit"
+			;;
+		esac
+	done
+fi
+
 if ! getent passwd collectord >/dev/null; then
 	useradd --system --user-group --home-dir /var/lib/collectord --no-create-home \
 		--shell /usr/sbin/nologin --comment "collectord" collectord
@@ -30,6 +44,9 @@ if [ -d /run/systemd/system ]; then
 	# A service that runs goes on with the new program; one that does not is
 	# left alone.
 	systemctl try-restart collectord.service 'collectord@*.service' || true
+	for unit in $stopped; do
+		systemctl start --no-block "$unit" || true
+	done
 fi
 
 if [ "$1" = 1 ] || { [ "$1" = configure ] && [ -z "$2" ]; }; then
