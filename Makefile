@@ -48,7 +48,7 @@ test-servers: bin/versitygw bin/nfpm ## install what the tests need: Postgres, S
 	command -v promtool >/dev/null && command -v prometheus >/dev/null || missing="$$missing prometheus"; \
 	test -x /lib/systemd/systemd && command -v systemd-analyze >/dev/null || missing="$$missing systemd"; \
 	command -v chromium >/dev/null || missing="$$missing chromium fonts-dejavu-core"; \
-	command -v groff >/dev/null || missing="$$missing groff-base"; \
+	command -v groff >/dev/null && command -v man >/dev/null || missing="$$missing groff-base man-db"; \
 	command -v rpm >/dev/null || missing="$$missing rpm"; \
 	command -v shellcheck >/dev/null || missing="$$missing shellcheck"; \
 	if [ -n "$$missing" ]; then \
@@ -66,6 +66,8 @@ lint: ## format, vet, staticcheck, known vulnerabilities
 	$(GO) tool -modfile=tools/go.mod staticcheck ./...
 	@echo "== modules"
 	$(GO) mod tidy -diff
+	$(GO) -C tools mod tidy -diff
+	$(GO) mod verify
 	@echo "== known vulnerabilities"
 	@tools/vulnerabilities.sh
 

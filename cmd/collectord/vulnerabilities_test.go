@@ -9,7 +9,8 @@ import (
 )
 
 // TestVulnerabilitiesAreFound gives the check of make lint a database of its
-// own: a finding fails it, a database that is not there is said to be so.
+// own: a finding fails it, a database that is not there is said to be so,
+// and one that is broken fails it, too.
 func TestVulnerabilitiesAreFound(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -29,13 +30,21 @@ func TestVulnerabilitiesAreFound(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	broken := t.TempDir()
+	if err := os.MkdirAll(filepath.Join(broken, "index"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(broken, "index", "modules.json"), []byte("nonsense"), 0o644); err != nil {
+		t.Fatal(err)
+	}
 	const nobody = "HTTPS_PROXY=http://127.0.0.1:1" // listens there
 	for setting, want := range map[string]struct {
 		fails bool
 		says  string
 	}{
-		"GOVULNDB=file://" + dir: {true, "GO-2026-0001"},
-		nobody:                   {false, "NOT CHECKED: the vulnerability database cannot be reached"},
+		"GOVULNDB=file://" + dir:    {true, "GO-2026-0001"},
+		"GOVULNDB=file://" + broken: {true, "invalid character"},
+		nobody:                      {false, "NOT CHECKED: the vulnerability database cannot be reached"},
 	} {
 		cmd := exec.CommandContext(t.Context(), filepath.Join(checkout, "tools", "vulnerabilities.sh"), "./pkg/calendar")
 		cmd.Env = append(os.Environ(), "GOVULNDB=", setting)
