@@ -127,10 +127,14 @@ packages() {
 	done
 }
 
-# archive ARCH makes the .tar.gz of what is staged.
+# archive ARCH makes the .tar.gz of what is staged. Nothing makes a user where it
+# is unpacked: its units bring their own.
 archive() {
 	name=collectord-$version-linux-$1
 	cp -a "$STAGE" "$DIST/$name"
+	rm -r "$DIST/$name"/usr/lib/systemd/system/*.d
+	install -d "$DIST/$name/usr/share/zsh/site-functions"
+	mv "$DIST/$name/zsh" "$DIST/$name/usr/share/zsh/site-functions/_collectord"
 	cp README.md LICENSE CHANGELOG.md "$DIST/$name/"
 	tar --sort=name --mtime="@$SOURCE_DATE_EPOCH" --owner=0 --group=0 --numeric-owner -C "$DIST" -c "$name" |
 		gzip -9n >"$DIST/$name.tar.gz"
