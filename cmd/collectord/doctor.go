@@ -40,12 +40,8 @@ func (a *app) doctor(ctx context.Context, asJSON bool) error {
 	wrong := e.checkSettings()
 	e.checkMachine()
 	if wrong == nil {
-		if err := e.checkState(ctx); err != nil {
-			return err
-		}
-		if err := e.checkNetwork(ctx); err != nil {
-			return err
-		}
+		e.checkState(ctx)
+		wrong = e.checkNetwork(ctx)
 	}
 	if err := a.printFindings(e.found, asJSON); err != nil {
 		return err
@@ -129,11 +125,12 @@ func (e *examination) checkMachine() {
 }
 
 // checkState looks at the state folder and at what is known.
-func (e *examination) checkState(ctx context.Context) error {
+func (e *examination) checkState(ctx context.Context) {
 	const group = "state"
 	dir, err := filepath.Abs(e.settings.StateDir)
 	if err != nil {
-		return err
+		e.add(doctor.Finding{Group: group, Check: "folder", Result: doctor.Failed, Text: err.Error()})
+		return
 	}
 	e.add(doctor.Folder(group, "STATE_DIR", dir))
 	e.checkService(ctx)
@@ -141,17 +138,19 @@ func (e *examination) checkState(ctx context.Context) error {
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		e.add(doctor.Finding{Group: group, Check: "data", Result: doctor.OK, Text: "nothing has been collected yet"})
-		return nil
+		return
 	case errors.Is(err, state.ErrOlder):
 		e.add(doctor.Finding{Group: group, Check: "database", Result: doctor.Warning, Text: err.Error(),
 			Advice: "the next start of the service brings it up to date; until then its data are not looked at"})
-		return nil
+		return
 	case err != nil:
 		e.add(doctor.Finding{Group: group, Check: "database", Result: doctor.Failed, Text: err.Error()})
-		return nil
+		return
 	}
 	e.add(doctor.Finding{Group: group, Check: "database", Result: doctor.OK, Text: "opens, and is sound"})
-	return errors.Join(e.checkData(ctx, st), st.Close())
+	if err := errors.Join(e.checkData(ctx, st), st.Close()); err != nil {
+		e.add(doctor.Finding{Group: group, Check: "data", Result: doctor.Failed, Text: err.Error()})
+	}
 }
 
 // checkData tells how old the data are and what is undelivered.
@@ -226,15 +225,23 @@ func (e *examination) checkService(ctx context.Context) {
 const doctorTimeout = 10 * time.Second
 
 // checkNetwork asks the vendors and destinations, and watches the way to them.
+// It returns why the settings cannot be used, where only opening them tells.
 func (e *examination) checkNetwork(ctx context.Context) error {
+	refused := func(err error) error {
+		e.add(doctor.Finding{Group: "settings", Check: "settings", Result: doctor.Failed, Text: err.Error()})
+		return err
+	}
+	if _, err := e.targets(); err != nil {
+		return refused(err)
+	}
 	sinks, err := e.sinks()
 	if err != nil {
-		return err
+		return refused(err)
 	}
 	defer closeSinks(sinks, e.log)
 	probes, err := e.probes(sinks)
 	if err != nil {
-		return err
+		return refused(err)
 	}
 	journeys := map[*probe]*doctor.Journey{}
 	for _, p := range probes {

@@ -19,6 +19,9 @@ func (p *place) examined(code int) (all []doctor.Finding) {
 	p.Helper()
 	e := p.run("doctor", "--json")
 	p.want(e, code)
+	if strings.Contains(e.all(), "canary") {
+		p.Errorf("a secret is shown:\n%s", e.all())
+	}
 	var report struct{ Findings []doctor.Finding }
 	if err := json.Unmarshal([]byte(e.stdout), &report); err != nil {
 		p.Fatalf("%v: %s", err, e.all())
@@ -101,16 +104,19 @@ func TestDoctor(t *testing.T) {
 	p.env["OKTA_DOMAIN"] = "acme.okta.invalid"
 	all = p.examined(3)
 	p.found(all, "collector okta", "network", doctor.Failed, "by the proxy http://someone:xxxxx@127.0.0.1:", "failed to get through the proxy")
-	for _, f := range all {
-		if text := f.Text + f.Advice; strings.Contains(text, "canary") {
-			t.Errorf("a password is shown: %s", text)
-		}
-	}
-
 	if err := os.WriteFile(p.file("state", "collectord.db"), []byte(strings.Repeat("no database ", 1000)), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	p.found(p.examined(3), "state", "database", doctor.Failed, "damaged")
+	// What only opening a destination or a notification tells is a finding, too.
+	file := p.env["STORE_FILE"]
+	p.env["STORE_FILE"] = p.file("one.json")
+	all = p.examined(78)
+	p.found(all, "settings", "settings", doctor.Failed, "STORE_FILE", "%TAG")
+	p.found(all, "state", "database", doctor.Failed)
+	p.env["STORE_FILE"], p.env["NOTIFY_URLS"] = file, "nonsense"
+	p.found(p.examined(78), "settings", "settings", doctor.Failed, "NOTIFY_URLS")
+	delete(p.env, "NOTIFY_URLS")
 	p.env["STATE_KEEP"] = "for ever"
 	all = p.examined(78)
 	p.found(all, "settings", "settings", doctor.Failed, "STATE_KEEP")

@@ -41,8 +41,7 @@ func TestScriptsAskSystemd(t *testing.T) {
 }
 
 // asked returns the lines that a script asks of systemctl. The script sees a /run
-// and an /etc of its own, and
-// neither a user nor a file is made.
+// and an /etc of its own, and neither a user nor a file is made.
 func asked(t *testing.T, script, argument string, running bool) string {
 	t.Helper()
 	dir := t.TempDir()
