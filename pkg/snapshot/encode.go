@@ -74,27 +74,18 @@ func (f Format) ContentType() string {
 
 // Encode writes the snapshot's records to w in format f, JSON or NDJSON. The
 // whole of the snapshot has been checked when it returns nil. Its memory does
-// not grow with the snapshot.
+// not grow with the snapshot. A w that is an io.ByteWriter is taken to gather
+// small writes itself.
 func (s *Snapshot) Encode(ctx context.Context, w io.Writer, f Format) error {
+	if f.Compression == "" {
+		return s.gathered(ctx, w, f.Kind)
+	}
 	packed, err := compressor(w, f.Compression)
 	if err != nil {
 		return err
 	}
-	// Small writes of a small snapshot's blocks are joined; large blocks pass.
-	out := bufio.NewWriterSize(packed, 256<<10)
-	switch f.Kind {
-	case JSON:
-		err = s.encodeArray(ctx, out)
-	case NDJSON:
-		err = s.each(ctx, func(block []byte) error { return writeAll(out, block) })
-	default:
-		err = fmt.Errorf("encode snapshot: %s cannot be streamed", f.Kind)
-	}
-	if err != nil {
+	if err := s.gathered(ctx, packed, f.Kind); err != nil {
 		return err
-	}
-	if err := out.Flush(); err != nil {
-		return fmt.Errorf("encode snapshot: %w", err)
 	}
 	if err := packed.Close(); err != nil {
 		return fmt.Errorf("encode snapshot: %w", err)
@@ -102,8 +93,40 @@ func (s *Snapshot) Encode(ctx context.Context, w io.Writer, f Format) error {
 	return nil
 }
 
-// each passes the snapshot's lines to take, in blocks that end anywhere.
-func (s *Snapshot) each(ctx context.Context, take func(block []byte) error) (err error) {
+// gathered joins small writes of a small snapshot's blocks for a w that does
+// not; large blocks pass.
+func (s *Snapshot) gathered(ctx context.Context, w io.Writer, k Kind) error {
+	if _, ok := w.(io.ByteWriter); ok {
+		return s.lay(ctx, w, k)
+	}
+	out := bufio.NewWriterSize(w, 256<<10)
+	if err := s.lay(ctx, out, k); err != nil {
+		return err
+	}
+	if err := out.Flush(); err != nil {
+		return fmt.Errorf("encode snapshot: %w", err)
+	}
+	return nil
+}
+
+// lay writes the records in the layout k.
+func (s *Snapshot) lay(ctx context.Context, w io.Writer, k Kind) error {
+	switch k {
+	case JSON:
+		return s.encodeArray(ctx, w)
+	case NDJSON:
+		return s.each(ctx, func(block []byte) (int, error) {
+			return bytes.Count(block, newline), writeAll(w, block)
+		})
+	}
+	return fmt.Errorf("encode snapshot: %s cannot be streamed", k)
+}
+
+var newline = []byte("\n")
+
+// each passes the snapshot's lines to take, in blocks that end anywhere; take
+// returns how many lines end in the block.
+func (s *Snapshot) each(ctx context.Context, take func(block []byte) (ends int, err error)) (err error) {
 	// Nobody acts on a record before the end, where the SHA-256 finds all that
 	// the frames' own sums would.
 	r, err := s.reader(ctx, zstd.IgnoreChecksum(true))
@@ -123,26 +146,27 @@ func writeAll(w io.Writer, b []byte) error {
 
 // encodeArray writes one array with a record on each line.
 func (s *Snapshot) encodeArray(ctx context.Context, w io.Writer) error {
-	comma, newline := []byte(",\n"), []byte("\n")
+	comma := []byte(",\n")
 	lead := []byte("[\n") // what the next byte of a record comes behind
-	err := s.each(ctx, func(block []byte) error {
+	err := s.each(ctx, func(block []byte) (ends int, err error) {
 		for len(block) > 0 {
 			if lead != nil {
 				if err := writeAll(w, lead); err != nil {
-					return err
+					return ends, err
 				}
 				lead = nil
 			}
-			line, rest, ends := bytes.Cut(block, newline)
+			line, rest, end := bytes.Cut(block, newline)
 			if err := writeAll(w, line); err != nil {
-				return err
+				return ends, err
 			}
-			if ends {
+			if end {
 				lead = comma
+				ends++
 			}
 			block = rest
 		}
-		return nil
+		return ends, nil
 	})
 	if err != nil {
 		return err
@@ -153,18 +177,11 @@ func (s *Snapshot) encodeArray(ctx context.Context, w io.Writer) error {
 	return writeAll(w, []byte("\n]\n"))
 }
 
-type plainWriter struct{ io.Writer }
-
-func (plainWriter) Close() error { return nil }
-
 func compressor(w io.Writer, name string) (io.WriteCloser, error) {
-	switch name {
-	case "gzip":
+	if name == "gzip" {
 		return gzip.NewWriterLevel(w, gzip.BestSpeed)
-	case "zstd":
-		return zstd.NewWriter(w, zstd.WithEncoderLevel(zstd.SpeedDefault),
-			zstd.WithEncoderConcurrency(1), zstd.WithLowerEncoderMem(true),
-			zstd.WithZeroFrames(true)) // nothing is a frame too: an empty file is no zstd
 	}
-	return plainWriter{w}, nil
+	return zstd.NewWriter(w, zstd.WithEncoderLevel(zstd.SpeedDefault),
+		zstd.WithEncoderConcurrency(1), zstd.WithLowerEncoderMem(true),
+		zstd.WithZeroFrames(true)) // nothing is a frame too: an empty file is no zstd
 }

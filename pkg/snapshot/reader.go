@@ -2,7 +2,6 @@ package snapshot
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -116,9 +115,9 @@ func (r *Reader) line() ([]byte, error) {
 }
 
 // each passes all records to take, each with its newline, in blocks that end
-// anywhere. It takes the place of Next, and saves its copy. It returns nil when
+// anywhere; take returns how many records end in the block. It takes the place of Next, and saves its copy. It returns nil when
 // all that was sealed has been passed on.
-func (r *Reader) each(take func(block []byte) error) error {
+func (r *Reader) each(take func(block []byte) (ends int, err error)) error {
 	b := &blocks{r: r, take: take}
 	_, err := r.unpack.WriteTo(b)
 	switch {
@@ -136,13 +135,12 @@ func (r *Reader) each(take func(block []byte) error) error {
 // blocks takes what the decoder unpacks.
 type blocks struct {
 	r    *Reader
-	take func(block []byte) error
+	take func(block []byte) (ends int, err error)
 	open bool  // the last block ends within a record
 	err  error // why no more is taken
 }
 
 func (b *blocks) Write(block []byte) (int, error) {
-	b.r.records += int64(bytes.Count(block, []byte{'\n'}))
 	b.r.bytes += int64(len(block))
 	b.open = block[len(block)-1] != '\n'
 	switch {
@@ -151,7 +149,9 @@ func (b *blocks) Write(block []byte) (int, error) {
 	case b.r.bytes > b.r.s.Bytes:
 		b.err = b.r.damaged("more than the %d bytes that were sealed", b.r.s.Bytes)
 	default:
-		b.err = b.take(block)
+		var ends int
+		ends, b.err = b.take(block)
+		b.r.records += int64(ends)
 	}
 	if b.err != nil {
 		return 0, b.err

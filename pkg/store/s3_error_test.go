@@ -1,6 +1,7 @@
 package store
 
 import (
+	"bytes"
 	"encoding/pem"
 	"errors"
 	"fmt"
@@ -19,6 +20,7 @@ import (
 
 	"github.com/collectord/collectord/internal/faultproxy"
 	"github.com/collectord/collectord/internal/testserver"
+	"github.com/collectord/collectord/pkg/snapshot"
 )
 
 // answering points the AWS variables at a server of the test's own.
@@ -270,4 +272,15 @@ func TestS3Authority(t *testing.T) {
 	}
 	t.Setenv("AWS_CA_BUNDLE", ca)
 	s.write(s.sink("%TAG.json"), snap)
+
+	// In parts with checksums, as to AWS: TLS takes the place of the body's
+	// signature.
+	t.Setenv("AWS_REQUEST_CHECKSUM_CALCULATION", "when_supported")
+	sink := s.sink("%TAG.json")
+	sink.part = 5 << 20
+	snap = noise(t, headerOf("okta_users", "acme", noon), 8000)
+	s.write(sink, snap)
+	if got, _ := s.body(sink, "okta_users.json"); !bytes.Equal(got, encoded(t, snap, snapshot.JSON)) {
+		t.Error("the object is not the snapshot")
+	}
 }

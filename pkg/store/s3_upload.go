@@ -3,6 +3,9 @@ package store
 import (
 	"bytes"
 	"context"
+	"encoding/base64"
+	"encoding/binary"
+	"hash/crc32"
 	"io"
 	"slices"
 	"sync"
@@ -23,16 +26,23 @@ const (
 	uploaders = 5
 	// mostParts is S3's limit.
 	mostParts = 10000
+	// sumBlock is how many bytes are summed at once.
+	sumBlock = 64 << 10
 	// abortLimit is how long dropping an unfinished upload may take.
 	abortLimit = 15 * time.Second
 )
+
+// castagnoli makes CRC-32C, the checksum that processors compute fastest.
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 // upload stores what encode writes, of at most that many bytes, as one object:
 // in one request when it fits a part, else in parts. The request that makes the
 // object appear is sent after encode has returned nil.
 func (s *S3) upload(ctx context.Context, c *s3.Client, snap *snapshot.Snapshot, object *s3.PutObjectInput, most int64, encode func(io.Writer) error) error {
 	size := max(s.part, most/mostParts+1)
-	p := &parts{ctx: ctx, sink: s, client: c, snap: snap, object: object, buf: make([]byte, 0, max(1, min(size, most)))}
+	p := &parts{ctx: ctx, sink: s, client: c, snap: snap, object: object,
+		buf:  make([]byte, 0, max(1, min(size, most))),
+		sums: c.Options().RequestChecksumCalculation != aws.RequestChecksumCalculationWhenRequired}
 	err := encode(p)
 	switch {
 	case p.id != nil:
@@ -83,11 +93,13 @@ type parts struct {
 	snap   *snapshot.Snapshot
 	object *s3.PutObjectInput
 	buf    []byte // the part that is being filled
+	sums   bool   // checksums are sent
+	crc    uint32 // CRC-32C of the first summed bytes of buf
+	summed int
 
 	// Of an upload in parts, which begins when the first part overflows.
 	failed  error // why it could not begin
 	id      *string
-	sum     types.ChecksumAlgorithm
 	number  int32
 	free    chan []byte
 	group   *errgroup.Group
@@ -102,7 +114,7 @@ func (p *parts) Write(b []byte) (int, error) {
 	n := len(b)
 	for {
 		room := min(cap(p.buf)-len(p.buf), len(b))
-		p.buf = append(p.buf, b[:room]...)
+		p.gather(b[:room])
 		if b = b[room:]; len(b) == 0 {
 			return n, nil
 		}
@@ -135,6 +147,7 @@ func (p *parts) putWhole() error {
 
 // put stores an object that is no larger than a part.
 func (p *parts) put() error {
+	p.object.ChecksumCRC32C = p.checksum()
 	put := func() error {
 		p.object.Body = bytes.NewReader(p.buf)
 		_, err := p.client.PutObject(p.ctx, p.object)
@@ -148,15 +161,49 @@ func (p *parts) put() error {
 	return err
 }
 
+// gather adds to the part, and sums what is still in the processor's cache.
+func (p *parts) gather(b []byte) {
+	p.buf = append(p.buf, b...)
+	if len(p.buf)-p.summed >= sumBlock {
+		p.sum()
+	}
+}
+
+func (p *parts) sum() {
+	if p.sums {
+		p.crc = crc32.Update(p.crc, castagnoli, p.buf[p.summed:])
+	}
+	p.summed = len(p.buf)
+}
+
+// checksum returns that of the gathered part in S3's form, nil where none is
+// sent, and makes ready for the next part.
+func (p *parts) checksum() *string {
+	p.sum()
+	crc := binary.BigEndian.AppendUint32(nil, p.crc)
+	p.crc, p.summed = 0, 0
+	if !p.sums {
+		return nil
+	}
+	return aws.String(base64.StdEncoding.EncodeToString(crc))
+}
+
+// WriteByte tells Encode that small writes are gathered here.
+func (p *parts) WriteByte(b byte) error {
+	_, err := p.Write([]byte{b})
+	return err
+}
+
 // begin starts the upload in parts, once.
 func (p *parts) begin() error {
 	if p.id != nil {
 		return nil
 	}
-	if p.client.Options().RequestChecksumCalculation != aws.RequestChecksumCalculationWhenRequired {
-		p.sum = types.ChecksumAlgorithmCrc32
+	var sum types.ChecksumAlgorithm
+	if p.sums {
+		sum = types.ChecksumAlgorithmCrc32c
 	}
-	out, err := p.sink.begin(p.ctx, p.client, p.snap, p.object, p.sum)
+	out, err := p.sink.begin(p.ctx, p.client, p.snap, p.object, sum)
 	if err != nil {
 		return err
 	}
@@ -170,11 +217,11 @@ func (p *parts) begin() error {
 // send uploads the gathered part as soon as an uploader is free.
 func (p *parts) send() {
 	p.number++
-	number, part := p.number, p.buf
+	number, part, sum := p.number, p.buf, p.checksum()
 	p.group.Go(func() error {
 		// One part's failure does not cut off another on its way: a server
 		// that still works on it would keep what abort has dropped.
-		err := p.one(number, part)
+		err := p.one(number, part, sum)
 		p.free <- part[:0]
 		return err
 	})
@@ -195,17 +242,17 @@ func (p *parts) finish(err error) error {
 	return p.complete()
 }
 
-func (p *parts) one(number int32, part []byte) error {
+func (p *parts) one(number int32, part []byte, sum *string) error {
 	out, err := p.client.UploadPart(p.ctx, &s3.UploadPartInput{
 		Bucket: p.object.Bucket, Key: p.object.Key, UploadId: p.id, PartNumber: &number,
-		Body: bytes.NewReader(part), ChecksumAlgorithm: p.sum,
+		Body: bytes.NewReader(part), ChecksumCRC32C: sum,
 	}, atOnce)
 	if err != nil {
 		return err
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.sent = append(p.sent, types.CompletedPart{ETag: out.ETag, PartNumber: &number, ChecksumCRC32: out.ChecksumCRC32})
+	p.sent = append(p.sent, types.CompletedPart{ETag: out.ETag, PartNumber: &number, ChecksumCRC32C: sum})
 	return nil
 }
 
