@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"sync"
 	"syscall"
 
 	"github.com/collectord/collectord/pkg/snapshot"
@@ -78,7 +79,9 @@ func (f *File) write(ctx context.Context, s *snapshot.Snapshot, target string) e
 	var notes []string
 	err = replaceFile(target, func(temp *os.File) error {
 		if format.Kind != snapshot.Parquet {
-			return s.Encode(ctx, temp, format)
+			w := &eagerWriter{file: temp}
+			defer w.wait.Wait()
+			return s.Encode(ctx, w, format)
 		}
 		res, err := s.EncodeParquet(ctx, temp.Name(), snapshot.ParquetOptions{Memory: f.o.Memory})
 		notes = res.Notes
@@ -93,6 +96,32 @@ func (f *File) write(ctx context.Context, s *snapshot.Snapshot, target string) e
 		}
 	}
 	return nil
+}
+
+// writebackBlock is how many bytes are gathered before the disk gets them.
+const writebackBlock = 2 << 20
+
+// An eagerWriter keeps the disk busy while a file is being written, so that
+// the sync at the end finds little left to do.
+type eagerWriter struct {
+	file           *os.File
+	written, begun int64
+	busy           sync.Mutex
+	wait           sync.WaitGroup // for the file to be left alone
+}
+
+func (w *eagerWriter) Write(b []byte) (int, error) {
+	n, err := w.file.Write(b)
+	w.written += int64(n)
+	if fresh := w.written - w.begun; fresh >= writebackBlock && w.busy.TryLock() {
+		offset := w.begun
+		w.begun = w.written
+		w.wait.Go(func() {
+			defer w.busy.Unlock()
+			beginWriteback(w.file, offset, fresh)
+		})
+	}
+	return n, err
 }
 
 // Stat tells of the file that h's snapshot has. The error is fs.ErrNotExist
