@@ -155,7 +155,7 @@ func (l *lab) copyText(s *snapshot.Snapshot) (string, error) {
 }
 
 func benchFile(l *lab) (result, error) {
-	s, err := l.snapshot(300_000)
+	s, err := l.snapshot(delivered)
 	if err != nil {
 		return result{}, err
 	}
@@ -163,7 +163,8 @@ func benchFile(l *lab) (result, error) {
 	if err != nil {
 		return result{}, err
 	}
-	ours, theirs, err := l.compare(l.write(s, nil, "file"), func() (measured, error) {
+	// A disk repeats itself less than a processor.
+	runs, err := l.turns(3*l.pairs, l.write(s, nil, "file"), func() (measured, error) {
 		dir, err := l.folder()
 		if err != nil {
 			return measured{}, err
@@ -174,8 +175,8 @@ func benchFile(l *lab) (result, error) {
 	if err != nil {
 		return result{}, err
 	}
-	r := versus(s, ours, theirs, "`dd bs=1M conv=fsync` of the finished file", 1)
-	r.met = r.met || float64(s.Bytes)/walls(ours) >= 400e6
+	r := versus(s, runs[0], runs[1], "`dd bs=1M conv=fsync` of the finished file", 1)
+	r.met = r.met || float64(s.Bytes)/walls(runs[0]) >= 400e6
 	return r, nil
 }
 

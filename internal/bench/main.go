@@ -43,6 +43,9 @@ func run(ctx context.Context, args []string) error {
 	if err := fs.Parse(args); err != nil {
 		return err
 	}
+	if fs.NArg() > 0 {
+		return fmt.Errorf("%q: want flags only; -only chooses cases", fs.Args())
+	}
 	if *list {
 		for _, c := range cases {
 			fmt.Printf("%-10s %s\n", c.name, c.what)

@@ -11,17 +11,17 @@ type side func() (measured, error)
 
 // compare runs a and b in turns, A B A B, and returns the runs of each.
 func (l *lab) compare(a, b side) (as, bs []measured, err error) {
-	runs, err := l.turns(a, b)
+	runs, err := l.turns(l.pairs, a, b)
 	if err != nil {
 		return nil, nil, err
 	}
 	return runs[0], runs[1], nil
 }
 
-// turns runs the sides in turns and returns the runs of each.
-func (l *lab) turns(sides ...side) ([][]measured, error) {
+// turns runs the sides in turns, so many rounds, and returns the runs of each.
+func (l *lab) turns(rounds int, sides ...side) ([][]measured, error) {
 	runs := make([][]measured, len(sides))
-	for range l.pairs {
+	for range rounds {
 		for i, do := range sides {
 			m, err := do()
 			if err != nil {

@@ -21,22 +21,42 @@ type measured struct {
 	out string
 }
 
-// timed runs cmd to its end. What earlier runs left to be written to the disk
-// is written before the clock starts.
+// ready is what a program writes first when the clock is to start only now:
+// that of a daemon's destination does not count the program's start.
+const ready = "ready\n"
+
+// A transcript keeps what a program writes, and when it was ready.
+type transcript struct {
+	bytes.Buffer
+	began time.Time
+}
+
+func (o *transcript) Write(b []byte) (int, error) {
+	if string(b) == ready {
+		o.began = time.Now()
+		return len(b), nil
+	}
+	return o.Buffer.Write(b)
+}
+
+// timed runs cmd to its end, and counts from where it says that it is ready,
+// if it does. What earlier runs left to be written to the disk is written
+// before.
 func timed(cmd *exec.Cmd) (measured, error) {
 	syscall.Sync()
-	var out, errs bytes.Buffer
+	var out transcript
+	var errs bytes.Buffer
 	if cmd.Stdout == nil {
 		cmd.Stdout = &out
 	}
 	cmd.Stderr = &errs
-	began := time.Now()
+	out.began = time.Now()
 	if err := cmd.Start(); err != nil {
 		return measured{}, fmt.Errorf("%s: %w", strings.Join(cmd.Args, " "), err)
 	}
 	most := watchMemory(cmd.Process.Pid)
 	err := cmd.Wait()
-	r := measured{wall: time.Since(began), rss: most(), out: out.String()}
+	r := measured{wall: time.Since(out.began), rss: most(), out: out.String()}
 	if err != nil {
 		return r, fmt.Errorf("%s: %w: %s", strings.Join(cmd.Args, " "), err, tail(errs.String()))
 	}
