@@ -226,8 +226,10 @@ func (d *daemon) obey(ctx context.Context) {
 	}
 }
 
-// slim gives memory back while nothing runs.
+// slim gives memory back: what starting has touched, and all that it can while
+// nothing runs.
 func (d *daemon) slim(ctx context.Context) {
+	releaseProgram(d.log)
 	tick := time.NewTicker(time.Minute)
 	defer tick.Stop()
 	busy := true // starting was work
@@ -243,9 +245,15 @@ func (d *daemon) slim(ctx context.Context) {
 			continue
 		}
 		debug.FreeOSMemory()
-		if err := releasePages(); err != nil {
-			d.log.Debug("giving memory back", zap.Error(err))
-		}
+		releaseProgram(d.log)
+	}
+}
+
+// releaseProgram gives back the memory that the program's own file takes, see
+// releasePages.
+func releaseProgram(log *zap.Logger) {
+	if err := releasePages(); err != nil {
+		log.Debug("giving memory back", zap.Error(err))
 	}
 }
 

@@ -45,6 +45,7 @@ func (a *app) once(ctx context.Context, names []string) (err error) {
 	runner := a.runner(st, sinks, deliverer)
 	restored, textfile := a.textfile(st, runner, jobs)
 	a.restoreAtStart(ctx, st, sinks, jobs, restored)
+	releaseProgram(a.log)
 	results, left, err := a.collect(ctx, runner, deliverer, jobs)
 	if err != nil {
 		return err
