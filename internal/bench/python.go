@@ -14,7 +14,7 @@ import (
 const (
 	baseline = "internal/bench/baseline/baseline.py"
 	// pythonRecords is less than elsewhere: the plain way is slow.
-	pythonRecords = 50_000
+	pythonRecords = 30_000
 )
 
 // python returns a python3 that has psycopg2 if there is one.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -25,18 +26,19 @@ func benchVulnerabilities(l *lab) (result, error) {
 		return result{}, err
 	}
 	defer v.stop()
+	var ours []measured
 	var records int64
-	way := func(env ...string) side {
-		return func() (measured, error) {
-			m, s, dir, err := l.fresh(v, env...)
-			if err != nil {
-				return m, err
-			}
-			records = s.Records
-			return m, os.RemoveAll(dir)
+	for range l.pairs {
+		m, s, dir, err := l.fresh(v)
+		if err != nil {
+			return result{}, err
 		}
+		if err := os.RemoveAll(dir); err != nil {
+			return result{}, err
+		}
+		ours, records = append(ours, m), s.Records
 	}
-	serial, ours, err := l.compare(way("FALCON_SPLIT=1", "FALCON_PARALLEL=1", "FALCON_VULNERABILITIES_PAGE=400"), way())
+	serial, err := l.serially(v)
 	if err != nil {
 		return result{}, err
 	}
@@ -45,7 +47,25 @@ func benchVulnerabilities(l *lab) (result, error) {
 		figure: fmt.Sprintf("%.2f s for %d records", walls(ours), records),
 		ratio:  fmt.Sprintf("%.1f times faster than serial pages of 400 (%.1f s)", ratio, walls(serial)),
 		met:    ratio >= 20,
+		notes:  []string{"The serial runs, which wait nearly all of the time, go on at the same time; ours one after the other."},
 	}, nil
+}
+
+// serially has one request at a time, as often as there are pairs.
+func (l *lab) serially(v vendor) ([]measured, error) {
+	runs := make([]measured, l.pairs)
+	var group errgroup.Group
+	for i := range runs {
+		dir, err := l.folder()
+		if err != nil {
+			return nil, err
+		}
+		group.Go(func() (err error) {
+			runs[i], err = l.extract(v, dir, "FALCON_SPLIT=1", "FALCON_PARALLEL=1", "FALCON_VULNERABILITIES_PAGE=400")
+			return errors.Join(err, os.RemoveAll(dir))
+		})
+	}
+	return runs, group.Wait()
 }
 
 // slowest is what the slowest vendor's limit allows: 50 requests in the first
