@@ -6,17 +6,21 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"net"
 	"net/http"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/collectord/collectord/pkg/doctor"
+	"github.com/collectord/collectord/pkg/schedule"
 	"github.com/collectord/collectord/pkg/state"
 	"github.com/collectord/collectord/pkg/store"
+	"github.com/collectord/collectord/pkg/web"
 )
 
 func (a *app) doctorCommand() *cobra.Command {
@@ -40,7 +44,11 @@ func (a *app) doctor(ctx context.Context, asJSON bool) error {
 	wrong := e.checkSettings()
 	e.checkMachine()
 	if wrong == nil {
+		wrong = e.open()
+		defer closeSinks(e.opened, a.log)
 		e.checkState(ctx)
+	}
+	if wrong == nil {
 		wrong = e.checkNetwork(ctx)
 	}
 	if err := a.printFindings(e.found, asJSON); err != nil {
@@ -70,7 +78,8 @@ func (a *app) printFindings(found []doctor.Finding, asJSON bool) error {
 // An examination is one call of doctor.
 type examination struct {
 	*app
-	found []doctor.Finding
+	opened []store.Sink // nil where the settings cannot be used
+	found  []doctor.Finding
 }
 
 func (e *examination) add(f doctor.Finding) { e.found = append(e.found, f) }
@@ -106,6 +115,23 @@ func (e *examination) checkSettings() error {
 	}
 	e.add(doctor.Finding{Group: group, Check: "collectors", Result: doctor.OK, Text: strings.Join(names, ", ") + " on"})
 	return nil
+}
+
+// open opens what only opening tells of. It returns why the settings cannot be
+// used.
+func (e *examination) open() (err error) {
+	if _, err = e.targets(); err == nil {
+		e.opened, err = e.sinks()
+	}
+	return e.refused(err)
+}
+
+// refused adds why the settings cannot be used.
+func (e *examination) refused(err error) error {
+	if err != nil {
+		e.add(doctor.Finding{Group: "settings", Check: "settings", Result: doctor.Failed, Text: err.Error()})
+	}
+	return err
 }
 
 func (e *examination) checkMachine() {
@@ -155,43 +181,77 @@ func (e *examination) checkState(ctx context.Context) {
 
 // checkData tells how old the data are and what is undelivered.
 func (e *examination) checkData(ctx context.Context, st *state.State) error {
-	const group = "state"
-	streams, err := st.Streams(ctx)
+	known, err := st.Streams(ctx)
 	if err != nil {
 		return err
 	}
-	for _, s := range streams {
-		f := doctor.Finding{Group: group, Check: s.Stream, Result: doctor.OK, Text: fmt.Sprintf("%d records of %s", s.Records, when(s.Taken))}
-		switch {
-		case s.LastFailure.After(s.LastSuccess):
-			f.Result = doctor.Warning
-			f.Text += "; the last run failed: " + s.FailureErr
-		case s.Held:
-			f.Result = doctor.Warning
-			f.Text += "; a newer snapshot is held"
-			f.Advice = "it has far fewer records: see why, or release it with `collectord accept " + s.Stream + "`"
-		}
-		e.add(f)
+	for _, s := range web.StreamsOf(known, e.standings(), nil, e.settings.Tenancy, time.Now()) {
+		e.add(freshness(s))
 	}
 	queue, err := st.Queue(ctx)
 	if err != nil {
 		return err
 	}
-	waiting, last := map[string]int{}, map[string]string{}
-	var order []string
-	for _, d := range queue {
-		if waiting[d.Sink]++; waiting[d.Sink] == 1 {
-			order = append(order, d.Sink)
+	e.checkQueue(queue)
+	return nil
+}
+
+// standings are how the collectors that are on would stand if the service ran.
+func (e *examination) standings() (all []schedule.Standing) {
+	on, _ := e.active()
+	for _, s := range on {
+		standing := schedule.Standing{Collector: s.Name, Interval: expressionOf(e.app, s.Name).In(e.settings.Schedule.Zone.Location()).Interval()}
+		for _, stream := range s.Streams {
+			standing.Streams = append(standing.Streams, stream.Name)
 		}
+		all = append(all, standing)
+	}
+	return all
+}
+
+// freshness tells how a stream's data stand.
+func freshness(s web.Stream) doctor.Finding {
+	f := doctor.Finding{Group: "state", Check: s.Stream, Result: doctor.OK, Text: "no data yet"}
+	if !s.Known.IsZero() {
+		f.Text = fmt.Sprintf("%d records of %s", s.Records, when(s.Known))
+	}
+	switch {
+	case s.LastFailure.After(s.Known):
+		f.Result = doctor.Warning
+		f.Text += "; the last run failed: " + s.FailureErr
+	case s.Held:
+		f.Result = doctor.Warning
+		f.Text += "; a newer snapshot is held"
+		f.Advice = "it has far fewer records: see why, or release it with `collectord accept " + s.Stream + "`"
+	case s.Freshness == web.Late:
+		f.Result = doctor.Warning
+		f.Text += "; that is older than its schedule allows"
+		f.Advice = "see that the service runs, or run `collectord --once " + s.Stream + "`"
+	case s.Standing.Collector == "":
+		f.Text += "; its collector is off"
+	}
+	return f
+}
+
+// checkQueue tells what waits for each destination.
+func (e *examination) checkQueue(queue []state.Delivery) {
+	waiting, last := map[string]int{}, map[string]string{}
+	for _, d := range queue {
+		waiting[d.Sink]++
 		if d.Err != "" {
 			last[d.Sink] = ": " + d.Err
 		}
 	}
-	for _, sink := range order {
-		e.add(doctor.Finding{Group: group, Check: "undelivered", Result: doctor.Warning,
-			Text: fmt.Sprintf("%d snapshots wait for %s%s", waiting[sink], sink, last[sink])})
+	names := sinkNames(e.opened)
+	for _, sink := range slices.Sorted(maps.Keys(waiting)) {
+		f := doctor.Finding{Group: "state", Check: "undelivered", Result: doctor.Warning,
+			Text: fmt.Sprintf("%d snapshots wait for %s%s", waiting[sink], sink, last[sink])}
+		if e.opened != nil && !slices.Contains(names, sink) {
+			f.Text = fmt.Sprintf("%d snapshots wait for %s, which the settings do not have", waiting[sink], sink)
+			f.Advice = "set it again, or give them up with `collectord drop " + sink + "`"
+		}
+		e.add(f)
 	}
-	return nil
 }
 
 // checkService tells whether a daemon serves HTTP here.
@@ -227,21 +287,9 @@ const doctorTimeout = 10 * time.Second
 // checkNetwork asks the vendors and destinations, and watches the way to them.
 // It returns why the settings cannot be used, where only opening them tells.
 func (e *examination) checkNetwork(ctx context.Context) error {
-	refused := func(err error) error {
-		e.add(doctor.Finding{Group: "settings", Check: "settings", Result: doctor.Failed, Text: err.Error()})
-		return err
-	}
-	if _, err := e.targets(); err != nil {
-		return refused(err)
-	}
-	sinks, err := e.sinks()
+	probes, err := e.probes(e.opened)
 	if err != nil {
-		return refused(err)
-	}
-	defer closeSinks(sinks, e.log)
-	probes, err := e.probes(sinks)
-	if err != nil {
-		return refused(err)
+		return e.refused(err)
 	}
 	journeys := map[*probe]*doctor.Journey{}
 	for _, p := range probes {

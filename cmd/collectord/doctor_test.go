@@ -1,6 +1,7 @@
 package main
 
 import (
+	"database/sql"
 	"encoding/json"
 	"net/http"
 	"net/http/httptest"
@@ -8,6 +9,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/collectord/collectord/internal/testserver"
 	"github.com/collectord/collectord/internal/vendorsim"
@@ -47,6 +49,21 @@ func (p *place) found(all []doctor.Finding, group, check string, result doctor.R
 		return
 	}
 	p.Errorf("nothing is said of %s, %s: %+v", group, check, all)
+}
+
+// age makes all that is known older.
+func (p *place) age(by time.Duration) {
+	p.Helper()
+	db, err := sql.Open("sqlite", p.file("state", "collectord.db"))
+	if err != nil {
+		p.Fatal(err)
+	}
+	defer db.Close()
+	for _, statement := range []string{"UPDATE snapshots SET taken = taken - ?", "UPDATE counters SET ended = ended - ?"} {
+		if _, err := db.Exec(statement, by.Milliseconds()); err != nil {
+			p.Fatal(err)
+		}
+	}
 }
 
 // TestDoctor has all in order, and then one thing after the other not.
@@ -94,8 +111,17 @@ func TestDoctor(t *testing.T) {
 	p.found(all, "destination backup", "access", doctor.Failed, "missing-bucket")
 	p.found(all, "destination postgres", "access", doctor.Failed, "connection refused")
 	p.env["OKTA_TOKEN"] = token
-	delete(p.env, "STORE_POSTGRES_URL")
 	delete(p.env, "STORE_AWS_S3_BUCKET")
+
+	// What waits for a destination that is gone, and data that are too old.
+	p.env["STORE_ONCE_TIMEOUT"] = "1s"
+	p.want(p.run("--once", "tenable_assets"), 3)
+	p.found(p.examined(3), "state", "undelivered", doctor.Warning, "1 snapshots wait for postgres: ", "connection refused")
+	delete(p.env, "STORE_POSTGRES_URL")
+	p.found(p.examined(0), "state", "undelivered", doctor.Warning, "collectord drop postgres")
+	p.age(8 * 24 * time.Hour)
+	p.found(p.examined(0), "state", "tenable_assets", doctor.Warning, "80 records", "1 week ago", "older than its schedule allows", "--once tenable_assets")
+	p.found(p.examined(0), "state", "okta_users", doctor.OK, "no data yet")
 
 	// A proxy that lets nothing through: it is named, its password is not.
 	proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusForbidden) }))

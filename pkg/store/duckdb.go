@@ -141,13 +141,14 @@ func (d *DuckDB) open(ctx context.Context, path string, o duckdb.Options) (*duck
 }
 
 // Check opens the file, or tries to write beside the nearest folder that
-// exists. A file that is locked is an error at once.
+// exists. It waits for a locked file as Write does: a service that runs holds
+// it while it stores a snapshot.
 func (d *DuckDB) Check(ctx context.Context) error {
 	path := d.path.literal()
 	if path == "" {
 		path = d.path.Folder()
 	} else if _, err := os.Stat(path); err == nil {
-		db, err := duckdb.Open(ctx, path, duckdb.Options{})
+		db, err := d.open(ctx, path, duckdb.Options{})
 		if err == nil {
 			err = db.Close()
 		}
