@@ -96,7 +96,7 @@ func (p *place) tell(slack, urls string, results ...schedule.Result) {
 	if err != nil {
 		p.Fatal(err)
 	}
-	log := zap.New(zapcore.NewCore(zapcore.NewJSONEncoder(zap.NewProductionEncoderConfig()), zapcore.AddSync(&p.log), zap.DebugLevel))
+	log := zap.New(zapcore.NewCore(zapcore.NewJSONEncoder(zap.NewProductionEncoderConfig()), zapcore.Lock(zapcore.AddSync(&p.log)), zap.DebugLevel))
 	n := notify.New(notify.Options{
 		State: st, Tenancy: "acme", Host: "host-1", Log: log, Waits: []time.Duration{0, time.Millisecond, time.Millisecond}, Now: func() time.Time { return noon.Add(3 * time.Hour) },
 		Redact: func(text string) string { return strings.ReplaceAll(text, "vendor-secret", "[redacted]") },
