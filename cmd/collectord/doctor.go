@@ -235,20 +235,19 @@ func freshness(s web.Stream) doctor.Finding {
 
 // checkQueue tells what waits for each destination.
 func (e *examination) checkQueue(queue []state.Delivery) {
-	waiting, last := map[string]int{}, map[string]string{}
+	count, last := waiting(queue), map[string]string{}
 	for _, d := range queue {
-		waiting[d.Sink]++
 		if d.Err != "" {
 			last[d.Sink] = ": " + d.Err
 		}
 	}
 	names := sinkNames(e.opened)
-	for _, sink := range slices.Sorted(maps.Keys(waiting)) {
+	for _, sink := range slices.Sorted(maps.Keys(count)) {
 		f := doctor.Finding{Group: "state", Check: "undelivered", Result: doctor.Warning,
-			Text: fmt.Sprintf("%d snapshots wait for %s%s", waiting[sink], sink, last[sink])}
+			Text: fmt.Sprintf("%d snapshots wait for %s%s", count[sink], sink, last[sink])}
 		if e.opened != nil && !slices.Contains(names, sink) {
-			f.Text = fmt.Sprintf("%d snapshots wait for %s, which the settings do not have", waiting[sink], sink)
-			f.Advice = "set it again, or give them up with `collectord drop " + sink + "`"
+			f.Text = fmt.Sprintf("%d snapshots wait for %s, which the settings do not have", count[sink], sink)
+			f.Advice = giveUp(sink)
 		}
 		e.add(f)
 	}

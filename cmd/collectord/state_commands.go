@@ -86,16 +86,26 @@ func (a *app) tellOrphans(queue []state.Delivery) {
 		return // `check` tells of bad settings
 	}
 	defer closeSinks(sinks, a.log)
-	names := sinkNames(sinks)
-	count := map[string]int{}
-	for _, d := range queue {
-		if !slices.Contains(names, d.Sink) {
-			count[d.Sink]++
+	names, count := sinkNames(sinks), waiting(queue)
+	for _, name := range slices.Sorted(maps.Keys(count)) {
+		if !slices.Contains(names, name) {
+			fmt.Fprintf(a.stdout, "%s: %d deliveries wait, but the settings have no such destination: %s\n", name, count[name], giveUp(name))
 		}
 	}
-	for _, name := range slices.Sorted(maps.Keys(count)) {
-		fmt.Fprintf(a.stdout, "%s: %d deliveries wait, but the settings have no such destination: set it again, or give them up with `collectord drop %s`\n", name, count[name], name)
+}
+
+// waiting counts what is queued for each destination.
+func waiting(queue []state.Delivery) map[string]int {
+	count := map[string]int{}
+	for _, d := range queue {
+		count[d.Sink]++
 	}
+	return count
+}
+
+// giveUp tells what to do about a destination that the settings do not have.
+func giveUp(sink string) string {
+	return "set it again, or give them up with `collectord drop " + sink + "`"
 }
 
 func (a *app) dropCommand() *cobra.Command {

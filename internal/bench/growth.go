@@ -35,7 +35,12 @@ func (l *lab) grow() ([]grown, error) {
 	return once(l, "growth", func() ([]grown, error) {
 		var all []grown
 		for _, n := range sizes {
-			g, err := l.extractions(n)
+			v, err := l.simulate(n)
+			if err != nil {
+				return nil, err
+			}
+			g, err := l.extractions(v)
+			v.stop()
 			if err != nil {
 				return nil, err
 			}
@@ -45,13 +50,8 @@ func (l *lab) grow() ([]grown, error) {
 	})
 }
 
-// extractions extracts so many records as often as there are pairs.
-func (l *lab) extractions(records int) (g grown, err error) {
-	v, err := l.simulate(records)
-	if err != nil {
-		return grown{}, err
-	}
-	defer v.stop()
+// extractions extracts all that v has as often as there are pairs.
+func (l *lab) extractions(v vendor) (g grown, err error) {
 	for range l.pairs {
 		m, s, dir, err := l.fresh(v)
 		if err != nil {

@@ -164,12 +164,12 @@ func sealed(dir string) (*snapshot.Snapshot, error) {
 }
 
 // fresh extracts into a new folder, which the caller removes.
-func (l *lab) fresh(v vendor, env ...string) (measured, *snapshot.Snapshot, string, error) {
+func (l *lab) fresh(v vendor) (measured, *snapshot.Snapshot, string, error) {
 	dir, err := l.folder()
 	if err != nil {
 		return measured{}, nil, "", err
 	}
-	m, err := l.extract(v, dir, env...)
+	m, err := l.extract(v, dir)
 	if err != nil {
 		return m, nil, dir, err
 	}

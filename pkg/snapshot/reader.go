@@ -115,8 +115,9 @@ func (r *Reader) line() ([]byte, error) {
 }
 
 // each passes all records to take, each with its newline, in blocks that end
-// anywhere; take returns how many records end in the block. It takes the place of Next, and saves its copy. It returns nil when
-// all that was sealed has been passed on.
+// anywhere; take returns how many records end in the block. It takes the place
+// of Next, and saves its copy. It returns nil when all that was sealed has been
+// passed on.
 func (r *Reader) each(take func(block []byte) (ends int, err error)) error {
 	b := &blocks{r: r, take: take}
 	_, err := r.unpack.WriteTo(b)
