@@ -25,6 +25,9 @@ type Listing struct {
 	MaxPages int
 	// Each passes one record on; it is kept as it is when Each is nil.
 	Each Each
+	// Came is told after each page that is kept how many records have come;
+	// nil tells nobody.
+	Came func(records int64)
 	// Expired tells errors after which the vendor has forgotten the place in
 	// the listing, so that it must start over; nil for none.
 	Expired func(error) bool
@@ -113,6 +116,9 @@ func (w *walk) page(ctx context.Context, r Request) (next Request, more bool, er
 	}
 	w.pages++
 	w.records += int64(envelope.Records)
+	if w.listing.Came != nil {
+		w.listing.Came(w.records)
+	}
 	if total, ok := envelope.Count(w.listing.Total); ok && total > 0 {
 		w.total = total
 	}

@@ -1,9 +1,11 @@
 package sources
 
 import (
+	"cmp"
 	"context"
 	"net/http"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -35,12 +37,15 @@ type falconPart struct {
 // parts that are small enough while larger ones are still divided.
 type splitting struct {
 	*spotlight
-	out    collector.Output
-	most   int64         // vulnerabilities that a part should have
-	places chan struct{} // held by the cursors under way
-	came   atomic.Int64
-	parts  atomic.Int64
-	group  *errgroup.Group
+	out   collector.Output
+	most  int64 // vulnerabilities that a part should have
+	came  atomic.Int64
+	parts atomic.Int64
+	group *errgroup.Group
+
+	mu      sync.Mutex
+	free    int          // cursors that may still begin
+	waiting []falconPart // small enough; the largest is last
 }
 
 // pullParts reads the vulnerabilities with at most width cursors at once. It
@@ -50,9 +55,9 @@ func (s *spotlight) pullParts(ctx context.Context, total int64, width int, out c
 	group, ctx := errgroup.WithContext(ctx)
 	x := &splitting{
 		spotlight: s, out: out,
-		most:   max(total*2/int64(3*width), int64(s.Page)),
-		places: make(chan struct{}, width),
-		group:  group,
+		most:  max(total*2/int64(3*width), int64(s.Page)),
+		free:  width,
+		group: group,
 	}
 	group.Go(func() error {
 		return x.pull(ctx, falconPart{first: now.Add(-falconOldest), last: now, count: total})
@@ -61,26 +66,59 @@ func (s *spotlight) pullParts(ctx context.Context, total int64, width int, out c
 	return x.came.Load(), x.parts.Load(), err
 }
 
-// pull reads a part, or divides it.
+// pull sees to it that a part is read, or divides it.
 func (x *splitting) pull(ctx context.Context, p falconPart) error {
-	if p.count > x.most && p.depth < falconDepth {
-		parts, err := x.divide(ctx, p)
-		if err != nil {
-			return err
-		}
-		for _, part := range parts {
-			x.group.Go(func() error { return x.pull(ctx, part) })
-		}
+	if p.count <= x.most || p.depth >= falconDepth {
+		x.enqueue(ctx, p)
 		return nil
 	}
-	select {
-	case x.places <- struct{}{}:
-	case <-ctx.Done():
-		return context.Cause(ctx)
+	parts, err := x.divide(ctx, p)
+	if err != nil {
+		return err
 	}
-	defer func() { <-x.places }()
+	for _, part := range parts {
+		x.group.Go(func() error { return x.pull(ctx, part) })
+	}
+	return nil
+}
+
+// enqueue has a part read as soon as a cursor is free. The largest go first,
+// so that none of them is left alone at the end.
+func (x *splitting) enqueue(ctx context.Context, p falconPart) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	at, _ := slices.BinarySearchFunc(x.waiting, p, func(a, b falconPart) int { return cmp.Compare(a.count, b.count) })
+	x.waiting = slices.Insert(x.waiting, at, p)
+	x.begin(ctx)
+}
+
+// begin reads parts while there are any and cursors are free; mu is held.
+func (x *splitting) begin(ctx context.Context) {
+	for x.free > 0 && len(x.waiting) > 0 {
+		last := len(x.waiting) - 1
+		p := x.waiting[last]
+		x.waiting = x.waiting[:last]
+		x.free--
+		x.group.Go(func() error { return x.read(ctx, p) })
+	}
+}
+
+// read reads a part. Its cursor counts as free when all that was declared has
+// come: what is left is to ask for the empty page that ends the part.
+func (x *splitting) read(ctx context.Context, p falconPart) error {
+	done := sync.OnceFunc(func() {
+		x.mu.Lock()
+		defer x.mu.Unlock()
+		x.free++
+		x.begin(ctx)
+	})
+	defer done()
 	x.parts.Add(1)
-	n, err := x.walk(ctx, p.falconSpan, p.count, x.out)
+	n, err := x.walk(ctx, p.falconSpan, p.count, func(came int64) {
+		if came >= p.count {
+			done()
+		}
+	}, x.out)
 	x.came.Add(n)
 	return err
 }

@@ -62,7 +62,7 @@ func (s *spotlight) pull(ctx context.Context, out collector.Output) error {
 			}
 		}
 	}
-	_, err := s.walk(ctx, falconSpan{}, total, out)
+	_, err := s.walk(ctx, falconSpan{}, total, nil, out)
 	return err
 }
 
@@ -122,9 +122,10 @@ func falconHasOr(filter string) bool {
 	return false
 }
 
-// walk reads a span of about count vulnerabilities with one cursor. The facets
-// are asked for on every page: records change their shape without them.
-func (s *spotlight) walk(ctx context.Context, span falconSpan, count int64, out collector.Output) (int64, error) {
+// walk reads a span of about count vulnerabilities with one cursor. After each
+// page came is told how many have come; it may be nil. The facets are asked for
+// on every page: records change their shape without them.
+func (s *spotlight) walk(ctx context.Context, span falconSpan, count int64, came func(int64), out collector.Output) (int64, error) {
 	r := s.request(span)
 	r.Query["facet"] = []string{"cve", "host_info", "remediation"}
 	r.Size = s.size
@@ -142,6 +143,7 @@ func (s *spotlight) walk(ctx context.Context, span falconSpan, count int64, out 
 		Pager: rest.Cursor{Path: "meta.pagination.after", Param: "after", Stop: rest.AtEmpty},
 		Total: "meta.pagination.total",
 		Slack: min(1, slack),
+		Came:  came,
 	}, out)
 }
 
