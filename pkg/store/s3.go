@@ -140,8 +140,12 @@ func (s *S3) Write(ctx context.Context, snap *snapshot.Snapshot) error {
 		}
 		// Of each record's newline JSON makes a comma and a newline; what cannot
 		// be compressed grows by less than a thousandth.
-		most := snap.Bytes + snap.Records + snap.Bytes/1000 + 4096
-		return s.upload(ctx, c, snap, object, most, func(w io.Writer) error { return snap.Encode(ctx, w, format) })
+		in := content{most: snap.Bytes + snap.Records + snap.Bytes/1000 + 4096}
+		if format.Compression == "" {
+			in.least = snap.Bytes
+		}
+		in.write = func(w io.Writer) error { return snap.Encode(ctx, w, format) }
+		return s.upload(ctx, c, snap, object, in)
 	})
 }
 
@@ -189,10 +193,10 @@ func (s *S3) uploadParquet(ctx context.Context, c *s3.Client, snap *snapshot.Sna
 	if err != nil {
 		return err
 	}
-	return s.upload(ctx, c, snap, object, fi.Size(), func(w io.Writer) error {
+	return s.upload(ctx, c, snap, object, content{fi.Size(), fi.Size(), func(w io.Writer) error {
 		_, err := io.Copy(w, f)
 		return err
-	})
+	}})
 }
 
 // object describes a snapshot's object.
@@ -290,10 +294,11 @@ func (s *S3) Put(ctx context.Context, key string, text []byte) error {
 	return s.do(ctx, "upload to "+s.label(key), func(c *s3.Client) error {
 		object := s.object(key, snapshot.Format{Kind: snapshot.JSON}, snapshot.Info{})
 		object.Metadata = nil
-		return s.upload(ctx, c, nil, object, int64(len(text)), func(w io.Writer) error {
+		size := int64(len(text))
+		return s.upload(ctx, c, nil, object, content{size, size, func(w io.Writer) error {
 			_, err := w.Write(text)
 			return err
-		})
+		}})
 	})
 }
 

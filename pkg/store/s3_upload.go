@@ -22,8 +22,8 @@ import (
 const (
 	// leastPart and uploaders bound an upload's memory, to one part for each
 	// of them and one that is being filled.
-	leastPart = 5 << 20
-	uploaders = 5
+	leastPart = 8 << 20
+	uploaders = 4
 	// mostParts is S3's limit.
 	mostParts = 10000
 	// sumBlock is how many bytes are summed at once.
@@ -35,23 +35,34 @@ const (
 // castagnoli makes CRC-32C, the checksum that processors compute fastest.
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// upload stores what encode writes, of at most that many bytes, as one object:
-// in one request when it fits a part, else in parts. The request that makes the
-// object appear is sent after encode has returned nil.
-func (s *S3) upload(ctx context.Context, c *s3.Client, snap *snapshot.Snapshot, object *s3.PutObjectInput, most int64, encode func(io.Writer) error) error {
-	size := max(s.part, most/mostParts+1)
+// A content is what becomes an object.
+type content struct {
+	least, most int64 // bounds of its bytes
+	write       func(io.Writer) error
+}
+
+// upload stores a content as one object: in one request when it fits a part,
+// else in parts. The request that makes the object appear is sent after the
+// content has been written without an error.
+func (s *S3) upload(ctx context.Context, c *s3.Client, snap *snapshot.Snapshot, object *s3.PutObjectInput, in content) error {
+	size := max(s.part, in.most/mostParts+1)
 	p := &parts{ctx: ctx, sink: s, client: c, snap: snap, object: object,
-		buf:  make([]byte, 0, max(1, min(size, most))),
-		sums: c.Options().RequestChecksumCalculation != aws.RequestChecksumCalculationWhenRequired}
-	err := encode(p)
-	switch {
-	case p.id != nil:
-	case p.failed != nil:
-		return p.failed
-	case err != nil:
-		return err
-	default:
+		buf:  make([]byte, 0, max(1, min(size, in.most))),
+		sums: c.Options().RequestChecksumCalculation != aws.RequestChecksumCalculationWhenRequired,
+		many: in.least > size}
+	p.start = sync.OnceValue(p.begin)
+	if p.many { // the server answers while the first part is gathered
+		go func() { _ = p.start() }()
+	}
+	err := in.write(p)
+	if !p.many {
+		if err != nil {
+			return err
+		}
 		return p.putWhole()
+	}
+	if failed := p.start(); failed != nil {
+		return failed
 	}
 	if err = p.finish(err); err != nil {
 		p.abort()
@@ -97,8 +108,10 @@ type parts struct {
 	crc    uint32 // CRC-32C of the first summed bytes of buf
 	summed int
 
-	// Of an upload in parts, which begins when the first part overflows.
-	failed  error // why it could not begin
+	many  bool         // the object is larger than a part
+	start func() error // begins an upload in parts, once
+
+	// Of an upload in parts that has begun.
 	id      *string
 	number  int32
 	free    chan []byte
@@ -118,8 +131,9 @@ func (p *parts) Write(b []byte) (int, error) {
 		if b = b[room:]; len(b) == 0 {
 			return n, nil
 		}
-		if p.failed = p.begin(); p.failed != nil {
-			return 0, p.failed
+		p.many = true
+		if err := p.start(); err != nil {
+			return 0, err
 		}
 		p.send()
 		select {
@@ -194,11 +208,8 @@ func (p *parts) WriteByte(b byte) error {
 	return err
 }
 
-// begin starts the upload in parts, once.
+// begin starts the upload in parts.
 func (p *parts) begin() error {
-	if p.id != nil {
-		return nil
-	}
 	var sum types.ChecksumAlgorithm
 	if p.sums {
 		sum = types.ChecksumAlgorithmCrc32c
@@ -228,7 +239,7 @@ func (p *parts) send() {
 }
 
 // finish sends the rest and makes the object appear, unless err says that the
-// encoding failed. A part's failure is why the encoding did.
+// writing failed. A part's failure is why the writing did.
 func (p *parts) finish(err error) error {
 	if err == nil {
 		p.send()
