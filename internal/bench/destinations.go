@@ -72,7 +72,8 @@ func (l *lab) s3Env() ([]string, error) {
 		return nil, err
 	}
 	// A bucket is a folder of the server's.
-	if err := os.MkdirAll(filepath.Dir(s.Object("bench", "key")), 0o755); err != nil {
+	bucket := filepath.Dir(s.Object("bench", "key"))
+	if err := errors.Join(os.RemoveAll(bucket), os.Mkdir(bucket, 0o755)); err != nil {
 		return nil, err
 	}
 	env := []string{"AWS_REQUEST_CHECKSUM_CALCULATION=when_supported"}

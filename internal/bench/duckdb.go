@@ -41,6 +41,7 @@ func benchDuckDB(l *lab) (result, error) {
 // loadNDJSON is DuckDB's own way, with its defaults: DATABASE FILE.
 func loadNDJSON(ctx context.Context, args []string) (err error) {
 	fmt.Print(ready)
+	defer fmt.Print(done)
 	db, err := sql.Open("duckdb", args[0])
 	if err != nil {
 		return err

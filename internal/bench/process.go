@@ -21,27 +21,32 @@ type measured struct {
 	out string
 }
 
-// ready is what a program writes first when the clock is to start only now:
-// that of a daemon's destination does not count the program's start.
-const ready = "ready\n"
+// ready and done are what a program writes when the clock is to start and to
+// stop there: that of a daemon's destination counts neither the program's start
+// nor its end.
+const ready, done = "ready\n", "done\n"
 
-// A transcript keeps what a program writes, and when it was ready.
+// A transcript keeps what a program writes, and when it was ready and done.
 type transcript struct {
 	bytes.Buffer
-	began time.Time
+	began, ended time.Time
 }
 
 func (o *transcript) Write(b []byte) (int, error) {
-	if string(b) == ready {
+	switch string(b) {
+	case ready:
 		o.began = time.Now()
+		return len(b), nil
+	case done:
+		o.ended = time.Now()
 		return len(b), nil
 	}
 	return o.Buffer.Write(b)
 }
 
-// timed runs cmd to its end, and counts from where it says that it is ready,
-// if it does. What earlier runs left to be written to the disk is written
-// before.
+// timed runs cmd to its end, and counts from where it says that it is ready to
+// where it says that it is done, if it does. What earlier runs left to be
+// written to the disk is written before.
 func timed(cmd *exec.Cmd) (measured, error) {
 	syscall.Sync()
 	var out transcript
@@ -56,7 +61,10 @@ func timed(cmd *exec.Cmd) (measured, error) {
 	}
 	most := watchMemory(cmd.Process.Pid)
 	err := cmd.Wait()
-	r := measured{wall: time.Since(out.began), rss: most(), out: out.String()}
+	if out.ended.IsZero() {
+		out.ended = time.Now()
+	}
+	r := measured{wall: out.ended.Sub(out.began), rss: most(), out: out.String()}
 	if err != nil {
 		return r, fmt.Errorf("%s: %w: %s", strings.Join(cmd.Args, " "), err, tail(errs.String()))
 	}

@@ -30,6 +30,7 @@ func work(ctx context.Context, args []string) error {
 // writeSinks stores a snapshot in destinations at once: DIR SINK...
 func writeSinks(ctx context.Context, args []string) (err error) {
 	fmt.Print(ready)
+	defer fmt.Print(done)
 	s, err := snapshot.Open(args[0])
 	if err != nil {
 		return err
