@@ -13,7 +13,11 @@ cd "$(dirname "$0")/.." || exit 1
 out=$(timeout "$limit" go tool -modfile=tools/go.mod govulncheck -db "${GOVULNDB:-https://vuln.go.dev}" "$@" 2>&1)
 code=$?
 case "$code $out" in
-"0 "*) ;;
+"0 "*"No vulnerabilities found"*) ;;
+"0 "*)
+	echo "vulnerabilities.sh: the check ended without a word of what it found:" >&2
+	code=1
+	;;
 "124 "*) echo "vulnerabilities.sh: the check did not end within $limit s: set GOVULN_TIMEOUT higher on a slow machine, or GOVULNDB to a database that answers" >&2 ;;
 *"fetching vulnerabilities: Get "* | *"fetching vulnerabilities: HTTP "*)
 	echo "NOT CHECKED: the vulnerability database cannot be reached: $out"

@@ -20,7 +20,8 @@ func TestVulnerabilitiesAreFound(t *testing.T) {
 		"index/vulns.json":   `[{"id":"GO-2026-0001","modified":"2026-01-01T00:00:00Z"}]`,
 		"ID/GO-2026-0001.json": `{"schema_version":"1.3.1","id":"GO-2026-0001","modified":"2026-01-01T00:00:00Z","published":"2026-01-01T00:00:00Z",
 			"summary":"made up for a test","affected":[{"package":{"name":"github.com/robfig/cron/v3","ecosystem":"Go"},
-			"ranges":[{"type":"SEMVER","events":[{"introduced":"0"}]}],"ecosystem_specific":{"imports":[{"path":"github.com/robfig/cron/v3"}]}}]}`,
+			"ranges":[{"type":"SEMVER","events":[{"introduced":"0"}]}],"ecosystem_specific":{"imports":[{"path":"github.com/robfig/cron/v3"}]}}],
+			"database_specific":{"url":"https://pkg.go.dev/vuln/GO-2026-0001"}}`,
 	} {
 		path := filepath.Join(dir, name)
 		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
@@ -42,7 +43,7 @@ func TestVulnerabilitiesAreFound(t *testing.T) {
 		fails bool
 		says  string
 	}{
-		"GOVULNDB=file://" + dir:    {true, "GO-2026-0001"},
+		"GOVULNDB=file://" + dir:    {true, "Your code is affected by 1 vulnerability"},
 		"GOVULNDB=file://" + broken: {true, "invalid character"},
 		nobody:                      {false, "NOT CHECKED: the vulnerability database cannot be reached"},
 	} {
