@@ -78,7 +78,8 @@ func (a *app) printFindings(found []doctor.Finding, asJSON bool) error {
 // An examination is one call of doctor.
 type examination struct {
 	*app
-	opened []store.Sink // nil where the settings cannot be used
+	opened []store.Sink // the destinations
+	known  bool         // opened is what the settings ask for
 	found  []doctor.Finding
 }
 
@@ -123,6 +124,7 @@ func (e *examination) open() (err error) {
 	if _, err = e.targets(); err == nil {
 		e.opened, err = e.sinks()
 	}
+	e.known = err == nil
 	return e.refused(err)
 }
 
@@ -245,7 +247,7 @@ func (e *examination) checkQueue(queue []state.Delivery) {
 	for _, sink := range slices.Sorted(maps.Keys(count)) {
 		f := doctor.Finding{Group: "state", Check: "undelivered", Result: doctor.Warning,
 			Text: fmt.Sprintf("%d snapshots wait for %s%s", count[sink], sink, last[sink])}
-		if e.opened != nil && !slices.Contains(names, sink) {
+		if e.known && !slices.Contains(names, sink) {
 			f.Text = fmt.Sprintf("%d snapshots wait for %s, which the settings do not have", count[sink], sink)
 			f.Advice = giveUp(sink)
 		}

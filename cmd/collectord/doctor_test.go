@@ -119,6 +119,10 @@ func TestDoctor(t *testing.T) {
 	p.found(p.examined(3), "state", "undelivered", doctor.Warning, "1 snapshots wait for postgres: ", "connection refused")
 	delete(p.env, "STORE_POSTGRES_URL")
 	p.found(p.examined(0), "state", "undelivered", doctor.Warning, "collectord drop postgres")
+	file := p.env["STORE_FILE"]
+	p.env["STORE_FILE"] = "off" // no destination at all
+	p.found(p.examined(0), "state", "undelivered", doctor.Warning, "collectord drop postgres")
+	p.env["STORE_FILE"] = file
 	p.age(8 * 24 * time.Hour)
 	p.found(p.examined(0), "state", "tenable_assets", doctor.Warning, "80 records", "1 week ago", "older than its schedule allows", "--once tenable_assets")
 	p.found(p.examined(0), "state", "okta_users", doctor.OK, "no data yet")
@@ -135,7 +139,6 @@ func TestDoctor(t *testing.T) {
 	}
 	p.found(p.examined(3), "state", "database", doctor.Failed, "damaged")
 	// What only opening a destination or a notification tells is a finding, too.
-	file := p.env["STORE_FILE"]
 	p.env["STORE_FILE"] = p.file("one.json")
 	all = p.examined(78)
 	p.found(all, "settings", "settings", doctor.Failed, "STORE_FILE", "%TAG")
