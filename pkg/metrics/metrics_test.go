@@ -1,8 +1,6 @@
 package metrics_test
 
 import (
-	"context"
-	"database/sql"
 	"errors"
 	"io"
 	"net/http/httptest"
@@ -15,7 +13,6 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
-	_ "modernc.org/sqlite"
 
 	"github.com/collectord/collectord/pkg/backup"
 	"github.com/collectord/collectord/pkg/collector"
@@ -225,44 +222,5 @@ func TestPromtoolFindsNothing(t *testing.T) {
 	}
 	if err := p.metrics.WriteFile(filepath.Join(path, "x.prom")); err == nil || !strings.Contains(err.Error(), "METRICS_TEXTFILE") {
 		t.Errorf("WriteFile: %v", err)
-	}
-}
-
-// TestScrapeAfterAYear holds the time of a scrape with a run of 20 streams in
-// every hour of a year.
-func TestScrapeAfterAYear(t *testing.T) {
-	t.Parallel()
-	dir := t.TempDir()
-	p := newPlace(t, dir)
-	p.collect()
-	fillYear(t, dir)
-	best := time.Hour
-	for range 5 {
-		began := time.Now()
-		p.scrape()
-		best = min(best, time.Since(began))
-	}
-	if best > 100*time.Millisecond {
-		t.Errorf("a scrape takes %v", best)
-	}
-}
-
-func fillYear(t *testing.T, dir string) {
-	t.Helper()
-	db, err := sql.Open("sqlite", filepath.Join(dir, "collectord.db"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer db.Close()
-	for _, query := range []string{
-		`WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i+1 FROM n WHERE i < 175199)
-		INSERT INTO runs (collector, stream, tenancy, upload_id, cause, started, ended, outcome)
-		SELECT 'okta', 'stream_' || (i % 20), 'acme', 'u' || i, 'schedule', 1740000000000 + i*180000, 1740000000000 + i*180000 + 5000, 'success' FROM n`,
-		`INSERT INTO counters (collector, stream, tenancy, outcome, runs, last_run, ended, error)
-		SELECT collector, stream, tenancy, outcome, count(*), max(id), max(ended), '' FROM runs WHERE upload_id LIKE 'u%' GROUP BY collector, stream, tenancy, outcome`,
-	} {
-		if _, err := db.ExecContext(context.Background(), query); err != nil {
-			t.Fatal(err)
-		}
 	}
 }
