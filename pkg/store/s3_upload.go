@@ -52,7 +52,11 @@ func (s *S3) upload(ctx context.Context, c *s3.Client, snap *snapshot.Snapshot, 
 		many: in.least > size}
 	p.start = sync.OnceValue(p.begin)
 	if p.many { // the server answers while the first part is gathered
-		go func() { _ = p.start() }()
+		go func() {
+			// Its error and its panic come again where it is called next.
+			defer func() { _ = recover() }()
+			_ = p.start()
+		}()
 	}
 	err := in.write(p)
 	if !p.many {
