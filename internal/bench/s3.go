@@ -7,7 +7,7 @@ import (
 // benchS3 has client and server on the same two cores, which both fill. They
 // differ by little more than one run by another, so there are many.
 func benchS3(l *lab) (result, error) {
-	r, err := l.uploads(5*l.pairs, nil)
+	r, err := l.uploads(3*l.pairs, nil)
 	r.notes = append(r.notes, "Both uploaders have their defaults and are given the finished file; the product makes the .json from the snapshot while it uploads, and so does more. All three send checksums (AWS_REQUEST_CHECKSUM_CALCULATION=when_supported), as they do to AWS: to a server of another make the product leaves them out unless it is told, and the server of this test then computes one of its own.")
 	return r, err
 }

@@ -22,8 +22,8 @@ import (
 const (
 	// leastPart and uploaders bound an upload's memory, to one part for each
 	// of them and one that is being filled.
-	leastPart = 8 << 20
-	uploaders = 4
+	leastPart = 12 << 20
+	uploaders = 3
 	// mostParts is S3's limit.
 	mostParts = 10000
 	// sumBlock is how many bytes are summed at once.
