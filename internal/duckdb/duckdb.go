@@ -1,5 +1,5 @@
-// Package duckdb opens DuckDB for the rest of the program: with bounded
-// memory, without extensions from the network, and one at a time per file.
+// Package duckdb opens DuckDB with bounded memory and without extensions from the
+// network. Within the process a file is open at most once at a time.
 package duckdb
 
 import (
@@ -16,47 +16,47 @@ import (
 	driver "github.com/duckdb/duckdb-go/v2"
 )
 
-// ordinary is the memory in bytes that is enough for any number of records of
-// ordinary size, with row groups by RowGroup.
-const ordinary = 256 << 20
+// ordinaryMemory is the memory in bytes that is sufficient for any number of
+// records of ordinary size, with row groups by RowGroup.
+const ordinaryMemory = 256 << 20
 
-// DefaultMemory bounds DuckDB's memory when nothing else is said, in bytes. It
-// is enough for single records of 64 MB among smaller ones.
+// DefaultMemory is the default bound of DuckDB's memory in bytes. It is sufficient
+// for single records of 64 MB among smaller ones.
 const DefaultMemory = 768 << 20
 
-// Attempts returns the memory limits to try one after the other for a load
-// whose memory is bounded by bound, 0 for DefaultMemory: a load takes what
-// it is given, and needs all of it only for enormous records.
+// Attempts returns the memory limits, in bytes, for the attempts to load records
+// within bound; 0 means DefaultMemory. DuckDB uses all the memory that it may, and
+// needs more than the first limit only for very large records.
 func Attempts(bound int64) []int64 {
 	if bound == 0 {
 		bound = DefaultMemory
 	}
-	if bound <= ordinary {
+	if bound <= ordinaryMemory {
 		return []int64{bound}
 	}
-	return []int64{ordinary, bound}
+	return []int64{ordinaryMemory, bound}
 }
 
 // Options say how to open a database.
 type Options struct {
-	// Memory bounds DuckDB's own memory in bytes; 0 is DefaultMemory. The
-	// process grows by about 100 MB more: the allocator's and the driver's.
+	// Memory bounds DuckDB's own memory in bytes; 0 means DefaultMemory. The
+	// allocator and the driver use about 100 MB more.
 	Memory int64
-	// Threads is how many threads a statement may use; 0 is 1, which needs
-	// the least memory and loads as quickly as two.
+	// Threads is how many threads a statement may use; 0 means 1, which needs
+	// the least memory and loads as fast as 2.
 	Threads int
 	// ReadOnly opens an existing file for reading only.
 	ReadOnly bool
-	// TempDir takes what does not fit in memory; "" is beside the file. A
-	// database without a file needs one.
+	// TempDir is the directory for data that does not fit in memory; "" means
+	// beside the file. A database without a file needs one.
 	TempDir string
-	// RowGroup is the number of rows in a new row group, see RowGroup;
-	// 0 is DuckDB's own 122,880.
+	// RowGroup is the number of rows in a new row group, see the function
+	// RowGroup; 0 means DuckDB's default of 122,880.
 	RowGroup int
 }
 
-// A DB is one connection to a database that is opened by nobody else in this
-// process. It belongs to one goroutine.
+// A DB is one connection to a database that is not open elsewhere in this process.
+// It must be used by one goroutine.
 type DB struct {
 	*sql.Conn
 	pool    *sql.DB
@@ -64,20 +64,20 @@ type DB struct {
 	release func()
 }
 
-// catalog is the name under which the file is attached. The tables are found
-// without it.
+// catalog is the name under which the file is attached. Statements do not need it
+// to name tables.
 const catalog = "target"
 
-// Open opens the database file at path, which appears when missing, or a
-// database in memory when path is "". It waits while path is open elsewhere
-// in this process; when another process holds it the error is a *LockedError.
-// No setting of the database outlives Close.
+// Open opens the database file at path, which is created if it does not exist, or a
+// database in memory if path is "". It waits while path is open elsewhere in this
+// process. If another process has it open, the error is a *LockedError. The options
+// are not stored in the file.
 func Open(ctx context.Context, path string, o Options) (*DB, error) {
-	release, err := acquire(ctx, path)
+	release, err := acquirePath(ctx, path)
 	if err != nil {
 		return nil, fmt.Errorf("duckdb: open %s: %w", path, err)
 	}
-	db, err := open(ctx, path, o)
+	db, err := attachFile(ctx, path, o)
 	if err != nil {
 		release()
 		if locked := lockedError(path, err); locked != nil {
@@ -92,10 +92,10 @@ func Open(ctx context.Context, path string, o Options) (*DB, error) {
 	return db, nil
 }
 
-// open attaches the file to a database in memory, since only an attached one
-// can be told its row group size.
-func open(ctx context.Context, path string, o Options) (*DB, error) {
-	pool, err := sql.Open("duckdb", dsn(path, o))
+// attachFile opens a database in memory and attaches the file to it, since the size
+// of row groups can be set for attached files only.
+func attachFile(ctx context.Context, path string, o Options) (*DB, error) {
+	pool, err := sql.Open("duckdb", dataSource(path, o))
 	if err != nil {
 		return nil, err
 	}
@@ -107,16 +107,17 @@ func open(ctx context.Context, path string, o Options) (*DB, error) {
 	if path == "" {
 		return db, nil
 	}
-	for _, statement := range []string{attach(path, o), "USE " + catalog} {
+	for _, statement := range []string{attachStatement(path, o), "USE " + catalog} {
 		if _, err := conn.ExecContext(ctx, statement); err != nil {
 			db.file = false
-			return nil, errors.Join(err, db.close())
+			return nil, errors.Join(err, db.closeDatabase())
 		}
 	}
 	return db, nil
 }
 
-func dsn(path string, o Options) string {
+// dataSource returns the data source name for the driver.
+func dataSource(path string, o Options) string {
 	if o.Memory == 0 {
 		o.Memory = DefaultMemory
 	}
@@ -134,9 +135,10 @@ func dsn(path string, o Options) string {
 	return "?" + settings.Encode()
 }
 
-func attach(path string, o Options) string {
+// attachStatement returns the statement that attaches the file at path.
+func attachStatement(path string, o Options) string {
 	if abs, err := filepath.Abs(path); err == nil {
-		path = abs // never taken for an address
+		path = abs // an absolute path is never read as a URL
 	}
 	options := "TYPE duckdb"
 	if o.ReadOnly {
@@ -148,20 +150,21 @@ func attach(path string, o Options) string {
 	return "ATTACH " + Literal(path) + " AS " + catalog + " (" + options + ")"
 }
 
-// RowGroup returns the number of rows in a row group for records of that
-// number and size in bytes. DuckDB keeps the row group being filled in memory
-// and compresses it as a whole, so this is what bounds a load's memory.
+// RowGroup returns the number of rows in a row group for that many records with
+// that many bytes in total. DuckDB keeps the row group that is being filled in
+// memory and compresses it as a whole, so its size determines the memory of a
+// load.
 func RowGroup(records, bytes int64) int {
 	const (
-		target = 32 << 20
-		vector = 2048 // row groups are whole vectors
-		most   = 60 * vector
+		targetBytes = 32 << 20
+		vector      = 2048 // a row group consists of whole vectors
+		maxRows     = 60 * vector
 	)
 	if records <= 0 || bytes <= 0 {
-		return most
+		return maxRows
 	}
-	rows := target / max(bytes/records, 1) / vector * vector
-	return int(min(max(rows, vector), most))
+	rows := targetBytes / max(bytes/records, 1) / vector * vector
+	return int(min(max(rows, vector), maxRows))
 }
 
 // Checkpoint moves what was committed from the write-ahead log into the file.
@@ -173,16 +176,17 @@ func (d *DB) Checkpoint(ctx context.Context) error {
 // Close closes the database, so that other processes can open its file.
 func (d *DB) Close() error {
 	defer d.release()
-	if err := d.close(); err != nil {
+	if err := d.closeDatabase(); err != nil {
 		return fmt.Errorf("duckdb: close: %w", err)
 	}
 	return nil
 }
 
-func (d *DB) close() error {
+// closeDatabase detaches the file and closes the connection.
+func (d *DB) closeDatabase() error {
 	var err error
 	if d.file {
-		// Detaching tells of a failed last write, closing would not.
+		// DETACH reports a failed last write; closing does not.
 		for _, statement := range []string{"USE memory", "DETACH " + catalog} {
 			_, e := d.ExecContext(context.Background(), statement)
 			err = errors.Join(err, e)
@@ -201,18 +205,27 @@ func Literal(s string) string {
 	return "'" + strings.ReplaceAll(s, "'", "''") + "'"
 }
 
-// Kind sorts DuckDB's errors.
+// EscapeGlob returns the pattern that matches only the file named path, for functions
+// such as read_parquet.
+func EscapeGlob(path string) string {
+	return strings.NewReplacer("[", "[[]", "*", "[*]", "?", "[?]").Replace(path)
+}
+
+// A Kind classifies DuckDB's errors.
 type Kind int
 
 // The kinds of errors.
 const (
-	// Other is what may pass by itself: a full disk, an interrupted call.
+	// Other errors may disappear when the call is repeated: a full disk, an
+	// interrupted call.
 	Other Kind = iota
-	// Refused does not pass before somebody changes something: a permission,
-	// a table's shape, a file that is no database.
+	// Refused errors remain until a person changes something: a permission, the
+	// shape of a table, a file that is not a database.
 	Refused
-	// Memory means that Options.Memory is too little for these records.
+	// Memory means that Options.Memory is not sufficient for these records.
 	Memory
+	// Damaged means that the file is not a database, or only a part of one.
+	Damaged
 )
 
 // KindOf returns the kind of an error of this package or of DuckDB's.
@@ -225,8 +238,10 @@ func KindOf(err error) Kind {
 	switch {
 	case containsAny(text, "Out of Memory Error", "failed to pin block", "failed to allocate"):
 		return Memory
+	case containsAny(text, "not a valid DuckDB database", "Could not read enough bytes", "Corrupt database file"):
+		return Damaged
 	case containsAny(text, "Permission denied", "Read-only file system", "Is a directory", "Not a directory",
-		"Operation not permitted", "File name too long", "not a valid DuckDB database",
+		"Operation not permitted", "File name too long",
 		"Trying to read a database file with version number", "newer version of DuckDB"):
 		return Refused
 	case errors.Is(err, os.ErrPermission):
@@ -242,6 +257,7 @@ func KindOf(err error) Kind {
 	return Other
 }
 
+// containsAny reports whether text contains one of parts.
 func containsAny(text string, parts ...string) bool {
 	for _, p := range parts {
 		if strings.Contains(text, p) {
@@ -251,8 +267,8 @@ func containsAny(text string, parts ...string) bool {
 	return false
 }
 
-// Brief returns err with the first line of its text: DuckDB adds hints on SQL
-// settings that nobody here can set, and the statement.
+// Brief returns err with the first line of its text. DuckDB adds the statement and
+// hints about SQL settings that users of collectord cannot change.
 func Brief(err error) error {
 	if err == nil {
 		return nil

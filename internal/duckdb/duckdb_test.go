@@ -96,7 +96,7 @@ func TestSourceTellsItsOwnError(t *testing.T) {
 		if n++; n == 5000 {
 			return reason
 		}
-		r.Int(0, int64(n))
+		r.SetInt(0, int64(n))
 		return nil
 	})
 	if err != nil {
@@ -111,7 +111,7 @@ func TestSourceTellsItsOwnError(t *testing.T) {
 func TestSourceReadInPart(t *testing.T) {
 	db := opened(t, "", Options{})
 	defer db.Close()
-	s, err := db.Source("rows", []Column{{Name: "a"}}, func(r *Row) error { r.Text(0, []byte("x")); return nil })
+	s, err := db.Source("rows", []Column{{Name: "a"}}, func(r *Row) error { r.SetText(0, []byte("x")); return nil })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -146,9 +146,9 @@ func TestErrorKinds(t *testing.T) {
 	if err := os.WriteFile(text, []byte("hello"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	for _, path := range []string{text, t.TempDir(), text + "/x.duckdb"} {
-		if _, err := Open(t.Context(), path, Options{}); KindOf(err) != Refused || !strings.Contains(err.Error(), path) {
-			t.Errorf("%s: kind %d: %v", path, KindOf(err), err)
+	for path, want := range map[string]Kind{text: Damaged, t.TempDir(): Refused, text + "/x.duckdb": Refused} {
+		if _, err := Open(t.Context(), path, Options{}); KindOf(err) != want || !strings.Contains(err.Error(), path) {
+			t.Errorf("%s: kind %d, want %d: %v", path, KindOf(err), want, err)
 		}
 	}
 	db := opened(t, "", Options{Memory: 20 << 20})
@@ -166,7 +166,7 @@ func TestRowGroup(t *testing.T) {
 	for _, c := range []struct {
 		records, bytes int64
 		want           int
-	}{{0, 0, 122880}, {1000, 2000 * 1000, 16384}, {10, 10 << 26, 2048}, {1000, 1000 * 100, 122880}} {
+	}{{records: 0, bytes: 0, want: 122880}, {records: 1000, bytes: 2000 * 1000, want: 16384}, {records: 10, bytes: 10 << 26, want: 2048}, {records: 1000, bytes: 1000 * 100, want: 122880}} {
 		if got := RowGroup(c.records, c.bytes); got != c.want {
 			t.Errorf("%d records of %d bytes: %d, want %d", c.records, c.bytes, got, c.want)
 		}
@@ -189,8 +189,8 @@ func TestAppendJSON(t *testing.T) {
 	}
 }
 
-// FuzzAppendJSON checks that DuckDB takes every JSON document, and gives back
-// the same bytes unless there were lone surrogates.
+// FuzzAppendJSON checks that DuckDB accepts every JSON document and returns the same
+// bytes, unless there were lone surrogates.
 func FuzzAppendJSON(f *testing.F) {
 	for _, seed := range []string{`{"a":"\ud800\\ud800\u0000"}`, `[1e400,-0,1.0,12345678901234567890123]`, `{"a":1,"a":2}`, `{"":"` + "\u2028" + `"}`} {
 		f.Add([]byte(seed))

@@ -5,12 +5,12 @@ import (
 	"strconv"
 )
 
-// AppendJSON appends to dst record, valid JSON, as DuckDB's type JSON takes
-// it: byte for byte, but for lone surrogates. An escape such as \ud800 without
-// its partner is no character, and DuckDB rejects the document and fails every
-// later query that meets it. Its backslash is doubled, so that the string
-// holds the six characters \ud800: visible, and nothing is lost. fixed tells
-// whether there was one.
+// AppendJSON appends record, valid JSON, to dst in the form that DuckDB's type JSON
+// accepts: byte for byte, except for lone surrogates. An escape such as \ud800
+// without its other half is not a character. DuckDB rejects such a document, and
+// every later query that reads one fails. AppendJSON doubles its backslash, so that
+// the string holds the six characters \ud800. fixed reports whether there was
+// one.
 func AppendJSON(dst, record []byte) (_ []byte, fixed bool) {
 	copied := 0
 	for i := 0; ; {
@@ -40,8 +40,8 @@ func AppendJSON(dst, record []byte) (_ []byte, fixed bool) {
 	return append(dst, record[copied:]...), fixed
 }
 
-// surrogate tells whether b starts with the escape of a surrogate, and of
-// which half.
+// surrogate reports whether b starts with the escape of a surrogate, and whether it
+// is the high half.
 func surrogate(b []byte) (high, ok bool) {
 	if len(b) < 6 || b[0] != '\\' || b[1] != 'u' || b[2]|0x20 != 'd' {
 		return false, false

@@ -9,12 +9,12 @@ import (
 	"sync"
 )
 
-// A LockedError says which process holds a database file.
+// A LockedError means that another process has a database file open.
 type LockedError struct {
 	Path string
-	// Process is the holder's program, "" when unknown.
+	// Process is the name of its program, "" if unknown.
 	Process string
-	// PID is the holder's process id, 0 when unknown.
+	// PID is its process id, 0 if unknown.
 	PID int
 }
 
@@ -23,15 +23,17 @@ func (e *LockedError) Error() string {
 	if e.PID != 0 {
 		holder = fmt.Sprintf("%s (PID %d)", e.Process, e.PID)
 	}
-	return fmt.Sprintf("duckdb: %s is locked by %s: close it, or it will be tried again", e.Path, holder)
+	return fmt.Sprintf("duckdb: %s is locked by %s: close it; until then writing is retried", e.Path, holder)
 }
 
-// The holder may be unreadable for us, and then has no name.
+// The holder is named only if this user may see the process.
 var (
 	lockText   = regexp.MustCompile(`Could not set lock on file`)
 	holderText = regexp.MustCompile(`held in (.+?) \(PID (\d+)\)`)
 )
 
+// lockedError returns a *LockedError if err, from opening path, means that another
+// process has the file open, otherwise nil.
 func lockedError(path string, err error) error {
 	text := err.Error()
 	if !lockText.MatchString(text) {
@@ -45,21 +47,22 @@ func lockedError(path string, err error) error {
 	return e
 }
 
-// DuckDB's file lock does not hold between two databases of one process, so
-// opening a file twice here would spoil it. openPaths has an entry for each
-// file that is open or waited for.
+// DuckDB's file lock does not protect against a second opening in the same process,
+// which would corrupt the file. openPaths has an entry for each file that is open
+// or that a call of Open waits for.
 var (
 	openMu    sync.Mutex
 	openPaths = map[string]*pathLock{}
 )
 
 type pathLock struct {
-	held  chan struct{} // holds a token while the file is open
-	users int
+	held  chan struct{} // has an element while the file is open
+	users int           // calls that have the file open or wait for it
 }
 
-// acquire makes path the caller's until release is called.
-func acquire(ctx context.Context, path string) (release func(), _ error) {
+// acquirePath waits until path is not open in this process, and keeps others from
+// opening it until release is called.
+func acquirePath(ctx context.Context, path string) (release func(), _ error) {
 	if path == "" {
 		return func() {}, nil
 	}
@@ -88,7 +91,7 @@ func acquire(ctx context.Context, path string) (release func(), _ error) {
 	}
 }
 
-// realPath gives one name to a file, whether it exists or not.
+// realPath returns the same name for all paths of a file, which may not exist.
 func realPath(path string) string {
 	if abs, err := filepath.Abs(path); err == nil {
 		path = abs

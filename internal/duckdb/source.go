@@ -31,8 +31,8 @@ type Column struct {
 	Type Type
 }
 
-// A Source is rows made in Go that statements read as the table function
-// name(), once.
+// A Source provides rows from Go code. A statement reads them once, as the table
+// function name().
 type Source struct {
 	columns []driver.ColumnInfo
 	next    func(*Row) error
@@ -42,8 +42,8 @@ type Source struct {
 	err     error
 }
 
-// Source registers a source under name. next fills one row or returns io.EOF
-// when there is none.
+// Source registers a source under a name. next fills one row, or returns io.EOF
+// after the last.
 func (d *DB) Source(name string, columns []Column, next func(*Row) error) (*Source, error) {
 	s := &Source{next: next, row: Row{set: make([]bool, len(columns))}}
 	for _, c := range columns {
@@ -60,12 +60,12 @@ func (d *DB) Source(name string, columns []Column, next func(*Row) error) (*Sour
 	})
 }
 
-// Rows is how many rows the source gave. After its end it is all of them.
+// Rows returns the number of rows that the source has provided so far.
 func (s *Source) Rows() int64 { return s.rows }
 
-// Result returns what went wrong with a statement that read the source: the
-// source's own error, which DuckDB passes on as mere text, or the statement's.
-// A statement that stopped before the source's end is an error.
+// Result returns the error of a statement that read the source: the error of the
+// source, of which DuckDB keeps the text only, or err, that of the statement. It is
+// an error when the statement ended before the source.
 func (s *Source) Result(err error) error {
 	switch {
 	case s.err != nil:
@@ -78,11 +78,11 @@ func (s *Source) Result(err error) error {
 	return nil
 }
 
-// chunkBytes bounds what a source hands over at a time, so that records of
-// many megabytes are not gathered by the thousand.
+// chunkBytes bounds the size of a chunk, so that it does not hold thousands of
+// records of many megabytes.
 const chunkBytes = 4 << 20
 
-// chunks is the driver's view of a source.
+// chunks implements the driver's interface for a source.
 type chunks struct{ s *Source }
 
 func (c chunks) ColumnInfos() []driver.ColumnInfo     { return c.s.columns }
@@ -108,7 +108,7 @@ func (c chunks) FillChunk(chunk driver.DataChunk) error {
 	return chunk.SetSize(s.row.index)
 }
 
-// A Row is the row being filled. Columns that are not set are NULL.
+// A Row is the row that is being filled. Columns that are not set are NULL.
 type Row struct {
 	chunk driver.DataChunk
 	index int
@@ -117,31 +117,33 @@ type Row struct {
 	err   error
 }
 
-// Text sets a Text column to v, which is copied.
-func (r *Row) Text(column int, v []byte) {
+// SetText sets a Text column to v, which is copied.
+func (r *Row) SetText(column int, v []byte) {
 	r.bytes += len(v)
-	put(r, column, v)
+	setValue(r, column, v)
 }
 
-// Int sets an Int column.
-func (r *Row) Int(column int, v int64) { put(r, column, v) }
+// SetInt sets an Int column.
+func (r *Row) SetInt(column int, v int64) { setValue(r, column, v) }
 
-// Float sets a Float column.
-func (r *Row) Float(column int, v float64) { put(r, column, v) }
+// SetFloat sets a Float column.
+func (r *Row) SetFloat(column int, v float64) { setValue(r, column, v) }
 
-// Bool sets a Bool column.
-func (r *Row) Bool(column int, v bool) { put(r, column, v) }
+// SetBool sets a Bool column.
+func (r *Row) SetBool(column int, v bool) { setValue(r, column, v) }
 
-// Null makes the column NULL again.
-func (r *Row) Null(column int) { r.set[column] = false }
+// SetNull makes the column NULL again.
+func (r *Row) SetNull(column int) { r.set[column] = false }
 
-func put[T any](r *Row, column int, v T) {
+// setValue sets a column of the row.
+func setValue[T any](r *Row, column int, v T) {
 	r.set[column] = true
 	if err := driver.SetChunkValue(r.chunk, column, r.index, v); err != nil && r.err == nil {
 		r.err = err
 	}
 }
 
+// finish sets the other columns to NULL and moves to the next row.
 func (r *Row) finish() error {
 	for column, set := range r.set {
 		if !set {

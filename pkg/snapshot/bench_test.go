@@ -9,9 +9,9 @@ import (
 )
 
 func benchmarkSnapshot(b *testing.B) *Snapshot {
-	w, sealed := create(b)
+	w, sealed := createWriter(b)
 	for n := range 20 {
-		if err := writePage(w, n*1000, 1000); err != nil {
+		if err := commitLargeBatch(w, n*1000, 1000); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -13,12 +13,15 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/google/go-cmp/cmp"
 )
 
-// check opens the snapshot in dir and reads it to its end, by every way there
-// is, and returns the first error. It fails the test when a way that must
-// find a damage of the records does not, or a reader changes its mind.
-func check(t *testing.T, dir string) error {
+// readEveryWay opens the snapshot in dir and reads all of it with Next, Encode and
+// Verify. It returns the error of Open or Next. It fails the test when one of them
+// misses damage that another finds, or when Next returns a different error the
+// second time.
+func readEveryWay(t *testing.T, dir string) error {
 	t.Helper()
 	s, err := Open(dir)
 	if err != nil {
@@ -34,37 +37,37 @@ func check(t *testing.T, dir string) error {
 		_, err = r.Next()
 	}
 	if _, again := r.Next(); again != err {
-		t.Errorf("the reader says %v, then %v", err, again)
+		t.Errorf("Next returns %v, then %v", err, again)
 	}
 	encoded := s.Encode(context.Background(), io.Discard, Format{Kind: NDJSON})
 	if err == io.EOF {
 		err = nil
 	}
 	if (encoded == nil) != (err == nil) || verified != nil && err == nil {
-		t.Errorf("Next says %v, Encode %v, Verify %v", err, encoded, verified)
+		t.Errorf("Next returns %v, Encode %v, Verify %v", err, encoded, verified)
 	}
 	return err
 }
 
-// pair makes two sealed snapshots of other content.
-func pair(t *testing.T) (s, other *Snapshot) {
+// sealTwo returns two snapshots with different content.
+func sealTwo(t *testing.T) (s, other *Snapshot) {
 	var records []string
 	for i := range 2000 {
 		records = append(records, fmt.Sprintf(`{"id":%d,"name":"user %d"}`, i, i*7919))
 	}
-	s = seal(t, records...)
+	s = sealRecords(t, records...)
 	slices.Reverse(records)
-	return s, seal(t, records...)
+	return s, sealRecords(t, records...)
 }
 
-func replaceFile(t *testing.T, name string, content []byte) {
+func overwriteFile(t *testing.T, name string, content []byte) {
 	t.Helper()
 	if err := os.WriteFile(name, content, 0o600); err != nil {
 		t.Fatal(err)
 	}
 }
 
-func content(t *testing.T, name string) []byte {
+func readBytes(t *testing.T, name string) []byte {
 	t.Helper()
 	b, err := os.ReadFile(name)
 	if err != nil {
@@ -73,18 +76,18 @@ func content(t *testing.T, name string) []byte {
 	return b
 }
 
-// Whatever happens to a sealed snapshot on disk is found, and never passes
-// for its end.
+// Every damage to a sealed snapshot on disk is found, and is never taken for its
+// end.
 func TestDamageIsFound(t *testing.T) {
-	s, other := pair(t)
+	s, other := sealTwo(t)
 	manifestPath := filepath.Join(s.Dir(), manifestName)
-	records, manifest := content(t, s.Path()), content(t, manifestPath)
+	records, manifest := readBytes(t, s.Path()), readBytes(t, manifestPath)
 	restore := func() {
 		for name, b := range map[string][]byte{s.Path(): records, manifestPath: manifest} {
 			if err := os.RemoveAll(name); err != nil {
 				t.Fatal(err)
 			}
-			replaceFile(t, name, b)
+			overwriteFile(t, name, b)
 		}
 	}
 	edit := func(old, new string) func() {
@@ -92,11 +95,11 @@ func TestDamageIsFound(t *testing.T) {
 			if !bytes.Contains(manifest, []byte(old)) {
 				t.Fatalf("no %s in %s", old, manifest)
 			}
-			replaceFile(t, manifestPath, bytes.Replace(manifest, []byte(old), []byte(new), 1))
+			overwriteFile(t, manifestPath, bytes.Replace(manifest, []byte(old), []byte(new), 1))
 		}
 	}
-	// another rewrites the manifest with a sum that fits.
-	another := func(change func(*Info)) func() {
+	// rewrite writes a manifest with other content and a matching checksum.
+	rewrite := func(change func(*Info)) func() {
 		return func() {
 			i := s.Info
 			change(&i)
@@ -108,53 +111,58 @@ func TestDamageIsFound(t *testing.T) {
 			}
 		}
 	}
-	for _, f := range []struct {
+	for _, tc := range []struct {
 		name   string
 		damage func()
 		want   string
 	}{
-		{"records missing", func() { os.Remove(s.Path()) }, "it is missing"},
-		{"records empty", func() { replaceFile(t, s.Path(), nil) }, "0 bytes, sealed with"},
-		{"records cut by a byte", func() { replaceFile(t, s.Path(), records[:len(records)-1]) }, "bytes, sealed with"},
-		{"records with a byte more", func() { replaceFile(t, s.Path(), append(slices.Clone(records), 0)) }, "bytes, sealed with"},
-		{"records twice", func() { replaceFile(t, s.Path(), append(slices.Clone(records), records...)) }, "bytes, sealed with"},
-		{"records of another", func() { replaceFile(t, s.Path(), content(t, other.Path())) }, ""},
-		{"records zeroed", func() { replaceFile(t, s.Path(), make([]byte, len(records))) }, ""},
-		{"records a folder", func() { os.Remove(s.Path()); os.Mkdir(s.Path(), 0o700) }, ""},
-		{"manifest missing", func() { os.Remove(manifestPath) }, "it is missing"},
-		{"manifest empty", func() { replaceFile(t, manifestPath, nil) }, "unexpected end of JSON input"},
-		{"manifest cut", func() { replaceFile(t, manifestPath, manifest[:len(manifest)-3]) }, "unexpected end of JSON input"},
-		{"manifest with more behind it", func() { replaceFile(t, manifestPath, append(slices.Clone(manifest), '{')) }, "after top-level value"},
-		{"manifest of another", func() { replaceFile(t, manifestPath, content(t, filepath.Join(other.Dir(), manifestName))) }, ""},
-		{"manifest null", func() { replaceFile(t, manifestPath, []byte("null")) }, "does not match its sum"},
-		{"another tenancy", edit(`"acme"`, `"acne"`), "does not match its sum"},
-		{"another stream", edit(`"okta_users"`, `"okta_apps"`), "does not match its sum"},
-		{"no sum", edit(`"manifest_sha256"`, `"manifest"`), "does not match its sum"},
-		{"fewer records said", another(func(i *Info) { i.Records-- }), "2000 records of"},
-		{"more bytes said", another(func(i *Info) { i.Bytes++ }), "sealed with"},
-		{"no bytes said", another(func(i *Info) { i.Bytes = 0 }), "sealed with"},
-		{"another sum said", another(func(i *Info) { i.SHA256 = strings.Repeat("0", 64) }), "its SHA-256 is"},
+		{name: "records missing", damage: func() { os.Remove(s.Path()) }, want: "it is missing"},
+		{name: "records empty", damage: func() { overwriteFile(t, s.Path(), nil) }, want: "0 bytes, sealed with"},
+		{name: "records cut by a byte", damage: func() { overwriteFile(t, s.Path(), records[:len(records)-1]) }, want: "bytes, sealed with"},
+		{name: "records with a byte more", damage: func() { overwriteFile(t, s.Path(), append(slices.Clone(records), 0)) },
+			want: "bytes, sealed with"},
+		{name: "records twice", damage: func() { overwriteFile(t, s.Path(), append(slices.Clone(records), records...)) },
+			want: "bytes, sealed with"},
+		{name: "records of another snapshot", damage: func() { overwriteFile(t, s.Path(), readBytes(t, other.Path())) }, want: ""},
+		{name: "records zeroed", damage: func() { overwriteFile(t, s.Path(), make([]byte, len(records))) }, want: ""},
+		{name: "records replaced by a directory", damage: func() { os.Remove(s.Path()); os.Mkdir(s.Path(), 0o700) }, want: ""},
+		{name: "manifest missing", damage: func() { os.Remove(manifestPath) }, want: "it is missing"},
+		{name: "manifest empty", damage: func() { overwriteFile(t, manifestPath, nil) }, want: "unexpected end of JSON input"},
+		{name: "manifest cut", damage: func() { overwriteFile(t, manifestPath, manifest[:len(manifest)-3]) },
+			want: "unexpected end of JSON input"},
+		{name: "manifest with trailing data", damage: func() { overwriteFile(t, manifestPath, append(slices.Clone(manifest), '{')) },
+			want: "after top-level value"},
+		{name: "manifest of another snapshot", damage: func() { overwriteFile(t, manifestPath, readBytes(t, filepath.Join(other.Dir(), manifestName))) },
+			want: ""},
+		{name: "manifest null", damage: func() { overwriteFile(t, manifestPath, []byte("null")) }, want: "does not match its checksum"},
+		{name: "another tenancy", damage: edit(`"acme"`, `"acne"`), want: "does not match its checksum"},
+		{name: "another stream", damage: edit(`"okta_users"`, `"okta_apps"`), want: "does not match its checksum"},
+		{name: "checksum missing", damage: edit(`"manifest_sha256"`, `"manifest"`), want: "does not match its checksum"},
+		{name: "manifest with fewer records", damage: rewrite(func(i *Info) { i.Records-- }), want: "2000 records of"},
+		{name: "manifest with more bytes", damage: rewrite(func(i *Info) { i.Bytes++ }), want: "sealed with"},
+		{name: "manifest with no bytes", damage: rewrite(func(i *Info) { i.Bytes = 0 }), want: "sealed with"},
+		{name: "manifest with another checksum", damage: rewrite(func(i *Info) { i.SHA256 = strings.Repeat("0", 64) }), want: "its SHA-256 is"},
 	} {
-		t.Run(f.name, func(t *testing.T) {
+		t.Run(tc.name, func(t *testing.T) {
 			defer restore()
-			f.damage()
-			err := check(t, s.Dir())
-			mustHold(t, err, f.want)
-			if !errors.Is(err, ErrDamaged) && f.name != "records a folder" || errors.Is(err, fs.ErrNotExist) {
-				t.Errorf("%v is not ErrDamaged", err)
+			tc.damage()
+			err := readEveryWay(t, s.Dir())
+			requireErrorContains(t, err, tc.want)
+			if !errors.Is(err, ErrDamaged) && tc.name != "records replaced by a directory" || errors.Is(err, fs.ErrNotExist) {
+				t.Errorf("error %v, want ErrDamaged", err)
 			}
 		})
 	}
-	if err := check(t, s.Dir()); err != nil {
-		t.Errorf("restored: %v", err)
+	if err := readEveryWay(t, s.Dir()); err != nil {
+		t.Errorf("after undoing the damage: %v", err)
 	}
 }
 
-// Each single flipped bit is found, wherever it is.
+// Every single flipped bit is found.
 func TestFlippedBitsAreFound(t *testing.T) {
-	s, _ := pair(t)
+	s, _ := sealTwo(t)
 	for _, name := range []string{s.Path(), filepath.Join(s.Dir(), manifestName)} {
-		whole := content(t, name)
+		whole := readBytes(t, name)
 		step := max(1, len(whole)/100)
 		if strings.HasSuffix(name, ".json") {
 			step = 1
@@ -162,34 +170,34 @@ func TestFlippedBitsAreFound(t *testing.T) {
 		for at := 0; at < len(whole); at += step {
 			flipped := slices.Clone(whole)
 			flipped[at] ^= 1 << (at % 8)
-			replaceFile(t, name, flipped)
-			if err := check(t, s.Dir()); err == nil && !harmless(whole, flipped) {
-				t.Errorf("%s: bit %d of byte %d is flipped, and nobody finds it", filepath.Base(name), at%8, at)
+			overwriteFile(t, name, flipped)
+			if err := readEveryWay(t, s.Dir()); err == nil && !sameManifest(whole, flipped) {
+				t.Errorf("%s: bit %d of byte %d is flipped, and no error is returned", filepath.Base(name), at%8, at)
 			}
 		}
-		replaceFile(t, name, whole)
+		overwriteFile(t, name, whole)
 	}
 }
 
-// harmless tells manifests that mean the same: the case of a name says
-// nothing to the reader.
-func harmless(a, b []byte) bool {
+// sameManifest reports whether two manifests are equal when decoded. JSON decoding
+// ignores the case of names.
+func sameManifest(a, b []byte) bool {
 	var x, y manifest
-	return json.Unmarshal(a, &x) == nil && json.Unmarshal(b, &y) == nil && x == y
+	return json.Unmarshal(a, &x) == nil && json.Unmarshal(b, &y) == nil && cmp.Equal(x, y)
 }
 
 func TestCutsAreFound(t *testing.T) {
-	s, _ := pair(t)
-	whole := content(t, s.Path())
+	s, _ := sealTwo(t)
+	whole := readBytes(t, s.Path())
 	for n := 0; n < len(whole); n += max(1, len(whole)/100) {
-		replaceFile(t, s.Path(), whole[:n])
-		// As if the manifest had been made for the file as it is.
+		overwriteFile(t, s.Path(), whole[:n])
+		// With a manifest that states the size of the truncated file.
 		cut := *s
 		cut.SpoolBytes = int64(n)
 		if err := cut.Verify(context.Background()); !errors.Is(err, ErrDamaged) {
-			t.Errorf("cut at %d: Verify says %v", n, err)
+			t.Errorf("cut at %d: Verify returns %v", n, err)
 		}
-		if _, err := read(&cut); !errors.Is(err, ErrDamaged) {
+		if _, err := readRecords(&cut); !errors.Is(err, ErrDamaged) {
 			t.Errorf("cut at %d: %v", n, err)
 		}
 	}
@@ -202,28 +210,28 @@ func TestOpenNothing(t *testing.T) {
 		}
 	}
 	if _, err := Open(t.TempDir()); !errors.Is(err, ErrDamaged) || errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("an empty folder: %v", err)
+		t.Errorf("an empty directory: %v", err)
 	}
 	file := filepath.Join(t.TempDir(), "file")
-	replaceFile(t, file, nil)
+	overwriteFile(t, file, nil)
 	if _, err := Open(file); err == nil {
-		t.Error("a file is opened")
+		t.Error("Open accepted a file")
 	}
 }
 
 func TestNewerFormat(t *testing.T) {
-	s := seal(t, `{"id":1}`)
+	s := sealRecords(t, `{"id":1}`)
 	manifestPath := filepath.Join(s.Dir(), manifestName)
-	replaceFile(t, manifestPath, []byte(`{"format":2,"parts":[{"sha256":"x"}],"records":"many"}`))
+	overwriteFile(t, manifestPath, []byte(`{"format":2,"parts":[{"sha256":"x"}],"records":"many"}`))
 	_, err := Open(s.Dir())
-	mustHold(t, err, "has format 2, this collectord knows up to 1: use a newer collectord")
+	requireErrorContains(t, err, "has format 2, this collectord knows up to 1: use a newer collectord")
 	if errors.Is(err, ErrDamaged) {
-		t.Errorf("a newer snapshot passes for a damaged one: %v", err)
+		t.Errorf("a newer format is reported as damage: %v", err)
 	}
 }
 
-func TestReadingEndsWithItsContext(t *testing.T) {
-	s, _ := pair(t)
+func TestReadingStopsWithContext(t *testing.T) {
+	s, _ := sealTwo(t)
 	cause := errors.New("shutting down")
 	ctx, cancel := context.WithCancelCause(context.Background())
 	r, err := s.Reader(ctx)

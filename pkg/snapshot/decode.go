@@ -12,30 +12,30 @@ import (
 	"github.com/klauspost/compress/zstd"
 )
 
-// maxDecoded bounds one record that Decode reads, in bytes: as many as one
-// that is collected may have.
-const maxDecoded = 64 << 20
+// maxDecodedRecord bounds the size of a record in Decode, in bytes. It is the bound
+// for collected records.
+const maxDecodedRecord = 64 << 20
 
-// Decode reads what Encode wrote, or another program in the same form, and
-// passes each record to take in order; its bytes are valid until take returns.
-// f is JSON, one array, or NDJSON. Anything but a whole file of JSON objects
-// is an error: a cut end, an error page, an array within the array. Its memory
-// grows with the longest record alone.
+// Decode reads a file that Encode or another program wrote in the format f, JSON or
+// NDJSON, and passes each record to take in order. The record's bytes are valid
+// until take returns. Anything but a complete file of JSON objects is an error: a
+// truncated file, an HTML page, an array within the array. Memory use depends only
+// on the longest record.
 func Decode(ctx context.Context, r io.Reader, f Format, take func(record []byte) error) error {
 	if f.Kind == Parquet {
-		return errors.New("decode: Parquet is no form to restore from")
+		return errors.New("decode: Parquet cannot be restored")
 	}
-	plain, err := decompressor(r, f.Compression)
+	plain, err := newDecompressor(r, f.Compression)
 	if err != nil {
 		return fmt.Errorf("decode: %w", err)
 	}
 	defer plain.Close()
-	d := &decoding{in: &budget{r: bufio.NewReaderSize(plain, 256<<10)}, take: take}
-	d.Decoder = jsontext.NewDecoder(d.in, lenient...)
+	d := &recordDecoder{in: &limitedReader{r: bufio.NewReaderSize(plain, 256<<10)}, take: take}
+	d.Decoder = jsontext.NewDecoder(d.in, lenientJSON...)
 	if f.Kind == JSON {
-		err = d.array(ctx)
+		err = d.decodeArray(ctx)
 	} else {
-		err = d.records(ctx)
+		err = d.decodeLines(ctx)
 	}
 	if err != nil {
 		return fmt.Errorf("decode: record %d: %w", d.n+1, err)
@@ -43,39 +43,39 @@ func Decode(ctx context.Context, r io.Reader, f Format, take func(record []byte)
 	return nil
 }
 
-// decoding is the work of one Decode.
-type decoding struct {
+// A recordDecoder is one call of Decode.
+type recordDecoder struct {
 	*jsontext.Decoder
-	in   *budget
+	in   *limitedReader
 	take func(record []byte) error
 	n    int64
 }
 
-func (d *decoding) array(ctx context.Context) error {
-	d.in.left = maxDecoded
-	switch t, err := d.ReadToken(); {
+func (r *recordDecoder) decodeArray(ctx context.Context) error {
+	r.in.left = maxDecodedRecord
+	switch t, err := r.ReadToken(); {
 	case err != nil:
-		return cut(err)
+		return explainEarlyEnd(err)
 	case t.Kind() != '[':
 		return fmt.Errorf("the file starts with %s, want an array of records", t.Kind())
 	}
-	for d.PeekKind() != ']' {
-		if err := d.one(ctx); err != nil {
-			return cut(err)
+	for r.PeekKind() != ']' {
+		if err := r.decodeRecord(ctx); err != nil {
+			return explainEarlyEnd(err)
 		}
 	}
-	if _, err := d.ReadToken(); err != nil {
-		return cut(err)
+	if _, err := r.ReadToken(); err != nil {
+		return explainEarlyEnd(err)
 	}
-	if _, err := d.ReadToken(); err != io.EOF {
-		return errors.New("something stands behind the array")
+	if _, err := r.ReadToken(); err != io.EOF {
+		return errors.New("the file has data after the array")
 	}
 	return nil
 }
 
-func (d *decoding) records(ctx context.Context) error {
+func (r *recordDecoder) decodeLines(ctx context.Context) error {
 	for {
-		if err := d.one(ctx); err == io.EOF {
+		if err := r.decodeRecord(ctx); err == io.EOF {
 			return nil
 		} else if err != nil {
 			return err
@@ -83,50 +83,50 @@ func (d *decoding) records(ctx context.Context) error {
 	}
 }
 
-// one reads one record.
-func (d *decoding) one(ctx context.Context) error {
+// decodeRecord reads one record and passes it on.
+func (r *recordDecoder) decodeRecord(ctx context.Context) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	d.in.left = maxDecoded
-	record, err := d.ReadValue()
+	r.in.left = maxDecodedRecord
+	record, err := r.ReadValue()
 	if err != nil {
 		return err
 	}
 	if record.Kind() != '{' {
 		return fmt.Errorf("%w: it starts with %.20q", ErrNotObject, []byte(record))
 	}
-	if err := d.take(record); err != nil {
+	if err := r.take(record); err != nil {
 		return err
 	}
-	d.n++
+	r.n++
 	return nil
 }
 
-// cut is err, in words where the file ends too early.
-func cut(err error) error {
+// explainEarlyEnd returns err, with an explanation when the file ended early.
+func explainEarlyEnd(err error) error {
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 		return fmt.Errorf("the file ends before its array does: %w", io.ErrUnexpectedEOF)
 	}
 	return err
 }
 
-// A budget reads no more than left bytes.
-type budget struct {
+// A limitedReader returns an error after left bytes.
+type limitedReader struct {
 	r    io.Reader
 	left int
 }
 
-func (b *budget) Read(p []byte) (int, error) {
-	if b.left <= 0 {
-		return 0, fmt.Errorf("it is longer than %d MiB", maxDecoded>>20)
+func (l *limitedReader) Read(p []byte) (int, error) {
+	if l.left <= 0 {
+		return 0, fmt.Errorf("it is longer than %d MiB", maxDecodedRecord>>20)
 	}
-	n, err := b.r.Read(p[:min(len(p), b.left)])
-	b.left -= n
+	n, err := l.r.Read(p[:min(len(p), l.left)])
+	l.left -= n
 	return n, err
 }
 
-func decompressor(r io.Reader, name string) (io.ReadCloser, error) {
+func newDecompressor(r io.Reader, name string) (io.ReadCloser, error) {
 	switch name {
 	case "gzip":
 		return gzip.NewReader(r)

@@ -10,30 +10,30 @@ import (
 	"testing"
 )
 
-// copied restores what text holds as a snapshot of h.
-func copied(t *testing.T, h Header, text []byte, f Format) (*Snapshot, error) {
+// decodeToSnapshot decodes text and seals its records as a snapshot of h.
+func decodeToSnapshot(t *testing.T, h Header, text []byte, f Format) (*Snapshot, error) {
 	t.Helper()
 	dir := t.TempDir()
 	w, err := CreateCopy(filepath.Join(dir, "spool"), h)
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := w.Page()
-	if err := Decode(t.Context(), bytes.NewReader(text), f, p.Append); err != nil {
-		p.Discard()
+	b := w.NewBatch()
+	if err := Decode(t.Context(), bytes.NewReader(text), f, b.Append); err != nil {
+		b.Discard()
 		return nil, errors.Join(err, w.Abort())
 	}
-	if err := p.Commit(); err != nil {
+	if err := b.Commit(); err != nil {
 		t.Fatal(err)
 	}
 	return w.Seal(filepath.Join(dir, "sealed"))
 }
 
-// TestDecodeGivesBack: what was encoded comes back byte for byte, and the
-// snapshot made of it encodes to the same bytes again.
-func TestDecodeGivesBack(t *testing.T) {
+// Decode returns the encoded records byte for byte: a snapshot of them encodes to the
+// same file.
+func TestDecodeInvertsEncode(t *testing.T) {
 	records := append([]string{`{}`, `{"_tenancy":"theirs","deep":{"_upload_id":"x"}}`, "{\"bad\":\"\xff\"}", "{\n \"lines\" : 1\r\n}"}, `{"nul":"\u0000","lone":"\ud800","twice":1,"twice":2,"big":123456789012345678901234567890,"n":1e-7}`)
-	s := seal(t, records...)
+	s := sealRecords(t, records...)
 	for _, name := range []string{"x.json", "x.json.gz", "x.json.zst", "x.jsonl", "x.ndjson.gz", "x.ndjson.zst"} {
 		f, err := FormatOf(name)
 		if err != nil {
@@ -43,7 +43,7 @@ func TestDecodeGivesBack(t *testing.T) {
 		if err := s.Encode(t.Context(), &text, f); err != nil {
 			t.Fatal(err)
 		}
-		c, err := copied(t, s.Header, text.Bytes(), f)
+		c, err := decodeToSnapshot(t, s.Header, text.Bytes(), f)
 		if err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}
@@ -51,16 +51,16 @@ func TestDecodeGivesBack(t *testing.T) {
 			t.Errorf("%s: %+v, want %+v", name, c.Info, s.Info)
 		}
 		if err := c.Encode(t.Context(), &again, f); err != nil || !bytes.Equal(text.Bytes(), again.Bytes()) {
-			t.Errorf("%s: %v, or it is not the same again", name, err)
+			t.Errorf("%s: the decoded snapshot encodes differently, error %v", name, err)
 		}
 	}
 }
 
-// TestDecodeOtherPrograms takes what Python's json.dump writes.
+// TestDecodeOtherPrograms decodes the output of Python's json.dump.
 func TestDecodeOtherPrograms(t *testing.T) {
 	h := testHeader
 	member := `"_tenancy": "` + h.Tenancy + `", "_upload_timestamp": "` + h.UploadTimestamp.Format(TimestampLayout) + `", "_upload_id": "` + h.UploadID + `"`
-	s, err := copied(t, h, []byte(`[{"a": 1e-7, `+member+`}, {`+member+`, "b": "\u00e9"}]`), Format{Kind: JSON})
+	s, err := decodeToSnapshot(t, h, []byte(`[{"a": 1e-7, `+member+`}, {`+member+`, "b": "\u00e9"}]`), Format{Kind: JSON})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -70,7 +70,7 @@ func TestDecodeOtherPrograms(t *testing.T) {
 	}
 	want := `{"a": 1e-7, ` + member + "}\n{" + member + `, "b": "\u00e9"}` + "\n"
 	if out.String() != want {
-		t.Errorf("%s, want %s", out.String(), want)
+		t.Errorf("got %s, want %s", out.String(), want)
 	}
 	got, err := Origin([]byte(`{` + member + `}`))
 	if err != nil || got.UploadID != h.UploadID || !got.UploadTimestamp.Equal(h.UploadTimestamp) || got.Tenancy != h.Tenancy {
@@ -86,33 +86,35 @@ func TestDecodeRefuses(t *testing.T) {
 	other.UploadID = "another"
 	foreign := `{"a":1` + strings.TrimSuffix(string(NewSplicer(other).tail), "\n")
 	array, lines := Format{Kind: JSON}, Format{Kind: NDJSON}
-	for name, tc := range map[string]struct {
-		text string
-		f    Format
-		want error
-		says string
+	for _, tc := range []struct {
+		name   string
+		text   string
+		format Format
+		want   error  // nil for any error
+		detail string // text in the error
 	}{
-		"nothing":             {"", array, io.ErrUnexpectedEOF, "ends before"},
-		"a cut array":         {"[" + good, array, io.ErrUnexpectedEOF, "ends before"},
-		"a cut record":        {"[" + good[:5], array, io.ErrUnexpectedEOF, "ends before"},
-		"a missing record":    {"[" + good + ",", array, io.ErrUnexpectedEOF, "ends before"},
-		"a page":              {"<html></html>", array, nil, "decode: record 1"},
-		"an object":           {`{"error":"x"}`, array, nil, "want an array"},
-		"an array in it":      {"[[" + good + "]]", array, ErrNotObject, ""},
-		"a number":            {"[1]", array, ErrNotObject, ""},
-		"two arrays":          {"[" + good + "][]", array, nil, "behind the array"},
-		"another origin":      {"[" + good + "," + foreign + "]", array, ErrForeign, "record 2"},
-		"no origin":           {`[{"a":1}]`, array, ErrForeign, "_tenancy"},
-		"a bad time":          {strings.Replace("["+good+"]", `_timestamp":"2`, `_timestamp":"x`, 1), array, ErrForeign, "want the form"},
-		"a cut line":          {good + "\n" + good[:9], lines, io.ErrUnexpectedEOF, "record 2"},
-		"a line of no object": {good + "\nnull\n", lines, ErrNotObject, ""},
-		"no gzip":             {"[]", Format{JSON, "gzip"}, nil, "decode"},
-		"no zstd":             {"[]", Format{JSON, "zstd"}, nil, "decode"},
-		"parquet":             {"PAR1", Format{Kind: Parquet}, nil, "Parquet"},
+		{name: "empty file", text: "", format: array, want: io.ErrUnexpectedEOF, detail: "ends before"},
+		{name: "a cut array", text: "[" + good, format: array, want: io.ErrUnexpectedEOF, detail: "ends before"},
+		{name: "a cut record", text: "[" + good[:5], format: array, want: io.ErrUnexpectedEOF, detail: "ends before"},
+		{name: "a missing record", text: "[" + good + ",", format: array, want: io.ErrUnexpectedEOF, detail: "ends before"},
+		{name: "an HTML page", text: "<html></html>", format: array, want: nil, detail: "decode: record 1"},
+		{name: "an object", text: `{"error":"x"}`, format: array, want: nil, detail: "want an array"},
+		{name: "an array in the array", text: "[[" + good + "]]", format: array, want: ErrNotObject, detail: ""},
+		{name: "a number", text: "[1]", format: array, want: ErrNotObject, detail: ""},
+		{name: "two arrays", text: "[" + good + "][]", format: array, want: nil, detail: "after the array"},
+		{name: "another origin", text: "[" + good + "," + foreign + "]", format: array, want: ErrForeign, detail: "record 2"},
+		{name: "no origin", text: `[{"a":1}]`, format: array, want: ErrForeign, detail: "_tenancy"},
+		{name: "a bad time", text: strings.Replace("["+good+"]", `_timestamp":"2`, `_timestamp":"x`, 1),
+			format: array, want: ErrForeign, detail: "want the form"},
+		{name: "a cut line", text: good + "\n" + good[:9], format: lines, want: io.ErrUnexpectedEOF, detail: "record 2"},
+		{name: "a line that is not an object", text: good + "\nnull\n", format: lines, want: ErrNotObject, detail: ""},
+		{name: "not gzip", text: "[]", format: Format{JSON, "gzip"}, want: nil, detail: "decode"},
+		{name: "not zstd", text: "[]", format: Format{JSON, "zstd"}, want: nil, detail: "decode"},
+		{name: "parquet", text: "PAR1", format: Format{Kind: Parquet}, want: nil, detail: "Parquet"},
 	} {
-		_, err := copied(t, h, []byte(tc.text), tc.f)
-		if err == nil || tc.want != nil && !errors.Is(err, tc.want) || !strings.Contains(err.Error(), tc.says) {
-			t.Errorf("%s: %v", name, err)
+		_, err := decodeToSnapshot(t, h, []byte(tc.text), tc.format)
+		if err == nil || tc.want != nil && !errors.Is(err, tc.want) || !strings.Contains(err.Error(), tc.detail) {
+			t.Errorf("%s: error %v, want %v with %q", tc.name, err, tc.want, tc.detail)
 		}
 	}
 	ended, cancel := context.WithCancel(t.Context())
@@ -122,17 +124,18 @@ func TestDecodeRefuses(t *testing.T) {
 	}
 }
 
-// TestDecodeIsBounded: a record without end takes no memory without end.
+// A record without an end is refused when it is longer than the bound.
 func TestDecodeIsBounded(t *testing.T) {
-	endless := io.MultiReader(strings.NewReader(`[{"a":"`), endlessly{})
+	endless := io.MultiReader(strings.NewReader(`[{"a":"`), endlessReader{})
 	if err := Decode(t.Context(), endless, Format{Kind: JSON}, func([]byte) error { return nil }); err == nil || !strings.Contains(err.Error(), "longer than") {
 		t.Error(err)
 	}
 }
 
-type endlessly struct{}
+// endlessReader returns x forever.
+type endlessReader struct{}
 
-func (endlessly) Read(p []byte) (int, error) {
+func (endlessReader) Read(p []byte) (int, error) {
 	for i := range p {
 		p[i] = 'x'
 	}

@@ -14,29 +14,29 @@ import (
 	"github.com/klauspost/compress/zstd"
 )
 
-// A Kind is how records are laid out in a file.
+// A Kind is the layout of records in a file.
 type Kind string
 
-// The layouts.
+// The kinds.
 const (
-	// JSON is one array, a record a line: the form that every JSON reader
-	// takes.
+	// JSON is one array, with one record per line.
 	JSON Kind = "json"
-	// NDJSON is one record a line and nothing else.
+	// NDJSON is one record per line.
 	NDJSON Kind = "ndjson"
-	// Parquet has typed columns.
+	// Parquet has typed columns. Package parquet writes it.
 	Parquet Kind = "parquet"
 )
 
-// A Format is the form of a file, told by its name's extensions.
+// A Format is the format of a file, which the extensions of its name select.
 type Format struct {
 	Kind Kind
-	// Compression is "", "gzip" or "zstd". Parquet compresses within.
+	// Compression is "", "gzip" or "zstd"; always "" for Parquet, which has
+	// compression of its own.
 	Compression string
 }
 
-// FormatOf returns the format that a file's name asks for: .json, .jsonl or
-// .ndjson, each also with .gz or .zst, and .parquet.
+// FormatOf returns the format that a file name selects: .json, .jsonl or .ndjson,
+// each also with .gz or .zst, and .parquet.
 func FormatOf(name string) (Format, error) {
 	var f Format
 	base := strings.ToLower(path.Base(name))
@@ -55,13 +55,13 @@ func FormatOf(name string) (Format, error) {
 		f.Kind = Parquet
 	}
 	if f.Kind == "" || f.Kind == Parquet && f.Compression != "" {
-		return Format{}, fmt.Errorf("%q: want a name ending in .json, .jsonl or .ndjson, with .gz or .zst behind it if wanted, or .parquet", path.Base(name))
+		return Format{}, fmt.Errorf("%q: want a name ending in .json, .jsonl or .ndjson, optionally followed by .gz or .zst, or .parquet",
+			path.Base(name))
 	}
 	return f, nil
 }
 
-// ContentType is the format's media type, that of the content under its
-// compression.
+// ContentType returns the media type of the content, regardless of compression.
 func (f Format) ContentType() string {
 	switch f.Kind {
 	case JSON:
@@ -72,19 +72,43 @@ func (f Format) ContentType() string {
 	return "application/vnd.apache.parquet"
 }
 
-// Encode writes the snapshot's records to w in format f, JSON or NDJSON. The
-// whole of the snapshot has been checked when it returns nil. Its memory does
-// not grow with the snapshot. A w that is an io.ByteWriter is taken to gather
-// small writes itself.
+// Encode writes the snapshot's records to w in the format f, JSON or NDJSON. When
+// it returns nil the whole snapshot has been verified. Its memory use does not
+// grow with the snapshot. A w that implements io.ByteWriter is assumed to buffer
+// small writes.
 func (s *Snapshot) Encode(ctx context.Context, w io.Writer, f Format) error {
-	if f.Compression == "" {
-		return s.gathered(ctx, w, f.Kind)
+	return compress(w, f.Compression, func(w io.Writer) error {
+		return buffer(w, func(w io.Writer) error { return s.encodeKind(ctx, w, f.Kind) })
+	})
+}
+
+// EncodeForOthers is Encode for files that other programs read. It returns the
+// number of records with escapes that many of them refuse, see RepairEscapes. If
+// repair is set these are replaced by U+FFFD, which takes half of the bytes.
+func (s *Snapshot) EncodeForOthers(ctx context.Context, w io.Writer, f Format, repair bool) (escapes int64, err error) {
+	filter := &escapeFilter{repair: repair}
+	err = compress(w, f.Compression, func(w io.Writer) error {
+		return buffer(w, func(w io.Writer) error {
+			filter.out = w
+			if err := s.encodeKind(ctx, filter, f.Kind); err != nil {
+				return err
+			}
+			return filter.finish()
+		})
+	})
+	return filter.records, err
+}
+
+// compress calls write with a writer that compresses what is written to w.
+func compress(w io.Writer, compression string, write func(io.Writer) error) error {
+	if compression == "" {
+		return write(w)
 	}
-	packed, err := compressor(w, f.Compression)
+	packed, err := newCompressor(w, compression)
 	if err != nil {
 		return err
 	}
-	if err := s.gathered(ctx, packed, f.Kind); err != nil {
+	if err := write(packed); err != nil {
 		return err
 	}
 	if err := packed.Close(); err != nil {
@@ -93,14 +117,14 @@ func (s *Snapshot) Encode(ctx context.Context, w io.Writer, f Format) error {
 	return nil
 }
 
-// gathered joins small writes of a small snapshot's blocks for a w that does
-// not; large blocks pass.
-func (s *Snapshot) gathered(ctx context.Context, w io.Writer, k Kind) error {
+// buffer calls write with a writer that buffers small writes to w, unless w does.
+// Large blocks are not copied.
+func buffer(w io.Writer, write func(io.Writer) error) error {
 	if _, ok := w.(io.ByteWriter); ok {
-		return s.lay(ctx, w, k)
+		return write(w)
 	}
 	out := bufio.NewWriterSize(w, 256<<10)
-	if err := s.lay(ctx, out, k); err != nil {
+	if err := write(out); err != nil {
 		return err
 	}
 	if err := out.Flush(); err != nil {
@@ -109,13 +133,13 @@ func (s *Snapshot) gathered(ctx context.Context, w io.Writer, k Kind) error {
 	return nil
 }
 
-// lay writes the records in the layout k.
-func (s *Snapshot) lay(ctx context.Context, w io.Writer, k Kind) error {
+// encodeKind writes the records in the kind k.
+func (s *Snapshot) encodeKind(ctx context.Context, w io.Writer, k Kind) error {
 	switch k {
 	case JSON:
 		return s.encodeArray(ctx, w)
 	case NDJSON:
-		return s.each(ctx, func(block []byte) (int, error) {
+		return s.eachBlock(ctx, func(block []byte) (int, error) {
 			return bytes.Count(block, newline), writeAll(w, block)
 		})
 	}
@@ -124,17 +148,17 @@ func (s *Snapshot) lay(ctx context.Context, w io.Writer, k Kind) error {
 
 var newline = []byte("\n")
 
-// each passes the snapshot's lines to take, in blocks that end anywhere; take
-// returns how many lines end in the block.
-func (s *Snapshot) each(ctx context.Context, take func(block []byte) (ends int, err error)) (err error) {
-	// Nobody acts on a record before the end, where the SHA-256 finds all that
-	// the frames' own sums would.
-	r, err := s.reader(ctx, zstd.IgnoreChecksum(true))
+// eachBlock passes the snapshot's lines to take in blocks, which may end within a
+// line. take returns the number of lines that end in the block.
+func (s *Snapshot) eachBlock(ctx context.Context, take func(block []byte) (ends int, err error)) (err error) {
+	// The SHA-256 at the end finds all damage that the checksums of the frames
+	// would, and no record is used before the end.
+	r, err := s.newReader(ctx, zstd.IgnoreChecksum(true))
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, r.Close()) }()
-	return r.each(take)
+	return r.eachBlock(take)
 }
 
 func writeAll(w io.Writer, b []byte) error {
@@ -147,8 +171,8 @@ func writeAll(w io.Writer, b []byte) error {
 // encodeArray writes one array with a record on each line.
 func (s *Snapshot) encodeArray(ctx context.Context, w io.Writer) error {
 	comma := []byte(",\n")
-	lead := []byte("[\n") // what the next byte of a record comes behind
-	err := s.each(ctx, func(block []byte) (ends int, err error) {
+	lead := []byte("[\n") // precedes the next byte of a record
+	err := s.eachBlock(ctx, func(block []byte) (ends int, err error) {
 		for len(block) > 0 {
 			if lead != nil {
 				if err := writeAll(w, lead); err != nil {
@@ -177,11 +201,11 @@ func (s *Snapshot) encodeArray(ctx context.Context, w io.Writer) error {
 	return writeAll(w, []byte("\n]\n"))
 }
 
-func compressor(w io.Writer, name string) (io.WriteCloser, error) {
+func newCompressor(w io.Writer, name string) (io.WriteCloser, error) {
 	if name == "gzip" {
 		return gzip.NewWriterLevel(w, gzip.BestSpeed)
 	}
 	return zstd.NewWriter(w, zstd.WithEncoderLevel(zstd.SpeedDefault),
 		zstd.WithEncoderConcurrency(1), zstd.WithLowerEncoderMem(true),
-		zstd.WithZeroFrames(true)) // nothing is a frame too: an empty file is no zstd
+		zstd.WithZeroFrames(true)) // an empty file is not valid Zstandard
 }

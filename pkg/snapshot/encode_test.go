@@ -27,7 +27,7 @@ func TestFormatOf(t *testing.T) {
 			t.Errorf("%s: %+v, %v, want %+v", name, got, err, want)
 		}
 		if err != nil && !strings.Contains(err.Error(), ".jsonl or .ndjson") {
-			t.Errorf("%s: the error does not say what is wanted: %v", name, err)
+			t.Errorf("%s: the error does not list the extensions: %v", name, err)
 		}
 	}
 	for kind, want := range map[Kind]string{JSON: "application/json", NDJSON: "application/x-ndjson", Parquet: "application/vnd.apache.parquet"} {
@@ -37,8 +37,8 @@ func TestFormatOf(t *testing.T) {
 	}
 }
 
-// plain undoes a format's compression.
-func plain(t *testing.T, f Format, b []byte) string {
+// decompress returns b without the format's compression.
+func decompress(t *testing.T, f Format, b []byte) string {
 	t.Helper()
 	var r io.Reader = bytes.NewReader(b)
 	switch f.Compression {
@@ -63,17 +63,17 @@ func plain(t *testing.T, f Format, b []byte) string {
 	return string(text)
 }
 
-// Every format holds every record byte for byte.
+// Every format contains every record byte for byte.
 func TestEncode(t *testing.T) {
 	records := []string{`{"z":1.0,"a":9007199254740993,"u":"\u00e9\/é\u2028","n":1e-7}`, `{}`, `{"long":"` + strings.Repeat("x", 1<<20) + `"}`}
 	for i := range 3000 {
 		records = append(records, fmt.Sprintf(`{"id":%d,"_tenancy":"theirs"}`, i))
 	}
-	lines := spliced(records...)
+	lines := asStored(records...)
 	for i := range lines {
 		lines[i] = strings.Replace(lines[i], `"_tenancy":"theirs"`, `"_vendor_tenancy":"theirs"`, 1)
 	}
-	s, empty := seal(t, records...), seal(t)
+	s, empty := sealRecords(t, records...), sealRecords(t)
 	for _, name := range []string{"a.json", "a.ndjson", "a.json.gz", "a.json.zst", "a.jsonl.gz", "a.jsonl.zst"} {
 		t.Run(name, func(t *testing.T) {
 			f, err := FormatOf(name)
@@ -88,10 +88,10 @@ func TestEncode(t *testing.T) {
 			if f.Kind == JSON {
 				want, wantNone = "[\n"+strings.Join(lines, ",\n")+"\n]\n", "[]\n"
 			}
-			if got := plain(t, f, full.Bytes()); got != want {
+			if got := decompress(t, f, full.Bytes()); got != want {
 				t.Errorf("%d bytes, want %d", len(got), len(want))
 			}
-			if got := plain(t, f, none.Bytes()); got != wantNone {
+			if got := decompress(t, f, none.Bytes()); got != wantNone {
 				t.Errorf("empty is %q, want %q", got, wantNone)
 			}
 			if f.Compression != "" && full.Len() > len(want)/5 {
@@ -100,13 +100,13 @@ func TestEncode(t *testing.T) {
 		})
 	}
 	if err := s.Encode(context.Background(), io.Discard, Format{Kind: Parquet}); err == nil {
-		t.Error("Parquet is streamed")
+		t.Error("Encode accepted Parquet")
 	}
 }
 
-// The array is one that other programs' JSON readers take.
-func TestEncodedArrayIsReadByOthers(t *testing.T) {
-	s := seal(t, `{"id":1,"big":9007199254740993}`, `{"u":"\ud83d\ude00é"}`)
+// Other JSON readers accept the array.
+func TestOtherReadersAcceptArray(t *testing.T) {
+	s := sealRecords(t, `{"id":1,"big":9007199254740993}`, `{"u":"\ud83d\ude00é"}`)
 	var b bytes.Buffer
 	if err := s.Encode(context.Background(), &b, Format{Kind: JSON}); err != nil {
 		t.Fatal(err)
@@ -117,7 +117,7 @@ func TestEncodedArrayIsReadByOthers(t *testing.T) {
 	}
 	python, err := exec.LookPath("python3")
 	if err != nil {
-		return // what it would say of this array, the reader above has said
+		return // the reader above has checked the same
 	}
 	cmd := exec.Command(python, "-c", `import json,sys; a=json.load(sys.stdin); print(len(a), a[0]["big"], a[1]["_upload_timestamp"])`)
 	cmd.Stdin = &b
@@ -126,22 +126,21 @@ func TestEncodedArrayIsReadByOthers(t *testing.T) {
 	}
 }
 
-// fullDisk takes n bytes.
+// A fullDisk fails after n bytes.
 type fullDisk struct{ n int }
 
 var errFull = errors.New("no space left on device")
 
-func (d *fullDisk) Write(p []byte) (int, error) {
-	if d.n -= len(p); d.n < 0 {
+func (f *fullDisk) Write(p []byte) (int, error) {
+	if f.n -= len(p); f.n < 0 {
 		return 0, errFull
 	}
 	return len(p), nil
 }
 
-// A failed write is never swallowed, neither at the start nor in the last
-// buffer.
+// A failed write is always returned, at the start as well as in the last buffer.
 func TestEncodeFails(t *testing.T) {
-	s := seal(t, incompressible(1<<20), incompressible(1<<20+1))
+	s := sealRecords(t, incompressible(1<<20), incompressible(1<<20+1))
 	for _, name := range []string{"a.json", "a.ndjson", "a.json.gz", "a.json.zst"} {
 		f, err := FormatOf(name)
 		if err != nil {
@@ -151,13 +150,13 @@ func TestEncodeFails(t *testing.T) {
 		if err := s.Encode(context.Background(), &whole, f); err != nil {
 			t.Fatal(err)
 		}
-		for _, room := range []int{0, 1, 300 << 10, whole.Len() / 2, whole.Len() - 1} {
-			if err := s.Encode(context.Background(), &fullDisk{room}, f); !errors.Is(err, errFull) {
-				t.Errorf("%s with room for %d of %d bytes: %v", name, room, whole.Len(), err)
+		for _, size := range []int{0, 1, 300 << 10, whole.Len() / 2, whole.Len() - 1} {
+			if err := s.Encode(context.Background(), &fullDisk{size}, f); !errors.Is(err, errFull) {
+				t.Errorf("%s on a disk of %d bytes, %d needed: error %v, want errFull", name, size, whole.Len(), err)
 			}
 		}
 		if err := s.Encode(context.Background(), &fullDisk{whole.Len()}, f); err != nil {
-			t.Errorf("%s with just enough room: %v", name, err)
+			t.Errorf("%s on a disk of the right size: %v", name, err)
 		}
 	}
 }

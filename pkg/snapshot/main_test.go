@@ -14,12 +14,13 @@ import (
 	"go.uber.org/goleak"
 )
 
-// child names what the test program does instead of tests, as a process of
-// its own: one that is killed, is out of disk, or has its memory measured.
-const child = "SNAPSHOT_TEST_CHILD"
+// childVariable is an environment variable. It selects what the test binary does
+// instead of running tests, in a process that is killed, runs out of disk space, or
+// has its memory measured.
+const childVariable = "SNAPSHOT_TEST_CHILD"
 
 func TestMain(m *testing.M) {
-	switch os.Getenv(child) {
+	switch os.Getenv(childVariable) {
 	case "":
 		goleak.VerifyTestMain(m)
 	case "million":
@@ -27,19 +28,20 @@ func TestMain(m *testing.M) {
 	case "full":
 		writeUntilFull(os.Args[1])
 	case "crash":
-		sealForEver(os.Args[1])
+		sealForever(os.Args[1])
 	}
 }
 
-func childProcess(mode string, args ...string) *exec.Cmd {
+// newChild returns a command that runs the test binary as a child in the mode.
+func newChild(mode string, args ...string) *exec.Cmd {
 	cmd := exec.Command(os.Args[0], args...)
-	cmd.Env = append(os.Environ(), child+"="+mode)
+	cmd.Env = append(os.Environ(), childVariable+"="+mode)
 	cmd.Stderr = os.Stderr
 	return cmd
 }
 
-// die ends a child with an error.
-func die(err error) {
+// exitWithError ends the child process with an error.
+func exitWithError(err error) {
 	fmt.Fprintln(os.Stderr, err)
 	os.Exit(1)
 }
@@ -49,10 +51,12 @@ var testHeader = Header{
 	UploadTimestamp: time.Date(2026, 3, 4, 5, 6, 7, 0, time.UTC),
 }
 
-const ours = `"_tenancy":"acme","_upload_timestamp":"2026-03-04 05:06:07","_upload_id":"6f1c0f52-7f0c-4f5e-9d53-1f9d2d6d3c11"}`
+// storedMembers is the end of a stored record: the reserved members of testHeader.
+const storedMembers = `"_tenancy":"acme","_upload_timestamp":"2026-03-04 05:06:07","_upload_id":"6f1c0f52-7f0c-4f5e-9d53-1f9d2d6d3c11"}`
 
-// create starts a snapshot in a new folder and returns where to seal it.
-func create(t testing.TB) (w *Writer, sealed string) {
+// createWriter starts a snapshot in a new directory, and returns the directory to
+// seal it in.
+func createWriter(t testing.TB) (w *Writer, sealed string) {
 	t.Helper()
 	dir := t.TempDir()
 	w, err := Create(filepath.Join(dir, "spool"), testHeader)
@@ -67,25 +71,25 @@ func create(t testing.TB) (w *Writer, sealed string) {
 	return w, filepath.Join(dir, "sealed")
 }
 
-// write keeps records as one page of w.
-func write(t testing.TB, w *Writer, records ...string) {
+// commitBatch commits the records to w as one batch.
+func commitBatch(t testing.TB, w *Writer, records ...string) {
 	t.Helper()
-	p := w.Page()
+	b := w.NewBatch()
 	for _, r := range records {
-		if err := p.Append([]byte(r)); err != nil {
+		if err := b.Append([]byte(r)); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if err := p.Commit(); err != nil {
+	if err := b.Commit(); err != nil {
 		t.Fatal(err)
 	}
 }
 
-// seal makes a snapshot of one page of records.
-func seal(t testing.TB, records ...string) *Snapshot {
+// sealRecords returns a snapshot of the records.
+func sealRecords(t testing.TB, records ...string) *Snapshot {
 	t.Helper()
-	w, sealed := create(t)
-	write(t, w, records...)
+	w, sealed := createWriter(t)
+	commitBatch(t, w, records...)
 	s, err := w.Seal(sealed)
 	if err != nil {
 		t.Fatal(err)
@@ -93,8 +97,9 @@ func seal(t testing.TB, records ...string) *Snapshot {
 	return s
 }
 
-// read returns all records of s and what ended the reading, nil for io.EOF.
-func read(s *Snapshot) (records []string, err error) {
+// readRecords returns all records of s, and the error that ended the reading unless
+// it was io.EOF.
+func readRecords(s *Snapshot) (records []string, err error) {
 	r, err := s.Reader(context.Background())
 	if err != nil {
 		return nil, err
@@ -112,21 +117,21 @@ func read(s *Snapshot) (records []string, err error) {
 	}
 }
 
-// spliced are records as they are stored.
-func spliced(records ...string) []string {
+// asStored returns the records in the form in which they are stored.
+func asStored(records ...string) []string {
 	var all []string
 	for _, r := range records {
 		r = strings.TrimSuffix(r, "}")
 		if r != "{" {
 			r += ","
 		}
-		all = append(all, r+ours)
+		all = append(all, r+storedMembers)
 	}
 	return all
 }
 
-// names are the entries of a folder.
-func names(t testing.TB, dir string) string {
+// entryNames returns the names of the entries of a directory, separated by spaces.
+func entryNames(t testing.TB, dir string) string {
 	t.Helper()
 	entries, err := os.ReadDir(dir)
 	if err != nil {
@@ -139,15 +144,15 @@ func names(t testing.TB, dir string) string {
 	return strings.Join(all, " ")
 }
 
-// mustHold fails the test for each text that err does not hold.
-func mustHold(t *testing.T, err error, want ...string) {
+// requireErrorContains fails the test unless err contains each of the texts.
+func requireErrorContains(t *testing.T, err error, want ...string) {
 	t.Helper()
 	if err == nil {
-		t.Fatalf("no error, want one with %q", want)
+		t.Fatalf("no error, want one that contains %q", want)
 	}
 	for _, text := range want {
 		if !strings.Contains(err.Error(), text) {
-			t.Errorf("error %q lacks %q", err, text)
+			t.Errorf("error %q does not contain %q", err, text)
 		}
 	}
 }

@@ -9,19 +9,18 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// ErrForeign means that a record does not say, or not in the way of its
-// snapshot, whose it is.
+// ErrForeign means that a record lacks the reserved members, or that they differ
+// from those of its snapshot.
 var ErrForeign = errors.New("record of another origin")
 
-// timestampLayouts are the forms of _upload_timestamp that are read, UTC where
-// they do not say.
+// timestampLayouts are the accepted layouts of _upload_timestamp, in UTC unless the
+// value has a zone.
 var timestampLayouts = []string{TimestampLayout, time.RFC3339Nano, "2006-01-02T15:04:05.999999999"}
 
-// Origin reads from a stored record the tenancy, upload id and upload
-// timestamp that its three members name. The error wraps ErrForeign when one
-// of them is missing.
+// Origin returns the tenancy, upload id and upload timestamp in the reserved members
+// of a stored record. The error wraps ErrForeign when one of them is missing.
 func Origin(record []byte) (Header, error) {
-	d := jsontext.NewDecoder(bytes.NewReader(record), lenient...)
+	d := jsontext.NewDecoder(bytes.NewReader(record), lenientJSON...)
 	if _, err := d.ReadToken(); err != nil {
 		return Header{}, fmt.Errorf("record: %w", err)
 	}
@@ -31,7 +30,7 @@ func Origin(record []byte) (Header, error) {
 		if err != nil {
 			return Header{}, fmt.Errorf("record: %w", err)
 		}
-		if key := name.String(); isOurs(key) && d.PeekKind() == '"' {
+		if key := name.String(); IsReservedMember(key) && d.PeekKind() == '"' {
 			value, err := d.ReadToken()
 			if err != nil {
 				return Header{}, fmt.Errorf("record: %w", err)
@@ -41,46 +40,47 @@ func Origin(record []byte) (Header, error) {
 			return Header{}, fmt.Errorf("record: %w", err)
 		}
 	}
-	for _, name := range []string{memberTenancy, memberTimestamp, memberID} {
+	for _, name := range []string{MemberTenancy, MemberUploadTimestamp, MemberUploadID} {
 		if _, ok := found[name]; !ok {
 			return Header{}, fmt.Errorf("%w: it has no %s", ErrForeign, name)
 		}
 	}
-	h := Header{Tenancy: found[memberTenancy], UploadID: found[memberID]}
+	h := Header{Tenancy: found[MemberTenancy], UploadID: found[MemberUploadID]}
 	for _, layout := range timestampLayouts {
-		if t, err := time.Parse(layout, found[memberTimestamp]); err == nil {
+		if t, err := time.Parse(layout, found[MemberUploadTimestamp]); err == nil {
 			h.UploadTimestamp = t.UTC().Truncate(time.Second)
 			return h, nil
 		}
 	}
-	return Header{}, fmt.Errorf("%w: %s is %.40q, want the form %s", ErrForeign, memberTimestamp, found[memberTimestamp], TimestampLayout)
+	return Header{}, fmt.Errorf("%w: %s is %.40q, want the form %s", ErrForeign,
+		MemberUploadTimestamp, found[MemberUploadTimestamp], TimestampLayout)
 }
 
-// A copier takes records that have the three members already, as they are.
-type copier struct {
+// storedRecords accepts records that have the reserved members of header already.
+type storedRecords struct {
 	header Header
-	tail   []byte // what the members look like when a Splicer has made them
+	tail   []byte // the members as a Splicer writes them
 }
 
-// append appends record and a newline to dst when it is of the header's
-// origin.
-func (c copier) append(dst, record []byte) ([]byte, Spliced, error) {
+// appendRecord appends record and a newline to dst. It returns ErrForeign when the
+// reserved members differ from the header.
+func (s storedRecords) appendRecord(dst, record []byte) ([]byte, SpliceResult, error) {
 	record = bytes.TrimSpace(record)
-	if !bytes.HasSuffix(record, c.tail) {
+	if !bytes.HasSuffix(record, s.tail) {
 		got, err := Origin(record)
 		if err != nil {
-			return dst, Spliced{}, err
+			return dst, SpliceResult{}, err
 		}
-		if got.Tenancy != c.header.Tenancy || got.UploadID != c.header.UploadID || !got.UploadTimestamp.Equal(c.header.UploadTimestamp) {
-			return dst, Spliced{}, fmt.Errorf("%w: tenancy %q, upload id %q of %s; the others have %q, %q of %s", ErrForeign,
+		if got.Tenancy != s.header.Tenancy || got.UploadID != s.header.UploadID || !got.UploadTimestamp.Equal(s.header.UploadTimestamp) {
+			return dst, SpliceResult{}, fmt.Errorf("%w: tenancy %q, upload id %q of %s; the others have %q, %q of %s", ErrForeign,
 				got.Tenancy, got.UploadID, got.UploadTimestamp.Format(TimestampLayout),
-				c.header.Tenancy, c.header.UploadID, c.header.UploadTimestamp.Format(TimestampLayout))
+				s.header.Tenancy, s.header.UploadID, s.header.UploadTimestamp.Format(TimestampLayout))
 		}
 	}
-	var done Spliced
-	record, done.Repaired = repaired(record)
+	var done SpliceResult
+	record, done.Repaired = repairUTF8(record)
 	start := len(dst)
 	dst = append(dst, record...)
-	oneLine(dst[start:])
+	replaceLineBreaks(dst[start:])
 	return append(dst, '\n'), done, nil
 }

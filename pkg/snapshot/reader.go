@@ -15,49 +15,49 @@ import (
 	"github.com/klauspost/compress/zstd"
 )
 
-// A Reader reads a snapshot's records in order and checks them on the way:
-// it says io.EOF only when length, count and sum are those that were sealed,
-// so whoever stores what it returned and commits at io.EOF stores the whole
-// snapshot.
+// A Reader reads a snapshot's records in order and verifies them: it returns io.EOF
+// only when size, count and checksum match the manifest. A caller that commits what
+// it has stored at io.EOF has stored the whole snapshot.
 type Reader struct {
-	ctx     context.Context
-	s       *Snapshot
-	file    *os.File
-	sum     hash.Hash
-	unpack  *zstd.Decoder
-	lines   *bufio.Reader
-	long    []byte
-	records int64
-	bytes   int64
-	err     error // why no more is returned
+	ctx      context.Context
+	s        *Snapshot
+	file     *os.File
+	sum      hash.Hash
+	decoder  *zstd.Decoder
+	buffered *bufio.Reader
+	longLine []byte
+	records  int64
+	bytes    int64
+	err      error // returned by all later calls
 }
 
-// Reader starts reading. It stops with ctx's error when ctx ends.
-func (s *Snapshot) Reader(ctx context.Context) (*Reader, error) { return s.reader(ctx) }
+// Reader returns a reader of the records. It fails with the cause of ctx when ctx
+// ends.
+func (s *Snapshot) Reader(ctx context.Context) (*Reader, error) { return s.newReader(ctx) }
 
-func (s *Snapshot) reader(ctx context.Context, more ...zstd.DOption) (*Reader, error) {
+func (s *Snapshot) newReader(ctx context.Context, more ...zstd.DOption) (*Reader, error) {
 	f, err := os.Open(s.Path())
 	if err != nil {
 		return nil, fmt.Errorf("read snapshot: %w", err)
 	}
 	r := &Reader{ctx: ctx, s: s, file: f, sum: sha256.New()}
-	r.unpack, err = zstd.NewReader(io.TeeReader(f, r.sum), append(more,
+	r.decoder, err = zstd.NewReader(io.TeeReader(f, r.sum), append(more,
 		zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true),
-		// A damaged file may ask for a window of any size.
-		zstd.WithDecoderMaxWindow(8*pageWindow))...)
+		// A damaged file may claim a window of any size.
+		zstd.WithDecoderMaxWindow(8*windowSize))...)
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("read snapshot: %w", err), f.Close())
 	}
 	return r, nil
 }
 
-// Next returns the next record without its newline, valid until the next
-// call; io.EOF after the last. An error is returned again by later calls.
+// Next returns the next record without its newline, and io.EOF after the last one.
+// The record is valid until the next call. After an error all calls return it.
 func (r *Reader) Next() ([]byte, error) {
 	if r.err != nil {
 		return nil, r.err
 	}
-	line, err := r.next()
+	line, err := r.nextLine()
 	if err != nil {
 		r.err = err
 		return nil, err
@@ -67,88 +67,88 @@ func (r *Reader) Next() ([]byte, error) {
 	return line[:len(line)-1], nil
 }
 
-func (r *Reader) next() ([]byte, error) {
+func (r *Reader) nextLine() ([]byte, error) {
 	if r.ctx.Err() != nil {
 		return nil, context.Cause(r.ctx)
 	}
-	line, err := r.line()
+	line, err := r.readLine()
 	if err == nil {
 		return line, nil
 	}
-	return nil, r.ended(len(line) > 0, err)
+	return nil, r.endError(len(line) > 0, err)
 }
 
-// ended tells why there is no more; open is whether the last record has no
-// newline.
-func (r *Reader) ended(open bool, err error) error {
+// endError returns the error for the end of the file: io.EOF when everything has
+// been read. open reports whether the last record has no newline.
+func (r *Reader) endError(open bool, err error) error {
 	var disk *fs.PathError
 	switch {
 	case errors.As(err, &disk):
 		return fmt.Errorf("read snapshot: %w", err)
 	case err != io.EOF:
-		return r.damaged("%w", err)
+		return r.damagedError("%w", err)
 	case open:
-		return r.damaged("its last record has no end")
+		return r.damagedError("its last record is incomplete")
 	}
-	return r.whole()
+	return r.checkSeal()
 }
 
-// line returns the next line with its newline.
-func (r *Reader) line() ([]byte, error) {
-	if r.lines == nil {
-		r.lines = bufio.NewReaderSize(r.unpack, 256<<10)
+// readLine returns the next line, including its newline.
+func (r *Reader) readLine() ([]byte, error) {
+	if r.buffered == nil {
+		r.buffered = bufio.NewReaderSize(r.decoder, 256<<10)
 	}
-	part, err := r.lines.ReadSlice('\n')
+	part, err := r.buffered.ReadSlice('\n')
 	if err != bufio.ErrBufferFull {
 		return part, err
 	}
-	r.long = r.long[:0]
+	r.longLine = r.longLine[:0]
 	for err == bufio.ErrBufferFull {
-		r.long = append(r.long, part...)
-		if r.bytes+int64(len(r.long)) > r.s.Bytes {
+		r.longLine = append(r.longLine, part...)
+		if r.bytes+int64(len(r.longLine)) > r.s.Bytes {
 			return nil, fmt.Errorf("more than the %d bytes that were sealed", r.s.Bytes)
 		}
-		part, err = r.lines.ReadSlice('\n')
+		part, err = r.buffered.ReadSlice('\n')
 	}
-	r.long = append(r.long, part...)
-	return r.long, err
+	r.longLine = append(r.longLine, part...)
+	return r.longLine, err
 }
 
-// each passes all records to take, each with its newline, in blocks that end
-// anywhere; take returns how many records end in the block. It takes the place
-// of Next, and saves its copy. It returns nil when all that was sealed has been
-// passed on.
-func (r *Reader) each(take func(block []byte) (ends int, err error)) error {
-	b := &blocks{r: r, take: take}
-	_, err := r.unpack.WriteTo(b)
+// eachBlock passes all records, each with its newline, to take in blocks, which may
+// end within a record. take returns the number of records that end in the block.
+// It is used instead of Next and saves a copy. It returns nil when all records
+// have been passed on and verified.
+func (r *Reader) eachBlock(take func(block []byte) (ends int, err error)) error {
+	b := &blockWriter{r: r, take: take}
+	_, err := r.decoder.WriteTo(b)
 	switch {
 	case b.err != nil:
 		return b.err
 	case err == nil:
 		err = io.EOF
 	}
-	if err = r.ended(b.open, err); err == io.EOF {
+	if err = r.endError(b.open, err); err == io.EOF {
 		return nil
 	}
 	return err
 }
 
-// blocks takes what the decoder unpacks.
-type blocks struct {
+// A blockWriter receives what the decoder decompresses.
+type blockWriter struct {
 	r    *Reader
 	take func(block []byte) (ends int, err error)
 	open bool  // the last block ends within a record
-	err  error // why no more is taken
+	err  error // returned by Write
 }
 
-func (b *blocks) Write(block []byte) (int, error) {
+func (b *blockWriter) Write(block []byte) (int, error) {
 	b.r.bytes += int64(len(block))
 	b.open = block[len(block)-1] != '\n'
 	switch {
 	case b.r.ctx.Err() != nil:
 		b.err = context.Cause(b.r.ctx)
 	case b.r.bytes > b.r.s.Bytes:
-		b.err = b.r.damaged("more than the %d bytes that were sealed", b.r.s.Bytes)
+		b.err = b.r.damagedError("more than the %d bytes that were sealed", b.r.s.Bytes)
 	default:
 		var ends int
 		ends, b.err = b.take(block)
@@ -160,32 +160,32 @@ func (b *blocks) Write(block []byte) (int, error) {
 	return len(block), nil
 }
 
-// whole returns io.EOF when all that was sealed has been read.
-func (r *Reader) whole() error {
+// checkSeal returns io.EOF when size, count and checksum match the manifest.
+func (r *Reader) checkSeal() error {
 	if _, err := io.Copy(io.Discard, io.TeeReader(r.file, r.sum)); err != nil {
 		return fmt.Errorf("read snapshot: %w", err)
 	}
 	if sum := hex.EncodeToString(r.sum.Sum(nil)); sum != r.s.SHA256 {
-		return r.damaged("its SHA-256 is %s, sealed with %s", sum, r.s.SHA256)
+		return r.damagedError("its SHA-256 is %s, sealed with %s", sum, r.s.SHA256)
 	}
 	if r.records != r.s.Records || r.bytes != r.s.Bytes {
-		return r.damaged("%d records of %d bytes, sealed with %d of %d", r.records, r.bytes, r.s.Records, r.s.Bytes)
+		return r.damagedError("%d records of %d bytes, sealed with %d of %d", r.records, r.bytes, r.s.Records, r.s.Bytes)
 	}
 	return io.EOF
 }
 
-func (r *Reader) damaged(format string, args ...any) error {
+func (r *Reader) damagedError(format string, args ...any) error {
 	return fmt.Errorf("read snapshot %s: %w: %w", r.s.Path(), ErrDamaged, fmt.Errorf(format, args...))
 }
 
-// Close ends the reading.
+// Close releases the resources of the reader.
 func (r *Reader) Close() error {
-	r.unpack.Close()
+	r.decoder.Close()
 	return r.file.Close()
 }
 
-// Verify reads the compressed file once and compares its sum with the sealed
-// one, for callers that hand the file itself to another program.
+// Verify reads the compressed file and compares its checksum with the manifest, for
+// callers that pass the file to another program.
 func (s *Snapshot) Verify(ctx context.Context) error {
 	f, err := os.Open(s.Path())
 	if err != nil {
@@ -202,7 +202,7 @@ func (s *Snapshot) Verify(ctx context.Context) error {
 	return nil
 }
 
-// contextReader ends a long read when its context ends.
+// A contextReader fails when its context has ended.
 type contextReader struct {
 	ctx context.Context
 	r   io.Reader

@@ -1,11 +1,10 @@
-// Package snapshot makes, keeps and reads snapshots.
+// Package snapshot writes, verifies and reads snapshots.
 //
-// A snapshot is one complete extraction of one stream, sealed on disk as a
-// folder of two files: records.ndjson.zst, the records, one JSON object a
-// line, compressed with Zstandard; and manifest.json, which says what the
-// records are and how to tell that they are undamaged. The folder appears by
-// one rename, when everything in it is on disk. Until then the snapshot does
-// not exist; from then on it never changes.
+// A snapshot is one complete extraction of one stream. On disk it is a directory
+// of two files: records.ndjson.zst has the records, one JSON object per line,
+// compressed with Zstandard; manifest.json describes them and has their checksum.
+// The directory gets its name by one rename, after everything in it is synced.
+// Before that the snapshot does not exist; after that it never changes.
 package snapshot
 
 import (
@@ -23,17 +22,18 @@ import (
 const (
 	recordsName  = "records.ndjson.zst"
 	manifestName = "manifest.json"
-	// manifestFormat rises when an older program could misread a newer folder.
+	// manifestFormat is increased when an older program could misread a newer
+	// directory.
 	manifestFormat = 1
 )
 
-// TimestampLayout is the form of the member _upload_timestamp, in UTC.
+// TimestampLayout is the layout of the member _upload_timestamp, in UTC.
 const TimestampLayout = "2006-01-02 15:04:05"
 
-// ErrDamaged means that a snapshot on disk is not what was sealed.
+// ErrDamaged means that a snapshot on disk differs from what was sealed.
 var ErrDamaged = errors.New("snapshot damaged")
 
-// A Header says whose records a snapshot holds and when they were taken.
+// A Header identifies a snapshot: whose records it has, and of which run.
 type Header struct {
 	// Collector is the vendor's name, such as "okta".
 	Collector string `json:"collector"`
@@ -48,7 +48,7 @@ type Header struct {
 	UploadTimestamp time.Time `json:"upload_timestamp"`
 }
 
-// Info is what the manifest of a sealed snapshot says.
+// Info is the content of the manifest of a sealed snapshot.
 type Info struct {
 	Format int `json:"format"`
 	Header
@@ -57,28 +57,49 @@ type Info struct {
 	Bytes int64 `json:"bytes"`
 	// SpoolBytes is the size of the compressed records file.
 	SpoolBytes int64 `json:"spool_bytes"`
-	// SHA256 is the lower-case hexadecimal sum of the compressed file.
+	// SHA256 is the checksum of the compressed file, in lower-case hexadecimal.
 	SHA256 string `json:"sha256"`
-	// RenamedMembers counts records in which a member of the vendor's own had
-	// the name of one of ours and was renamed, see Splicer.
+	// RenamedMembers is the number of records in which a vendor's member had the
+	// name of a reserved one and was renamed, see Splicer.
 	RenamedMembers int64 `json:"renamed_members,omitempty"`
-	// RepairedUTF8 counts records in which bytes that are not UTF-8 were
-	// replaced, see Splicer.
+	// RepairedUTF8 is the number of records in which bytes that are not UTF-8
+	// were replaced, see Splicer.
 	RepairedUTF8 int64 `json:"repaired_utf8,omitempty"`
+	// Doubts are the differences that the extraction accepted.
+	Doubts Doubts `json:"doubts,omitempty"`
 }
 
 // manifest is the content of manifest.json.
 type manifest struct {
 	Info
-	// Sum is that of Info, so that a flipped bit in a name does not pass for
-	// another name.
+	// Sum is the checksum of Info without its doubts, which earlier programs do not
+	// know. Without it a flipped bit in a name would go unnoticed.
 	Sum string `json:"manifest_sha256"`
+	// DoubtsSum is the checksum of Info with its doubts; "" when there are none.
+	DoubtsSum string `json:"doubts_sha256,omitempty"`
 }
 
-// sum is the lower-case hexadecimal SHA-256 of i as JSON without white space.
-func (i Info) sum() string {
+// newManifest returns the manifest of i.
+func newManifest(i Info) manifest {
+	m := manifest{Info: i}
+	if len(i.Doubts) > 0 {
+		m.DoubtsSum = i.checksum()
+	}
+	i.Doubts = nil
+	m.Sum = i.checksum()
+	return m
+}
+
+// isIntact reports whether the checksums of m match its content.
+func (m manifest) isIntact() bool {
+	want := newManifest(m.Info)
+	return m.Sum == want.Sum && m.DoubtsSum == want.DoubtsSum
+}
+
+// checksum returns the SHA-256 of i as compact JSON, in lower-case hexadecimal.
+func (i Info) checksum() string {
 	text, err := json.Marshal(i)
-	if err != nil { // texts, numbers and a time of four-digit year
+	if err != nil { // cannot happen: strings, numbers and a time with a four-digit year
 		return ""
 	}
 	sum := sha256.Sum256(text)
@@ -91,10 +112,9 @@ type Snapshot struct {
 	dir string
 }
 
-// Open reads the manifest of the snapshot in dir, checks it, and checks that
-// the records file is there in full length. The error is fs.ErrNotExist when
-// there is no such folder, ErrDamaged when there is one that Seal did not
-// leave so.
+// Open reads and checks the manifest of the snapshot in dir, and checks that the
+// records file has the right size. The error wraps fs.ErrNotExist when there is no
+// such directory, and ErrDamaged when its content is not what Seal wrote.
 func Open(dir string) (*Snapshot, error) {
 	s := &Snapshot{dir: dir}
 	var err error
@@ -127,7 +147,7 @@ func readManifest(dir string) (Info, error) {
 	if err != nil {
 		return Info{}, err
 	}
-	// A newer format may have members of the same name and another kind.
+	// A newer format may have members of the same name with another type.
 	var newer struct {
 		Format int `json:"format"`
 	}
@@ -138,24 +158,14 @@ func readManifest(dir string) (Info, error) {
 	if err := json.Unmarshal(text, &m); err != nil {
 		return Info{}, fmt.Errorf("%s: %w: %w", path, ErrDamaged, err)
 	}
-	if m.Sum != m.Info.sum() {
-		return Info{}, fmt.Errorf("%s: %w: its content does not match its sum", path, ErrDamaged)
+	if !m.isIntact() {
+		return Info{}, fmt.Errorf("%s: %w: its content does not match its checksum", path, ErrDamaged)
 	}
 	return m.Info, nil
 }
 
-// Dir is the snapshot's folder.
+// Dir returns the snapshot's directory.
 func (s *Snapshot) Dir() string { return s.dir }
 
-// Path is the records file: NDJSON compressed with Zstandard.
+// Path returns the path of the records file: NDJSON compressed with Zstandard.
 func (s *Snapshot) Path() string { return filepath.Join(s.dir, recordsName) }
-
-// syncDir makes the names in dir durable.
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	err = d.Sync()
-	return errors.Join(err, d.Close())
-}

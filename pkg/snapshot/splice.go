@@ -10,50 +10,51 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// The three members that every stored record has besides the vendor's own.
+// The reserved members, which collectord adds to each record.
 const (
-	memberTenancy   = "_tenancy"
-	memberTimestamp = "_upload_timestamp"
-	memberID        = "_upload_id"
+	MemberTenancy         = "_tenancy"
+	MemberUploadTimestamp = "_upload_timestamp"
+	MemberUploadID        = "_upload_id"
 )
 
-// vendorPrefix is put before a member of the vendor's that has the name of
-// one of ours.
+// vendorPrefix is the prefix for a vendor's member that has the name of a reserved
+// one.
 const vendorPrefix = "_vendor"
 
-// ErrNotObject means that a record is no JSON object.
+// ErrNotObject means that a record is not a JSON object.
 var ErrNotObject = errors.New("record is not a JSON object")
 
-// A Splicer adds the three members to records without re-encoding them: key
-// order, number spelling, escapes and unknown members survive byte for byte.
+// A Splicer adds the reserved members to records without re-encoding them: the
+// order of members, the spelling of numbers and escapes stay byte for byte.
 //
-// Four things about a vendor's bytes are settled here:
-//   - A line break between tokens becomes a space, since a record is a line.
-//   - A member that has the name of one of ours is kept as _vendor<name>, so
-//     that _tenancy, _upload_timestamp and _upload_id are always collectord's.
-//   - Bytes that are not UTF-8 become U+FFFD: JSON is UTF-8 by definition and
-//     one such byte would make the whole file unreadable to most consumers.
-//   - Duplicate names of other kinds stay as they are: JSON readers differ in
-//     which they take, and choosing for them would lose a value.
+// Four cases need a rule:
+//   - A line break between tokens becomes a space, since a record is one line.
+//   - A vendor's member with the name of a reserved one is renamed to
+//     _vendor<name>, so that _tenancy, _upload_timestamp and _upload_id are always
+//     collectord's.
+//   - Bytes that are not UTF-8 become U+FFFD: JSON is UTF-8 by definition, and one
+//     such byte makes a whole file unreadable for most programs.
+//   - Other duplicate names stay: JSON readers differ in which of them they use,
+//     and removing one would lose a value.
 //
-// The second and third are counted in the snapshot's manifest.
+// The manifest counts the second and third.
 type Splicer struct {
 	tail []byte
 }
 
-// A Spliced says what Append had to change.
-type Spliced struct{ Renamed, Repaired bool }
+// A SpliceResult reports what Append had to change.
+type SpliceResult struct{ Renamed, Repaired bool }
 
-// NewSplicer makes a Splicer for the records of h.
+// NewSplicer returns a Splicer for the records of h.
 func NewSplicer(h Header) *Splicer {
 	var tail []byte
 	for _, m := range [...][2]string{
-		{memberTenancy, h.Tenancy},
-		{memberTimestamp, h.UploadTimestamp.UTC().Format(TimestampLayout)},
-		{memberID, h.UploadID},
+		{MemberTenancy, h.Tenancy},
+		{MemberUploadTimestamp, h.UploadTimestamp.UTC().Format(TimestampLayout)},
+		{MemberUploadID, h.UploadID},
 	} {
 		value, err := json.Marshal(m[1])
-		if err != nil { // a string always marshals
+		if err != nil { // cannot happen for a string
 			panic(err)
 		}
 		tail = append(tail, `,"`+m[0]+`":`...)
@@ -62,17 +63,17 @@ func NewSplicer(h Header) *Splicer {
 	return &Splicer{tail: append(tail, '}', '\n')}
 }
 
-// Append appends to dst record, a single valid JSON value, with the three
-// members and a newline.
-func (s *Splicer) Append(dst, record []byte) ([]byte, Spliced, error) {
-	var done Spliced
+// Append appends record, a single valid JSON value, with the reserved members and a
+// newline to dst.
+func (s *Splicer) Append(dst, record []byte) ([]byte, SpliceResult, error) {
+	var done SpliceResult
 	record = bytes.Trim(record, " \t\r\n")
 	if len(record) < 2 || record[0] != '{' || record[len(record)-1] != '}' {
 		return dst, done, fmt.Errorf("%w: it starts with %.20q", ErrNotObject, record)
 	}
-	record, done.Repaired = repaired(record)
+	record, done.Repaired = repairUTF8(record)
 	start := len(dst)
-	if mayHoldOurs(record) {
+	if mayHaveReservedMember(record) {
 		var err error
 		if dst, done.Renamed, err = appendRenamed(dst, record); err != nil {
 			return dst[:start], done, err
@@ -80,7 +81,7 @@ func (s *Splicer) Append(dst, record []byte) ([]byte, Spliced, error) {
 	} else {
 		dst = append(dst, record...)
 	}
-	oneLine(dst[start:])
+	replaceLineBreaks(dst[start:])
 	end := len(bytes.TrimRight(dst[start:len(dst)-1], " \t")) + start
 	dst = dst[:end]
 	if end-start == 1 { // "{": the object is empty, so no comma
@@ -89,17 +90,17 @@ func (s *Splicer) Append(dst, record []byte) ([]byte, Spliced, error) {
 	return append(dst, s.tail...), done, nil
 }
 
-// repaired returns record as UTF-8, and whether something had to be replaced.
-func repaired(record []byte) ([]byte, bool) {
+// repairUTF8 returns record as valid UTF-8 and reports whether it differs.
+func repairUTF8(record []byte) ([]byte, bool) {
 	if utf8.Valid(record) {
 		return record, false
 	}
 	return bytes.ToValidUTF8(record, []byte("\ufffd")), true
 }
 
-// oneLine turns line breaks into spaces. Within strings JSON has them only
-// escaped, so they can only stand between tokens.
-func oneLine(b []byte) {
+// replaceLineBreaks turns line breaks into spaces. In strings JSON allows them only
+// escaped, so that all others are between tokens.
+func replaceLineBreaks(b []byte) {
 	if bytes.IndexByte(b, '\n') < 0 && bytes.IndexByte(b, '\r') < 0 {
 		return
 	}
@@ -110,17 +111,18 @@ func oneLine(b []byte) {
 	}
 }
 
-// mayHoldOurs tells cheaply whether record could have a member with the name
-// of one of ours, spelt plainly or with escapes.
-func mayHoldOurs(record []byte) bool {
+// mayHaveReservedMember is a fast test for records that need appendRenamed. It never
+// returns false for a record that has a reserved member, escaped or not.
+func mayHaveReservedMember(record []byte) bool {
 	return bytes.Contains(record, []byte(`"_`)) &&
 		(bytes.Contains(record, []byte(`"_tenancy"`)) || bytes.Contains(record, []byte(`"_upload_`))) ||
 		bytes.IndexByte(record, '\\') >= 0 && bytes.Contains(record, []byte(`\u00`))
 }
 
-// appendRenamed appends record with our names renamed on its top level.
+// appendRenamed appends record to dst, with reserved members at the top level
+// renamed.
 func appendRenamed(dst, record []byte) (_ []byte, renamed bool, _ error) {
-	d := jsontext.NewDecoder(bytes.NewReader(record), lenient...)
+	d := jsontext.NewDecoder(bytes.NewReader(record), lenientJSON...)
 	if _, err := d.ReadToken(); err != nil {
 		return dst, false, fmt.Errorf("record: %w", err)
 	}
@@ -131,7 +133,7 @@ func appendRenamed(dst, record []byte) (_ []byte, renamed bool, _ error) {
 			return dst, false, fmt.Errorf("record: %w", err)
 		}
 		end := int(d.InputOffset())
-		if name, err := jsontext.AppendUnquote(nil, raw); err == nil && isOurs(string(name)) {
+		if name, err := jsontext.AppendUnquote(nil, raw); err == nil && IsReservedMember(string(name)) {
 			dst = append(dst, record[copied:end-len(raw)]...)
 			dst = append(dst, `"`+vendorPrefix+string(name)+`"`...)
 			copied, renamed = end, true
@@ -143,13 +145,14 @@ func appendRenamed(dst, record []byte) (_ []byte, renamed bool, _ error) {
 	return append(dst, record[copied:]...), renamed, nil
 }
 
-func isOurs(name string) bool {
-	return name == memberTenancy || name == memberTimestamp || name == memberID
+// IsReservedMember reports whether name is that of a reserved member.
+func IsReservedMember(name string) bool {
+	return name == MemberTenancy || name == MemberUploadTimestamp || name == MemberUploadID
 }
 
-// lenient reads what vendors really send: duplicate names and lone surrogates
-// stay in a record, and are no reason to lose the others.
-var lenient = []jsontext.Options{
+// lenientJSON are the decoder options for vendors' records, which may contain
+// duplicate names and lone surrogates.
+var lenientJSON = []jsontext.Options{
 	jsontext.AllowDuplicateNames(true),
 	jsontext.AllowInvalidUTF8(true),
 }

@@ -11,54 +11,61 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-var splices = []struct {
-	name, record, want string // want is the line up to our members
-	renamed, repaired  bool
+var spliceCases = []struct {
+	name, record      string
+	want              string // the line up to the reserved members
+	renamed, repaired bool
 }{
-	{"plain", `{"a":1}`, `{"a":1,`, false, false},
-	{"empty", `{}`, `{`, false, false},
-	{"empty with a space", `{ }`, `{`, false, false},
-	{"empty over lines, with a tab", "{\r\n\t}", `{`, false, false},
-	{"white space around", " \n{\"a\":1}\r\n", `{"a":1,`, false, false},
-	{"pretty", "{\n\t\"a\" : [\r\n\t\t1\n\t]\n}", "{ \t\"a\" : [  \t\t1 \t],", false, false},
-	{"tab before the end", "{\"a\":1\t}", `{"a":1,`, false, false},
-	{"order, spellings, escapes", `{"z":1.0,"a":9007199254740993,"n":1e-7,"u":"\u00e9\/é","x":{"y":[]}}`, `{"z":1.0,"a":9007199254740993,"n":1e-7,"u":"\u00e9\/é","x":{"y":[]},`, false, false},
-	{"line separators in a string", "{\"a\":\"\u2028\"}", "{\"a\":\"\u2028\",", false, false},
-	{"escaped line break", `{"a":"x\ny"}`, `{"a":"x\ny",`, false, false},
-	{"closing brace in a string", `{"a":"}"}`, `{"a":"}",`, false, false},
-	{"our name", `{"_tenancy":"x","a":1}`, `{"_vendor_tenancy":"x","a":1,`, true, false},
-	{"all our names, last", `{"a":1,"_upload_id":{"b":2},"_upload_timestamp":null,"_tenancy":[3]}`, `{"a":1,"_vendor_upload_id":{"b":2},"_vendor_upload_timestamp":null,"_vendor_tenancy":[3],`, true, false},
-	{"our name twice", `{"_tenancy":1,"_tenancy":2}`, `{"_vendor_tenancy":1,"_vendor_tenancy":2,`, true, false},
-	{"our name with escapes", `{"\u005ftenancy":"x","_upload\u005Fid":1}`, `{"_vendor_tenancy":"x","_vendor_upload_id":1,`, true, false},
-	{"our name with spaces", "{ \"_tenancy\"\n: 1 }", `{ "_vendor_tenancy" : 1,`, true, false},
-	{"our name deeper", `{"a":{"_tenancy":"x"},"b":["_tenancy"]}`, `{"a":{"_tenancy":"x"},"b":["_tenancy"],`, false, false},
-	{"our name as a value", `{"a":"_tenancy"}`, `{"a":"_tenancy",`, false, false},
-	{"names like ours", `{"_upload_ids":1,"_Tenancy":2,"tenancy":3,"\u0000":4}`, `{"_upload_ids":1,"_Tenancy":2,"tenancy":3,"\u0000":4,`, false, false},
-	{"duplicates of other names", `{"a":1,"a":2,"_tenancy":0}`, `{"a":1,"a":2,"_vendor_tenancy":0,`, true, false},
-	{"lone surrogate", `{"a":"\ud800","_tenancy":0}`, `{"a":"\ud800","_vendor_tenancy":0,`, true, false},
-	{"not UTF-8", "{\"a\":\"x\xff\xfey\"}", "{\"a\":\"x\ufffdy\",", false, true},
-	{"not UTF-8 and our name", "{\"a\":\"\xff\",\"_tenancy\":0}", "{\"a\":\"\ufffd\",\"_vendor_tenancy\":0,", true, true},
-	{"NUL escaped", `{"a":"\u0000"}`, `{"a":"\u0000",`, false, false},
-	{"huge number", `{"a":1e400}`, `{"a":1e400,`, false, false},
-	{"deep", `{"a":` + strings.Repeat("[", 5000) + strings.Repeat("]", 5000) + `,"_tenancy":0}`, `{"a":` + strings.Repeat("[", 5000) + strings.Repeat("]", 5000) + `,"_vendor_tenancy":0,`, true, false},
+	{name: "plain", record: `{"a":1}`, want: `{"a":1,`},
+	{name: "empty", record: `{}`, want: `{`},
+	{name: "empty with a space", record: `{ }`, want: `{`},
+	{name: "empty over lines, with a tab", record: "{\r\n\t}", want: `{`},
+	{name: "whitespace around", record: " \n{\"a\":1}\r\n", want: `{"a":1,`},
+	{name: "pretty", record: "{\n\t\"a\" : [\r\n\t\t1\n\t]\n}", want: "{ \t\"a\" : [  \t\t1 \t],"},
+	{name: "tab before the end", record: "{\"a\":1\t}", want: `{"a":1,`},
+	{name: "order, spellings, escapes", record: `{"z":1.0,"a":9007199254740993,"n":1e-7,"u":"\u00e9\/é","x":{"y":[]}}`,
+		want: `{"z":1.0,"a":9007199254740993,"n":1e-7,"u":"\u00e9\/é","x":{"y":[]},`},
+	{name: "line separators in a string", record: "{\"a\":\"\u2028\"}", want: "{\"a\":\"\u2028\","},
+	{name: "escaped line break", record: `{"a":"x\ny"}`, want: `{"a":"x\ny",`},
+	{name: "closing brace in a string", record: `{"a":"}"}`, want: `{"a":"}",`},
+	{name: "reserved name", record: `{"_tenancy":"x","a":1}`, want: `{"_vendor_tenancy":"x","a":1,`, renamed: true},
+	{name: "all reserved names, last", record: `{"a":1,"_upload_id":{"b":2},"_upload_timestamp":null,"_tenancy":[3]}`,
+		want: `{"a":1,"_vendor_upload_id":{"b":2},"_vendor_upload_timestamp":null,"_vendor_tenancy":[3],`, renamed: true},
+	{name: "reserved name twice", record: `{"_tenancy":1,"_tenancy":2}`, want: `{"_vendor_tenancy":1,"_vendor_tenancy":2,`, renamed: true},
+	{name: "reserved name with escapes", record: `{"\u005ftenancy":"x","_upload\u005Fid":1}`,
+		want: `{"_vendor_tenancy":"x","_vendor_upload_id":1,`, renamed: true},
+	{name: "reserved name with spaces", record: "{ \"_tenancy\"\n: 1 }", want: `{ "_vendor_tenancy" : 1,`, renamed: true},
+	{name: "reserved name deeper", record: `{"a":{"_tenancy":"x"},"b":["_tenancy"]}`, want: `{"a":{"_tenancy":"x"},"b":["_tenancy"],`},
+	{name: "reserved name as a value", record: `{"a":"_tenancy"}`, want: `{"a":"_tenancy",`},
+	{name: "names like reserved ones", record: `{"_upload_ids":1,"_Tenancy":2,"tenancy":3,"\u0000":4}`,
+		want: `{"_upload_ids":1,"_Tenancy":2,"tenancy":3,"\u0000":4,`},
+	{name: "duplicates of other names", record: `{"a":1,"a":2,"_tenancy":0}`, want: `{"a":1,"a":2,"_vendor_tenancy":0,`, renamed: true},
+	{name: "lone surrogate", record: `{"a":"\ud800","_tenancy":0}`, want: `{"a":"\ud800","_vendor_tenancy":0,`, renamed: true},
+	{name: "not UTF-8", record: "{\"a\":\"x\xff\xfey\"}", want: "{\"a\":\"x\ufffdy\",", repaired: true},
+	{name: "not UTF-8 and reserved name", record: "{\"a\":\"\xff\",\"_tenancy\":0}",
+		want: "{\"a\":\"\ufffd\",\"_vendor_tenancy\":0,", renamed: true, repaired: true},
+	{name: "NUL escaped", record: `{"a":"\u0000"}`, want: `{"a":"\u0000",`},
+	{name: "huge number", record: `{"a":1e400}`, want: `{"a":1e400,`},
+	{name: "deep", record: `{"a":` + strings.Repeat("[", 5000) + strings.Repeat("]", 5000) + `,"_tenancy":0}`,
+		want: `{"a":` + strings.Repeat("[", 5000) + strings.Repeat("]", 5000) + `,"_vendor_tenancy":0,`, renamed: true},
 }
 
 func TestSplicer(t *testing.T) {
 	s := NewSplicer(testHeader)
-	for _, f := range splices {
-		t.Run(f.name, func(t *testing.T) {
-			record := []byte(f.record)
+	for _, tc := range spliceCases {
+		t.Run(tc.name, func(t *testing.T) {
+			record := []byte(tc.record)
 			got, done, err := s.Append([]byte("before"), record)
 			if err != nil {
 				t.Fatal(err)
 			}
-			if want := "before" + f.want + ours + "\n"; string(got) != want {
+			if want := "before" + tc.want + storedMembers + "\n"; string(got) != want {
 				t.Errorf("got  %s\nwant %s", got, want)
 			}
-			if done.Renamed != f.renamed || done.Repaired != f.repaired {
-				t.Errorf("%+v", done)
+			if done.Renamed != tc.renamed || done.Repaired != tc.repaired {
+				t.Errorf("result %+v, want renamed %t, repaired %t", done, tc.renamed, tc.repaired)
 			}
-			if string(record) != f.record {
+			if string(record) != tc.record {
 				t.Errorf("the vendor's bytes were changed to %q", record)
 			}
 		})
@@ -73,10 +80,10 @@ func TestSplicerRefuses(t *testing.T) {
 			t.Errorf("%q: %q, %v", record, got, err)
 		}
 	}
-	// What only looks like an object is found where it is read closely.
+	// Invalid JSON between braces is found when the members are read.
 	got, _, err := s.Append([]byte("before"), []byte(`{"_tenancy":1,}`))
 	if err == nil && jsontext.Value(got[len("before"):]).IsValid() {
-		t.Errorf("made valid JSON of what is none: %q", got)
+		t.Errorf("returned valid JSON for an invalid record: %q", got)
 	}
 	if got, _, err := s.Append([]byte("before"), []byte(`{"_tenancy" "x"}`)); err == nil || string(got) != "before" {
 		t.Errorf("%q, %v", got, err)
@@ -95,19 +102,18 @@ func TestSplicerQuotesItsValues(t *testing.T) {
 	}
 }
 
-// FuzzSplicer checks, for every object that is valid, that the line is valid
-// JSON, has the vendor's members in order, byte for byte, and ours behind
-// them once.
+// FuzzSplicer checks for every valid object that the line is valid JSON with the
+// vendor's members in order, byte for byte, followed by the reserved members once.
 func FuzzSplicer(f *testing.F) {
-	for _, s := range splices {
+	for _, s := range spliceCases {
 		f.Add([]byte(s.record))
 	}
 	f.Add([]byte(`{"_vendor_tenancy":1,"_tenancy":2}`))
 	splicer := NewSplicer(testHeader)
 	f.Fuzz(func(t *testing.T, record []byte) {
 		line, done, err := splicer.Append(nil, record)
-		if !jsontext.Value(record).IsValid(lenient...) {
-			return // what comes of it is nobody's business, but it may not panic
+		if !jsontext.Value(record).IsValid(lenientJSON...) {
+			return // any result is fine, but no panic
 		}
 		isObject := jsontext.Value(record).Kind() == '{'
 		if isObject != (err == nil) || err != nil && !errors.Is(err, ErrNotObject) {
@@ -119,24 +125,24 @@ func FuzzSplicer(f *testing.F) {
 		if n := bytes.IndexByte(line, '\n'); n != len(line)-1 {
 			t.Fatalf("%q is not one line", line)
 		}
-		if !utf8.Valid(line) || !jsontext.Value(line).IsValid(lenient...) {
-			t.Fatalf("%q is no JSON", line)
+		if !utf8.Valid(line) || !jsontext.Value(line).IsValid(lenientJSON...) {
+			t.Fatalf("%q is not valid JSON", line)
 		}
 		if done.Repaired != !utf8.Valid(record) {
 			t.Fatalf("repaired is %v", done.Repaired)
 		}
-		want := members(t, bytes.ToValidUTF8(record, []byte("\ufffd")))
+		want := topLevelMembers(t, bytes.ToValidUTF8(record, []byte("\ufffd")))
 		renamed := false
 		for i := range want {
-			if isOurs(want[i][0]) {
+			if IsReservedMember(want[i][0]) {
 				want[i][0], renamed = vendorPrefix+want[i][0], true
 			}
 		}
 		if renamed != done.Renamed {
 			t.Fatalf("renamed is %v, want %v", done.Renamed, renamed)
 		}
-		want = append(want, members(t, []byte("{"+ours))...)
-		got := members(t, line)
+		want = append(want, topLevelMembers(t, []byte("{"+storedMembers))...)
+		got := topLevelMembers(t, line)
 		if len(got) != len(want) {
 			t.Fatalf("%d members, want %d", len(got), len(want))
 		}
@@ -148,10 +154,10 @@ func FuzzSplicer(f *testing.F) {
 	})
 }
 
-// members are the names and the raw values of an object on its top level;
-// line breaks between tokens are spaces.
-func members(t *testing.T, object []byte) (all [][2]string) {
-	d := jsontext.NewDecoder(bytes.NewReader(object), lenient...)
+// topLevelMembers returns the names and raw values of the members of an object at the
+// top level, with line breaks replaced by spaces.
+func topLevelMembers(t *testing.T, object []byte) (all [][2]string) {
+	d := jsontext.NewDecoder(bytes.NewReader(object), lenientJSON...)
 	if _, err := d.ReadToken(); err != nil {
 		t.Fatal(err)
 	}

@@ -10,39 +10,44 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
+
+	"github.com/collectord/collectord/internal/durable"
 )
 
-// A Writer spools the records of one extraction and seals them.
+// A Writer spools the records of one extraction and seals them as a snapshot. Its
+// methods may be called from several goroutines.
 type Writer struct {
-	dir    string // the folder being written; "" when it is none of ours any more
+	dir    string // the directory of the spool; "" after Seal or Abort
 	header Header
-	// line appends a record to its first argument, as it is stored.
-	line func(dst, record []byte) ([]byte, Spliced, error)
+	// storeRecord appends a record to dst in the form in which it is stored.
+	storeRecord func(dst, record []byte) ([]byte, SpliceResult, error)
 
 	mu   sync.Mutex
 	file *os.File
 	sum  hash.Hash
 	info Info
-	err  error // the first failed write: the spool is unusable from then on
+	err  error // the first failed write; all later calls return it
 }
 
-// Create starts a snapshot in the new folder dir, which holds the unsealed
-// spool until Seal or Abort. dir's parent must exist and be on the same file
-// system as the folder given to Seal.
+// Create starts a snapshot. The new directory dir holds the spool until Seal or
+// Abort. Its parent must exist, and be on the same file system as the directory
+// that is passed to Seal.
 func Create(dir string, h Header) (*Writer, error) {
-	return begin(dir, h, NewSplicer(h).Append)
+	return createSpool(dir, h, NewSplicer(h).Append)
 }
 
-// CreateCopy is Create for records that have been stored before and so have
-// the three members already. They must say the same as h, else a page's Append
-// fails with ErrForeign.
+// CreateCopy is Create for records that were stored before and have the reserved
+// members already. Append returns ErrForeign for a record whose members differ
+// from h.
 func CreateCopy(dir string, h Header) (*Writer, error) {
 	tail := NewSplicer(h).tail
-	return begin(dir, h, copier{h, tail[:len(tail)-1]}.append)
+	return createSpool(dir, h, storedRecords{header: h, tail: tail[:len(tail)-1]}.appendRecord)
 }
 
-func begin(dir string, h Header, line func(dst, record []byte) ([]byte, Spliced, error)) (*Writer, error) {
+// createSpool creates the directory dir with an empty records file.
+func createSpool(dir string, h Header, storeRecord func(dst, record []byte) ([]byte, SpliceResult, error)) (*Writer, error) {
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("spool: %w", err)
 	}
@@ -50,73 +55,81 @@ func begin(dir string, h Header, line func(dst, record []byte) ([]byte, Spliced,
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("spool: %w", err), os.Remove(dir))
 	}
-	w := &Writer{dir: dir, header: h, line: line, file: f}
-	w.zero()
+	w := &Writer{dir: dir, header: h, storeRecord: storeRecord, file: f}
+	w.resetInfo()
 	return w, nil
 }
 
-func (w *Writer) zero() {
+func (w *Writer) resetInfo() {
 	w.sum = sha256.New()
 	w.info = Info{Format: manifestFormat, Header: w.header}
 }
 
-// Reset drops every page committed so far.
+// Reset drops all batches committed so far.
 func (w *Writer) Reset() error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.err != nil {
 		return w.err
 	}
-	w.zero()
+	w.resetInfo()
 	if err := w.file.Truncate(0); err != nil {
-		return w.fail(err)
+		return w.setFailed(err)
 	}
 	if _, err := w.file.Seek(0, io.SeekStart); err != nil {
-		return w.fail(err)
+		return w.setFailed(err)
 	}
 	return nil
 }
 
-// Read returns what the spool holds by now. Its sums are not final.
-func (w *Writer) Read() Info {
+// SetDoubts sets the doubts that the manifest will have. Reset removes them.
+func (w *Writer) SetDoubts(doubts Doubts) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.info.Doubts = slices.Clone(doubts)
+}
+
+// Info returns the content of the spool at this moment. SHA256 is empty until
+// Seal.
+func (w *Writer) Info() Info {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.info
 }
 
-// take appends the finished frames of a page.
-func (w *Writer) take(p *Page) error {
+// appendBatch appends the frames of a finished batch.
+func (w *Writer) appendBatch(b *Batch) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.err != nil {
 		return w.err
 	}
-	n, err := p.writeTo(io.MultiWriter(w.file, w.sum))
+	n, err := b.writeFrames(io.MultiWriter(w.file, w.sum))
 	if err != nil {
-		return w.fail(err)
+		return w.setFailed(err)
 	}
 	w.info.SpoolBytes += n
-	w.info.Records += p.records
-	w.info.Bytes += p.bytes
-	w.info.RenamedMembers += p.renamed
-	w.info.RepairedUTF8 += p.repaired
+	w.info.Records += b.records
+	w.info.Bytes += b.bytes
+	w.info.RenamedMembers += b.renamed
+	w.info.RepairedUTF8 += b.repaired
 	return nil
 }
 
-func (w *Writer) fail(err error) error {
+func (w *Writer) setFailed(err error) error {
 	w.err = fmt.Errorf("spool: %w", err)
 	return w.err
 }
 
-// Seal makes the spool durable and gives it its place: dir appears whole or
-// not at all. After an error the caller must Abort.
+// Seal syncs the spool and renames it to dir, so that dir appears complete or not
+// at all. After an error the caller must call Abort.
 func (w *Writer) Seal(dir string) (*Snapshot, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.err != nil {
 		return nil, w.err
 	}
-	if err := w.seal(dir); err != nil {
+	if err := w.sealTo(dir); err != nil {
 		err = fmt.Errorf("seal snapshot: %w", err)
 		w.err = err
 		return nil, err
@@ -125,7 +138,7 @@ func (w *Writer) Seal(dir string) (*Snapshot, error) {
 	return &Snapshot{Info: w.info, dir: dir}, nil
 }
 
-func (w *Writer) seal(dir string) error {
+func (w *Writer) sealTo(dir string) error {
 	w.info.SHA256 = hex.EncodeToString(w.sum.Sum(nil))
 	if err := w.file.Sync(); err != nil {
 		return err
@@ -136,14 +149,14 @@ func (w *Writer) seal(dir string) error {
 	if err := writeManifest(filepath.Join(w.dir, manifestName), w.info); err != nil {
 		return err
 	}
-	if err := syncDir(w.dir); err != nil {
+	if err := durable.SyncDir(w.dir); err != nil {
 		return err
 	}
 	if err := os.Rename(w.dir, dir); err != nil {
 		return err
 	}
-	w.dir = dir // what Abort drops if the name does not become durable
-	return syncDir(filepath.Dir(dir))
+	w.dir = dir // Abort removes it if the sync fails
+	return durable.SyncDir(filepath.Dir(dir))
 }
 
 var (
@@ -159,21 +172,20 @@ func writeManifest(path string, info Info) (err error) {
 	defer func() { err = errors.Join(err, f.Close()) }()
 	e := json.NewEncoder(f)
 	e.SetIndent("", "  ")
-	if err := e.Encode(manifest{Info: info, Sum: info.sum()}); err != nil {
+	if err := e.Encode(newManifest(info)); err != nil {
 		return err
 	}
 	return f.Sync()
 }
 
-// Abort drops the spool and gives its space back. After Seal succeeded it
-// does nothing.
+// Abort removes the spool. After Seal has succeeded it does nothing.
 func (w *Writer) Abort() error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.dir == "" {
 		return nil
 	}
-	_ = w.file.Close() // its content is worth nothing from here on
+	_ = w.file.Close() // the content is dropped
 	if err := os.RemoveAll(w.dir); err != nil {
 		return fmt.Errorf("drop spool: %w", err)
 	}

@@ -16,53 +16,54 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/klauspost/compress/zstd"
 )
 
 func TestSealedSnapshot(t *testing.T) {
 	records := []string{`{"id":1}`, `{}`, `{"_tenancy":"theirs"}`, "{\"a\":\"\xff\"}"}
-	stored := []string{spliced(records[0])[0], spliced(records[1])[0], `{"_vendor_tenancy":"theirs",` + ours, "{\"a\":\"\ufffd\"," + ours}
-	w, sealed := create(t)
-	write(t, w, records[:2]...)
-	write(t, w, records[2:]...)
+	stored := []string{asStored(records[0])[0], asStored(records[1])[0], `{"_vendor_tenancy":"theirs",` + storedMembers, "{\"a\":\"\ufffd\"," + storedMembers}
+	w, sealed := createWriter(t)
+	commitBatch(t, w, records[:2]...)
+	commitBatch(t, w, records[2:]...)
 	if _, err := Open(sealed); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("before Seal: %v", err)
+		t.Errorf("Open before Seal: error %v, want fs.ErrNotExist", err)
 	}
 	s, err := w.Seal(sealed)
 	if err != nil {
 		t.Fatal(err)
 	}
-	got, err := read(s)
+	got, err := readRecords(s)
 	if err != nil || !slices.Equal(got, stored) {
-		t.Errorf("%q, %v", got, err)
+		t.Errorf("records %q, error %v", got, err)
 	}
 	if err := s.Verify(context.Background()); err != nil {
 		t.Error(err)
 	}
 	bytes := len(strings.Join(stored, "\n")) + 1
 	if s.Records != 4 || s.Bytes != int64(bytes) || s.RenamedMembers != 1 || s.RepairedUTF8 != 1 || s.Header != testHeader || len(s.SHA256) != 64 {
-		t.Errorf("%+v, want %d bytes", s.Info, bytes)
+		t.Errorf("info %+v, want 4 records of %d bytes, 1 renamed, 1 repaired", s.Info, bytes)
 	}
-	if names(t, filepath.Dir(sealed)) != "sealed" || names(t, sealed) != "manifest.json records.ndjson.zst" {
-		t.Errorf("the folder holds %s, the snapshot %s", names(t, filepath.Dir(sealed)), names(t, sealed))
+	if entryNames(t, filepath.Dir(sealed)) != "sealed" || entryNames(t, sealed) != "manifest.json records.ndjson.zst" {
+		t.Errorf("the directory contains %s, the snapshot %s", entryNames(t, filepath.Dir(sealed)), entryNames(t, sealed))
 	}
 	again, err := Open(sealed)
-	if err != nil || again.Info != s.Info || again.Dir() != sealed || again.Path() != filepath.Join(sealed, "records.ndjson.zst") {
-		t.Errorf("%+v, %v, want %+v", again, err, s)
+	if err != nil || !cmp.Equal(again.Info, s.Info) || again.Dir() != sealed || again.Path() != filepath.Join(sealed, "records.ndjson.zst") {
+		t.Errorf("Open: %+v, %v, want %+v", again, err, s)
 	}
 	for _, name := range []string{sealed, s.Path(), filepath.Join(sealed, "manifest.json")} {
 		if fi, err := os.Stat(name); err != nil || fi.Mode().Perm()&0o077 != 0 {
-			t.Errorf("%s: others may read it: %v %v", name, fi.Mode(), err)
+			t.Errorf("%s is not private: mode %v, error %v", name, fi.Mode(), err)
 		}
 	}
 }
 
-// The records file is what other Zstandard programs read, whatever pages it
-// was made of.
+// Other programs can read the records file as one Zstandard stream, whatever
+// batches it consists of.
 func TestRecordsFileIsPlainZstandard(t *testing.T) {
-	w, sealed := create(t)
+	w, sealed := createWriter(t)
 	for i := range 5 {
-		write(t, w, fmt.Sprintf(`{"id":%d}`, i))
+		commitBatch(t, w, fmt.Sprintf(`{"id":%d}`, i))
 	}
 	s, err := w.Seal(sealed)
 	if err != nil {
@@ -80,13 +81,13 @@ func TestRecordsFileIsPlainZstandard(t *testing.T) {
 	defer d.Close()
 	text, err := io.ReadAll(d)
 	if err != nil || strings.Count(string(text), "\n") != 5 || int64(len(text)) != s.Bytes {
-		t.Errorf("%s, %v", text, err)
+		t.Errorf("decompressed %s, error %v", text, err)
 	}
 }
 
 func TestEmptySnapshot(t *testing.T) {
-	w, sealed := create(t)
-	write(t, w) // a page without records
+	w, sealed := createWriter(t)
+	commitBatch(t, w) // a batch without records
 	if _, err := w.Seal(sealed); err != nil {
 		t.Fatal(err)
 	}
@@ -94,114 +95,114 @@ func TestEmptySnapshot(t *testing.T) {
 	if err != nil || s.Records != 0 || s.Bytes != 0 {
 		t.Fatalf("%+v, %v", s, err)
 	}
-	if got, err := read(s); err != nil || got != nil {
-		t.Errorf("%q, %v", got, err)
+	if got, err := readRecords(s); err != nil || got != nil {
+		t.Errorf("records %q, error %v", got, err)
 	}
 	if err := s.Verify(context.Background()); err != nil {
 		t.Error(err)
 	}
 }
 
-// Pages that are open at the same time do not mix; those that are dropped
-// leave nothing.
-func TestPagesSideBySide(t *testing.T) {
-	w, sealed := create(t)
-	const pages, perPage = 30, 400
+// Batches that are open at the same time do not mix, and discarded ones leave no
+// records.
+func TestConcurrentBatches(t *testing.T) {
+	w, sealed := createWriter(t)
+	const batches, perBatch = 30, 400
 	var all sync.WaitGroup
-	for n := range pages {
+	for n := range batches {
 		all.Go(func() {
-			p := w.Page()
-			defer p.Discard()
-			for i := range perPage {
-				// Long enough for some pages to be compressed in between.
-				r := fmt.Sprintf(`{"page":%d,"at":%d,"text":%q}`, n, i, strings.Repeat("x", n*80))
-				if err := p.Append([]byte(r)); err != nil {
+			b := w.NewBatch()
+			defer b.Discard()
+			for i := range perBatch {
+				// Long enough that some batches are compressed in several parts.
+				r := fmt.Sprintf(`{"batch":%d,"at":%d,"text":%q}`, n, i, strings.Repeat("x", n*80))
+				if err := b.Append([]byte(r)); err != nil {
 					t.Error(err)
 				}
 			}
 			if n%3 == 0 {
 				return
 			}
-			if records, bytes := p.Size(); records != perPage || bytes < int64(perPage*n*80) {
-				t.Errorf("page %d holds %d records of %d bytes", n, records, bytes)
+			if records, bytes := b.Size(); records != perBatch || bytes < int64(perBatch*n*80) {
+				t.Errorf("batch %d has %d records of %d bytes", n, records, bytes)
 			}
-			if err := p.Commit(); err != nil {
+			if err := b.Commit(); err != nil {
 				t.Error(err)
 			}
 		})
 	}
 	all.Wait()
-	if live := w.Read(); live.Records != pages*2/3*perPage {
-		t.Errorf("Read says %+v", live)
+	if live := w.Info(); live.Records != batches*2/3*perBatch {
+		t.Errorf("Info: %+v", live)
 	}
 	s, err := w.Seal(sealed)
 	if err != nil {
 		t.Fatal(err)
 	}
-	got, err := read(s)
-	if err != nil || len(got) != pages*2/3*perPage {
+	got, err := readRecords(s)
+	if err != nil || len(got) != batches*2/3*perBatch {
 		t.Fatalf("%d records, %v", len(got), err)
 	}
 	seen := map[int]bool{}
-	for at := 0; at < len(got); at += perPage {
-		var first struct{ Page, At int }
-		if err := json.Unmarshal([]byte(got[at]), &first); err != nil || first.At != 0 || seen[first.Page] || first.Page%3 == 0 {
+	for at := 0; at < len(got); at += perBatch {
+		var first struct{ Batch, At int }
+		if err := json.Unmarshal([]byte(got[at]), &first); err != nil || first.At != 0 || seen[first.Batch] || first.Batch%3 == 0 {
 			t.Fatalf("record %d is %s", at, got[at])
 		}
-		seen[first.Page] = true
-		for i := range perPage {
-			if want := fmt.Sprintf(`{"page":%d,"at":%d,`, first.Page, i); !strings.HasPrefix(got[at+i], want) {
+		seen[first.Batch] = true
+		for i := range perBatch {
+			if want := fmt.Sprintf(`{"batch":%d,"at":%d,`, first.Batch, i); !strings.HasPrefix(got[at+i], want) {
 				t.Fatalf("record %d is %.40s, want %s", at+i, got[at+i], want)
 			}
 		}
 	}
 }
 
-func TestPageEndsOnce(t *testing.T) {
-	w, sealed := create(t)
-	p := w.Page()
-	if err := p.Append([]byte(`{"id":1}`)); err != nil {
+func TestBatchEndsOnce(t *testing.T) {
+	w, sealed := createWriter(t)
+	b := w.NewBatch()
+	if err := b.Append([]byte(`{"id":1}`)); err != nil {
 		t.Fatal(err)
 	}
-	if err := p.Append([]byte(`[1]`)); !errors.Is(err, ErrNotObject) || !strings.Contains(err.Error(), "record 2 of the page") {
-		t.Errorf("%v", err)
+	if err := b.Append([]byte(`[1]`)); !errors.Is(err, ErrNotObject) || !strings.Contains(err.Error(), "record 2 of the batch") {
+		t.Errorf("Append of an array: %v, want ErrNotObject for record 2", err)
 	}
-	if err := p.Commit(); err != nil {
+	if err := b.Commit(); err != nil {
 		t.Fatal(err)
 	}
-	p.Discard()
-	if err := p.Commit(); !errors.Is(err, errPageClosed) {
+	b.Discard()
+	if err := b.Commit(); !errors.Is(err, errBatchClosed) {
 		t.Errorf("second Commit: %v", err)
 	}
-	if err := p.Append([]byte(`{"id":2}`)); !errors.Is(err, errPageClosed) {
+	if err := b.Append([]byte(`{"id":2}`)); !errors.Is(err, errBatchClosed) {
 		t.Errorf("Append after Commit: %v", err)
 	}
-	dropped := w.Page()
+	dropped := w.NewBatch()
 	dropped.Discard()
 	dropped.Discard()
-	if err := dropped.Commit(); !errors.Is(err, errPageClosed) {
+	if err := dropped.Commit(); !errors.Is(err, errBatchClosed) {
 		t.Errorf("Commit after Discard: %v", err)
 	}
 	s, err := w.Seal(sealed)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got, err := read(s); err != nil || !slices.Equal(got, spliced(`{"id":1}`)) {
-		t.Errorf("%q, %v", got, err)
+	if got, err := readRecords(s); err != nil || !slices.Equal(got, asStored(`{"id":1}`)) {
+		t.Errorf("records %q, error %v", got, err)
 	}
 }
 
 func TestReset(t *testing.T) {
-	w, sealed := create(t)
-	write(t, w, `{"id":1}`, `{"_tenancy":1}`)
-	write(t, w, incompressible(3<<20))
+	w, sealed := createWriter(t)
+	commitBatch(t, w, `{"id":1}`, `{"_tenancy":1}`)
+	commitBatch(t, w, incompressible(3<<20))
 	if err := w.Reset(); err != nil {
 		t.Fatal(err)
 	}
-	if i := w.Read(); i.Records != 0 || i.Bytes != 0 || i.SpoolBytes != 0 || i.RenamedMembers != 0 {
-		t.Errorf("%+v", i)
+	if i := w.Info(); i.Records != 0 || i.Bytes != 0 || i.SpoolBytes != 0 || i.RenamedMembers != 0 {
+		t.Errorf("info after Reset: %+v", i)
 	}
-	write(t, w, `{"id":2}`)
+	commitBatch(t, w, `{"id":2}`)
 	if _, err := w.Seal(sealed); err != nil {
 		t.Fatal(err)
 	}
@@ -209,117 +210,117 @@ func TestReset(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got, err := read(s); err != nil || !slices.Equal(got, spliced(`{"id":2}`)) {
-		t.Errorf("%q, %v", got, err)
+	if got, err := readRecords(s); err != nil || !slices.Equal(got, asStored(`{"id":2}`)) {
+		t.Errorf("records %q, error %v", got, err)
 	}
 }
 
-// incompressible is a record of about n bytes.
+// incompressible returns a record of about n bytes that does not compress.
 func incompressible(n int) string {
 	b := make([]byte, n*3/4)
-	_, _ = rand.NewChaCha8([32]byte{byte(n), byte(n >> 8)}).Read(b) // it never fails
+	_, _ = rand.NewChaCha8([32]byte{byte(n), byte(n >> 8)}).Read(b) // never returns an error
 	return `{"text":"` + base64.RawURLEncoding.EncodeToString(b) + `"}`
 }
 
-// A page that outgrows memory moves to a file that has no name, and comes
-// back whole and in order.
-func TestPageOverflows(t *testing.T) {
-	w, sealed := create(t)
+// A batch that is too large for memory moves to a file without a name. Its records
+// are complete and in order.
+func TestBatchOverflows(t *testing.T) {
+	w, sealed := createWriter(t)
 	big := []string{incompressible(700_000), incompressible(1_700_001), incompressible(900_002), `{"id":4}`}
-	p, dropped := w.Page(), w.Page()
+	b, dropped := w.NewBatch(), w.NewBatch()
 	for _, r := range big {
-		if err := errors.Join(p.Append([]byte(r)), dropped.Append([]byte(r))); err != nil {
+		if err := errors.Join(b.Append([]byte(r)), dropped.Append([]byte(r))); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if p.overflow == nil {
-		t.Fatal("the page is all in memory")
+	if b.overflow == nil {
+		t.Fatal("the batch is still in memory")
 	}
-	if got := names(t, filepath.Join(filepath.Dir(sealed), "spool")); got != "records.ndjson.zst" {
-		t.Errorf("the spool holds %s", got)
+	if got := entryNames(t, filepath.Join(filepath.Dir(sealed), "spool")); got != "records.ndjson.zst" {
+		t.Errorf("the spool contains %s", got)
 	}
 	dropped.Discard()
-	if err := p.Commit(); err != nil {
+	if err := b.Commit(); err != nil {
 		t.Fatal(err)
 	}
-	write(t, w, `{"id":5}`)
+	commitBatch(t, w, `{"id":5}`)
 	s, err := w.Seal(sealed)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got, err := read(s); err != nil || !slices.Equal(got, spliced(append(big, `{"id":5}`)...)) {
+	if got, err := readRecords(s); err != nil || !slices.Equal(got, asStored(append(big, `{"id":5}`)...)) {
 		t.Errorf("%d records, %v", len(got), err)
 	}
 }
 
 func TestRecordOf40MB(t *testing.T) {
 	huge := `{"text":"` + strings.Repeat(incompressible(1 << 20)[9:1<<20], 40) + `"}`
-	s := seal(t, `{"id":1}`, huge, `{"id":2}`)
-	if got, err := read(s); err != nil || !slices.Equal(got, spliced(`{"id":1}`, huge, `{"id":2}`)) {
+	s := sealRecords(t, `{"id":1}`, huge, `{"id":2}`)
+	if got, err := readRecords(s); err != nil || !slices.Equal(got, asStored(`{"id":1}`, huge, `{"id":2}`)) {
 		t.Errorf("%d records, %v", len(got), err)
 	}
-	for range 10 { // whatever is taken from the pool
-		p := presses.Get().(*press)
-		if n := cap(p.plain) + p.packed.Cap(); n > 8<<20 {
-			t.Errorf("%d MiB are kept", n>>20)
+	for range 10 { // buffers from the pool
+		buffer := batchBuffers.Get().(*batchBuffer)
+		if n := cap(buffer.plain) + buffer.packed.Cap(); n > 8<<20 {
+			t.Errorf("the pool has a buffer of %d MiB", n>>20)
 		}
 	}
 }
 
-func TestSealFailsWhole(t *testing.T) {
-	for _, f := range []struct {
+func TestSealFails(t *testing.T) {
+	for _, tc := range []struct {
 		name    string
 		prepare func(sealed string) string // returns where to seal
 	}{
-		{"the place is taken", func(sealed string) string {
+		{name: "directory exists", prepare: func(sealed string) string {
 			if err := os.MkdirAll(filepath.Join(sealed, "x"), 0o700); err != nil {
 				t.Fatal(err)
 			}
 			return sealed
 		}},
-		{"no such parent", func(sealed string) string { return filepath.Join(sealed, "a", "b") }},
-		{"the place is a file", func(sealed string) string {
+		{name: "parent missing", prepare: func(sealed string) string { return filepath.Join(sealed, "a", "b") }},
+		{name: "file exists", prepare: func(sealed string) string {
 			if err := os.WriteFile(sealed, nil, 0o600); err != nil {
 				t.Fatal(err)
 			}
 			return sealed
 		}},
 	} {
-		t.Run(f.name, func(t *testing.T) {
-			w, sealed := create(t)
-			write(t, w, `{"id":1}`)
-			place := f.prepare(sealed)
-			before := names(t, filepath.Dir(sealed))
-			_, err := w.Seal(place)
-			mustHold(t, err, "seal snapshot: ")
-			if _, err := Open(place); err == nil {
-				t.Error("there is a snapshot")
+		t.Run(tc.name, func(t *testing.T) {
+			w, sealed := createWriter(t)
+			commitBatch(t, w, `{"id":1}`)
+			dir := tc.prepare(sealed)
+			before := entryNames(t, filepath.Dir(sealed))
+			_, err := w.Seal(dir)
+			requireErrorContains(t, err, "seal snapshot: ")
+			if _, err := Open(dir); err == nil {
+				t.Error("Open found a snapshot")
 			}
-			if _, err := w.Seal(place + "2"); err == nil {
-				t.Error("sealed after a failure")
+			if _, err := w.Seal(dir + "2"); err == nil {
+				t.Error("Seal succeeded after a failure")
 			}
 			if err := w.Abort(); err != nil {
 				t.Fatal(err)
 			}
-			if got := names(t, filepath.Dir(sealed)); got != strings.TrimSpace(strings.TrimSuffix(before, "spool")) {
-				t.Errorf("left %q of %q", got, before)
+			if got := entryNames(t, filepath.Dir(sealed)); got != strings.TrimSpace(strings.TrimSuffix(before, "spool")) {
+				t.Errorf("after Abort the directory contains %q, before %q", got, before)
 			}
 		})
 	}
 }
 
 func TestAbort(t *testing.T) {
-	w, sealed := create(t)
-	write(t, w, `{"id":1}`)
-	open := w.Page()
+	w, sealed := createWriter(t)
+	commitBatch(t, w, `{"id":1}`)
+	open := w.NewBatch()
 	if err := open.Append([]byte(incompressible(3 << 20))); err != nil {
 		t.Fatal(err)
 	}
 	if err := w.Abort(); err != nil {
 		t.Fatal(err)
 	}
-	if got := names(t, filepath.Dir(sealed)); got != "" {
-		t.Errorf("left %s", got)
+	if got := entryNames(t, filepath.Dir(sealed)); got != "" {
+		t.Errorf("the directory contains %s", got)
 	}
 	if err := open.Commit(); !errors.Is(err, errDropped) {
 		t.Errorf("Commit after Abort: %v", err)
@@ -330,7 +331,7 @@ func TestAbort(t *testing.T) {
 	if err := w.Reset(); !errors.Is(err, errDropped) {
 		t.Errorf("Reset after Abort: %v", err)
 	}
-	// The name is free for another, which a second Abort leaves alone.
+	// Another spool may use the name. A second Abort does not remove it.
 	spool := filepath.Join(filepath.Dir(sealed), "spool")
 	other, err := Create(spool, testHeader)
 	if err != nil {
@@ -339,8 +340,8 @@ func TestAbort(t *testing.T) {
 	if err := w.Abort(); err != nil {
 		t.Fatal(err)
 	}
-	if names(t, spool) != "records.ndjson.zst" {
-		t.Error("the second Abort dropped another's spool")
+	if entryNames(t, spool) != "records.ndjson.zst" {
+		t.Error("the second Abort removed the other spool")
 	}
 	s, err := other.Seal(sealed)
 	if err != nil {
@@ -352,8 +353,8 @@ func TestAbort(t *testing.T) {
 	if err := other.Abort(); err != nil {
 		t.Fatal(err)
 	}
-	if names(t, filepath.Dir(sealed)) != "sealed spool" {
-		t.Error("Abort after Seal dropped something")
+	if entryNames(t, filepath.Dir(sealed)) != "sealed spool" {
+		t.Error("Abort after Seal removed a directory")
 	}
 	if err := s.Verify(context.Background()); err != nil {
 		t.Error(err)
@@ -368,29 +369,28 @@ func TestCreateFails(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(dir, "file"), nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	for _, place := range []string{dir, filepath.Join(dir, "no", "parent"), filepath.Join(dir, "file"), filepath.Join(dir, "file", "below")} {
-		if _, err := Create(place, testHeader); err == nil || !strings.HasPrefix(err.Error(), "spool: ") {
-			t.Errorf("%s: %v", place, err)
+	for _, path := range []string{dir, filepath.Join(dir, "no", "parent"), filepath.Join(dir, "file"), filepath.Join(dir, "file", "below")} {
+		if _, err := Create(path, testHeader); err == nil || !strings.HasPrefix(err.Error(), "spool: ") {
+			t.Errorf("%s: %v", path, err)
 		}
 	}
-	if got := names(t, dir); got != "file" {
-		t.Errorf("left %s", got)
+	if got := entryNames(t, dir); got != "file" {
+		t.Errorf("the directory contains %s", got)
 	}
 }
 
-// A spool that cannot be written any more stays failed, and its space can be
-// given back.
+// A spool that cannot be written stays failed, and Abort removes it.
 func TestBrokenSpool(t *testing.T) {
-	w, sealed := create(t)
-	write(t, w, `{"id":1}`)
-	if err := w.file.Close(); err != nil { // stands for a disk that is gone
+	w, sealed := createWriter(t)
+	commitBatch(t, w, `{"id":1}`)
+	if err := w.file.Close(); err != nil { // simulates a failed disk
 		t.Fatal(err)
 	}
-	p := w.Page()
-	if err := p.Append([]byte(`{"id":2}`)); err != nil {
+	b := w.NewBatch()
+	if err := b.Append([]byte(`{"id":2}`)); err != nil {
 		t.Fatal(err)
 	}
-	if err := p.Commit(); !errors.Is(err, os.ErrClosed) {
+	if err := b.Commit(); !errors.Is(err, os.ErrClosed) {
 		t.Errorf("Commit: %v", err)
 	}
 	if _, err := w.Seal(sealed); !errors.Is(err, os.ErrClosed) {
@@ -399,7 +399,7 @@ func TestBrokenSpool(t *testing.T) {
 	if err := w.Reset(); !errors.Is(err, os.ErrClosed) {
 		t.Errorf("Reset: %v", err)
 	}
-	if err := w.Abort(); err != nil || names(t, filepath.Dir(sealed)) != "" {
-		t.Errorf("Abort: %v, left %q", err, names(t, filepath.Dir(sealed)))
+	if err := w.Abort(); err != nil || entryNames(t, filepath.Dir(sealed)) != "" {
+		t.Errorf("Abort: %v, the directory contains %q", err, entryNames(t, filepath.Dir(sealed)))
 	}
 }

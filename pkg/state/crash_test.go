@@ -14,132 +14,139 @@ import (
 	"time"
 )
 
-// crashes are what a child does while it is killed. Each begins with a state
-// that has id-001 with 100 records.
-var crashes = map[string]func(*State) error{
+// crashActions are what a child does until it is killed. Each begins with a state in
+// which id-001 with 100 records is last-known.
+var crashActions = map[string]func(*State) error{
 	"commit": func(s *State) error {
-		_, err := collect(s, header("okta_users", "acme", 2), 90, twoSinks)
+		_, err := collectSnapshot(s, newHeader("okta_users", "acme", 2), 90, twoSinks)
 		return err
 	},
 	"hold": func(s *State) error {
-		_, err := collect(s, header("okta_users", "acme", 2), 3, twoSinks)
+		_, err := collectSnapshot(s, newHeader("okta_users", "acme", 2), 3, twoSinks)
 		return err
 	},
 	"empty": func(s *State) error {
-		_, err := collect(s, header("okta_users", "acme", 2), 0, twoSinks)
+		_, err := collectSnapshot(s, newHeader("okta_users", "acme", 2), 0, twoSinks)
 		return err
 	},
 	"deliver": func(s *State) error {
-		_, err := collect(s, header("okta_users", "acme", 2), 90, twoSinks)
+		_, err := collectSnapshot(s, newHeader("okta_users", "acme", 2), 90, twoSinks)
 		if err != nil {
 			return err
 		}
-		reached("collected")
-		queue, err := s.Queue(ctx)
+		crashPoint("collected")
+		queue, err := s.Queue.List(ctx)
 		if err != nil {
 			return err
 		}
-		return s.Delivered(ctx, queue[0].ID)
+		return s.Queue.MarkDelivered(ctx, queue[0].ID)
 	},
 	"restore": func(s *State) error {
-		_, err := restore(s, header("okta_users", "acme", 5), 80)
+		_, err := restoreSnapshot(s, newHeader("okta_users", "acme", 5), 80, Policy{})
 		return err
 	},
 }
 
+// crashChild runs the action args[2] and kills itself at the step args[1].
 func crashChild(args []string) error {
-	dir, step, what := args[0], args[1], args[2]
-	if what == "deliver" { // what it collects first must not end it
-		reached = func(at string) {
+	dir, step, action := args[0], args[1], args[2]
+	if action == "deliver" { // not while it collects what it delivers
+		crashPoint = func(at string) {
 			if at == "collected" {
-				dieAt(step)
+				killAt(step)
 			}
 		}
 	} else {
-		dieAt(step)
+		killAt(step)
 	}
 	s, err := Open(ctx, dir, Options{})
 	if err != nil {
 		return err
 	}
-	if err := crashes[what](s); err != nil {
+	if err := crashActions[action](s); err != nil {
 		return err
 	}
 	return fmt.Errorf("%s was not reached", step)
 }
 
-// A process that is killed at any step leaves a state that goes on as if it
-// had not been: nothing is lost and nothing there twice.
+// After a process was killed at any step, recovery continues its work: nothing is
+// lost and nothing is done twice.
 func TestKilledAtEveryStep(t *testing.T) {
 	t.Parallel()
-	for _, c := range []struct {
-		what, step string
-		first      Policy // of id-001
-		last       string
-		queue      string
-		outcomes   string
+	for _, tc := range []struct {
+		action   string // key of crashActions
+		step     string // the crash point at which the process is killed
+		first    Policy // of id-001
+		last     string // the last-known snapshot after recovery
+		queue    string
+		outcomes string
 	}{
-		{"commit", "sealed", Policy{}, "id-002/90/collected", "id-002>file id-002>s3", "success success"},
-		{"commit", "recording", Policy{}, "id-002/90/collected", "id-002>file id-002>s3", "success success"},
-		{"commit", "recorded", Policy{}, "id-002/90/collected", "id-002>file id-002>s3", "success success"},
-		{"commit", "sweeping", Policy{}, "id-002/90/collected", "id-002>file id-002>s3", "success success"},
-		{"commit", "swept", Policy{}, "id-002/90/collected", "id-002>file id-002>s3", "success success"},
-		{"commit", "recording", twoSinks, "id-002/90/collected", "id-001>file id-001>s3 id-002>file id-002>s3", "success success"},
-		{"hold", "sealed", Policy{}, "id-001/100/collected", "", "success held"},
-		{"hold", "recording", Policy{}, "id-001/100/collected", "", "success held"},
-		{"hold", "recorded", Policy{}, "id-001/100/collected", "", "success held"},
-		{"empty", "sealed", Policy{}, "id-001/100/collected", "", "success empty"},
-		{"empty", "recording", Policy{}, "id-001/100/collected", "", "success interrupted"},
-		{"empty", "recorded", Policy{}, "id-001/100/collected", "", "success empty"},
-		{"deliver", "delivering", Policy{Sinks: []string{"s3"}}, "id-002/90/collected", "id-001>s3 id-002>file id-002>s3", "success success"},
-		{"deliver", "delivered", Policy{Sinks: []string{"s3"}}, "id-002/90/collected", "id-002>file id-002>s3", "success success"},
-		{"deliver", "sweeping", Policy{Sinks: []string{"s3"}}, "id-002/90/collected", "id-002>file id-002>s3", "success success"},
-		{"deliver", "swept", Policy{Sinks: []string{"s3"}}, "id-002/90/collected", "id-002>file id-002>s3", "success success"},
-		{"restore", "restore sealed", Policy{}, "id-001/100/collected", "", "success"},
-		{"restore", "restore moved", Policy{}, "id-001/100/collected", "", "success"},
-		{"restore", "restored", Policy{}, "id-005/80/restored", "", "success"},
-		{"restore", "sweeping", Policy{}, "id-005/80/restored", "", "success"},
-		{"restore", "swept", Policy{}, "id-005/80/restored", "", "success"},
+		{action: "commit", step: "sealed", last: "id-002/90/collected", queue: "id-002>file id-002>s3", outcomes: "success success"},
+		{action: "commit", step: "recording", last: "id-002/90/collected", queue: "id-002>file id-002>s3", outcomes: "success success"},
+		{action: "commit", step: "recorded", last: "id-002/90/collected", queue: "id-002>file id-002>s3", outcomes: "success success"},
+		{action: "commit", step: "sweeping", last: "id-002/90/collected", queue: "id-002>file id-002>s3", outcomes: "success success"},
+		{action: "commit", step: "swept", last: "id-002/90/collected", queue: "id-002>file id-002>s3", outcomes: "success success"},
+		{action: "commit", step: "recording", first: twoSinks, last: "id-002/90/collected",
+			queue: "id-001>file id-001>s3 id-002>file id-002>s3", outcomes: "success success"},
+		{action: "hold", step: "sealed", last: "id-001/100/collected", outcomes: "success held"},
+		{action: "hold", step: "recording", last: "id-001/100/collected", outcomes: "success held"},
+		{action: "hold", step: "recorded", last: "id-001/100/collected", outcomes: "success held"},
+		{action: "empty", step: "sealed", last: "id-001/100/collected", outcomes: "success empty"},
+		{action: "empty", step: "recording", last: "id-001/100/collected", outcomes: "success interrupted"},
+		{action: "empty", step: "recorded", last: "id-001/100/collected", outcomes: "success empty"},
+		{action: "deliver", step: "delivering", first: Policy{Sinks: []string{"s3"}}, last: "id-002/90/collected",
+			queue: "id-001>s3 id-002>file id-002>s3", outcomes: "success success"},
+		{action: "deliver", step: "delivered", first: Policy{Sinks: []string{"s3"}}, last: "id-002/90/collected",
+			queue: "id-002>file id-002>s3", outcomes: "success success"},
+		{action: "deliver", step: "sweeping", first: Policy{Sinks: []string{"s3"}}, last: "id-002/90/collected",
+			queue: "id-002>file id-002>s3", outcomes: "success success"},
+		{action: "deliver", step: "swept", first: Policy{Sinks: []string{"s3"}}, last: "id-002/90/collected",
+			queue: "id-002>file id-002>s3", outcomes: "success success"},
+		{action: "restore", step: "restore sealed", last: "id-001/100/collected", outcomes: "success"},
+		{action: "restore", step: "restore moved", last: "id-001/100/collected", outcomes: "success"},
+		{action: "restore", step: "restored", last: "id-005/80/restored", outcomes: "success"},
+		{action: "restore", step: "sweeping", last: "id-005/80/restored", outcomes: "success"},
+		{action: "restore", step: "swept", last: "id-005/80/restored", outcomes: "success"},
 	} {
-		t.Run(c.what+" "+c.step, func(t *testing.T) {
+		t.Run(tc.action+" "+tc.step, func(t *testing.T) {
 			t.Parallel()
-			f := open(t)
-			f.users(1, 100, c.first)
-			cmd, stderr := child(t, "crash", f.dir, c.step, c.what)
-			if err := cmd.Run(); !killed(err) {
+			f := openState(t)
+			f.collectUsers(1, 100, tc.first)
+			cmd, stderr := newChild(t, "crash", f.dir, tc.step, tc.action)
+			if err := cmd.Run(); !wasKilled(err) {
 				t.Fatal(err, stderr)
 			}
-			// What readers find before anybody has recovered is whole.
-			if got := f.last(); got != "id-001/100/collected" && got != c.last {
+			// Readers find an intact snapshot before recovery.
+			if got := f.lastKnown(); got != "id-001/100/collected" && got != tc.last {
 				t.Errorf("last before recovery: %s", got)
 			}
-			lock, err := f.Lock("okta") // it died with its owner
-			f.must(err)
-			f.recovered()
-			f.must(f.Sweep(ctx, keep))
+			lock, err := f.Locks.LockStream("okta_users") // the lock was released when its owner died
+			f.requireNoError(err)
+			f.recoverOkta()
+			f.requireNoError(f.Sweep(ctx, keepHistory))
 			for range 2 {
-				want(t, "last", f.last(), c.last)
-				want(t, "queue", f.queue(), c.queue)
-				want(t, "history", f.outcomes(), c.outcomes)
-				f.folders()
-				want(t, "found again", f.recovered(), nothing)
+				assertEqual(t, "last", f.lastKnown(), tc.last)
+				assertEqual(t, "queue", f.queuedDeliveries(), tc.queue)
+				assertEqual(t, "history", f.outcomes(), tc.outcomes)
+				f.checkDirs()
+				assertEqual(t, "found again", f.recoverOkta(), foundNothing)
 			}
-			f.must(lock.Unlock())
-			counts, err := f.Counts(ctx)
-			f.must(err)
+			f.requireNoError(lock.Unlock())
+			counts, err := f.Runs.OutcomeCounts(ctx)
+			f.requireNoError(err)
 			var runs int64
 			for _, n := range counts {
 				runs += n.Runs
 			}
-			want(t, "runs counted", runs, int64(len(strings.Fields(c.outcomes))))
-			f.users(9, 100, twoSinks)
-			want(t, "goes on", f.last(), "id-009/100/collected")
+			assertEqual(t, "runs counted", runs, int64(len(strings.Fields(tc.outcomes))))
+			f.collectUsers(9, 100, twoSinks)
+			assertEqual(t, "last after the next run", f.lastKnown(), "id-009/100/collected")
 		})
 	}
 }
 
-// workChild collects, delivers and sweeps, args[2] times or for ever, and
-// says on its output what it has committed.
+// workChild collects, delivers and sweeps, args[2] times or forever if that is 0, and
+// prints the number of each snapshot that it has committed.
 func workChild(args []string) error {
 	times, err := strconv.Atoi(args[2])
 	if err != nil {
@@ -149,14 +156,14 @@ func workChild(args []string) error {
 	if err != nil {
 		return err
 	}
-	lock, err := s.Lock("okta_" + args[1])
+	lock, err := s.Locks.LockStream("okta_" + args[1])
 	if err != nil {
 		return err
 	}
 	if _, err := s.Recover(ctx, "okta_"+args[1], twoSinks); err != nil {
 		return err
 	}
-	runs, err := s.Runs(ctx, "stream_"+args[1], 1)
+	runs, err := s.Runs.List(ctx, "stream_"+args[1], 1)
 	if err != nil {
 		return err
 	}
@@ -168,7 +175,7 @@ func workChild(args []string) error {
 		first++
 	}
 	for n := first; times == 0 || n < first+times; n++ {
-		if err := work(s, args[1], n); err != nil {
+		if err := collectAndDeliver(s, args[1], n); err != nil {
 			return err
 		}
 		fmt.Println(n)
@@ -176,40 +183,41 @@ func workChild(args []string) error {
 	return errors.Join(lock.Unlock(), s.Close())
 }
 
-func work(s *State, name string, n int) error {
-	h := header("stream_"+name, "acme", n)
+// collectAndDeliver does the nth run of a collector with one stream.
+func collectAndDeliver(s *State, name string, n int) error {
+	h := newHeader("stream_"+name, "acme", n)
 	h.Collector = "okta_" + name
-	if _, err := collect(s, h, 50+n%7, twoSinks); err != nil {
+	if _, err := collectSnapshot(s, h, 50+n%7, twoSinks); err != nil {
 		return err
 	}
-	heads, err := s.Heads(ctx)
+	deliveries, err := s.Queue.Next(ctx, "acme")
 	if err != nil {
 		return err
 	}
-	for _, d := range heads {
+	for _, d := range deliveries {
 		if d.Stream != h.Stream {
 			continue
 		}
-		if err := s.Postpone(ctx, d.ID, day); err != nil {
+		if err := s.Queue.ScheduleRetry(ctx, d.ID, errors.New("no route"), Transient, day); err != nil {
 			return err
 		}
-		if err := s.Delivered(ctx, d.ID); err != nil {
+		if err := s.Queue.MarkDelivered(ctx, d.ID); err != nil {
 			return err
 		}
 	}
 	if _, err := s.Streams(ctx); err != nil {
 		return err
 	}
-	return s.Sweep(ctx, keep)
+	return s.Sweep(ctx, keepHistory)
 }
 
 func TestTwoProcesses(t *testing.T) {
 	t.Parallel()
-	f := open(t)
+	f := openState(t)
 	const times = 10
 	var all sync.WaitGroup
 	for _, name := range []string{"a", "b"} {
-		cmd, stderr := child(t, "work", f.dir, name, fmt.Sprint(times))
+		cmd, stderr := newChild(t, "work", f.dir, name, fmt.Sprint(times))
 		all.Go(func() {
 			if err := cmd.Run(); err != nil {
 				t.Errorf("%v: %s", err, stderr)
@@ -218,73 +226,73 @@ func TestTwoProcesses(t *testing.T) {
 	}
 	all.Wait()
 	for _, name := range []string{"a", "b"} {
-		want(t, "last", f.lastOf("stream_"+name, "acme"), fmt.Sprintf("id-%03d/%d/collected", times, 50+times%7))
+		assertEqual(t, "last", f.lastKnownOf("stream_"+name, "acme"), fmt.Sprintf("id-%03d/%d/collected", times, 50+times%7))
 	}
-	want(t, "queue", f.queue(), "")
-	want(t, "history", len(strings.Fields(f.outcomes())), 2*times)
-	f.folders()
+	assertEqual(t, "queue", f.queuedDeliveries(), "")
+	assertEqual(t, "history", len(strings.Fields(f.outcomes())), 2*times)
+	f.checkDirs()
 }
 
 var (
-	kills = flag.Int("kills", 8, "how often TestKilledAtRandom kills")
-	seed  = flag.Uint64("seed", 1, "where TestKilledAtRandom's instants start")
+	kills = flag.Int("kills", 8, "number of kills in TestKilledAtRandom")
+	seed  = flag.Uint64("seed", 1, "seed for the times of kills in TestKilledAtRandom")
 )
 
 func TestKilledAtRandom(t *testing.T) {
 	t.Parallel()
-	f := open(t)
+	f := openState(t)
 	random := rand.New(rand.NewPCG(*seed, 0))
 	committed := 0
 	for range *kills {
-		cmd, stderr := child(t, "work", f.dir, "a", "0")
-		committed = killSoon(t, cmd, time.Duration(random.IntN(60))*time.Millisecond, committed)
+		cmd, stderr := newChild(t, "work", f.dir, "a", "0")
+		committed = killAfterFirst(t, cmd, time.Duration(random.IntN(60))*time.Millisecond, committed)
 		if stderr.Len() > 0 {
 			t.Fatal(stderr)
 		}
-		sealed, _, err := f.LastKnown(ctx, "stream_a", "acme")
-		f.must(err)
-		f.must(sealed.Verify(ctx))
+		sealed, _, err := f.Snapshots.LastKnown(ctx, "stream_a", "acme")
+		f.requireNoError(err)
+		f.requireNoError(sealed.Verify(ctx))
 		var n int
 		if _, err := fmt.Sscanf(sealed.UploadID, "id-%d", &n); err != nil || n < committed {
-			t.Fatalf("the last-known snapshot is %s, %d was committed (%v)", sealed.UploadID, committed, err)
+			t.Fatalf("the last-known snapshot is %s, want %d or later; error %v", sealed.UploadID, committed, err)
 		}
 		if f.t.Failed() {
 			return
 		}
 	}
 	_, err := f.Recover(ctx, "okta_a", twoSinks)
-	f.must(err)
-	f.must(f.Sweep(ctx, keep))
-	f.folders()
-	f.queue()
-	// Every run was counted once and left no more than one snapshot.
-	runs, err := f.Runs(ctx, "", 1e6)
-	f.must(err)
+	f.requireNoError(err)
+	f.requireNoError(f.Sweep(ctx, keepHistory))
+	f.checkDirs()
+	f.queuedDeliveries()
+	// Every run is counted once and has at most one snapshot.
+	runs, err := f.Runs.List(ctx, "", 1e6)
+	f.requireNoError(err)
 	seen := map[string]bool{}
 	for _, r := range runs {
 		if r.Outcome == "" || seen[r.UploadID] {
-			t.Errorf("%+v", r)
+			t.Errorf("run not ended or found twice: %+v", r)
 		}
 		seen[r.UploadID] = true
 	}
-	f.must(deliverAll(f.State))
-	stored, err := f.Stored(ctx)
-	f.must(err)
-	counts, err := f.Counts(ctx)
-	f.must(err)
+	f.requireNoError(deliverAll(f.State))
+	stored, err := f.Queue.SinkStatuses(ctx)
+	f.requireNoError(err)
+	counts, err := f.Runs.OutcomeCounts(ctx)
+	f.requireNoError(err)
 	for _, c := range counts {
 		if c.Outcome != Success {
 			continue
 		}
 		for _, s := range stored {
-			want(t, "delivered to "+s.Sink, s.Successes, c.Runs)
+			assertEqual(t, "delivered to "+s.Sink, s.Successes, c.Runs)
 		}
 	}
 }
 
-// killSoon starts cmd and kills it a while after it has committed something
-// new. It returns the last number that it said.
-func killSoon(t *testing.T, cmd *exec.Cmd, after time.Duration, last int) int {
+// killAfterFirst starts cmd and kills it some time after it has printed its first
+// number. It returns the last number.
+func killAfterFirst(t *testing.T, cmd *exec.Cmd, after time.Duration, last int) int {
 	t.Helper()
 	out, err := cmd.StdoutPipe()
 	if err != nil {
@@ -301,29 +309,29 @@ func killSoon(t *testing.T, cmd *exec.Cmd, after time.Duration, last int) int {
 		}
 		once.Do(func() { time.AfterFunc(after, func() { _ = cmd.Process.Kill() }) })
 	}
-	if err := cmd.Wait(); !killed(err) {
-		t.Errorf("ended by itself: %v", err)
+	if err := cmd.Wait(); !wasKilled(err) {
+		t.Errorf("the child was not killed: %v", err)
 	}
 	return last
 }
 
 func TestGoroutines(t *testing.T) {
 	t.Parallel()
-	f := open(t)
+	f := openState(t)
 	const times = 5
 	var all sync.WaitGroup
 	for _, name := range []string{"a", "b", "c", "d"} {
 		all.Go(func() {
 			for n := 1; n <= times; n++ {
-				if err := work(f.State, name, n); err != nil {
+				if err := collectAndDeliver(f.State, name, n); err != nil {
 					t.Error(err)
 				}
 			}
 		})
 		all.Go(func() {
 			for range 3 * times {
-				sealed, _, err := f.LastKnown(ctx, "stream_"+name, "acme")
-				if errors.Is(err, ErrNone) {
+				sealed, _, err := f.Snapshots.LastKnown(ctx, "stream_"+name, "acme")
+				if errors.Is(err, ErrNoSnapshot) {
 					continue
 				}
 				if err != nil {
@@ -337,7 +345,7 @@ func TestGoroutines(t *testing.T) {
 		})
 		all.Go(func() {
 			for n := 1; n <= times; n++ {
-				if _, err := restore(f.State, header("restored_"+name, "acme", n), n); err != nil && !errors.Is(err, ErrLocked) {
+				if _, err := restoreSnapshot(f.State, newHeader("restored_"+name, "acme", n), n, Policy{}); err != nil && !errors.Is(err, ErrLocked) {
 					t.Error(err)
 				}
 				if _, err := f.Recover(ctx, "okta", twoSinks); err != nil {
@@ -348,8 +356,8 @@ func TestGoroutines(t *testing.T) {
 	}
 	all.Wait()
 	for _, name := range []string{"a", "b", "c", "d"} {
-		want(t, "last", f.lastOf("stream_"+name, "acme"), fmt.Sprintf("id-%03d/%d/collected", times, 50+times%7))
-		want(t, "restored", strings.HasSuffix(f.lastOf("restored_"+name, "acme"), "/restored"), true)
+		assertEqual(t, "last", f.lastKnownOf("stream_"+name, "acme"), fmt.Sprintf("id-%03d/%d/collected", times, 50+times%7))
+		assertEqual(t, "restored", strings.HasSuffix(f.lastKnownOf("restored_"+name, "acme"), "/restored"), true)
 	}
-	f.folders()
+	f.checkDirs()
 }

@@ -4,20 +4,21 @@ import (
 	"errors"
 	"fmt"
 	"os/signal"
+	"strings"
 	"syscall"
 	"testing"
 )
 
-// fullChild runs out of disk, as far as a limit on the size of files is the
-// same, at the named step.
+// fullChild works in the state directory args[0] with a full disk from the step
+// args[1] on. A limit on the size of files stands in for the full disk.
 func fullChild(args []string) error {
 	signal.Ignore(syscall.SIGXFSZ)
-	var whole syscall.Rlimit
-	if err := syscall.Getrlimit(syscall.RLIMIT_FSIZE, &whole); err != nil {
+	var initial syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_FSIZE, &initial); err != nil {
 		return err
 	}
 	fillDisk := func(bytes uint64) {
-		if err := syscall.Setrlimit(syscall.RLIMIT_FSIZE, &syscall.Rlimit{Cur: bytes, Max: whole.Max}); err != nil {
+		if err := syscall.Setrlimit(syscall.RLIMIT_FSIZE, &syscall.Rlimit{Cur: bytes, Max: initial.Max}); err != nil {
 			panic(err)
 		}
 	}
@@ -25,12 +26,12 @@ func fullChild(args []string) error {
 	if err != nil {
 		return err
 	}
-	h := header("okta_users", "acme", 2)
-	id, err := s.Begin(ctx, Start{Header: h, Started: day})
+	h := newHeader("okta_users", "acme", 2)
+	id, err := s.Runs.Begin(ctx, RunStart{Header: h, Started: day})
 	if err != nil {
 		return err
 	}
-	w, err := s.Spool(ctx, h, 1<<30)
+	w, err := s.Snapshots.Spool(h)
 	if err != nil {
 		return err
 	}
@@ -39,13 +40,13 @@ func fullChild(args []string) error {
 	case "spool":
 		fillDisk(10)
 	case "seal":
-		err = fill(w, records)
+		err = fillWriter(w, records)
 		records = 0
 		fillDisk(10)
 	case "record":
-		err = fill(w, records)
+		err = fillWriter(w, records)
 		records = 0
-		reached = func(step string) {
+		crashPoint = func(step string) {
 			if step == "sealed" {
 				fillDisk(4096)
 			}
@@ -54,36 +55,40 @@ func fullChild(args []string) error {
 	if err != nil {
 		return err
 	}
-	failure := fill(w, records)
+	failure := fillWriter(w, records)
 	if failure == nil {
-		_, failure = s.Commit(ctx, id, w, Figures{}, twoSinks)
+		_, failure = s.Runs.Commit(ctx, id, w, RunStats{}, twoSinks)
 	}
 	if failure == nil {
-		return errors.New("there was room")
+		return errors.New("the run succeeded on a full disk")
 	}
 	fmt.Println(failure)
 	if err := w.Abort(); err != nil {
 		return err
 	}
-	fmt.Println(s.Fail(ctx, id, Failed, failure, Figures{}))
-	sealed, _, err := s.LastKnown(ctx, "okta_users", "acme")
+	fmt.Println(s.Runs.Fail(ctx, id, Failed, failure, RunStats{}))
+	_, err = s.Runs.Begin(ctx, RunStart{Header: newHeader("okta_users", "acme", 4), Started: day})
+	if err == nil || !strings.Contains(err.Error(), "check that the disk of STATE_DIR has free space") {
+		return fmt.Errorf("a run that begins on a full disk: %v, want an error that names the disk", err)
+	}
+	sealed, _, err := s.Snapshots.LastKnown(ctx, "okta_users", "acme")
 	if err != nil {
 		return fmt.Errorf("while the disk is full: %w", err)
 	}
 	if sealed.UploadID != "id-001" {
 		return fmt.Errorf("while the disk is full: %s", sealed.UploadID)
 	}
-	lock, err := s.LockDelivery("s3", "okta_users")
+	lock, err := s.Locks.LockDelivery("s3", "okta_users")
 	if err != nil {
-		return fmt.Errorf("nothing can be delivered, so that it stays full: %w", err)
+		return fmt.Errorf("nothing can be delivered, so the disk stays full: %w", err)
 	}
 	if err := lock.Unlock(); err != nil {
 		return err
 	}
-	reached = func(string) {}
-	fillDisk(whole.Cur) // there is room again
-	if _, err := collect(s, header("okta_users", "acme", 3), 95, twoSinks); err != nil {
-		return fmt.Errorf("when there is room again: %w", err)
+	crashPoint = func(string) {}
+	fillDisk(initial.Cur) // there is space again
+	if _, err := collectSnapshot(s, newHeader("okta_users", "acme", 3), 95, twoSinks); err != nil {
+		return fmt.Errorf("when there is space again: %w", err)
 	}
 	return s.Close()
 }
@@ -93,18 +98,18 @@ func TestDiskFull(t *testing.T) {
 	for _, step := range []string{"spool", "seal", "record"} {
 		t.Run(step, func(t *testing.T) {
 			t.Parallel()
-			f := open(t)
-			f.users(1, 100, twoSinks)
-			cmd, stderr := child(t, "full", f.dir, step)
+			f := openState(t)
+			f.collectUsers(1, 100, twoSinks)
+			cmd, stderr := newChild(t, "full", f.dir, step)
 			out, err := cmd.Output()
 			if err != nil {
 				t.Fatal(err, stderr)
 			}
 			t.Logf("%s", out)
-			f.recovered()
-			want(t, "last", f.last(), "id-003/95/collected")
-			want(t, "queue", f.queue(), "id-001>file id-001>s3 id-003>file id-003>s3")
-			want(t, "folders", f.folders(), "id-001 id-003")
+			f.recoverOkta()
+			assertEqual(t, "last", f.lastKnown(), "id-003/95/collected")
+			assertEqual(t, "queue", f.queuedDeliveries(), "id-001>file id-001>s3 id-003>file id-003>s3")
+			assertEqual(t, "directories", f.checkDirs(), "id-001 id-003")
 			if got := f.outcomes(); got != "success failed success" && got != "success interrupted success" {
 				t.Errorf("history: %s", got)
 			}

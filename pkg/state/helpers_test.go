@@ -23,10 +23,11 @@ import (
 	"github.com/collectord/collectord/pkg/snapshot"
 )
 
-// childVariable names what a re-executed test binary does instead of testing.
+// childVariable is an environment variable. It selects what the test binary does
+// instead of running tests.
 const childVariable = "COLLECTORD_STATE_TEST_CHILD"
 
-// children are the programs that tests run as processes of their own.
+// children are the functions that tests run in child processes.
 var children map[string]func(args []string) error
 
 func TestMain(m *testing.M) {
@@ -40,9 +41,9 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
-// child prepares a process that runs one of children. Its errors are in the
-// returned buffer.
-func child(t *testing.T, name string, args ...string) (*exec.Cmd, *bytes.Buffer) {
+// newChild returns a command that runs one of children, and the buffer that receives
+// its standard error.
+func newChild(t *testing.T, name string, args ...string) (*exec.Cmd, *bytes.Buffer) {
 	t.Helper()
 	binary, err := os.Executable()
 	if err != nil {
@@ -55,8 +56,8 @@ func child(t *testing.T, name string, args ...string) (*exec.Cmd, *bytes.Buffer)
 	return cmd, &stderr
 }
 
-// killed tells that cmd ended by SIGKILL.
-func killed(err error) bool {
+// wasKilled reports whether err means that a command ended by SIGKILL.
+func wasKilled(err error) bool {
 	e := (*exec.ExitError)(nil)
 	if !errors.As(err, &e) {
 		return false
@@ -65,9 +66,9 @@ func killed(err error) bool {
 	return ok && status.Signal() == syscall.SIGKILL
 }
 
-// dieAt makes the process end, as by the kernel's hand, at the named step.
-func dieAt(step string) {
-	reached = func(at string) {
+// killAt kills the process with SIGKILL at a crash point.
+func killAt(step string) {
+	crashPoint = func(at string) {
 		if at == step {
 			_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
 			select {}
@@ -78,24 +79,25 @@ func dieAt(step string) {
 var (
 	ctx = context.Background()
 	day = time.Date(2026, 3, 1, 6, 0, 0, 0, time.UTC)
-	// twoSinks is the policy of most tests.
+	// twoSinks is the policy in most tests.
 	twoSinks = Policy{Sinks: []string{"file", "s3"}, GuardDropPercent: 10}
 )
 
-// header is the nth snapshot of a stream of the collector okta.
-func header(stream, tenancy string, n int) snapshot.Header {
+// newHeader returns the header of the nth snapshot of a stream, of the collector
+// okta.
+func newHeader(stream, tenancy string, n int) snapshot.Header {
 	return snapshot.Header{
 		Collector: "okta", Stream: stream, Tenancy: tenancy,
 		UploadID: fmt.Sprintf("id-%03d", n), UploadTimestamp: day.Add(time.Duration(n) * time.Hour),
 	}
 }
 
-// fill writes records into w.
-func fill(w *snapshot.Writer, records int) error {
+// fillWriter commits records to w in one batch.
+func fillWriter(w *snapshot.Writer, records int) error {
 	if records == 0 {
 		return nil
 	}
-	p := w.Page()
+	p := w.NewBatch()
 	defer p.Discard()
 	for i := range records {
 		if err := p.Append(fmt.Appendf(nil, `{"id":%d}`, i)); err != nil {
@@ -105,9 +107,10 @@ func fill(w *snapshot.Writer, records int) error {
 	return p.Commit()
 }
 
-// fillCopy writes records that have the members of h already.
-func fillCopy(w *snapshot.Writer, h snapshot.Header, records int) error {
-	p := w.Page()
+// fillCopyWriter is fillWriter for records that have the reserved members of h
+// already.
+func fillCopyWriter(w *snapshot.Writer, h snapshot.Header, records int) error {
+	p := w.NewBatch()
 	defer p.Discard()
 	for i := range records {
 		record, _, err := snapshot.NewSplicer(h).Append(nil, fmt.Appendf(nil, `{"id":%d}`, i))
@@ -121,64 +124,68 @@ func fillCopy(w *snapshot.Writer, h snapshot.Header, records int) error {
 	return p.Commit()
 }
 
-// collect does what a run does.
-func collect(s *State, h snapshot.Header, records int, p Policy) (Commitment, error) {
-	id, err := s.Begin(ctx, Start{Header: h, Trigger: "test", Started: h.UploadTimestamp})
+// collectSnapshot begins a run, writes its records and commits it.
+func collectSnapshot(s *State, h snapshot.Header, records int, p Policy) (CommitResult, error) {
+	id, err := s.Runs.Begin(ctx, RunStart{Header: h, Trigger: "test", Started: h.UploadTimestamp})
 	if err != nil {
-		return Commitment{}, err
+		return CommitResult{}, err
 	}
-	done, err := commit(s, id, h, records, p)
+	done, err := commitSnapshot(s, id, h, records, p)
 	if err != nil {
-		return done, errors.Join(err, s.Fail(ctx, id, Failed, err, Figures{}))
+		return done, errors.Join(err, s.Runs.Fail(ctx, id, Failed, err, RunStats{}))
 	}
 	return done, nil
 }
 
-func commit(s *State, id RunID, h snapshot.Header, records int, p Policy) (Commitment, error) {
-	w, err := s.Spool(ctx, h, 1<<30)
+// commitSnapshot writes the records of a run and commits it.
+func commitSnapshot(s *State, id RunID, h snapshot.Header, records int, p Policy) (CommitResult, error) {
+	w, err := s.Snapshots.Spool(h)
 	if err != nil {
-		return Commitment{}, err
+		return CommitResult{}, err
 	}
-	if err := fill(w, records); err != nil {
-		return Commitment{}, errors.Join(err, w.Abort())
+	if err := fillWriter(w, records); err != nil {
+		return CommitResult{}, errors.Join(err, w.Abort())
 	}
-	done, err := s.Commit(ctx, id, w, Figures{Records: int64(records), Requests: 3}, p)
+	done, err := s.Runs.Commit(ctx, id, w, RunStats{Records: int64(records), Requests: 3}, p)
 	if err != nil {
 		return done, errors.Join(err, w.Abort())
 	}
 	return done, nil
 }
 
-// deliverAll delivers the whole queue, in order.
+// deliverAll marks everything in the queue as delivered, in order.
 func deliverAll(s *State) error {
-	queue, err := s.Queue(ctx)
+	queue, err := s.Queue.List(ctx)
 	for _, d := range queue {
-		err = errors.Join(err, s.Delivered(ctx, d.ID))
+		err = errors.Join(err, s.Queue.MarkDelivered(ctx, d.ID))
 	}
 	return err
 }
 
-// restore does what a restore from a backup does.
-func restore(s *State, h snapshot.Header, records int) (bool, error) {
-	lock, err := s.LockRestore(h.Stream, h.Tenancy)
+// restoreSnapshot restores a snapshot as from a backup. It reports whether that
+// became the last-known one.
+func restoreSnapshot(s *State, h snapshot.Header, records int, p Policy) (bool, error) {
+	lock, err := s.Locks.LockRestore(h.Stream, h.Tenancy)
 	if err != nil {
 		return false, err
 	}
-	w, err := s.SpoolRestore(h)
+	w, err := s.Snapshots.SpoolRestore(h)
 	if err != nil {
 		return false, errors.Join(err, lock.Unlock())
 	}
-	taken, err := false, fillCopy(w, h, records)
+	restored, err := false, fillCopyWriter(w, h, records)
 	if err == nil {
-		taken, err = s.Restore(ctx, w)
+		var outcome RestoreOutcome
+		outcome, err = s.Snapshots.Restore(ctx, w, p)
+		restored = outcome == RestoreDone
 	}
 	if err != nil {
 		err = errors.Join(err, w.Abort())
 	}
-	return taken, errors.Join(err, lock.Unlock())
+	return restored, errors.Join(err, lock.Unlock())
 }
 
-// fixture is a state in a folder of its own, whose clock the test sets.
+// A fixture is a state in a temporary directory, with a clock that the test sets.
 type fixture struct {
 	*State
 	t     *testing.T
@@ -186,9 +193,10 @@ type fixture struct {
 	logs  *observer.ObservedLogs
 }
 
-func open(t *testing.T) *fixture { return openIn(t, filepath.Join(t.TempDir(), "state")) }
+// openState opens a new state.
+func openState(t *testing.T) *fixture { return openStateIn(t, filepath.Join(t.TempDir(), "state")) }
 
-func openIn(t *testing.T, dir string) *fixture {
+func openStateIn(t *testing.T, dir string) *fixture {
 	t.Helper()
 	f := &fixture{t: t}
 	f.clock.Store(day.Add(24 * time.Hour).UnixMilli())
@@ -207,43 +215,45 @@ func openIn(t *testing.T, dir string) *fixture {
 	return f
 }
 
-func (f *fixture) must(err error) {
+func (f *fixture) requireNoError(err error) {
 	f.t.Helper()
 	if err != nil {
 		f.t.Fatal(err)
 	}
 }
 
-func (f *fixture) pass(d time.Duration) { f.clock.Add(d.Milliseconds()) }
+// advanceClock sets the clock forward by d.
+func (f *fixture) advanceClock(d time.Duration) { f.clock.Add(d.Milliseconds()) }
 
-// users collects the nth snapshot of okta_users.
-func (f *fixture) users(n, records int, p Policy) Commitment {
+// collectUsers collects the nth snapshot of okta_users, which must succeed.
+func (f *fixture) collectUsers(n, records int, p Policy) CommitResult {
 	f.t.Helper()
-	done, err := collect(f.State, header("okta_users", "acme", n), records, p)
-	f.must(err)
+	done, err := collectSnapshot(f.State, newHeader("okta_users", "acme", n), records, p)
+	f.requireNoError(err)
 	return done
 }
 
-// last is "id/records/source" of the last-known okta_users, verified; "none"
-// without one.
-func (f *fixture) last() string { f.t.Helper(); return f.lastOf("okta_users", "acme") }
+// lastKnown returns the last-known snapshot of okta_users as "id/records/source", or
+// "none". It verifies the snapshot.
+func (f *fixture) lastKnown() string { f.t.Helper(); return f.lastKnownOf("okta_users", "acme") }
 
-func (f *fixture) lastOf(stream, tenancy string) string {
+func (f *fixture) lastKnownOf(stream, tenancy string) string {
 	f.t.Helper()
-	sealed, last, err := f.LastKnown(ctx, stream, tenancy)
-	if errors.Is(err, ErrNone) {
+	sealed, last, err := f.Snapshots.LastKnown(ctx, stream, tenancy)
+	if errors.Is(err, ErrNoSnapshot) {
 		return "none"
 	}
-	f.must(err)
-	f.must(sealed.Verify(ctx))
+	f.requireNoError(err)
+	f.requireNoError(sealed.Verify(ctx))
 	return fmt.Sprintf("%s/%d/%s", sealed.UploadID, sealed.Records, last.Source)
 }
 
-// queue is what is queued, in order, as "id>sink"; each must open.
-func (f *fixture) queue() string {
+// queuedDeliveries returns the queue in order, each delivery as "id>sink". It checks
+// that each snapshot opens.
+func (f *fixture) queuedDeliveries() string {
 	f.t.Helper()
-	all, err := f.Queue(ctx)
-	f.must(err)
+	all, err := f.Queue.List(ctx)
+	f.requireNoError(err)
 	var words []string
 	for _, d := range all {
 		if _, err := snapshot.Open(d.Dir); err != nil {
@@ -254,11 +264,11 @@ func (f *fixture) queue() string {
 	return strings.Join(words, " ")
 }
 
-// outcomes are those of the history, oldest first.
+// outcomes returns the outcomes in the history, oldest first.
 func (f *fixture) outcomes() string {
 	f.t.Helper()
-	runs, err := f.Runs(ctx, "", 1000)
-	f.must(err)
+	runs, err := f.Runs.List(ctx, "", 1000)
+	f.requireNoError(err)
 	var words []string
 	for _, r := range slices.Backward(runs) {
 		words = append(words, string(r.Outcome))
@@ -266,15 +276,15 @@ func (f *fixture) outcomes() string {
 	return strings.Join(words, " ")
 }
 
-// folders are the upload ids of the snapshots on disk. It fails when the
-// database knows others, or anything else is left on disk.
-func (f *fixture) folders() string {
+// checkDirs returns the upload ids of the snapshots on disk. It fails the test when
+// the database has others, or when temporary files are left on disk.
+func (f *fixture) checkDirs() string {
 	f.t.Helper()
 	root := os.DirFS(f.dir)
 	dirs, err := fs.Glob(root, "snapshots/*/*/*")
-	f.must(err)
+	f.requireNoError(err)
 	rows, err := queryAll(ctx, f.db, scanText, `SELECT dir FROM snapshots`)
-	f.must(err)
+	f.requireNoError(err)
 	slices.Sort(dirs)
 	slices.Sort(rows)
 	if !slices.Equal(dirs, rows) {
@@ -282,7 +292,7 @@ func (f *fixture) folders() string {
 	}
 	for _, pattern := range []string{"spool/.trash-*", "spool/.probe-*", "spool/*/*", "spool/.restore/*"} {
 		if left, err := fs.Glob(root, pattern); err != nil || len(left) > 0 {
-			f.t.Errorf("left behind: %q %v", left, err)
+			f.t.Errorf("temporary files left: %q, error %v", left, err)
 		}
 	}
 	var ids []string
@@ -292,10 +302,10 @@ func (f *fixture) folders() string {
 	return strings.Join(ids, " ")
 }
 
-// want compares, with names for what is compared.
-func want[T comparable](t *testing.T, what string, got, want T) {
+// assertEqual reports an error unless got is equal to want.
+func assertEqual[T comparable](t *testing.T, name string, got, want T) {
 	t.Helper()
 	if got != want {
-		t.Errorf("%s: %v, want %v", what, got, want)
+		t.Errorf("%s: got %v, want %v", name, got, want)
 	}
 }

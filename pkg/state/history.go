@@ -4,129 +4,109 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 )
 
-// A Run is one row of the history.
+// A Run is one entry of the history.
 type Run struct {
 	ID                         RunID
 	Collector, Stream, Tenancy string
 	UploadID, Trigger          string
-	Started, Ended             time.Time // Ended is zero while it runs
-	Outcome                    Outcome   // "" while it runs
+	Started, Ended             time.Time // Ended is zero while the run is in progress
+	Outcome                    Outcome   // "" while the run is in progress
 	Err                        string
-	Figures
+	RunStats
 }
 
-// Runs returns the newest runs first, at most limit; of all streams when
-// stream is "".
-func (s *State) Runs(ctx context.Context, stream string, limit int) ([]Run, error) {
-	return s.runs(ctx, "?1 = '' OR stream = ?1", stream, limit)
-}
-
-// RunsOf returns the newest runs of a tenancy first, at most limit; of all its
+// List returns the newest runs of a stream, at most limit, newest first; of all
 // streams when stream is "".
-func (s *State) RunsOf(ctx context.Context, stream, tenancy string, limit int) ([]Run, error) {
-	if stream == "" {
-		return s.runs(ctx, "tenancy = ?", tenancy, limit)
-	}
-	return s.runs(ctx, "stream = ? AND tenancy = ?", stream, tenancy, limit)
+func (r *Runs) List(ctx context.Context, stream string, limit int) ([]Run, error) {
+	return r.listWhere(ctx, "?1 = '' OR stream = ?1", newestFirst, stream, limit)
 }
 
-// runs returns the newest runs for which where holds. The last of args is the
-// most that there may be.
-func (s *State) runs(ctx context.Context, where string, args ...any) ([]Run, error) {
-	runs, err := queryAll(ctx, s.db, func(rows *sql.Rows) (r Run, err error) {
+// ListTenancy is List for the streams of one tenancy.
+func (r *Runs) ListTenancy(ctx context.Context, stream, tenancy string, limit int) ([]Run, error) {
+	return r.ListPage(ctx, RunPage{Tenancy: tenancy, Stream: stream, Limit: limit})
+}
+
+// A RunPage selects a page of the history of a tenancy.
+type RunPage struct {
+	Tenancy string
+	// Stream selects the runs of one stream; "" those of all.
+	Stream string
+	// Outcomes selects the runs with one of these outcomes; empty all, also those in
+	// progress.
+	Outcomes []Outcome
+	// Before and After select the runs with smaller and with larger ids; 0 selects
+	// all. With After the page has those that follow it, otherwise the newest.
+	Before, After RunID
+	// Limit is the maximum number of runs.
+	Limit int
+}
+
+// ListPage returns the runs of a page, newest first.
+func (r *Runs) ListPage(ctx context.Context, p RunPage) ([]Run, error) {
+	where, args, order := "tenancy = ?", []any{p.Tenancy}, newestFirst
+	if p.Stream != "" {
+		where, args = where+" AND stream = ?", append(args, p.Stream)
+	}
+	if len(p.Outcomes) > 0 {
+		where += " AND outcome IN (?" + strings.Repeat(", ?", len(p.Outcomes)-1) + ")"
+		for _, o := range p.Outcomes {
+			args = append(args, o)
+		}
+	}
+	if p.Before > 0 {
+		where, args = where+" AND id < ?", append(args, p.Before)
+	}
+	if p.After > 0 {
+		where, args, order = where+" AND id > ?", append(args, p.After), oldestFirst
+	}
+	runs, err := r.listWhere(ctx, where, order, append(args, p.Limit)...)
+	if order == oldestFirst {
+		slices.Reverse(runs)
+	}
+	return runs, err
+}
+
+// The orders of listWhere.
+const (
+	newestFirst = "id DESC"
+	oldestFirst = "id"
+)
+
+// listWhere returns the first runs, in an order, for which the SQL condition where holds.
+// The last of args is the maximum number of runs.
+func (r *Runs) listWhere(ctx context.Context, where, order string, args ...any) ([]Run, error) {
+	runs, err := queryAll(ctx, r.db, func(rows *sql.Rows) (run Run, err error) {
 		var started, ended, limited int64
-		err = rows.Scan(&r.ID, &r.Collector, &r.Stream, &r.Tenancy, &r.UploadID, &r.Trigger, &started, &ended, &r.Outcome, &r.Err,
-			&r.Records, &r.Bytes, &r.Pages, &r.Requests, &r.Retries, &limited)
-		r.Started, r.Ended, r.RateLimitWait = fromMillis(started), fromMillis(ended), time.Duration(limited)*time.Millisecond
-		return r, err
-	}, `SELECT id, collector, stream, tenancy, upload_id, cause, started, ended, outcome, error, records, bytes, pages, requests, retries, limited
-		FROM runs WHERE `+where+` ORDER BY id DESC LIMIT ?`, args...)
+		err = rows.Scan(&run.ID, &run.Collector, &run.Stream, &run.Tenancy, &run.UploadID, &run.Trigger, &started, &ended, &run.Outcome, &run.Err,
+			&run.Records, &run.Bytes, &run.Pages, &run.Requests, &run.Retries, &limited, doubtsColumn{&run.Doubts})
+		run.Started, run.Ended, run.RateLimitWait = fromMillis(started), fromMillis(ended), time.Duration(limited)*time.Millisecond
+		return run, err
+	}, `SELECT id, collector, stream, tenancy, upload_id, cause, started, ended, outcome, error,
+		records, bytes, pages, requests, retries, limited, doubts
+		FROM runs WHERE `+where+` ORDER BY `+order+` LIMIT ?`, args...)
 	if err != nil {
 		return nil, fmt.Errorf("read the history: %w", err)
 	}
 	return runs, nil
 }
 
-// A StreamStatus is how a stream stands.
-type StreamStatus struct {
-	Collector, Stream, Tenancy string
-	// Last is the newest run, the one that runs now included and those that
-	// were skipped left out; zero when the history has none.
-	Last Run
-	// LastSuccess is when a run last ended with the vendor's whole answer, an
-	// empty one included; zero for never.
-	LastSuccess time.Time
-	// LastFailure is when a run last ended otherwise, with FailureErr; a skipped
-	// one is none.
-	LastFailure time.Time
-	FailureErr  string
-	// Taken is when the last-known data was taken; zero when there is none.
-	Taken   time.Time
-	Records int64
-	Source  Source
-	// Held tells that a snapshot waits for Accept.
-	Held bool
-	// Queued is how many deliveries wait.
-	Queued int
-}
-
-// Streams returns the status of every stream that was ever run or restored.
-func (s *State) Streams(ctx context.Context) ([]StreamStatus, error) {
-	all, err := queryAll(ctx, s.db, func(rows *sql.Rows) (st StreamStatus, err error) {
-		var started, ended, limited, success, failure, taken int64
-		err = rows.Scan(&st.Collector, &st.Stream, &st.Tenancy,
-			&st.Last.ID, &st.Last.Collector, &st.Last.Stream, &st.Last.Tenancy, &st.Last.UploadID, &st.Last.Trigger,
-			&started, &ended, &st.Last.Outcome, &st.Last.Err, &st.Last.Records, &st.Last.Bytes, &st.Last.Pages,
-			&st.Last.Requests, &st.Last.Retries, &limited,
-			&success, &failure, &st.FailureErr, &taken, &st.Records, &st.Source, &st.Held, &st.Queued)
-		st.Last.Started, st.Last.Ended = fromMillis(started), fromMillis(ended)
-		st.Last.RateLimitWait = time.Duration(limited) * time.Millisecond
-		st.LastSuccess, st.LastFailure, st.Taken = fromMillis(success), fromMillis(failure), fromMillis(taken)
-		return st, err
-	}, streamsQuery)
-	if err != nil {
-		return nil, fmt.Errorf("read the status: %w", err)
+// LastEnded returns the newest run of a stream that has ended and was not skipped; the
+// zero Run for none.
+func (r *Runs) LastEnded(ctx context.Context, collector, stream, tenancy string) (Run, error) {
+	runs, err := r.listWhere(ctx, "collector = ? AND stream = ? AND tenancy = ? AND outcome NOT IN ('', 'skipped')",
+		newestFirst, collector, stream, tenancy, 1)
+	if err != nil || len(runs) == 0 {
+		return Run{}, err
 	}
-	return all, nil
+	return runs[0], nil
 }
 
-// streamsQuery takes the last success and failure from counters, which
-// outlive the history.
-const streamsQuery = `
-WITH streams AS (
-	SELECT collector, stream, tenancy FROM counters
-	UNION SELECT collector, stream, tenancy FROM runs WHERE outcome = ''
-	UNION SELECT collector, stream, tenancy FROM snapshots),
-failures AS (
-	SELECT collector, stream, tenancy, max(last_run) AS run, ended, error FROM counters
-	WHERE outcome NOT IN ('success', 'empty', 'skipped') GROUP BY collector, stream, tenancy),
-successes AS (
-	SELECT collector, stream, tenancy, max(ended) AS ended FROM counters
-	WHERE outcome IN ('success', 'empty') GROUP BY collector, stream, tenancy),
-queues AS (
-	SELECT q.collector, q.stream, q.tenancy, count(*) AS n
-	FROM deliveries d JOIN snapshots q ON q.id = d.snapshot GROUP BY q.collector, q.stream, q.tenancy)
-SELECT n.collector, n.stream, n.tenancy,
-	coalesce(r.id, 0), coalesce(r.collector, ''), coalesce(r.stream, ''), coalesce(r.tenancy, ''), coalesce(r.upload_id, ''), coalesce(r.cause, ''),
-	coalesce(r.started, 0), coalesce(r.ended, 0), coalesce(r.outcome, ''), coalesce(r.error, ''), coalesce(r.records, 0), coalesce(r.bytes, 0),
-	coalesce(r.pages, 0), coalesce(r.requests, 0), coalesce(r.retries, 0), coalesce(r.limited, 0),
-	coalesce(g.ended, 0), coalesce(f.ended, 0), coalesce(f.error, ''),
-	coalesce(s.taken, 0), coalesce(s.records, 0), coalesce(s.source, ''),
-	EXISTS (SELECT 1 FROM snapshots h WHERE h.held AND h.stream = n.stream AND h.tenancy = n.tenancy AND h.id > coalesce(s.id, 0)),
-	coalesce(q.n, 0)
-FROM streams n
-LEFT JOIN runs r ON r.id = (SELECT max(id) FROM runs WHERE stream = n.stream AND tenancy = n.tenancy AND collector = n.collector AND outcome <> 'skipped')
-LEFT JOIN successes g USING (collector, stream, tenancy)
-LEFT JOIN failures f USING (collector, stream, tenancy)
-LEFT JOIN queues q USING (collector, stream, tenancy)
-LEFT JOIN last_known l ON l.stream = n.stream AND l.tenancy = n.tenancy
-LEFT JOIN snapshots s ON s.id = l.snapshot AND s.collector = n.collector
-ORDER BY n.collector, n.stream, n.tenancy`
-
-// A Count is how many runs of a stream ended in one way, over all time.
+// A Count is the number of runs of a stream with one outcome, over all time.
 type Count struct {
 	Collector, Stream, Tenancy string
 	Outcome                    Outcome
@@ -134,10 +114,10 @@ type Count struct {
 	LastEnded                  time.Time
 }
 
-// Counts returns the counts of every stream and outcome that has occurred.
-// Unlike the history they are never swept.
-func (s *State) Counts(ctx context.Context) ([]Count, error) {
-	all, err := queryAll(ctx, s.db, func(rows *sql.Rows) (c Count, err error) {
+// OutcomeCounts returns the counts of every stream and outcome that has
+// occurred. Unlike the history they are never swept.
+func (r *Runs) OutcomeCounts(ctx context.Context) ([]Count, error) {
+	all, err := queryAll(ctx, r.db, func(rows *sql.Rows) (c Count, err error) {
 		var ended int64
 		err = rows.Scan(&c.Collector, &c.Stream, &c.Tenancy, &c.Outcome, &c.Runs, &ended)
 		c.LastEnded = fromMillis(ended)
@@ -147,4 +127,50 @@ func (s *State) Counts(ctx context.Context) ([]Count, error) {
 		return nil, fmt.Errorf("read the counts: %w", err)
 	}
 	return all, nil
+}
+
+// A Point is an ended run or a skipped tick in a chart.
+type Point struct {
+	Outcome Outcome
+	Records int64
+	Took    time.Duration
+}
+
+// Recent returns the last n ended runs and skipped ticks of each of the streams, oldest
+// first.
+func (r *Runs) Recent(ctx context.Context, tenancy string, streams []string, n int) (map[string][]Point, error) {
+	all := map[string][]Point{}
+	statement, err := r.db.PrepareContext(ctx, `SELECT outcome, records, ended - started FROM runs
+		WHERE stream = ? AND tenancy = ? AND outcome <> '' ORDER BY id DESC LIMIT ?`)
+	if err != nil {
+		return nil, fmt.Errorf("read the history: %w", err)
+	}
+	defer statement.Close()
+	for _, stream := range streams {
+		points, err := recentPoints(ctx, statement, stream, tenancy, n)
+		if err != nil {
+			return nil, fmt.Errorf("read the history: %w", err)
+		}
+		all[stream] = points
+	}
+	return all, nil
+}
+
+func recentPoints(ctx context.Context, statement *sql.Stmt, stream, tenancy string, n int) (points []Point, err error) {
+	rows, err := statement.QueryContext(ctx, stream, tenancy, n)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var p Point
+		var took int64
+		if err := rows.Scan(&p.Outcome, &p.Records, &took); err != nil {
+			return nil, err
+		}
+		p.Took = time.Duration(took) * time.Millisecond
+		points = append(points, p)
+	}
+	slices.Reverse(points)
+	return points, rows.Err()
 }

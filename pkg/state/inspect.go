@@ -2,9 +2,9 @@ package state
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"net/url"
 	"os"
@@ -12,15 +12,20 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+	"modernc.org/sqlite"
+	sqlite3 "modernc.org/sqlite/lib"
 )
 
-// ErrOlder means that the next [Open] brings the database up to date, and that
-// until then it cannot be looked into.
+// ErrOlder means that the schema of the database is older than this program's.
+// [Open] migrates it; until then it cannot be inspected.
 var ErrOlder = errors.New("an earlier collectord wrote it")
 
-// Inspect opens the state in dir for reading alone: it makes, probes and
-// migrates nothing, and may be called beside a service of another version. The
-// error wraps [fs.ErrNotExist] when there is no database.
+// Exists reports whether dir has a database. It also does when that cannot be read.
+func Exists(dir string) bool { return fileExists(filepath.Join(dir, databaseName)) }
+
+// Inspect opens the state in dir for reading only: it creates and migrates
+// nothing, and may be called while a service of another version is running.
+// The error wraps [fs.ErrNotExist] when there is no database.
 func Inspect(ctx context.Context, dir string) (*State, error) {
 	dir, err := filepath.Abs(dir)
 	if err != nil {
@@ -30,13 +35,17 @@ func Inspect(ctx context.Context, dir string) (*State, error) {
 	if _, err := os.Stat(path); err != nil {
 		return nil, fmt.Errorf("STATE_DIR: %w", err)
 	}
-	// Without a log of writes nobody has the database open, and SQLite must be
-	// told so, or it would make one. Where somebody opened it meanwhile what was
-	// read may be torn, and is read again.
+	// Without a write-ahead log no process has the database open. SQLite must
+	// then open it as immutable, or it would create a log. When another process
+	// opens the database meanwhile, this one may have read half of a
+	// transaction, and reads again.
 	for {
-		quiet := !exists(path + "-wal")
-		s, err := inspect(ctx, dir, quiet)
-		if quiet && exists(path+"-wal") {
+		immutable := !fileExists(path + "-wal")
+		s, err := openReadOnly(ctx, dir, dir, immutable)
+		if !immutable && lacksLogIndex(err) {
+			s, err = openCopy(ctx, dir)
+		}
+		if immutable && fileExists(path+"-wal") {
 			if s != nil {
 				err = s.Close()
 			}
@@ -51,39 +60,88 @@ func Inspect(ctx context.Context, dir string) (*State, error) {
 	}
 }
 
-func inspect(ctx context.Context, dir string, quiet bool) (*State, error) {
-	query := url.Values{"mode": {"ro"}, "_pragma": {"busy_timeout(5000)", "query_only(1)"}}
-	if quiet {
-		query.Set("immutable", "1")
-	}
-	path := filepath.Join(dir, databaseName)
-	db, err := sql.Open("sqlite", (&url.URL{Scheme: "file", Opaque: url.PathEscape(path), RawQuery: query.Encode()}).String())
+// lacksLogIndex reports whether err means that a write-ahead log has no index and none
+// can be created: a process was killed, and the file system is read-only since.
+func lacksLogIndex(err error) bool {
+	e := (*sqlite.Error)(nil)
+	return errors.As(err, &e) && (e.Code()&0xff == sqlite3.SQLITE_CANTOPEN || e.Code()&0xff == sqlite3.SQLITE_READONLY)
+}
+
+// openCopy opens a copy of the database and its write-ahead log, which no process
+// writes, in a temporary directory. Close removes it.
+func openCopy(ctx context.Context, dir string) (*State, error) {
+	temp, err := os.MkdirTemp("", "collectord-state-*")
 	if err != nil {
 		return nil, err
 	}
-	s := &State{dir: dir, db: db, now: time.Now, log: zap.NewNop()}
-	if err := errors.Join(s.sound(ctx), s.current(ctx)); err != nil {
-		return nil, errors.Join(err, db.Close())
+	for _, name := range []string{databaseName, databaseName + "-wal"} {
+		if err = copyFile(filepath.Join(temp, name), filepath.Join(dir, name)); err != nil {
+			break
+		}
 	}
-	return s, nil
+	if err == nil {
+		var s *State
+		if s, err = openReadOnly(ctx, dir, temp, false); err == nil {
+			s.temp = temp
+			return s, nil
+		}
+	}
+	return nil, errors.Join(err, os.RemoveAll(temp))
 }
 
-// current refuses a database whose schema is not that of this program.
-func (s *State) current(ctx context.Context) error {
-	var version int
-	if err := s.db.QueryRowContext(ctx, "PRAGMA user_version").Scan(&version); err != nil {
-		return explain(err)
+// copyFile copies a file to a new one.
+func copyFile(to, from string) error {
+	in, err := os.Open(from)
+	if err != nil {
+		return err
 	}
-	if err := ours(ctx, s.db, version); err != nil {
+	defer in.Close()
+	out, err := os.OpenFile(to, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(out, in)
+	return errors.Join(err, out.Close())
+}
+
+// openReadOnly opens the state in dir with the database in databaseDir.
+func openReadOnly(ctx context.Context, dir, databaseDir string, immutable bool) (*State, error) {
+	options := url.Values{"mode": {"ro"}, "_pragma": {"busy_timeout(5000)", "query_only(1)"}}
+	if immutable {
+		options.Set("immutable", "1")
+	}
+	db, err := openSQLite(databaseDir, options)
+	if err != nil {
+		return nil, err
+	}
+	c := &core{dir: dir, db: db, now: time.Now, log: zap.NewNop()}
+	err = c.checkIntegrity(ctx)
+	if err == nil {
+		err = c.checkSchemaCurrent(ctx)
+	}
+	if err != nil {
+		return nil, errors.Join(err, db.Close())
+	}
+	return newState(c), nil
+}
+
+// checkSchemaCurrent returns an error unless the schema of the database is that
+// of this program.
+func (c *core) checkSchemaCurrent(ctx context.Context) error {
+	var version int
+	if err := c.db.QueryRowContext(ctx, "PRAGMA user_version").Scan(&version); err != nil {
+		return explainSQLiteError(err)
+	}
+	if err := checkApplicationID(ctx, c.db, version); err != nil {
 		return err
 	}
 	if version < len(migrations) {
 		return fmt.Errorf("%w: its schema is %d, this one's %d", ErrOlder, version, len(migrations))
 	}
-	return notNewer(version, len(migrations))
+	return checkNotNewer(version, len(migrations))
 }
 
-func exists(path string) bool {
+func fileExists(path string) bool {
 	_, err := os.Stat(path)
 	return !errors.Is(err, fs.ErrNotExist)
 }

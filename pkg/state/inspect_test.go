@@ -10,8 +10,8 @@ import (
 	"testing"
 )
 
-// names lists what a folder holds.
-func names(t *testing.T, dir string) (list []string) {
+// entryNames returns the names of the entries of a directory.
+func entryNames(t *testing.T, dir string) (list []string) {
 	t.Helper()
 	entries, err := os.ReadDir(dir)
 	if err != nil {
@@ -23,31 +23,31 @@ func names(t *testing.T, dir string) (list []string) {
 	return list
 }
 
-// TestInspect looks into a state that nobody has open, and into one that is
-// open, and leaves both as they are.
+// Inspect reads a state that another process has open, and one that is closed, and
+// changes neither.
 func TestInspect(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "state")
 	if _, err := Inspect(t.Context(), dir); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("nothing is there, and still: %v", err)
+		t.Errorf("missing directory: error %v, want fs.ErrNotExist", err)
 	}
 	if _, err := os.Stat(dir); err == nil {
-		t.Error("it made the folder")
+		t.Error("Inspect created the directory")
 	}
 	st, err := Open(t.Context(), dir, Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	look := func() (note string) {
+	inspectNote := func() (note string) {
 		t.Helper()
-		seen, err := Inspect(t.Context(), dir)
+		inspected, err := Inspect(t.Context(), dir)
 		if err != nil {
 			t.Fatal(err)
 		}
-		note, err = seen.Notes("t").Note(t.Context(), "key")
-		if err := errors.Join(err, seen.Notes("t").SetNote(context.Background(), "key", "changed")); err == nil {
-			t.Error("what was opened for reading can be written to")
+		note, err = inspected.Notes("t").Note(t.Context(), "key")
+		if err := errors.Join(err, inspected.Notes("t").SetNote(context.Background(), "key", "changed")); err == nil {
+			t.Error("the inspected state is writable")
 		}
-		if err := seen.Close(); err != nil {
+		if err := inspected.Close(); err != nil {
 			t.Fatal(err)
 		}
 		return note
@@ -55,46 +55,46 @@ func TestInspect(t *testing.T) {
 	if err := st.Notes("t").SetNote(t.Context(), "key", "open"); err != nil {
 		t.Fatal(err)
 	}
-	if note := look(); note != "open" {
-		t.Errorf("beside a service the note is %q", note)
+	if note := inspectNote(); note != "open" {
+		t.Errorf("while it is open elsewhere the note is %q", note)
 	}
 	if err := st.Notes("t").SetNote(t.Context(), "key", "closed"); err != nil {
-		t.Errorf("the service is disturbed: %v", err)
+		t.Errorf("writing after Inspect: %v", err)
 	}
 	if err := st.Close(); err != nil {
 		t.Fatal(err)
 	}
-	before := names(t, dir)
-	if note := look(); note != "closed" {
-		t.Errorf("alone the note is %q", note)
+	before := entryNames(t, dir)
+	if note := inspectNote(); note != "closed" {
+		t.Errorf("when it is closed the note is %q", note)
 	}
-	if after := names(t, dir); !slices.Equal(before, after) {
-		t.Errorf("it left %v, there were %v", after, before)
+	if after := entryNames(t, dir); !slices.Equal(before, after) {
+		t.Errorf("entries after Inspect %v, before %v", after, before)
 	}
 }
 
-// TestInspectRefuses has databases of other versions and a damaged one.
+// Inspect refuses databases of other versions and damaged ones.
 func TestInspectRefuses(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "state")
 	st, err := Open(t.Context(), dir, Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	set := func(version string) {
+	setVersion := func(version string) {
 		t.Helper()
 		if _, err := st.db.ExecContext(t.Context(), "PRAGMA user_version = "+version); err != nil {
 			t.Fatal(err)
 		}
 	}
-	set("99")
+	setVersion("99")
 	if _, err := Inspect(t.Context(), dir); err == nil || errors.Is(err, ErrOlder) {
-		t.Errorf("a newer one: %v", err)
+		t.Errorf("newer schema: %v", err)
 	}
 	migrations = append(migrations, "SELECT 1")
 	defer func() { migrations = migrations[:len(migrations)-1] }()
-	set("1")
+	setVersion("1")
 	if _, err := Inspect(t.Context(), dir); !errors.Is(err, ErrOlder) {
-		t.Errorf("an older one: %v", err)
+		t.Errorf("older schema: error %v, want ErrOlder", err)
 	}
 	if err := st.Close(); err != nil {
 		t.Fatal(err)
@@ -103,6 +103,6 @@ func TestInspectRefuses(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := Inspect(t.Context(), dir); err == nil {
-		t.Error("a damaged one is taken")
+		t.Error("a damaged database was accepted")
 	}
 }

@@ -9,13 +9,19 @@ import (
 	"time"
 )
 
-// A Class says what a failed delivery means.
+// Queue has the deliveries that are still to be made.
+type Queue struct {
+	*core
+	snapshots *Snapshots
+}
+
+// A Class classifies a failed delivery.
 type Class string
 
-// The classes. A delivery that was never tried has none.
+// The classes. A delivery that was not attempted yet has none.
 const (
-	Transient Class = "transient" // it may pass by itself
-	Refused   Class = "refused"   // somebody must change something first
+	Transient Class = "transient" // a later attempt may succeed
+	Refused   Class = "refused"   // an attempt cannot succeed before something is changed
 )
 
 // A Delivery is a snapshot that is queued for one sink.
@@ -24,154 +30,244 @@ type Delivery struct {
 	Sink              string
 	Collector, Stream string
 	Tenancy, UploadID string
+	Taken             time.Time // upload timestamp of the snapshot
 	Records           int64
-	SpoolBytes        int64  // what the snapshot takes on disk
-	Dir               string // the snapshot's folder
+	SpoolBytes        int64  // size of the snapshot on disk
+	Dir               string // directory of the snapshot
 	Queued, NextTry   time.Time
 	Attempts          int
 	Class             Class
-	Err               string // the last failure, in words
+	Err               string // error of the last attempt
+	// Refill reports whether the snapshot is to be stored even if the sink has
+	// recorded that it stored it before.
+	Refill bool
 }
 
-// Heads returns, for each stream, tenancy and sink, the delivery that was
-// queued first: the others must wait for it. They are in the order in which they were
-// queued.
-func (s *State) Heads(ctx context.Context) ([]Delivery, error) {
-	return s.deliveries(ctx, `WHERE d.id IN (
-		SELECT min(e.id) FROM deliveries e JOIN snapshots t ON t.id = e.snapshot GROUP BY e.sink, t.stream, t.tenancy)`)
+// Next returns the first queued delivery of each stream of a tenancy and sink,
+// in the order in which they were queued. Later ones must wait for it.
+func (q *Queue) Next(ctx context.Context, tenancy string) ([]Delivery, error) {
+	return q.listWhere(ctx, `WHERE d.id IN (
+		SELECT min(e.id) FROM deliveries e JOIN snapshots t ON t.id = e.snapshot WHERE t.tenancy = ? GROUP BY e.sink, t.stream)`, tenancy)
 }
 
-// Queue returns everything that is queued, in order.
-func (s *State) Queue(ctx context.Context) ([]Delivery, error) { return s.deliveries(ctx, "") }
+// List returns all queued deliveries, in the order in which they were queued.
+func (q *Queue) List(ctx context.Context) ([]Delivery, error) { return q.listWhere(ctx, "") }
 
-func (s *State) deliveries(ctx context.Context, where string) ([]Delivery, error) {
-	all, err := queryAll(ctx, s.db, func(rows *sql.Rows) (d Delivery, err error) {
-		var queued, next int64
-		err = rows.Scan(&d.ID, &d.Sink, &d.Collector, &d.Stream, &d.Tenancy, &d.UploadID, &d.Records, &d.SpoolBytes, &d.Dir,
-			&queued, &next, &d.Attempts, &d.Class, &d.Err)
-		d.Dir = filepath.Join(s.dir, d.Dir)
-		d.Queued, d.NextTry = fromMillis(queued), fromMillis(next)
+func (q *Queue) listWhere(ctx context.Context, where string, args ...any) ([]Delivery, error) {
+	all, err := queryAll(ctx, q.db, func(rows *sql.Rows) (d Delivery, err error) {
+		var taken, queued, next int64
+		err = rows.Scan(&d.ID, &d.Sink, &d.Collector, &d.Stream, &d.Tenancy, &d.UploadID, &taken, &d.Records, &d.SpoolBytes, &d.Dir,
+			&queued, &next, &d.Attempts, &d.Class, &d.Err, &d.Refill)
+		d.Dir = filepath.Join(q.dir, d.Dir)
+		d.Taken, d.Queued, d.NextTry = fromMillis(taken), fromMillis(queued), fromMillis(next)
 		return d, err
-	}, `SELECT d.id, d.sink, s.collector, s.stream, s.tenancy, s.upload_id, s.records, s.spool_bytes, s.dir,
-		d.queued, d.next_try, d.attempts, d.class, d.error
-		FROM deliveries d JOIN snapshots s ON s.id = d.snapshot `+where+` ORDER BY d.id`)
+	}, `SELECT d.id, d.sink, s.collector, s.stream, s.tenancy, s.upload_id, s.taken, s.records, s.spool_bytes, s.dir,
+		d.queued, d.next_try, d.attempts, d.class, d.error, d.refill
+		FROM deliveries d JOIN snapshots s ON s.id = d.snapshot `+where+` ORDER BY d.id`, args...)
 	if err != nil {
 		return nil, fmt.Errorf("read the queue: %w", err)
 	}
 	return all, nil
 }
 
-// Queued tells whether a delivery is still queued.
-func (s *State) Queued(ctx context.Context, id int64) (queued bool, err error) {
-	if err := s.db.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM deliveries WHERE id = ?)`, id).Scan(&queued); err != nil {
+// Contains reports whether a delivery is still queued.
+func (q *Queue) Contains(ctx context.Context, id int64) (queued bool, err error) {
+	if err := q.db.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM deliveries WHERE id = ?)`, id).Scan(&queued); err != nil {
 		return false, fmt.Errorf("read the queue: %w", err)
 	}
 	return queued, nil
 }
 
-// Delivered takes a delivery off the queue: the sink has the snapshot. Its
-// folder is removed when nothing else needs it. A delivery that is not queued
-// any more is no error: another process has delivered the same.
-func (s *State) Delivered(ctx context.Context, id int64) error {
+// MarkDelivered removes a delivery from the queue: the sink has the snapshot.
+// The snapshot is removed when nothing else needs it. A delivery that is not
+// queued any more is no error: another process has delivered the same.
+func (q *Queue) MarkDelivered(ctx context.Context, id int64) error {
 	var stream, tenancy string
-	err := s.transact(ctx, func(tx *sql.Tx) error {
-		if err := tx.QueryRowContext(ctx,
-			`SELECT s.stream, s.tenancy FROM deliveries d JOIN snapshots s ON s.id = d.snapshot WHERE d.id = ?`, id).Scan(&stream, &tenancy); err != nil {
+	err := q.inReservedTransaction(ctx, func(tx *sql.Tx) error {
+		err := tx.QueryRowContext(ctx,
+			`SELECT s.stream, s.tenancy FROM deliveries d JOIN snapshots s ON s.id = d.snapshot WHERE d.id = ?`, id).Scan(&stream, &tenancy)
+		if err != nil {
 			return err
 		}
-		if err := s.tally(ctx, tx, id, "last_success", "successes"); err != nil {
+		if err := countSuccess(ctx, tx, id, q.now()); err != nil {
 			return err
 		}
-		_, err := tx.ExecContext(ctx, `DELETE FROM deliveries WHERE id = ?`, id)
-		reached("delivering")
+		_, err = tx.ExecContext(ctx, `DELETE FROM deliveries WHERE id = ?`, id)
+		crashPoint("delivering")
 		return err
 	})
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil
 	}
 	if err != nil {
-		return fmt.Errorf("note the delivery: %w", err)
+		return fmt.Errorf("record the delivery: %w", err)
 	}
-	reached("delivered")
-	s.sweepStream(ctx, stream, tenancy)
+	crashPoint("delivered")
+	q.snapshots.sweepStream(ctx, stream, tenancy)
+	q.keepReserve()
 	return nil
 }
 
-// tally counts an end of a try in the columns named.
-func (s *State) tally(ctx context.Context, tx *sql.Tx, id int64, when, count string) error {
-	_, err := tx.ExecContext(ctx,
-		`INSERT INTO stored (stream, tenancy, sink, `+when+`, `+count+`)
-		 SELECT s.stream, s.tenancy, d.sink, ?, 1 FROM deliveries d JOIN snapshots s ON s.id = d.snapshot WHERE d.id = ?
-		 ON CONFLICT DO UPDATE SET `+when+` = excluded.`+when+`, `+count+` = `+count+` + 1`, toMillis(s.now()), id)
-	return err
-}
-
-// Retry notes a failed try and when the next one is due. A delivery that is
-// not queued any more is no error.
-func (s *State) Retry(ctx context.Context, id int64, cause error, class Class, next time.Time) error {
-	err := s.transact(ctx, func(tx *sql.Tx) error {
-		if err := s.tally(ctx, tx, id, "last_failure", "failures"); err != nil {
+// ScheduleRetry records a failed attempt and the time of the next one. A
+// delivery that is not queued any more is no error.
+func (q *Queue) ScheduleRetry(ctx context.Context, id int64, cause error, class Class, next time.Time) error {
+	err := q.inTransaction(ctx, func(tx *sql.Tx) error {
+		if err := countFailure(ctx, tx, id, q.now()); err != nil {
 			return err
 		}
 		_, err := tx.ExecContext(ctx,
 			`UPDATE deliveries SET attempts = attempts + 1, error = ?, class = ?, next_try = ? WHERE id = ?`,
-			clip(cause.Error()), class, toMillis(next), id)
+			truncateText(cause.Error()), class, toMillis(next), id)
 		return err
 	})
 	if err != nil {
-		return fmt.Errorf("note the failed delivery: %w", err)
+		return fmt.Errorf("record the failed delivery: %w", err)
 	}
 	return nil
 }
 
-// Postpone moves a delivery's next try to until. It counts no try.
-func (s *State) Postpone(ctx context.Context, id int64, until time.Time) error {
-	if _, err := s.db.ExecContext(ctx, `UPDATE deliveries SET next_try = ? WHERE id = ?`, toMillis(until), id); err != nil {
-		return fmt.Errorf("postpone the delivery: %w", err)
+// ofTenancy is the SQL condition for a row of deliveries that is of a tenancy.
+const ofTenancy = `snapshot IN (SELECT id FROM snapshots WHERE tenancy = ?)`
+
+// RetryAllNow makes every queued delivery of a tenancy due at once.
+func (q *Queue) RetryAllNow(ctx context.Context, tenancy string) error {
+	return q.retryNowWhere(ctx, ofTenancy, tenancy)
+}
+
+// RetryRefusedNow makes every refused delivery of a tenancy due at once.
+func (q *Queue) RetryRefusedNow(ctx context.Context, tenancy string) error {
+	return q.retryNowWhere(ctx, ofTenancy+` AND class = ?`, tenancy, Refused)
+}
+
+func (q *Queue) retryNowWhere(ctx context.Context, where string, args ...any) error {
+	if _, err := q.db.ExecContext(ctx, `UPDATE deliveries SET next_try = 0, class = '' WHERE (next_try > 0 OR class <> '') AND `+where, args...); err != nil {
+		return fmt.Errorf("make deliveries due: %w", explainSQLiteError(err))
 	}
 	return nil
 }
 
-// RetryNow makes every queued delivery due at once.
-func (s *State) RetryNow(ctx context.Context) error {
-	if _, err := s.db.ExecContext(ctx, `UPDATE deliveries SET next_try = 0, class = ''`); err != nil {
-		return fmt.Errorf("make deliveries due: %w", err)
+// DropDamaged reads the snapshot of a delivery. When it is missing or damaged,
+// it can never be delivered and would block later ones: DropDamaged removes it
+// from the queues of all sinks and from the last-known ones, counts a failed
+// delivery for each of the sinks, and returns true. It returns false when the
+// snapshot is intact or the delivery is not queued any more.
+func (q *Queue) DropDamaged(ctx context.Context, id int64) (bool, error) {
+	var row int64
+	var dir, stream, tenancy string
+	err := q.db.QueryRowContext(ctx,
+		`SELECT s.id, s.dir, s.stream, s.tenancy FROM deliveries d JOIN snapshots s ON s.id = d.snapshot WHERE d.id = ?`, id).
+		Scan(&row, &dir, &stream, &tenancy)
+	if errors.Is(err, sql.ErrNoRows) {
+		return false, nil
 	}
-	return nil
-}
-
-// DropSink takes everything that is queued for a sink off the queue and
-// returns how many deliveries that were. Snapshots that nothing else needs go.
-// A delivery that is under way ends as it would have.
-func (s *State) DropSink(ctx context.Context, sink string) (int64, error) {
-	result, err := s.db.ExecContext(ctx, `DELETE FROM deliveries WHERE sink = ?`, sink)
 	if err != nil {
-		return 0, fmt.Errorf("drop the deliveries to %s: %w", sink, explain(err))
+		return false, fmt.Errorf("read the queue: %w", err)
 	}
-	n, err := result.RowsAffected()
-	if err != nil {
-		return 0, fmt.Errorf("drop the deliveries to %s: %w", sink, err)
+	_, err = q.snapshots.openVerified(ctx, dir)
+	if !isUnusable(err) {
+		return false, err
 	}
-	return n, s.sweep(ctx, `NOT `+pinned+` AND NOT `+waits)
+	if _, err := q.snapshots.dropUnusable(ctx, row); err != nil {
+		return false, fmt.Errorf("drop a damaged snapshot: %w", err)
+	}
+	q.snapshots.sweepStream(ctx, stream, tenancy)
+	return true, nil
 }
 
-// Stored is how the deliveries of a stream to a sink went, over all time.
-type Stored struct {
+// SinkStatus has the delivery counts of a stream and sink over all time.
+type SinkStatus struct {
 	Stream, Tenancy, Sink    string
 	LastSuccess, LastFailure time.Time // zero for never
 	Successes, Failures      int64
+	// Superseded, Skipped, Dropped and KeptOut count the deliveries that ended
+	// so.
+	Superseded, Skipped, Dropped, KeptOut int64
 }
 
-// Stored returns the counts of every stream and sink.
-func (s *State) Stored(ctx context.Context) ([]Stored, error) {
-	all, err := queryAll(ctx, s.db, func(rows *sql.Rows) (st Stored, err error) {
+// SinkStatuses returns the delivery counts of every stream and sink.
+func (q *Queue) SinkStatuses(ctx context.Context) ([]SinkStatus, error) {
+	all, err := queryAll(ctx, q.db, func(rows *sql.Rows) (st SinkStatus, err error) {
 		var success, failure int64
-		err = rows.Scan(&st.Stream, &st.Tenancy, &st.Sink, &success, &failure, &st.Successes, &st.Failures)
+		err = rows.Scan(&st.Stream, &st.Tenancy, &st.Sink, &success, &failure, &st.Successes, &st.Failures,
+			&st.Superseded, &st.Skipped, &st.Dropped, &st.KeptOut)
 		st.LastSuccess, st.LastFailure = fromMillis(success), fromMillis(failure)
 		return st, err
-	}, `SELECT stream, tenancy, sink, last_success, last_failure, successes, failures FROM stored ORDER BY stream, tenancy, sink`)
+	}, `SELECT stream, tenancy, sink, last_success, last_failure, successes, failures, superseded, skipped, dropped, kept_out
+		FROM stored ORDER BY stream, tenancy, sink`)
 	if err != nil {
 		return nil, fmt.Errorf("read the deliveries: %w", err)
 	}
 	return all, nil
+}
+
+// queueDeliveries queues a delivery of the snapshot for each sink that does not
+// have one, and returns how many it queued.
+func queueDeliveries(ctx context.Context, tx *sql.Tx, snapshot int64, sinks []string, now time.Time) (queued int, err error) {
+	for _, sink := range sinks {
+		result, err := tx.ExecContext(ctx,
+			`INSERT INTO deliveries (snapshot, sink, queued) VALUES (?, ?, ?) ON CONFLICT DO NOTHING`, snapshot, sink, toMillis(now))
+		if err != nil {
+			return 0, err
+		}
+		n, err := result.RowsAffected()
+		if err != nil {
+			return 0, err
+		}
+		queued += int(n)
+		if _, err := tx.ExecContext(ctx,
+			`DELETE FROM undelivered WHERE sink = ? AND (stream, tenancy, upload_id) IN (SELECT stream, tenancy, upload_id FROM snapshots WHERE id = ?)`,
+			sink, snapshot); err != nil {
+			return 0, err
+		}
+	}
+	return queued, nil
+}
+
+// dropDeliveries removes all deliveries of the snapshot, counts each as failed,
+// and returns their sinks.
+func dropDeliveries(ctx context.Context, tx *sql.Tx, snapshot int64, now time.Time) (sinks []string, err error) {
+	queued, err := queryAll(ctx, tx, scanID, `SELECT id FROM deliveries WHERE snapshot = ? ORDER BY sink`, snapshot)
+	if err != nil {
+		return nil, err
+	}
+	for _, id := range queued {
+		if err := countFailure(ctx, tx, id, now); err != nil {
+			return nil, err
+		}
+		sink, err := endUndelivered(ctx, tx, id, DeliveryDamaged, now)
+		if err != nil {
+			return nil, err
+		}
+		sinks = append(sinks, sink)
+	}
+	return sinks, nil
+}
+
+// countSuccess counts a successful attempt of a delivery.
+func countSuccess(ctx context.Context, tx *sql.Tx, id int64, now time.Time) error {
+	return countAttempt(ctx, tx, id, now, "last_success", "successes")
+}
+
+// countFailure counts a failed attempt of a delivery.
+func countFailure(ctx context.Context, tx *sql.Tx, id int64, now time.Time) error {
+	return countAttempt(ctx, tx, id, now, "last_failure", "failures")
+}
+
+func countAttempt(ctx context.Context, tx *sql.Tx, id int64, now time.Time, timeColumn, countColumn string) error {
+	if err := countDelivery(ctx, tx, id, countColumn); err != nil {
+		return err
+	}
+	_, err := tx.ExecContext(ctx,
+		`UPDATE stored SET `+timeColumn+` = ? WHERE (stream, tenancy, sink) IN (
+			SELECT s.stream, s.tenancy, d.sink FROM deliveries d JOIN snapshots s ON s.id = d.snapshot WHERE d.id = ?)`, toMillis(now), id)
+	return err
+}
+
+// countDelivery adds 1 to a count of the stream and sink of a delivery.
+func countDelivery(ctx context.Context, tx *sql.Tx, id int64, column string) error {
+	_, err := tx.ExecContext(ctx,
+		`INSERT INTO stored (stream, tenancy, sink, `+column+`)
+		 SELECT s.stream, s.tenancy, d.sink, 1 FROM deliveries d JOIN snapshots s ON s.id = d.snapshot WHERE d.id = ?
+		 ON CONFLICT DO UPDATE SET `+column+` = `+column+` + 1`, id)
+	return err
 }

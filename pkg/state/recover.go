@@ -18,59 +18,81 @@ import (
 	"github.com/collectord/collectord/pkg/snapshot"
 )
 
-// Recovered is what a process that died had left behind.
-type Recovered struct {
-	// Spools are half snapshots that were removed.
+// RecoverResult describes what Recover found.
+type RecoverResult struct {
+	// Spools is the number of unfinished snapshots that were removed.
 	Spools int
 	// Completed are runs whose snapshot was sealed and is now recorded.
-	Completed []Commitment
-	// Reclaimed are snapshots that the database had lost.
-	Reclaimed []Commitment
-	// Interrupted are runs that had no snapshot yet.
+	Completed []CommitResult
+	// Reclaimed are snapshots that were missing in the database.
+	Reclaimed []CommitResult
+	// Interrupted is the number of runs that had no snapshot yet.
 	Interrupted int64
-	// Lost are snapshots that cannot be used: their folder is gone, damaged or
-	// unreadable.
+	// Lost are snapshots that cannot be used: their directory is missing,
+	// damaged or unreadable.
 	Lost []error
 }
 
-// Log reports what was found, if anything.
-func (r Recovered) Log(log *zap.Logger) {
+// Log reports what Recover found, if anything.
+func (r RecoverResult) Log(log *zap.Logger) {
 	if r.Interrupted > 0 || r.Spools > 0 {
-		log.Warn("an earlier run was cut off; its extraction starts again, but for the kept chunks of an export job", zap.Int64("streams", r.Interrupted), zap.Int("half_snapshots_removed", r.Spools))
+		log.Warn("an earlier run was cut off; its extraction starts again, except for the kept chunks of an export job",
+			zap.Int64("streams", r.Interrupted), zap.Int("half_snapshots_removed", r.Spools))
 	}
 	for _, c := range r.Completed {
 		log.Info("completed a run that was cut off after its snapshot was sealed",
 			zap.String("stream", c.Info.Stream), zap.String("upload_id", c.Info.UploadID), zap.String("outcome", string(c.Outcome)))
 	}
 	for _, c := range r.Reclaimed {
-		log.Warn("took a snapshot into the database, which did not know it",
+		log.Warn("added a snapshot that was missing in the database",
 			zap.String("stream", c.Info.Stream), zap.String("upload_id", c.Info.UploadID), zap.String("outcome", string(c.Outcome)))
 	}
 	for _, err := range r.Lost {
-		log.Error("a snapshot in the state folder cannot be used", zap.Error(err))
+		log.Error("a snapshot in the state directory cannot be used", zap.Error(err))
 	}
 }
 
-// Recover completes or clears away what earlier processes left when they died,
-// as far as it is the collector's. A snapshot that was sealed and not recorded
-// is recorded as its run would have done; one of a run that failed goes. A
-// snapshot that cannot be used is taken off the queues, so that it does not
-// hold up those behind it, and the newest usable one of the stream takes its
-// place as the last-known one. The caller holds the collector's lock.
-func (s *State) Recover(ctx context.Context, collector string, p Policy) (Recovered, error) {
-	var found Recovered
-	steps := []func(context.Context, string, Policy, *Recovered) error{s.removeSpools, s.settleFolders, s.interrupt, s.forgetLost}
-	for _, step := range steps {
-		if err := step(ctx, collector, p, &found); err != nil {
-			return found, fmt.Errorf("recover: %w", err)
+// Recover completes or removes what processes that died have left of a
+// collector's runs: of the named streams, or of all without names. A snapshot that was sealed but not recorded is recorded as
+// its run would have done; that of a failed run is removed. A snapshot that
+// cannot be used is removed from the queues, so that it does not block later
+// ones, and the newest usable one of the stream replaces it as the last-known
+// one. The caller holds the locks of these streams.
+func (s *State) Recover(ctx context.Context, collector string, p Policy, streams ...string) (RecoverResult, error) {
+	r := &recovery{State: s, collector: collector, streams: streams, policy: p}
+	for _, step := range []func(context.Context) error{r.removeSpools, r.recordUnknownDirs, r.endInterruptedRuns, r.dropLost} {
+		if err := step(ctx); err != nil {
+			return r.found, fmt.Errorf("recover: %w", err)
 		}
 	}
 	s.emptyTrash()
-	return found, nil
+	return r.found, nil
 }
 
-func (s *State) removeSpools(_ context.Context, collector string, _ Policy, found *Recovered) error {
-	dir := filepath.Join(s.dir, "spool", fileName(collector))
+// A recovery is one call of Recover.
+type recovery struct {
+	*State
+	collector string
+	streams   []string // empty for all of the collector's
+	policy    Policy
+	found     RecoverResult
+}
+
+// covers reports whether the recovery is for a stream of a collector.
+func (r *recovery) covers(collector, stream string) bool {
+	return collector == r.collector && (len(r.streams) == 0 || slices.Contains(r.streams, stream))
+}
+
+// coversSpool reports whether the recovery is for the stream of an unfinished
+// snapshot in the collector's spool.
+func (r *recovery) coversSpool(name string) bool {
+	isOf := func(stream string) bool { return strings.HasPrefix(name, spoolPrefix(stream)) }
+	return len(r.streams) == 0 || slices.ContainsFunc(r.streams, isOf)
+}
+
+// removeSpools removes the unfinished snapshots.
+func (r *recovery) removeSpools(context.Context) error {
+	dir := filepath.Join(r.dir, "spool", fileName(r.collector))
 	entries, err := os.ReadDir(dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -79,108 +101,95 @@ func (s *State) removeSpools(_ context.Context, collector string, _ Policy, foun
 		return err
 	}
 	for _, e := range entries {
+		if !r.coversSpool(e.Name()) {
+			continue
+		}
 		if err := os.RemoveAll(filepath.Join(dir, e.Name())); err != nil {
 			return err
 		}
-		found.Spools++
+		r.found.Spools++
 	}
 	return nil
 }
 
-// interrupt ends the runs that had no snapshot yet.
-func (s *State) interrupt(ctx context.Context, collector string, _ Policy, found *Recovered) error {
-	return s.transact(ctx, func(tx *sql.Tx) error {
-		rows, err := queryAll(ctx, tx, scanID, `SELECT id FROM runs WHERE collector = ? AND outcome = ''`, collector)
-		if err != nil {
-			return err
-		}
-		for _, id := range rows {
-			if err := s.end(ctx, tx, RunID(id), Interrupted, "the process ended before the run did", Figures{}); err != nil {
-				return err
-			}
-		}
-		found.Interrupted = int64(len(rows))
-		return nil
-	})
-}
-
-// settleFolders deals with the folders that the database does not know, oldest
-// first.
-func (s *State) settleFolders(ctx context.Context, collector string, p Policy, found *Recovered) error {
-	// The folders are listed before the rows: one that is recorded meanwhile is
-	// not among the former.
-	dirs, err := fs.Glob(os.DirFS(s.dir), "snapshots/*/*/*")
+// recordUnknownDirs records or removes the snapshot directories that the
+// database does not have, oldest first.
+func (r *recovery) recordUnknownDirs(ctx context.Context) error {
+	// The directories are listed before the rows, so that one that is recorded
+	// meanwhile is in both lists.
+	dirs, err := fs.Glob(os.DirFS(r.dir), "snapshots/*/*/*")
 	if err != nil {
 		return err
 	}
-	rows, err := queryAll(ctx, s.db, scanText, `SELECT dir FROM snapshots`)
+	rows, err := queryAll(ctx, r.db, scanText, `SELECT dir FROM snapshots`)
 	if err != nil {
 		return err
 	}
-	known := make(map[string]bool, len(rows))
+	recorded := make(map[string]bool, len(rows))
 	for _, dir := range rows {
-		known[dir] = true
+		recorded[dir] = true
 	}
 	slices.SortFunc(dirs, func(a, b string) int { return strings.Compare(path.Base(a), path.Base(b)) })
 	for _, dir := range dirs {
 		dir = filepath.FromSlash(dir)
-		if known[dir] {
+		if recorded[dir] {
 			continue
 		}
-		if err := s.settle(ctx, dir, collector, p, found); err != nil {
+		if err := r.recordUnknownDir(ctx, dir); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// settle deals with one of them.
-func (s *State) settle(ctx context.Context, dir, collector string, p Policy, found *Recovered) error {
+func (r *recovery) recordUnknownDir(ctx context.Context, dir string) error {
 	if strings.HasSuffix(dir, restoredSuffix) {
-		return s.dropLeftover(ctx, dir)
+		return r.removeUnrecordedRestore(ctx, dir)
 	}
-	run, err := s.runOf(ctx, dir)
+	run, err := r.findRun(ctx, dir)
 	switch {
 	case err != nil:
 		return err
 	case run == nil:
-		return s.reclaim(ctx, dir, collector, p, found)
-	case run.Collector != collector:
+		return r.reclaim(ctx, dir)
+	case !r.covers(run.Collector, run.Stream):
 		return nil
 	case run.Outcome != "":
-		return s.discard(dir) // the run failed after sealing
+		return r.discardDir(dir) // the run failed after sealing
 	}
-	sealed, err := s.verified(ctx, dir)
-	if unusable(err) {
-		found.Lost = append(found.Lost, err)
-		return s.discard(dir) // the run ends as interrupted
+	sealed, err := r.Snapshots.openVerified(ctx, dir)
+	if isUnusable(err) {
+		r.found.Lost = append(r.found.Lost, err)
+		return r.discardDir(dir) // the run ends as interrupted
 	}
 	if err != nil {
 		return err
 	}
-	done, err := s.record(ctx, run.ID, sealed, dir, Figures{Records: sealed.Records, Bytes: sealed.Bytes}, p)
+	done, err := r.Runs.recordSnapshot(ctx, run.ID, sealed, dir, RunStats{Records: sealed.Records, Bytes: sealed.Bytes, Doubts: sealed.Doubts}, r.policy)
 	if err != nil {
 		return err
 	}
-	found.Completed = append(found.Completed, done)
+	done.Skipped = r.Queue.trimQueues(ctx, sealed.Stream, sealed.Tenancy, r.policy)
+	r.found.Completed = append(r.found.Completed, done)
 	return nil
 }
 
-// dropLeftover discards a restored snapshot that was not recorded. Restore
-// moves it and records it within one transaction, so that none is under way
-// within this one.
-func (s *State) dropLeftover(ctx context.Context, dir string) error {
-	return s.transact(ctx, func(tx *sql.Tx) error {
+// removeUnrecordedRestore removes a restored snapshot unless the database has
+// it. Restore moves and records a snapshot in one transaction, so that none can
+// be between the two during this transaction.
+func (r *recovery) removeUnrecordedRestore(ctx context.Context, dir string) error {
+	return r.inTransaction(ctx, func(tx *sql.Tx) error {
 		rows, err := queryAll(ctx, tx, scanID, `SELECT id FROM snapshots WHERE dir = ?`, dir)
 		if err != nil || len(rows) > 0 {
 			return err
 		}
-		return s.discard(dir)
+		return r.discardDir(dir)
 	})
 }
 
-// runOf returns the run that made a folder; nil when the history has none.
-func (s *State) runOf(ctx context.Context, dir string) (*Run, error) {
+// findRun returns the run that created a directory; nil when the history does
+// not have it.
+func (r *recovery) findRun(ctx context.Context, dir string) (*Run, error) {
 	name := filepath.Base(dir)
 	if len(name) <= len(stampLayout) {
 		return nil, nil
@@ -189,72 +198,120 @@ func (s *State) runOf(ctx context.Context, dir string) (*Run, error) {
 	if err != nil {
 		return nil, nil
 	}
-	runs, err := queryAll(ctx, s.db, func(rows *sql.Rows) (r Run, err error) {
-		return r, rows.Scan(&r.ID, &r.Collector, &r.Stream, &r.Tenancy, &r.Outcome)
+	runs, err := queryAll(ctx, r.db, func(rows *sql.Rows) (run Run, err error) {
+		return run, rows.Scan(&run.ID, &run.Collector, &run.Stream, &run.Tenancy, &run.Outcome)
 	}, `SELECT id, collector, stream, tenancy, outcome FROM runs WHERE upload_id = ?`, uploadID)
 	if err != nil {
 		return nil, err
 	}
-	for _, r := range runs {
-		if parent(r.Stream, r.Tenancy) == filepath.Dir(dir) {
-			return &r, nil
+	for _, run := range runs {
+		if streamDir(run.Stream, run.Tenancy) == filepath.Dir(dir) {
+			return &run, nil
 		}
 	}
 	return nil, nil
 }
 
-// reclaim takes in a snapshot of a database that was lost. Where it was
-// delivered is not known, so it is delivered again, which changes nothing.
-func (s *State) reclaim(ctx context.Context, dir, collector string, p Policy, found *Recovered) error {
-	sealed, err := snapshot.Open(filepath.Join(s.dir, dir))
-	if err == nil && sealed.Collector != collector {
+// reclaim adds a snapshot that the database has lost. It is delivered to all
+// destinations, since it is not known which of them have it; a second delivery
+// changes nothing.
+func (r *recovery) reclaim(ctx context.Context, dir string) error {
+	sealed, err := snapshot.Open(filepath.Join(r.dir, dir))
+	if err == nil && !r.covers(sealed.Collector, sealed.Stream) {
 		return nil
 	}
 	if err == nil {
 		var stale bool
-		err = s.db.QueryRowContext(ctx,
+		err = r.db.QueryRowContext(ctx,
 			`SELECT EXISTS (SELECT 1 FROM snapshots WHERE stream = ?1 AND tenancy = ?2 AND upload_id = ?3)
-			 OR EXISTS (SELECT 1 FROM last_known l JOIN snapshots s ON s.id = l.snapshot WHERE l.stream = ?1 AND l.tenancy = ?2 AND s.taken >= ?4)`,
-			sealed.Stream, sealed.Tenancy, sealed.UploadID, toMillis(sealed.UploadTimestamp)).Scan(&stale)
+			 OR EXISTS (SELECT 1 FROM last_known l JOIN snapshots s ON s.id = l.snapshot WHERE l.stream = ?1 AND l.tenancy = ?2 AND s.taken >= ?4 AND s.taken <= ?5)`,
+			sealed.Stream, sealed.Tenancy, sealed.UploadID, toMillis(sealed.UploadTimestamp), toMillis(r.now().Add(snapshot.MaxClockSkew))).Scan(&stale)
 		if err != nil {
 			return err
 		}
-		if stale { // it was swept, or replaced by a restored one
-			return s.discard(dir)
+		if stale { // its row was swept, or it was replaced by a restored one
+			return r.discardDir(dir)
 		}
-		if err = sealed.Verify(ctx); unusable(err) {
-			found.Lost = append(found.Lost, err)
-			return s.discard(dir)
+		if err = sealed.Verify(ctx); isUnusable(err) {
+			r.found.Lost = append(r.found.Lost, err)
+			return r.discardDir(dir)
 		}
 	}
 	switch {
-	case errors.Is(err, fs.ErrNotExist): // another process has dealt with it
+	case errors.Is(err, fs.ErrNotExist): // another process has removed it
 		return nil
-	case unusable(err): // whose it is cannot be read: it stays for somebody to look at
-		found.Lost = append(found.Lost, err)
+	case isUnusable(err): // its collector is unknown: the directory stays for inspection
+		r.found.Lost = append(r.found.Lost, err)
 		return nil
 	case err != nil:
 		return err
 	}
-	done, err := s.record(ctx, 0, sealed, dir, Figures{}, p)
+	done, err := r.Runs.recordSnapshot(ctx, 0, sealed, dir, RunStats{}, r.policy)
 	if err != nil {
 		return err
 	}
-	found.Reclaimed = append(found.Reclaimed, done)
+	done.Skipped = r.Queue.trimQueues(ctx, sealed.Stream, sealed.Tenancy, r.policy)
+	r.found.Reclaimed = append(r.found.Reclaimed, done)
 	return nil
 }
 
-// verified opens the snapshot in dir and checks its sum.
-func (s *State) verified(ctx context.Context, dir string) (*snapshot.Snapshot, error) {
-	sealed, err := snapshot.Open(filepath.Join(s.dir, dir))
-	if err != nil {
-		return nil, err
-	}
-	return sealed, sealed.Verify(ctx)
+// endInterruptedRuns ends the runs that have no snapshot.
+func (r *recovery) endInterruptedRuns(ctx context.Context) error {
+	return r.inTransaction(ctx, func(tx *sql.Tx) error {
+		open, err := queryAll(ctx, tx, func(rows *sql.Rows) (run Run, err error) {
+			return run, rows.Scan(&run.ID, &run.Stream)
+		}, `SELECT id, stream FROM runs WHERE collector = ? AND outcome = ''`, r.collector)
+		if err != nil {
+			return err
+		}
+		r.found.Interrupted = 0
+		for _, run := range open {
+			if !r.covers(r.collector, run.Stream) {
+				continue
+			}
+			if err := r.Runs.endRun(ctx, tx, run.ID, Interrupted, "the process ended before the run did", RunStats{}); err != nil {
+				return err
+			}
+			r.found.Interrupted++
+		}
+		return nil
+	})
 }
 
-// unusable tells that a snapshot is gone or damaged for good; other errors may
-// pass.
-func unusable(err error) bool {
-	return errors.Is(err, snapshot.ErrDamaged) || errors.Is(err, fs.ErrNotExist)
+// dropLost drops the last-known and queued snapshots that cannot be opened.
+func (r *recovery) dropLost(ctx context.Context) error {
+	type snapshotRow struct {
+		id                   int64
+		dir, stream, tenancy string
+	}
+	rows, err := queryAll(ctx, r.db, func(rows *sql.Rows) (row snapshotRow, err error) {
+		err = rows.Scan(&row.id, &row.dir, &row.stream, &row.tenancy)
+		return row, err
+	}, `SELECT s.id, s.dir, s.stream, s.tenancy FROM snapshots s WHERE s.collector = ? AND `+inUse, r.collector)
+	if err != nil {
+		return err
+	}
+	for _, row := range rows {
+		if !r.covers(r.collector, row.stream) {
+			continue
+		}
+		_, err := snapshot.Open(filepath.Join(r.dir, row.dir))
+		if err == nil {
+			continue
+		}
+		if !isUnusable(err) {
+			r.found.Lost = append(r.found.Lost, fmt.Errorf("%s: %w", row.stream, err))
+			continue
+		}
+		sinks, e := r.Snapshots.dropUnusable(ctx, row.id)
+		if e != nil {
+			return e
+		}
+		if len(sinks) > 0 {
+			err = fmt.Errorf("%w: it is not delivered to %s", err, strings.Join(sinks, ", "))
+		}
+		r.found.Lost = append(r.found.Lost, fmt.Errorf("%s: %w", row.stream, err))
+		r.Snapshots.sweepStream(ctx, row.stream, row.tenancy)
+	}
+	return nil
 }

@@ -14,8 +14,8 @@ import (
 	"github.com/collectord/collectord/pkg/snapshot"
 )
 
-// spoil flips one bit of a snapshot's records.
-func spoil(t *testing.T, dir string) {
+// flipBit flips one bit in the records of the snapshot in dir.
+func flipBit(t *testing.T, dir string) {
 	t.Helper()
 	path := filepath.Join(dir, "records.ndjson.zst")
 	text, err := os.ReadFile(path)
@@ -28,123 +28,131 @@ func spoil(t *testing.T, dir string) {
 	}
 }
 
-// seal leaves a sealed snapshot that is not recorded.
-func seal(f *fixture, n, records int) string {
+// sealUnrecorded seals a snapshot that the database does not have, and returns its
+// directory.
+func sealUnrecorded(f *fixture, n, records int) string {
 	f.t.Helper()
-	h := header("okta_users", "acme", n)
-	w, err := f.Spool(ctx, h, 1<<30)
-	f.must(err)
-	f.must(fill(w, records))
-	dir := filepath.Join(f.dir, folder(h))
-	f.must(os.MkdirAll(filepath.Dir(dir), 0o700))
+	h := newHeader("okta_users", "acme", n)
+	w, err := f.Snapshots.Spool(h)
+	f.requireNoError(err)
+	f.requireNoError(fillWriter(w, records))
+	dir := filepath.Join(f.dir, snapshotDir(h))
+	f.requireNoError(os.MkdirAll(filepath.Dir(dir), 0o700))
 	_, err = w.Seal(dir)
-	f.must(err)
+	f.requireNoError(err)
 	return dir
 }
 
-func (f *fixture) begin(n int) RunID {
+// beginRun begins the nth run of okta_users.
+func (f *fixture) beginRun(n int) RunID {
 	f.t.Helper()
-	id, err := f.Begin(ctx, Start{Header: header("okta_users", "acme", n), Trigger: "test", Started: day})
-	f.must(err)
+	id, err := f.Runs.Begin(ctx, RunStart{Header: newHeader("okta_users", "acme", n), Trigger: "test", Started: day})
+	f.requireNoError(err)
 	return id
 }
 
-func (f *fixture) recovered() string {
+// recoverOkta recovers the collector okta and returns a summary of the result.
+func (f *fixture) recoverOkta() string {
 	f.t.Helper()
 	r, err := f.Recover(ctx, "okta", twoSinks)
-	f.must(err)
+	f.requireNoError(err)
 	return fmt.Sprintf("spools=%d completed=%d reclaimed=%d interrupted=%d lost=%d", r.Spools, len(r.Completed), len(r.Reclaimed), r.Interrupted, len(r.Lost))
 }
 
-const nothing = "spools=0 completed=0 reclaimed=0 interrupted=0 lost=0"
+const foundNothing = "spools=0 completed=0 reclaimed=0 interrupted=0 lost=0"
 
 func TestRecover(t *testing.T) {
 	t.Parallel()
-	for _, c := range []struct {
+	for _, tc := range []struct {
 		name     string
-		leave    func(*fixture)
-		found    string
-		last     string
+		leave    func(*fixture) // creates what a process that died has left
+		found    string         // the result of recoverOkta
+		last     string         // the last-known snapshot afterwards
 		queue    string
 		outcomes string
 	}{
-		{"nothing", func(*fixture) {}, nothing, "id-001/100/collected", "", "success"},
-		{"begun", func(f *fixture) { f.begin(2) },
-			"spools=0 completed=0 reclaimed=0 interrupted=1 lost=0", "id-001/100/collected", "", "success interrupted"},
-		{"half spooled", func(f *fixture) {
-			f.begin(2)
-			w, err := f.Spool(ctx, header("okta_users", "acme", 2), 1)
-			f.must(err)
-			f.must(fill(w, 5))
-		}, "spools=1 completed=0 reclaimed=0 interrupted=1 lost=0", "id-001/100/collected", "", "success interrupted"},
-		{"sealed", func(f *fixture) { f.begin(2); seal(f, 2, 90) },
-			"spools=0 completed=1 reclaimed=0 interrupted=0 lost=0", "id-002/90/collected", "id-002>file id-002>s3", "success success"},
-		{"sealed with few", func(f *fixture) { f.begin(2); seal(f, 2, 9) },
-			"spools=0 completed=1 reclaimed=0 interrupted=0 lost=0", "id-001/100/collected", "", "success held"},
-		{"sealed empty", func(f *fixture) { f.begin(2); seal(f, 2, 0) },
-			"spools=0 completed=1 reclaimed=0 interrupted=0 lost=0", "id-001/100/collected", "", "success empty"},
-		{"sealed, then damaged", func(f *fixture) { f.begin(2); spoil(f.t, seal(f, 2, 90)) },
-			"spools=0 completed=0 reclaimed=0 interrupted=1 lost=1", "id-001/100/collected", "", "success interrupted"},
-		{"sealed, but the run failed", func(f *fixture) {
-			id := f.begin(2)
-			seal(f, 2, 90)
-			f.must(f.Fail(ctx, id, Failed, errors.New("disk full"), Figures{}))
-		}, nothing, "id-001/100/collected", "", "success failed"},
-		{"an old folder is back", func(f *fixture) { seal(f, 0, 90) }, nothing, "id-001/100/collected", "", "success"},
-		{"sealed twice", func(f *fixture) { f.begin(2); f.begin(3); seal(f, 3, 91); seal(f, 2, 90) },
-			"spools=0 completed=2 reclaimed=0 interrupted=0 lost=0", "id-003/91/collected",
-			"id-002>file id-002>s3 id-003>file id-003>s3", "success success success"},
-		{"the last-known one is gone", func(f *fixture) {
-			sealed, _, err := f.LastKnown(ctx, "okta_users", "acme")
-			f.must(err)
-			f.must(os.RemoveAll(sealed.Dir()))
-		}, "spools=0 completed=0 reclaimed=0 interrupted=0 lost=1", "none", "", "success"},
-		{"the last-known one is gone, another is queued", func(f *fixture) {
-			f.users(2, 90, twoSinks)
-			f.users(3, 91, twoSinks)
-			sealed, _, err := f.LastKnown(ctx, "okta_users", "acme")
-			f.must(err)
-			f.must(os.Truncate(sealed.Path(), 1))
-		}, "spools=0 completed=0 reclaimed=0 interrupted=0 lost=1", "id-002/90/collected", "id-002>file id-002>s3", "success success success"},
+		{name: "nothing", leave: func(*fixture) {}, found: foundNothing, last: "id-001/100/collected", outcomes: "success"},
+		{name: "begun", leave: func(f *fixture) { f.beginRun(2) },
+			found: "spools=0 completed=0 reclaimed=0 interrupted=1 lost=0", last: "id-001/100/collected", outcomes: "success interrupted"},
+		{name: "partly spooled", leave: func(f *fixture) {
+			f.beginRun(2)
+			w, err := f.Snapshots.Spool(newHeader("okta_users", "acme", 2))
+			f.requireNoError(err)
+			f.requireNoError(fillWriter(w, 5))
+		},
+			found: "spools=1 completed=0 reclaimed=0 interrupted=1 lost=0", last: "id-001/100/collected", outcomes: "success interrupted"},
+		{name: "sealed", leave: func(f *fixture) { f.beginRun(2); sealUnrecorded(f, 2, 90) },
+			found: "spools=0 completed=1 reclaimed=0 interrupted=0 lost=0", last: "id-002/90/collected", queue: "id-002>file id-002>s3", outcomes: "success success"},
+		{name: "sealed with few records", leave: func(f *fixture) { f.beginRun(2); sealUnrecorded(f, 2, 9) },
+			found: "spools=0 completed=1 reclaimed=0 interrupted=0 lost=0", last: "id-001/100/collected", outcomes: "success held"},
+		{name: "sealed empty", leave: func(f *fixture) { f.beginRun(2); sealUnrecorded(f, 2, 0) },
+			found: "spools=0 completed=1 reclaimed=0 interrupted=0 lost=0", last: "id-001/100/collected", outcomes: "success empty"},
+		{name: "sealed, then damaged", leave: func(f *fixture) { f.beginRun(2); flipBit(f.t, sealUnrecorded(f, 2, 90)) },
+			found: "spools=0 completed=0 reclaimed=0 interrupted=1 lost=1", last: "id-001/100/collected", outcomes: "success interrupted"},
+		{name: "sealed, but the run failed", leave: func(f *fixture) {
+			id := f.beginRun(2)
+			sealUnrecorded(f, 2, 90)
+			f.requireNoError(f.Runs.Fail(ctx, id, Failed, errors.New("disk full"), RunStats{}))
+		}, found: foundNothing, last: "id-001/100/collected", outcomes: "success failed"},
+		{name: "an old directory came back", leave: func(f *fixture) { sealUnrecorded(f, 0, 90) },
+			found: foundNothing, last: "id-001/100/collected", outcomes: "success"},
+		{name: "sealed twice", leave: func(f *fixture) { f.beginRun(2); f.beginRun(3); sealUnrecorded(f, 3, 91); sealUnrecorded(f, 2, 90) },
+			found: "spools=0 completed=2 reclaimed=0 interrupted=0 lost=0", last: "id-003/91/collected", queue: "id-002>file id-002>s3 id-003>file id-003>s3", outcomes: "success success success"},
+		{name: "the last-known snapshot is missing", leave: func(f *fixture) {
+			sealed, _, err := f.Snapshots.LastKnown(ctx, "okta_users", "acme")
+			f.requireNoError(err)
+			f.requireNoError(os.RemoveAll(sealed.Dir()))
+		}, found: "spools=0 completed=0 reclaimed=0 interrupted=0 lost=1", last: "none", outcomes: "success"},
+		{name: "the last-known snapshot is damaged, another is queued", leave: func(f *fixture) {
+			f.collectUsers(2, 90, twoSinks)
+			f.collectUsers(3, 91, twoSinks)
+			sealed, _, err := f.Snapshots.LastKnown(ctx, "okta_users", "acme")
+			f.requireNoError(err)
+			f.requireNoError(os.Truncate(sealed.Path(), 1))
+		},
+			found: "spools=0 completed=0 reclaimed=0 interrupted=0 lost=1", last: "id-002/90/collected", queue: "id-002>file id-002>s3", outcomes: "success success success"},
 	} {
-		t.Run(c.name, func(t *testing.T) {
+		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
-			f := open(t)
-			f.users(1, 100, Policy{})
-			c.leave(f)
+			f := openState(t)
+			f.collectUsers(1, 100, Policy{})
+			tc.leave(f)
 			if found, err := f.Recover(ctx, "snyk", twoSinks); err != nil || found.Interrupted+int64(found.Spools+len(found.Completed)+len(found.Lost)) > 0 {
 				t.Errorf("another collector's recovery: %+v %v", found, err)
 			}
-			want(t, "found", f.recovered(), c.found)
+			if found, err := f.Recover(ctx, "okta", twoSinks, "okta_groups"); err != nil || found.Interrupted+int64(found.Spools+len(found.Completed)+len(found.Lost)) > 0 {
+				t.Errorf("another stream's recovery: %+v %v", found, err)
+			}
+			assertEqual(t, "found", f.recoverOkta(), tc.found)
 			for range 2 {
-				want(t, "last", f.last(), c.last)
-				want(t, "queue", f.queue(), c.queue)
-				want(t, "history", f.outcomes(), c.outcomes)
-				f.folders()
-				want(t, "found again", f.recovered(), nothing)
+				assertEqual(t, "last", f.lastKnown(), tc.last)
+				assertEqual(t, "queue", f.queuedDeliveries(), tc.queue)
+				assertEqual(t, "history", f.outcomes(), tc.outcomes)
+				f.checkDirs()
+				assertEqual(t, "found again", f.recoverOkta(), foundNothing)
 			}
 		})
 	}
 }
 
-// A newer collectord's snapshot is not lost.
+// A snapshot of a newer collectord cannot be read, but is kept.
 func TestRecoverUnreadable(t *testing.T) {
 	t.Parallel()
-	f := open(t)
-	done := f.users(1, 100, twoSinks)
-	manifest := filepath.Join(f.dir, folder(done.Info.Header), "manifest.json")
+	f := openState(t)
+	done := f.collectUsers(1, 100, twoSinks)
+	manifest := filepath.Join(f.dir, snapshotDir(done.Info.Header), "manifest.json")
 	text, err := os.ReadFile(manifest)
-	f.must(err)
-	f.must(os.WriteFile(manifest, []byte(strings.Replace(string(text), `"format": 1`, `"format": 9`, 1)), 0o600))
+	f.requireNoError(err)
+	f.requireNoError(os.WriteFile(manifest, []byte(strings.Replace(string(text), `"format": 1`, `"format": 9`, 1)), 0o600))
 	for range 2 {
-		want(t, "found", f.recovered(), "spools=0 completed=0 reclaimed=0 interrupted=0 lost=1")
+		assertEqual(t, "found", f.recoverOkta(), "spools=0 completed=0 reclaimed=0 interrupted=0 lost=1")
 	}
-	f.must(os.WriteFile(manifest, text, 0o600))
-	want(t, "last", f.last(), "id-001/100/collected")
-	want(t, "queue", f.queue(), "id-001>file id-001>s3")
+	f.requireNoError(os.WriteFile(manifest, text, 0o600))
+	assertEqual(t, "last", f.lastKnown(), "id-001/100/collected")
+	assertEqual(t, "queue", f.queuedDeliveries(), "id-001>file id-001>s3")
 }
 
-// The folders outlive the database.
+// A lost database is rebuilt from the directories.
 func TestRecoverWithoutDatabase(t *testing.T) {
 	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "state")
@@ -155,16 +163,16 @@ func TestRecoverWithoutDatabase(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer s.Close()
-		for n, c := range []struct {
+		for n, run := range []struct {
 			tenancy string
 			records int
 		}{{"acme", 100}, {"acme", 101}, {"acme", 1}, {long, 7}, {"acme", 0}} {
-			if _, err := collect(s, header("okta_users", c.tenancy, n+1), c.records, twoSinks); err != nil {
+			if _, err := collectSnapshot(s, newHeader("okta_users", run.tenancy, n+1), run.records, twoSinks); err != nil {
 				t.Fatal(err)
 			}
 		}
-		if taken, err := restore(s, header("okta_groups", "acme", 6), 5); err != nil || !taken {
-			t.Fatal(taken, err)
+		if restored, err := restoreSnapshot(s, newHeader("okta_groups", "acme", 6), 5, Policy{}); err != nil || !restored {
+			t.Fatal(restored, err)
 		}
 	}()
 	for _, suffix := range []string{"", "-wal", "-shm"} {
@@ -172,39 +180,39 @@ func TestRecoverWithoutDatabase(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	f := openIn(t, dir)
-	want(t, "found", f.recovered(), "spools=0 completed=0 reclaimed=4 interrupted=0 lost=0")
-	want(t, "last", f.last(), "id-002/101/collected")
-	want(t, "another tenancy's", f.lastOf("okta_users", long), "id-004/7/collected")
-	want(t, "queue", f.queue(), "id-001>file id-001>s3 id-002>file id-002>s3 id-004>file id-004>s3")
-	info, err := f.Accept(ctx, "okta_users", "acme", Policy{})
-	f.must(err)
-	want(t, "still held", info.UploadID, "id-003")
-	want(t, "found again", f.recovered(), nothing)
-	f.folders()
+	f := openStateIn(t, dir)
+	assertEqual(t, "found", f.recoverOkta(), "spools=0 completed=0 reclaimed=4 interrupted=0 lost=0")
+	assertEqual(t, "last", f.lastKnown(), "id-002/101/collected")
+	assertEqual(t, "another tenancy", f.lastKnownOf("okta_users", long), "id-004/7/collected")
+	assertEqual(t, "queue", f.queuedDeliveries(), "id-001>file id-001>s3 id-002>file id-002>s3 id-004>file id-004>s3")
+	info, err := f.Snapshots.Accept(ctx, "okta_users", "acme", Policy{})
+	f.requireNoError(err)
+	assertEqual(t, "still held", info.UploadID, "id-003")
+	assertEqual(t, "found again", f.recoverOkta(), foundNothing)
+	f.checkDirs()
 }
 
 func TestRecoverDamagedWithoutDatabase(t *testing.T) {
 	t.Parallel()
-	f := open(t)
-	dir := seal(f, 1, 100)
-	f.must(os.WriteFile(filepath.Join(dir, "manifest.json"), []byte("{"), 0o600))
-	spoil(t, seal(f, 2, 100))
-	seal(f, 3, 100)
-	want(t, "found", f.recovered(), "spools=0 completed=0 reclaimed=1 interrupted=0 lost=2")
-	want(t, "last", f.last(), "id-003/100/collected")
+	f := openState(t)
+	dir := sealUnrecorded(f, 1, 100)
+	f.requireNoError(os.WriteFile(filepath.Join(dir, "manifest.json"), []byte("{"), 0o600))
+	flipBit(t, sealUnrecorded(f, 2, 100))
+	sealUnrecorded(f, 3, 100)
+	assertEqual(t, "found", f.recoverOkta(), "spools=0 completed=0 reclaimed=1 interrupted=0 lost=2")
+	assertEqual(t, "last", f.lastKnown(), "id-003/100/collected")
 	if _, err := os.Stat(dir); err != nil {
-		t.Errorf("nobody knows whose it is, but it went: %v", err)
+		t.Errorf("a directory of an unknown collector was removed: %v", err)
 	}
 }
 
-func TestRecoveredLog(t *testing.T) {
+func TestRecoverResultLog(t *testing.T) {
 	t.Parallel()
 	core, logs := observer.New(zap.DebugLevel)
 	log := zap.New(core)
-	Recovered{}.Log(log)
-	want(t, "lines of nothing", logs.Len(), 0)
-	Recovered{Spools: 1, Interrupted: 1, Completed: make([]Commitment, 2), Reclaimed: make([]Commitment, 3), Lost: []error{snapshot.ErrDamaged}}.Log(log)
-	want(t, "lines", logs.Len(), 7)
-	want(t, "alarms", logs.FilterLevelExact(zap.ErrorLevel).Len(), 1)
+	RecoverResult{}.Log(log)
+	assertEqual(t, "lines for an empty result", logs.Len(), 0)
+	RecoverResult{Spools: 1, Interrupted: 1, Completed: make([]CommitResult, 2), Reclaimed: make([]CommitResult, 3), Lost: []error{snapshot.ErrDamaged}}.Log(log)
+	assertEqual(t, "lines", logs.Len(), 7)
+	assertEqual(t, "errors", logs.FilterLevelExact(zap.ErrorLevel).Len(), 1)
 }

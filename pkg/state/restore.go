@@ -5,31 +5,35 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"time"
 
+	"github.com/collectord/collectord/internal/durable"
 	"github.com/collectord/collectord/pkg/snapshot"
 )
 
-// restoreDir is the folder within spool for snapshots from a backup.
+// restoreDir is the directory within spool for snapshots from a backup.
 const restoreDir = ".restore"
 
-// restoreName names a stream's lock and its folder within restoreDir.
+// restoreName returns the name of a stream's restore lock, and of its directory
+// within restoreDir.
 func restoreName(stream, tenancy string) string {
 	return "restore~" + fileName(stream) + "~" + fileName(tenancy)
 }
 
-func (s *State) restoring(h snapshot.Header) string {
+// restoreSpool returns the directory in which a stream is restored.
+func (s *Snapshots) restoreSpool(h snapshot.Header) string {
 	return filepath.Join(s.dir, "spool", restoreDir, restoreName(h.Stream, h.Tenancy))
 }
 
-// SpoolRestore starts a snapshot that comes from a backup, whose records have
-// collectord's members already. The caller holds
-// the lock of LockRestore, fills the writer, and hands it to Restore or aborts
-// it.
-func (s *State) SpoolRestore(h snapshot.Header) (*snapshot.Writer, error) {
-	dir := s.restoring(h)
-	if err := os.RemoveAll(dir); err != nil { // of a process that died
+// SpoolRestore starts a snapshot of records from a backup, which have
+// collectord's members already. The caller holds the lock from LockRestore,
+// fills the writer, and passes it to Restore or aborts it.
+func (s *Snapshots) SpoolRestore(h snapshot.Header) (*snapshot.Writer, error) {
+	dir := s.restoreSpool(h)
+	if err := os.RemoveAll(dir); err != nil { // from a process that died
 		return nil, fmt.Errorf("spool: %w", err)
 	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
@@ -38,105 +42,188 @@ func (s *State) SpoolRestore(h snapshot.Header) (*snapshot.Writer, error) {
 	return snapshot.CreateCopy(filepath.Join(dir, "writing"), h)
 }
 
-// Restore seals w, which SpoolRestore made, and makes it the last-known
-// snapshot of its stream with the source Restored. It leaves everything as it
-// is and returns false when the last-known one is as new or newer by upload
-// timestamp, or has records while w has none; a last-known one that is gone or
-// damaged does not count. No deliveries are queued and the history has no run
-// of it. After an error the caller aborts w.
-func (s *State) Restore(ctx context.Context, w *snapshot.Writer) (taken bool, err error) {
-	h := w.Read().Header
-	staging := filepath.Join(s.restoring(h), "sealed")
+// A RestoreOutcome is the outcome of Restore.
+type RestoreOutcome int
+
+// The outcomes of Restore.
+const (
+	// RestoreUnneeded: the last-known snapshot stays, and nothing was changed.
+	RestoreUnneeded RestoreOutcome = iota
+	// RestoreDone: the backup is the last-known snapshot.
+	RestoreDone
+	// RestoreHeld: the backup waits for Accept.
+	RestoreHeld
+)
+
+// Restore seals w, a writer from SpoolRestore, and makes the snapshot the
+// last-known one of its stream with the source Restored. It holds the snapshot
+// when p holds it, as it does for one that was collected. The last-known one
+// stays when PrefersBackup says so; one that is missing or damaged is always
+// replaced. Deliveries to the destinations of p are queued, and no run is added
+// to the history. After an error the caller aborts w.
+func (s *Snapshots) Restore(ctx context.Context, w *snapshot.Writer, p Policy) (outcome RestoreOutcome, err error) {
+	h := w.Info().Header
+	staging := filepath.Join(s.restoreSpool(h), "sealed")
 	sealed, err := w.Seal(staging)
 	if err != nil {
-		return false, fmt.Errorf("restore %s: %w", h.Stream, errors.Join(err, os.RemoveAll(staging)))
+		return RestoreUnneeded, fmt.Errorf("restore %s: %w", h.Stream, errors.Join(err, os.RemoveAll(staging)))
 	}
-	reached("restore sealed")
-	dir := folder(h) + restoredSuffix
-	if err = mkdirs(s.dir, filepath.Dir(dir)); err == nil {
-		err = s.transact(ctx, func(tx *sql.Tx) (err error) {
-			taken, err = s.adopt(ctx, tx, sealed, dir)
+	crashPoint("restore sealed")
+	dir := snapshotDir(h) + restoredSuffix
+	if err = durable.MkdirBelow(s.dir, filepath.Dir(dir), 0o700); err == nil {
+		err = s.inTransaction(ctx, func(tx *sql.Tx) (err error) {
+			outcome, err = s.addRestored(ctx, tx, sealed, dir, p)
 			return err
 		})
 	}
 	if err != nil {
-		// What is in its place and not known is removed by Recover.
-		return false, fmt.Errorf("restore %s: %w", h.Stream, errors.Join(err, os.RemoveAll(staging)))
+		// Recover removes the directory if it is in place but not in the database.
+		return RestoreUnneeded, fmt.Errorf("restore %s: %w", h.Stream, errors.Join(err, os.RemoveAll(staging)))
 	}
-	reached("restored")
+	crashPoint("restored")
 	s.sweepStream(ctx, h.Stream, h.Tenancy)
-	if err := os.RemoveAll(s.restoring(h)); err != nil {
-		return taken, fmt.Errorf("restore %s: %w", h.Stream, err)
+	if err := os.RemoveAll(s.restoreSpool(h)); err != nil {
+		return outcome, fmt.Errorf("restore %s: %w", h.Stream, err)
 	}
-	return taken, nil
+	return outcome, nil
 }
 
-// adopt gives a restored snapshot its place in dir and makes it the
-// last-known one, unless what is known is better. The move is made within the
-// transaction, whose lock keeps Recover from seeing it as a leftover.
-func (s *State) adopt(ctx context.Context, tx *sql.Tx, sealed *snapshot.Snapshot, dir string) (bool, error) {
-	better, err := s.better(ctx, tx, sealed.Info)
-	if err != nil || better {
-		return false, err
+// PrefersBackup reports whether a backup with records, -1 for an unknown
+// number, is to replace the last-known snapshot by its age: whether it is newer
+// by the rule of time, see snapshot.IsFromFuture, and is not empty where the
+// last-known one has records.
+func PrefersBackup(taken time.Time, records int64, last snapshot.Info, now time.Time) bool {
+	return snapshot.IsNewer(taken, last.UploadTimestamp, now) && (records != 0 || last.Records == 0)
+}
+
+// HasHeldBackup reports whether a snapshot that was restored from a backup is
+// held.
+func (s *Snapshots) HasHeldBackup(ctx context.Context, h snapshot.Header) (held bool, err error) {
+	err = s.db.QueryRowContext(ctx,
+		`SELECT EXISTS (SELECT 1 FROM snapshots WHERE held AND source = ? AND stream = ? AND tenancy = ? AND upload_id = ?)`,
+		Restored, h.Stream, h.Tenancy, h.UploadID).Scan(&held)
+	if err != nil {
+		return false, fmt.Errorf("read the held snapshots: %w", err)
 	}
-	if err := s.discard(dir); err != nil { // an unknown leftover of the same name
-		return false, err
+	return held, nil
+}
+
+// addRestored moves a restored snapshot to dir and makes it the last-known one,
+// or holds it, unless the last-known one is preferred. It moves within the
+// transaction, whose lock keeps Recover from treating the directory as a
+// leftover.
+func (s *Snapshots) addRestored(ctx context.Context, tx *sql.Tx, sealed *snapshot.Snapshot, dir string, p Policy) (RestoreOutcome, error) {
+	last, err := s.usableLastKnown(ctx, tx, sealed.Header)
+	if err != nil || last != nil && !PrefersBackup(sealed.UploadTimestamp, sealed.Records, *last, s.now()) {
+		return RestoreUnneeded, err
+	}
+	outcome := RestoreDone
+	if last != nil && isSuddenLoss(sealed.Records, last.Records, p) {
+		accepted, err := hasHeldRun(ctx, tx, sealed.Header)
+		if err != nil {
+			return RestoreUnneeded, err
+		}
+		if !accepted {
+			outcome = RestoreHeld
+		}
+	}
+	if err := s.discardDir(dir); err != nil { // a leftover of the same name
+		return RestoreUnneeded, err
 	}
 	if err := os.Rename(sealed.Dir(), filepath.Join(s.dir, dir)); err != nil {
-		return false, err
+		return RestoreUnneeded, err
 	}
-	if err := syncDir(filepath.Dir(filepath.Join(s.dir, dir))); err != nil {
-		return false, err
+	if err := durable.SyncDir(filepath.Dir(filepath.Join(s.dir, dir))); err != nil {
+		return RestoreUnneeded, err
 	}
-	reached("restore moved")
-	row, err := s.insertRestored(ctx, tx, sealed, dir)
-	if err != nil {
-		return false, err
+	crashPoint("restore moved")
+	row, err := s.insertRestored(ctx, tx, sealed, dir, outcome == RestoreHeld)
+	if err != nil || outcome == RestoreHeld {
+		return outcome, err
 	}
-	if _, err := s.promote(ctx, tx, row, Policy{}); err != nil {
-		return false, err
+	if _, err := s.makeLastKnown(ctx, tx, row, p); err != nil {
+		return RestoreUnneeded, err
 	}
-	// A held snapshot that is newer than the backup still waits for Accept: it
-	// counts as newer by its id.
+	// A held snapshot that is newer than the backup still waits for Accept,
+	// which requires the highest id.
 	_, err = tx.ExecContext(ctx,
 		`UPDATE snapshots SET id = (SELECT max(id) + 1 FROM snapshots) WHERE id = (
 			SELECT max(id) FROM snapshots WHERE held AND stream = ? AND tenancy = ? AND taken > ?)`,
 		sealed.Stream, sealed.Tenancy, toMillis(sealed.UploadTimestamp))
-	return true, err
+	return outcome, err
 }
 
-// better tells whether the last-known snapshot is to stay rather than info's.
-func (s *State) better(ctx context.Context, tx *sql.Tx, info snapshot.Info) (bool, error) {
+// hasHeldRun reports whether the snapshot of h was collected here and is held.
+// Only accepted snapshots have backups, so it was accepted elsewhere.
+func hasHeldRun(ctx context.Context, tx *sql.Tx, h snapshot.Header) (found bool, err error) {
+	err = tx.QueryRowContext(ctx,
+		`SELECT EXISTS (SELECT 1 FROM snapshots WHERE held AND source = ? AND stream = ? AND tenancy = ? AND upload_id = ?)`,
+		Collected, h.Stream, h.Tenancy, h.UploadID).Scan(&found)
+	return found, err
+}
+
+// usableLastKnown describes the last-known snapshot of a stream, nil when there
+// is none that can be used.
+func (s *Snapshots) usableLastKnown(ctx context.Context, tx *sql.Tx, h snapshot.Header) (*snapshot.Info, error) {
 	var dir string
-	var at, records int64
 	err := tx.QueryRowContext(ctx,
-		`SELECT s.dir, s.taken, s.records FROM last_known l JOIN snapshots s ON s.id = l.snapshot WHERE l.stream = ? AND l.tenancy = ?`,
-		info.Stream, info.Tenancy).Scan(&dir, &at, &records)
+		`SELECT s.dir FROM last_known l JOIN snapshots s ON s.id = l.snapshot WHERE l.stream = ? AND l.tenancy = ?`,
+		h.Stream, h.Tenancy).Scan(&dir)
 	if errors.Is(err, sql.ErrNoRows) {
-		return false, nil
+		return nil, nil
 	}
 	if err != nil {
-		return false, err
+		return nil, err
 	}
-	if _, err := snapshot.Open(filepath.Join(s.dir, dir)); unusable(err) {
-		return false, nil
+	last, err := snapshot.Open(filepath.Join(s.dir, dir))
+	if isUnusable(err) {
+		return nil, nil
 	}
-	return !info.UploadTimestamp.After(fromMillis(at)) || info.Records == 0 && records > 0, nil
+	if err != nil {
+		return nil, err
+	}
+	return &last.Info, nil
 }
 
-// insertRestored adds a restored snapshot. When the database has the same one,
-// whose folder was lost or which is held, its row gets the new folder.
-func (s *State) insertRestored(ctx context.Context, tx *sql.Tx, sealed *snapshot.Snapshot, dir string) (row int64, err error) {
+// insertRestored adds a restored snapshot and returns its row. When the database
+// has the same snapshot, held or with a lost directory, its row gets the new
+// directory.
+func (s *Snapshots) insertRestored(ctx context.Context, tx *sql.Tx, sealed *snapshot.Snapshot, dir string, held bool) (row int64, err error) {
 	err = tx.QueryRowContext(ctx, `SELECT id FROM snapshots WHERE stream = ? AND tenancy = ? AND upload_id = ?`,
 		sealed.Stream, sealed.Tenancy, sealed.UploadID).Scan(&row)
 	if errors.Is(err, sql.ErrNoRows) {
-		return s.insertSnapshot(ctx, tx, sealed, dir, Restored, false)
+		return s.insertSnapshot(ctx, tx, sealed, dir, Restored, held)
 	}
 	if err != nil {
 		return 0, err
 	}
 	_, err = tx.ExecContext(ctx,
-		`UPDATE snapshots SET taken = ?, records = ?, bytes = ?, spool_bytes = ?, dir = ?, source = ?, held = 0 WHERE id = ?`,
-		toMillis(sealed.UploadTimestamp), sealed.Records, sealed.Bytes, sealed.SpoolBytes, dir, Restored, row)
+		`UPDATE snapshots SET taken = ?, records = ?, bytes = ?, spool_bytes = ?, dir = ?, source = ?, held = ?, doubts = ? WHERE id = ?`,
+		toMillis(sealed.UploadTimestamp), sealed.Records, sealed.Bytes, sealed.SpoolBytes, dir, Restored, held, encodeDoubts(sealed.Doubts), row)
 	return row, err
+}
+
+// sweepRestores removes the spools of interrupted restores.
+func (s *State) sweepRestores() error {
+	dir := filepath.Join(s.dir, "spool", restoreDir)
+	entries, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("sweep restores: %w", err)
+	}
+	for _, e := range entries {
+		lock, err := s.Locks.acquire(e.Name(), "")
+		if errors.Is(err, ErrLocked) {
+			continue // the restore is in progress
+		}
+		if err != nil {
+			return fmt.Errorf("sweep restores: %w", err)
+		}
+		if err := errors.Join(os.RemoveAll(filepath.Join(dir, e.Name())), lock.Unlock()); err != nil {
+			return fmt.Errorf("sweep restores: %w", err)
+		}
+	}
+	return nil
 }

@@ -5,147 +5,200 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+
+	"github.com/collectord/collectord/pkg/snapshot"
 )
 
 func TestRestoreRules(t *testing.T) {
 	t.Parallel()
-	for _, c := range []struct {
-		name    string
-		local   int // the number of the local snapshot, 0 for none
-		records int
-		backup  int
-		of      int // its records
-		taken   bool
-		last    string
+	for _, tc := range []struct {
+		name          string
+		local         int // number of the local snapshot, 0 for none
+		localRecords  int
+		backup        int // number of the snapshot in the backup
+		backupRecords int
+		restored      bool
+		last          string // the last-known snapshot afterwards
 	}{
-		{"nothing here", 0, 0, 5, 10, true, "id-005/10/restored"},
-		{"nothing here, empty", 0, 0, 5, 0, true, "id-005/0/restored"},
-		{"older here", 4, 10, 5, 1, true, "id-005/1/restored"},
-		{"the same", 5, 10, 5, 10, false, "id-005/10/collected"},
-		{"newer here", 6, 10, 5, 1000, false, "id-006/10/collected"},
-		{"empty, older here", 4, 10, 5, 0, false, "id-004/10/collected"},
-		{"empty, older and empty here", 4, 0, 5, 0, true, "id-005/0/restored"},
-		{"newer and empty here", 6, 0, 5, 10, false, "id-006/0/collected"},
+		{name: "no local snapshot", local: 0, localRecords: 0, backup: 5, backupRecords: 10, restored: true, last: "id-005/10/restored"},
+		{name: "no local snapshot, empty", local: 0, localRecords: 0, backup: 5, backupRecords: 0, restored: true, last: "id-005/0/restored"},
+		{name: "local is older", local: 4, localRecords: 10, backup: 5, backupRecords: 1, restored: true, last: "id-005/1/restored"},
+		{name: "the same run", local: 5, localRecords: 10, backup: 5, backupRecords: 10, restored: false, last: "id-005/10/collected"},
+		{name: "local is newer", local: 6, localRecords: 10, backup: 5, backupRecords: 1000, restored: false, last: "id-006/10/collected"},
+		{name: "empty, local is older", local: 4, localRecords: 10, backup: 5, backupRecords: 0, restored: false, last: "id-004/10/collected"},
+		{name: "empty, local is older and empty", local: 4, localRecords: 0, backup: 5, backupRecords: 0, restored: true, last: "id-005/0/restored"},
+		{name: "local is newer and empty", local: 6, localRecords: 0, backup: 5, backupRecords: 10, restored: false, last: "id-006/0/collected"},
 	} {
-		t.Run(c.name, func(t *testing.T) {
+		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
-			f := open(t)
-			if c.local > 0 {
-				f.users(c.local, c.records, Policy{})
+			f := openState(t)
+			if tc.local > 0 {
+				f.collectUsers(tc.local, tc.localRecords, Policy{})
 			}
-			_, err := collect(f.State, header("okta_users", "umbrella", 9), 7, Policy{})
-			f.must(err)
+			_, err := collectSnapshot(f.State, newHeader("okta_users", "umbrella", 9), 7, Policy{})
+			f.requireNoError(err)
 			runs := f.outcomes()
-			taken, err := restore(f.State, header("okta_users", "acme", c.backup), c.of)
-			f.must(err)
-			want(t, "taken", taken, c.taken)
-			want(t, "last", f.last(), c.last)
-			want(t, "another tenancy's", f.lastOf("okta_users", "umbrella"), "id-009/7/collected")
-			want(t, "queue", f.queue(), "")
-			want(t, "history", f.outcomes(), runs)
-			f.folders()
+			restored, err := restoreSnapshot(f.State, newHeader("okta_users", "acme", tc.backup), tc.backupRecords, Policy{})
+			f.requireNoError(err)
+			assertEqual(t, "restored", restored, tc.restored)
+			assertEqual(t, "last", f.lastKnown(), tc.last)
+			assertEqual(t, "another tenancy", f.lastKnownOf("okta_users", "umbrella"), "id-009/7/collected")
+			assertEqual(t, "queue", f.queuedDeliveries(), "")
+			assertEqual(t, "history", f.outcomes(), runs)
+			f.checkDirs()
 			found, err := f.Recover(ctx, "okta", twoSinks)
-			f.must(err)
-			want(t, "nothing to recover", len(found.Completed)+len(found.Reclaimed)+len(found.Lost)+int(found.Interrupted), 0)
-			want(t, "last", f.last(), c.last)
+			f.requireNoError(err)
+			assertEqual(t, "recovered", len(found.Completed)+len(found.Reclaimed)+len(found.Lost)+int(found.Interrupted), 0)
+			assertEqual(t, "last", f.lastKnown(), tc.last)
 		})
 	}
 }
 
-// What is queued and what is held is older or newer than a backup, and stays.
-func TestRestoreBesideQueuedAndHeld(t *testing.T) {
+// Queued and held snapshots stay, whether older or newer than the backup.
+func TestRestoreWithQueuedAndHeld(t *testing.T) {
 	t.Parallel()
-	f := open(t)
-	f.users(1, 100, twoSinks)
-	f.users(6, 3, twoSinks) // held
-	taken, err := restore(f.State, header("okta_users", "acme", 5), 100)
-	f.must(err)
-	want(t, "taken", taken, true)
-	want(t, "last", f.last(), "id-005/100/restored")
-	want(t, "queue", f.queue(), "id-001>file id-001>s3")
-	info, err := f.Accept(ctx, "okta_users", "acme", twoSinks)
-	f.must(err)
-	want(t, "accepted", info.UploadID, "id-006")
-	want(t, "last", f.last(), "id-006/3/collected")
-	done := f.users(7, 3, twoSinks)
-	want(t, "goes on", done.Outcome, Success)
-	want(t, "last", f.last(), "id-007/3/collected")
+	f := openState(t)
+	f.collectUsers(1, 100, twoSinks)
+	f.collectUsers(6, 3, twoSinks) // held
+	restored, err := restoreSnapshot(f.State, newHeader("okta_users", "acme", 5), 100, Policy{})
+	f.requireNoError(err)
+	assertEqual(t, "restored", restored, true)
+	assertEqual(t, "last", f.lastKnown(), "id-005/100/restored")
+	assertEqual(t, "queue", f.queuedDeliveries(), "id-001>file id-001>s3")
+	info, err := f.Snapshots.Accept(ctx, "okta_users", "acme", twoSinks)
+	f.requireNoError(err)
+	assertEqual(t, "accepted", info.UploadID, "id-006")
+	assertEqual(t, "last", f.lastKnown(), "id-006/3/collected")
+	done := f.collectUsers(7, 3, twoSinks)
+	assertEqual(t, "outcome of the next run", done.Outcome, Success)
+	assertEqual(t, "last", f.lastKnown(), "id-007/3/collected")
 }
 
 func TestRestoreOlderThanHeld(t *testing.T) {
 	t.Parallel()
-	f := open(t)
-	f.users(1, 100, Policy{})
-	f.users(2, 3, twoSinks) // held
-	taken, err := restore(f.State, header("okta_users", "acme", 5), 100)
-	f.must(err)
-	want(t, "taken", taken, true)
-	if _, err := f.Accept(ctx, "okta_users", "acme", twoSinks); !errors.Is(err, ErrNone) {
-		t.Errorf("accepted what is older than the backup: %v", err)
+	f := openState(t)
+	f.collectUsers(1, 100, Policy{})
+	f.collectUsers(2, 3, twoSinks) // held
+	restored, err := restoreSnapshot(f.State, newHeader("okta_users", "acme", 5), 100, Policy{})
+	f.requireNoError(err)
+	assertEqual(t, "restored", restored, true)
+	if _, err := f.Snapshots.Accept(ctx, "okta_users", "acme", twoSinks); !errors.Is(err, ErrNoSnapshot) {
+		t.Errorf("a snapshot older than the backup was accepted: error %v", err)
 	}
-	want(t, "last", f.last(), "id-005/100/restored")
+	assertEqual(t, "last", f.lastKnown(), "id-005/100/restored")
 }
 
-// A backup heals a snapshot that is damaged here, in the queue as well.
+// A backup replaces a damaged snapshot of the same run, also in the queue.
 func TestRestoreOverDamaged(t *testing.T) {
 	t.Parallel()
-	for _, recovered := range []bool{false, true} {
-		f := open(t)
-		done := f.users(1, 100, twoSinks)
-		dir := filepath.Join(f.dir, folder(done.Info.Header))
-		f.must(os.Truncate(filepath.Join(dir, "records.ndjson.zst"), 3))
-		wanted := "id-001>file id-001>s3"
-		if recovered {
+	for _, recoverFirst := range []bool{false, true} {
+		f := openState(t)
+		done := f.collectUsers(1, 100, twoSinks)
+		dir := filepath.Join(f.dir, snapshotDir(done.Info.Header))
+		f.requireNoError(os.Truncate(filepath.Join(dir, "records.ndjson.zst"), 3))
+		queue := "id-001>file id-001>s3"
+		if recoverFirst {
 			found, err := f.Recover(ctx, "okta", twoSinks)
-			f.must(err)
-			want(t, "lost", len(found.Lost), 1)
-			wanted = ""
+			f.requireNoError(err)
+			assertEqual(t, "lost", len(found.Lost), 1)
+			queue = ""
 		}
-		taken, err := restore(f.State, header("okta_users", "acme", 1), 100)
-		f.must(err)
-		want(t, "taken", taken, true)
-		want(t, "last", f.last(), "id-001/100/restored")
-		want(t, "queue", f.queue(), wanted)
+		restored, err := restoreSnapshot(f.State, newHeader("okta_users", "acme", 1), 100, Policy{})
+		f.requireNoError(err)
+		assertEqual(t, "restored", restored, true)
+		assertEqual(t, "last", f.lastKnown(), "id-001/100/restored")
+		assertEqual(t, "queue", f.queuedDeliveries(), queue)
 		found, err := f.Recover(ctx, "okta", twoSinks)
-		f.must(err)
-		want(t, "reclaimed", len(found.Reclaimed), 0)
-		want(t, "folders", f.folders(), "id-001"+restoredSuffix)
+		f.requireNoError(err)
+		assertEqual(t, "reclaimed", len(found.Reclaimed), 0)
+		assertEqual(t, "directories", f.checkDirs(), "id-001"+restoredSuffix)
 	}
 }
 
-// A restore that is given up leaves nothing.
+// An aborted restore leaves nothing.
 func TestRestoreAborted(t *testing.T) {
 	t.Parallel()
-	f := open(t)
-	f.users(1, 10, Policy{})
-	lock, err := f.LockRestore("okta_users", "acme")
-	f.must(err)
-	w, err := f.SpoolRestore(header("okta_users", "acme", 2))
-	f.must(err)
-	f.must(fillCopy(w, header("okta_users", "acme", 2), 5))
-	f.must(w.Abort())
-	if _, err := f.Restore(ctx, w); err == nil {
+	f := openState(t)
+	f.collectUsers(1, 10, Policy{})
+	lock, err := f.Locks.LockRestore("okta_users", "acme")
+	f.requireNoError(err)
+	w, err := f.Snapshots.SpoolRestore(newHeader("okta_users", "acme", 2))
+	f.requireNoError(err)
+	f.requireNoError(fillCopyWriter(w, newHeader("okta_users", "acme", 2), 5))
+	f.requireNoError(w.Abort())
+	if _, err := f.Snapshots.Restore(ctx, w, Policy{}); err == nil {
 		t.Error("an aborted writer was restored")
 	}
-	f.must(lock.Unlock())
-	f.must(f.Sweep(ctx, keep))
-	want(t, "last", f.last(), "id-001/10/collected")
-	want(t, "folders", f.folders(), "id-001")
+	f.requireNoError(lock.Unlock())
+	f.requireNoError(f.Sweep(ctx, keepHistory))
+	assertEqual(t, "last", f.lastKnown(), "id-001/10/collected")
+	assertEqual(t, "directories", f.checkDirs(), "id-001")
 }
 
-// A restore that was killed after its move is made again, recovered or not.
+// A restore that was killed after it moved the directory can be repeated without a
+// recovery.
 func TestRestoreAgain(t *testing.T) {
 	t.Parallel()
-	f := open(t)
-	f.users(1, 100, Policy{})
-	cmd, stderr := child(t, "crash", f.dir, "restore moved", "restore")
-	if err := cmd.Run(); !killed(err) {
+	f := openState(t)
+	f.collectUsers(1, 100, Policy{})
+	cmd, stderr := newChild(t, "crash", f.dir, "restore moved", "restore")
+	if err := cmd.Run(); !wasKilled(err) {
 		t.Fatal(err, stderr)
 	}
-	taken, err := restore(f.State, header("okta_users", "acme", 5), 80)
-	f.must(err)
-	want(t, "taken", taken, true)
-	want(t, "last", f.last(), "id-005/80/restored")
-	want(t, "found", f.recovered(), nothing)
-	f.folders()
+	restored, err := restoreSnapshot(f.State, newHeader("okta_users", "acme", 5), 80, Policy{})
+	f.requireNoError(err)
+	assertEqual(t, "restored", restored, true)
+	assertEqual(t, "last", f.lastKnown(), "id-005/80/restored")
+	assertEqual(t, "found", f.recoverOkta(), foundNothing)
+	f.checkDirs()
+}
+
+// TestRestoreGuard: a backup that has far fewer records than the last-known
+// snapshot is held.
+func TestRestoreGuard(t *testing.T) {
+	t.Parallel()
+	f := openState(t)
+	f.collectUsers(1, 100, Policy{})
+	h := newHeader("okta_users", "acme", 5)
+	restore := func(p Policy) {
+		t.Helper()
+		restored, err := restoreSnapshot(f.State, h, 3, p)
+		f.requireNoError(err)
+		assertEqual(t, "restored", restored, p.GuardDropPercent == 0)
+	}
+	restore(twoSinks)
+	assertEqual(t, "last", f.lastKnown(), "id-001/100/collected")
+	held, err := f.Snapshots.HasHeldBackup(ctx, h)
+	f.requireNoError(err)
+	assertEqual(t, "held", held, true)
+	restore(twoSinks) // of the next start
+	assertEqual(t, "last", f.lastKnown(), "id-001/100/collected")
+	f.checkDirs()
+	_, err = f.Snapshots.Accept(ctx, "okta_users", "acme", Policy{Sinks: []string{"file"}})
+	f.requireNoError(err)
+	assertEqual(t, "last", f.lastKnown(), "id-005/3/restored")
+	assertEqual(t, "queue", f.queuedDeliveries(), "id-005>file")
+}
+
+// TestRestoreFromTheFuture: a backup of a machine whose clock was wrong replaces
+// nothing, and is replaced by one of the present.
+func TestRestoreFromTheFuture(t *testing.T) {
+	t.Parallel()
+	f := openState(t)
+	future := newHeader("okta_users", "acme", 9000)
+	restore := func(h snapshot.Header, want bool) {
+		t.Helper()
+		restored, err := restoreSnapshot(f.State, h, 3, Policy{})
+		f.requireNoError(err)
+		assertEqual(t, "restored", restored, want)
+	}
+	restore(future, true) // nothing else is known
+	assertEqual(t, "last", f.lastKnown(), "id-9000/3/restored")
+	restore(newHeader("okta_users", "acme", 2), true)
+	assertEqual(t, "last", f.lastKnown(), "id-002/3/restored")
+	restore(future, false)
+	assertEqual(t, "last", f.lastKnown(), "id-002/3/restored")
+	f.collectUsers(9001, 50, Policy{}) // by a clock that is wrong now
+	restore(newHeader("okta_users", "acme", 3), true)
+	assertEqual(t, "last", f.lastKnown(), "id-003/3/restored")
 }

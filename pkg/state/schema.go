@@ -3,12 +3,11 @@ package state
 import (
 	"context"
 	"database/sql"
-	"errors"
 	"fmt"
 )
 
-// migrations lead from each schema version to the next; the version is the
-// number of migrations that were applied, kept in SQLite's user_version.
+// migrations are the steps from each schema version to the next. The version
+// is the number of steps that were applied; SQLite's user_version has it.
 var migrations = []string{`
 CREATE TABLE runs (
 	id        INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -91,21 +90,56 @@ CREATE TABLE notes (
 	key  TEXT PRIMARY KEY,
 	text TEXT NOT NULL
 ) WITHOUT ROWID;
+`, `
+ALTER TABLE runs ADD COLUMN doubts TEXT NOT NULL DEFAULT '';
+ALTER TABLE snapshots ADD COLUMN doubts TEXT NOT NULL DEFAULT '';
+`, `
+ALTER TABLE deliveries ADD COLUMN refill INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE stored ADD COLUMN superseded INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE stored ADD COLUMN skipped INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE stored ADD COLUMN dropped INTEGER NOT NULL DEFAULT 0;
+CREATE TABLE undelivered (
+	id        INTEGER PRIMARY KEY,
+	stream    TEXT NOT NULL,
+	tenancy   TEXT NOT NULL,
+	sink      TEXT NOT NULL,
+	upload_id TEXT NOT NULL,
+	taken     INTEGER NOT NULL,
+	outcome   TEXT NOT NULL,
+	ended     INTEGER NOT NULL
+);
+CREATE INDEX undelivered_by_end ON undelivered (ended);
+CREATE INDEX undelivered_by_upload ON undelivered (upload_id, stream, sink);
+CREATE TABLE sinks (
+	tenancy TEXT NOT NULL,
+	sink    TEXT NOT NULL,
+	target  TEXT NOT NULL,
+	PRIMARY KEY (tenancy, sink)
+) WITHOUT ROWID;
+INSERT INTO sinks (tenancy, sink, target)
+	SELECT tenancy, sink, '' FROM stored
+	UNION SELECT s.tenancy, d.sink, '' FROM deliveries d JOIN snapshots s ON s.id = d.snapshot;
+`, `
+ALTER TABLE stored ADD COLUMN kept_out INTEGER NOT NULL DEFAULT 0;
 `}
 
-// migrate brings the schema up to the version that migrations lead to.
-func (s *State) migrate(ctx context.Context, migrations []string) error {
-	return s.transact(ctx, func(tx *sql.Tx) error {
+// migrate applies the migrations that the database does not have yet. A full
+// disk is an error only when there are some: the queue can be delivered all the
+// same, which frees space.
+func (c *core) migrate(ctx context.Context, migrations []string) error {
+	upToDate := false
+	err := c.inTransaction(ctx, func(tx *sql.Tx) error {
 		var version int
 		if err := tx.QueryRowContext(ctx, "PRAGMA user_version").Scan(&version); err != nil {
 			return err
 		}
-		if err := ours(ctx, tx, version); err != nil {
+		if err := checkApplicationID(ctx, tx, version); err != nil {
 			return err
 		}
-		if err := notNewer(version, len(migrations)); err != nil {
+		if err := checkNotNewer(version, len(migrations)); err != nil {
 			return err
 		}
+		upToDate = version == len(migrations)
 		for ; version < len(migrations); version++ {
 			if _, err := tx.ExecContext(ctx, migrations[version]); err != nil {
 				return fmt.Errorf("schema %d: %w", version+1, err)
@@ -114,12 +148,17 @@ func (s *State) migrate(ctx context.Context, migrations []string) error {
 		_, err := tx.ExecContext(ctx, fmt.Sprintf("PRAGMA application_id = %d; PRAGMA user_version = %d", applicationID, len(migrations)))
 		return err
 	})
+	if upToDate && IsDiskFull(err) {
+		return nil
+	}
+	return err
 }
 
-// notNewer refuses a database whose schema is not known yet.
-func notNewer(version, known int) error {
-	if version > known {
-		return fmt.Errorf("it was written by a newer collectord: its schema is %d, this one knows up to %d: use the newer collectord, or another STATE_DIR", version, known)
+// checkNotNewer returns an error when a newer program wrote the database.
+func checkNotNewer(version, newest int) error {
+	if version > newest {
+		return fmt.Errorf("%w: it was written by a newer collectord: its schema is %d, this one knows up to %d: use the newer collectord, or another STATE_DIR",
+			ErrUnusable, version, newest)
 	}
 	return nil
 }
@@ -127,20 +166,23 @@ func notNewer(version, known int) error {
 // applicationID marks the file as collectord's: "coll".
 const applicationID = 0x636f6c6c
 
-// ours refuses a database that another program has made. One without a mark
-// is new, or an earlier collectord's, which has the table of last-known snapshots.
-func ours(ctx context.Context, tx querier, version int) error {
+// checkApplicationID returns an error when another program wrote the database.
+// A database without an application ID is new, or was written by an early
+// collectord, in which case it has the table last_known.
+func checkApplicationID(ctx context.Context, q querier, version int) error {
 	var id int64
-	if err := tx.QueryRowContext(ctx, "PRAGMA application_id").Scan(&id); err != nil {
+	if err := q.QueryRowContext(ctx, "PRAGMA application_id").Scan(&id); err != nil {
 		return err
 	}
-	var tables, known int
-	if err := tx.QueryRowContext(ctx, `SELECT count(*), count(*) FILTER (WHERE name = 'last_known') FROM sqlite_schema WHERE type = 'table'`).Scan(&tables, &known); err != nil {
+	var tables, lastKnown int
+	err := q.QueryRowContext(ctx,
+		`SELECT count(*), count(*) FILTER (WHERE name = 'last_known') FROM sqlite_schema WHERE type = 'table'`).Scan(&tables, &lastKnown)
+	if err != nil {
 		return err
 	}
-	fresh, earlier := version == 0 && tables == 0, version > 0 && known == 1
-	if id == applicationID || id == 0 && (fresh || earlier) {
+	isNew, isEarly := version == 0 && tables == 0, version > 0 && lastKnown == 1
+	if id == applicationID || id == 0 && (isNew || isEarly) {
 		return nil
 	}
-	return errors.New("it is another program's database: use another STATE_DIR")
+	return fmt.Errorf("%w: it is another program's database: use another STATE_DIR", ErrUnusable)
 }

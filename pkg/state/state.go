@@ -1,19 +1,22 @@
 // Package state is what collectord remembers between runs and restarts: the
-// last-known snapshot of each stream, the snapshots that are still to be
-// delivered, the history of runs, and locks that keep two processes from
-// doing the same. It lives in one folder:
+// last-known snapshot of each stream, the queue of deliveries, the history of
+// runs, and locks that keep two processes from doing the same work. It is one
+// directory:
 //
 //	collectord.db                             an SQLite database
 //	snapshots/<stream>/<tenancy>/<id>/        sealed snapshots
 //	spool/<collector>/                        snapshots being written
-//	spool/.restore/                           snapshots coming from a backup
-//	spool/.trash-*                            what is being removed
-//	locks/                                    who does what now
+//	spool/.restore/                           snapshots being restored from a backup
+//	spool/.trash-*                            directories being removed
+//	spool/.scratch-*                          temporary files of destinations
+//	kept/<stream>/<tenancy>/<job>/<chunk>/    chunks of interrupted export jobs
+//	locks/                                    lock files, which name their owners
+//	reserve                                   room for the database when the disk is full
+//	instance-id                               a random text that identifies the directory
 //
-// A snapshot's folder appears first and the database learns of it after, in
-// one transaction; whoever finds a folder that the database does not know
-// completes that transaction (Recover). A lost database is rebuilt from the
-// folders in the same way.
+// A snapshot's directory is created first; then one transaction adds it to the
+// database. After a crash between the two, Recover completes the transaction.
+// Recover rebuilds a lost database from the directories in the same way.
 package state
 
 import (
@@ -21,237 +24,213 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"io/fs"
-	"net/url"
 	"os"
 	"path/filepath"
-	"strings"
+	"syscall"
 	"time"
 
-	"github.com/gofrs/flock"
 	"go.uber.org/zap"
-	"modernc.org/sqlite"
-	sqlite3 "modernc.org/sqlite/lib"
+
+	"github.com/collectord/collectord/internal/durable"
+	"github.com/collectord/collectord/internal/systemd"
+	"github.com/collectord/collectord/pkg/snapshot"
 )
 
 // Options are the settings of a State. The zero value is the default.
 type Options struct {
-	// Now is the clock; time.Now when nil.
+	// Now returns the current time; nil means time.Now.
 	Now func() time.Time
-	// Log hears of folders that could not be removed after what they held was
-	// dealt with; such a folder costs disk and nothing else, and is tried again.
+	// Log receives a warning when a directory that is not needed any more could
+	// not be removed. It costs disk space until the next attempt succeeds.
 	Log *zap.Logger
 }
 
-// A State is an open state folder. Its methods may be called from several
-// goroutines, and several processes may have the same folder open.
+// A State is an open state directory. Its methods may be called from several
+// goroutines, and several processes may have the same directory open.
 type State struct {
-	dir string
-	db  *sql.DB
-	now func() time.Time
-	log *zap.Logger
+	*core
+	// Runs begins and ends runs, and has their history.
+	Runs *Runs
+	// Snapshots has the last-known snapshots and writes new ones.
+	Snapshots *Snapshots
+	// Queue has the deliveries that are still to be made.
+	Queue *Queue
+	// Locks keep two processes from doing the same work at once.
+	Locks *Locks
 }
 
-const databaseName = "collectord.db"
+// newState returns the State over c.
+func newState(c *core) *State {
+	snapshots := &Snapshots{c}
+	return &State{core: c, Runs: &Runs{c, snapshots}, Snapshots: snapshots, Queue: &Queue{c, snapshots}, Locks: &Locks{c}}
+}
 
-// Open opens the state in dir and makes it when it is missing.
+// ErrUnusable is wrapped by the errors of Open that a person must fix: the directory
+// is a file, or the database is damaged, another program's or that of a newer
+// collectord. Other errors, such as those of a full disk, may pass.
+var ErrUnusable = errors.New("cannot be used")
+
+// Open opens the state in dir and creates it when it is missing.
 func Open(ctx context.Context, dir string, o Options) (*State, error) {
 	dir, err := filepath.Abs(dir)
 	if err != nil {
 		return nil, fmt.Errorf("STATE_DIR: %w", err)
 	}
-	if err := lay(dir); err != nil {
+	if err := createLayout(dir); err != nil {
+		if errors.Is(err, syscall.ENOTDIR) {
+			return nil, fmt.Errorf("STATE_DIR: %w: %w: want a directory, not a file", ErrUnusable, err)
+		}
+		if sandbox := systemd.SandboxAdvice(err); sandbox != "" {
+			return nil, fmt.Errorf("STATE_DIR: %w: %s, or unset STATE_DIR", err, sandbox)
+		}
 		return nil, fmt.Errorf("STATE_DIR: %w: %w", err, errUnwritable)
 	}
-	s := &State{dir: dir, now: o.Now, log: o.Log}
-	if s.now == nil {
-		s.now = time.Now
+	c := &core{dir: dir, now: o.Now, log: o.Log}
+	if c.now == nil {
+		c.now = time.Now
 	}
-	if s.log == nil {
-		s.log = zap.NewNop()
+	if c.log == nil {
+		c.log = zap.NewNop()
 	}
-	if err := s.open(ctx); err != nil {
+	if err := createInstance(dir); err != nil {
+		c.log.Warn("the state directory cannot be identified, and SCHEDULE_JITTER has no effect; the next start tries again", zap.Error(err))
+	}
+	if err := durable.SweepScratch(filepath.Join(dir, "spool")); err != nil {
+		c.log.Warn("removing temporary files of a killed process failed; the next start tries again", zap.Error(err))
+	}
+	err = c.openDatabase(ctx)
+	if IsDiskFull(err) && c.releaseReserve() {
+		err = c.openDatabase(ctx)
+	}
+	if err != nil {
 		return nil, fmt.Errorf("STATE_DIR: %s: %w", filepath.Join(dir, databaseName), err)
 	}
-	return s, nil
+	c.keepReserve()
+	return newState(c), nil
 }
 
-// lay makes the folders and proves that files can be made in them.
-func lay(dir string) error {
-	_, missing := os.Stat(dir)
-	for _, sub := range []string{"", "snapshots", "spool", "locks"} {
-		sub = filepath.Join(dir, sub)
-		if err := os.MkdirAll(sub, 0o700); err != nil {
-			return err
-		}
-		f, err := os.CreateTemp(sub, ".probe-*")
-		if err != nil {
-			return err
-		}
-		err = os.Remove(f.Name())
-		if errors.Is(err, fs.ErrNotExist) { // another process has tidied up
-			err = nil
-		}
-		if err := errors.Join(err, f.Close()); err != nil {
-			return err
-		}
-	}
-	// SQLite gives the files beside the database the same mode. One that is
-	// there is not opened: closing it would drop the locks that SQLite holds on
-	// it elsewhere in this process.
-	f, err := os.OpenFile(filepath.Join(dir, databaseName), os.O_CREATE|os.O_EXCL|os.O_RDWR, 0o600)
-	if err == nil {
-		err = f.Close()
-	}
-	if err != nil && !errors.Is(err, fs.ErrExist) {
-		return err
-	}
-	if missing != nil { // its own name must be durable too
-		return errors.Join(syncDir(dir), syncDir(filepath.Dir(dir)))
-	}
-	return nil
-}
-
-func (s *State) open(ctx context.Context) (err error) {
-	query := url.Values{
-		"_pragma": {"busy_timeout(15000)", "journal_mode(WAL)", "synchronous(FULL)", "foreign_keys(1)"},
-		"_txlock": {"immediate"},
-	}
-	path := filepath.Join(s.dir, databaseName)
-	db, err := sql.Open("sqlite", (&url.URL{Scheme: "file", Opaque: url.PathEscape(path), RawQuery: query.Encode()}).String())
-	if err != nil {
-		return err
-	}
-	// Two that turn a new database to write-ahead logging at once would fail:
-	// SQLite does not wait there.
-	alone := flock.New(filepath.Join(s.dir, "locks", "open"), flock.SetPermissions(0o600))
-	if _, err := alone.TryLockContext(ctx, 10*time.Millisecond); err != nil {
-		return errors.Join(err, db.Close())
-	}
-	defer func() { err = errors.Join(err, alone.Unlock()) }()
-	db.SetMaxOpenConns(4)
-	db.SetMaxIdleConns(4)
-	s.db = db
-	if err := s.prepare(ctx); err != nil {
-		return errors.Join(err, db.Close())
-	}
-	return nil
-}
-
-func (s *State) prepare(ctx context.Context) error {
-	if err := s.sound(ctx); err != nil {
-		return err
-	}
-	return s.migrate(ctx, migrations)
-}
-
-// sound asks SQLite whether the database is damaged.
-func (s *State) sound(ctx context.Context) error {
-	var verdict string
-	if err := s.db.QueryRowContext(ctx, "PRAGMA quick_check(1)").Scan(&verdict); err != nil {
-		return explain(err)
-	}
-	if verdict != "ok" {
-		return fmt.Errorf("%w: %s", errDamaged, verdict)
-	}
-	return nil
-}
-
-// explain adds to an error of SQLite's what to do about it.
-func explain(err error) error {
-	e := (*sqlite.Error)(nil)
-	if !errors.As(err, &e) {
-		return err
-	}
-	switch e.Code() & 0xff {
-	case sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB:
-		return fmt.Errorf("%w: %w", errDamaged, err)
-	case sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM:
-		return fmt.Errorf("%w: %w", err, errUnwritable)
-	case sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR:
-		return fmt.Errorf("%s: %w: see whether the disk of STATE_DIR has space and is sound", databaseName, err)
-	}
-	return err
-}
-
-var errUnwritable = errors.New("the folder and all in it must be writable for the user that collectord runs as")
-
-// errDamaged tells what to do about a database that cannot be read.
-var errDamaged = errors.New("the database is damaged; the snapshots beside it are not touched: " +
-	"move " + databaseName + ", " + databaseName + "-wal and " + databaseName + "-shm away and start again; " +
-	"the next run of each collector takes the snapshots into a new one")
-
-// Dir is the state folder.
+// Dir returns the state directory.
 func (s *State) Dir() string { return s.dir }
+
+// TempDir returns the directory for temporary files of the destinations. Open
+// removes what killed processes left there, see durable.SweepScratch.
+func (s *State) TempDir() string { return filepath.Join(s.dir, "spool") }
 
 // Close closes the state.
 func (s *State) Close() error {
-	if err := s.db.Close(); err != nil {
+	err := s.db.Close()
+	if s.temp != "" {
+		err = errors.Join(err, os.RemoveAll(s.temp))
+	}
+	if err != nil {
 		return fmt.Errorf("close state: %w", err)
 	}
 	return nil
 }
 
-// transact runs do in one transaction.
-func (s *State) transact(ctx context.Context, do func(*sql.Tx) error) error {
-	tx, err := s.db.BeginTx(ctx, nil)
+// Sweep removes runs and deliveries that ended more than keep ago from the
+// history, and the snapshots, interrupted restores and export chunks that are not needed any
+// more. Run counts, last-known snapshots and those that wait for Accept stay,
+// however old they are.
+func (s *State) Sweep(ctx context.Context, keep time.Duration) error {
+	if err := s.Runs.deleteBefore(ctx, s.now().Add(-keep)); err != nil {
+		return err
+	}
+	if err := s.Queue.deleteUndeliveredBefore(ctx, s.now().Add(-keep)); err != nil {
+		return err
+	}
+	if err := s.Snapshots.sweepUnneeded(ctx); err != nil {
+		return err
+	}
+	s.keepReserve()
+	return errors.Join(s.sweepRestores(), s.Snapshots.sweepChunks(), s.shrinkDatabase(ctx))
+}
+
+// A StreamStatus is the status of a stream.
+type StreamStatus struct {
+	Collector, Stream, Tenancy string
+	// Last is the newest run that was not skipped, running or ended; zero when
+	// the history has none.
+	Last Run
+	// LastSuccess is when a run last ended with the vendor's complete data, even
+	// if that was empty; zero for never.
+	LastSuccess time.Time
+	// LastFailure is when a run last ended otherwise, and FailureErr its error.
+	// Skipped runs do not count.
+	LastFailure time.Time
+	FailureErr  string
+	// FirstFailure is when the first run in the history failed of a stream that has
+	// never succeeded and has no data; zero for other streams.
+	FirstFailure time.Time
+	// Taken is the upload timestamp of the last-known snapshot; zero when there
+	// is none.
+	Taken   time.Time
+	Records int64
+	Source  Source
+	// Doubts are those of the last-known snapshot, or of a later successful run
+	// that did not replace it because the stream was empty.
+	Doubts snapshot.Doubts
+	// Held reports whether a snapshot waits for Accept.
+	Held bool
+	// Queued is the number of queued deliveries.
+	Queued int
+}
+
+// Streams returns the status of every stream that was ever run or restored.
+func (s *State) Streams(ctx context.Context) ([]StreamStatus, error) {
+	all, err := queryAll(ctx, s.db, func(rows *sql.Rows) (st StreamStatus, err error) {
+		var started, ended, limited, success, failure, firstFailure, taken int64
+		err = rows.Scan(&st.Collector, &st.Stream, &st.Tenancy,
+			&st.Last.ID, &st.Last.Collector, &st.Last.Stream, &st.Last.Tenancy, &st.Last.UploadID, &st.Last.Trigger,
+			&started, &ended, &st.Last.Outcome, &st.Last.Err, &st.Last.Records, &st.Last.Bytes, &st.Last.Pages,
+			&st.Last.Requests, &st.Last.Retries, &limited, doubtsColumn{&st.Last.Doubts},
+			&success, &failure, &st.FailureErr, &firstFailure, &taken, &st.Records, &st.Source, doubtsColumn{&st.Doubts}, &st.Held, &st.Queued)
+		st.Last.Started, st.Last.Ended = fromMillis(started), fromMillis(ended)
+		st.Last.RateLimitWait = time.Duration(limited) * time.Millisecond
+		st.LastSuccess, st.LastFailure, st.Taken = fromMillis(success), fromMillis(failure), fromMillis(taken)
+		st.FirstFailure = fromMillis(firstFailure)
+		return st, err
+	}, streamsQuery)
 	if err != nil {
-		return explain(err)
+		return nil, fmt.Errorf("read the status: %w", err)
 	}
-	if err := do(tx); err != nil {
-		return explain(errors.Join(err, tx.Rollback()))
-	}
-	return explain(tx.Commit())
+	return all, nil
 }
 
-// Instants are stored as Unix milliseconds, 0 for none.
-func toMillis(t time.Time) int64 {
-	if t.IsZero() {
-		return 0
-	}
-	return t.UnixMilli()
-}
-
-func fromMillis(ms int64) time.Time {
-	if ms == 0 {
-		return time.Time{}
-	}
-	return time.UnixMilli(ms).UTC()
-}
-
-// querier is a database or a transaction.
-type querier interface {
-	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
-	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
-}
-
-// queryAll returns what scan makes of each row.
-func queryAll[T any](ctx context.Context, q querier, scan func(*sql.Rows) (T, error), query string, args ...any) ([]T, error) {
-	rows, err := q.QueryContext(ctx, query, args...)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	var all []T
-	for rows.Next() {
-		one, err := scan(rows)
-		if err != nil {
-			return nil, err
-		}
-		all = append(all, one)
-	}
-	return all, rows.Err()
-}
-
-func scanID(rows *sql.Rows) (id int64, err error)      { err = rows.Scan(&id); return id, err }
-func scanText(rows *sql.Rows) (text string, err error) { err = rows.Scan(&text); return text, err }
-
-// clip bounds a text that the database is to keep, such as an error with a
-// stack in it.
-func clip(text string) string {
-	const most = 8 << 10
-	if len(text) <= most {
-		return text
-	}
-	return strings.ToValidUTF8(text[:most], "") + " (cut)"
-}
+// streamsQuery reads the last success and failure from counters, which outlive
+// the history.
+const streamsQuery = `
+WITH streams AS (
+	SELECT collector, stream, tenancy FROM counters
+	UNION SELECT collector, stream, tenancy FROM runs WHERE outcome = ''
+	UNION SELECT collector, stream, tenancy FROM snapshots),
+failures AS (
+	SELECT collector, stream, tenancy, max(last_run) AS run, ended, error FROM counters
+	WHERE outcome NOT IN ('success', 'empty', 'skipped') GROUP BY collector, stream, tenancy),
+successes AS (
+	SELECT collector, stream, tenancy, ended, last_run AS run FROM (
+		SELECT *, row_number() OVER (PARTITION BY collector, stream, tenancy ORDER BY last_run DESC, ended DESC) AS place
+		FROM counters WHERE outcome IN ('success', 'empty')) WHERE place = 1),
+queues AS (
+	SELECT q.collector, q.stream, q.tenancy, count(*) AS n
+	FROM deliveries d JOIN snapshots q ON q.id = d.snapshot GROUP BY q.collector, q.stream, q.tenancy)
+SELECT n.collector, n.stream, n.tenancy,
+	coalesce(r.id, 0), coalesce(r.collector, ''), coalesce(r.stream, ''), coalesce(r.tenancy, ''), coalesce(r.upload_id, ''), coalesce(r.cause, ''),
+	coalesce(r.started, 0), coalesce(r.ended, 0), coalesce(r.outcome, ''), coalesce(r.error, ''), coalesce(r.records, 0), coalesce(r.bytes, 0),
+	coalesce(r.pages, 0), coalesce(r.requests, 0), coalesce(r.retries, 0), coalesce(r.limited, 0), coalesce(r.doubts, ''),
+	coalesce(g.ended, 0), coalesce(f.ended, 0), coalesce(f.error, ''),
+	CASE WHEN g.run IS NULL AND s.id IS NULL THEN coalesce((SELECT ended FROM runs
+		WHERE stream = n.stream AND tenancy = n.tenancy AND collector = n.collector AND outcome IN ('failed', 'timeout') ORDER BY id LIMIT 1), 0) ELSE 0 END,
+	coalesce(s.taken, 0), coalesce(s.records, 0), coalesce(s.source, ''),
+	CASE WHEN u.started >= coalesce(s.taken, 0) THEN u.doubts ELSE coalesce(s.doubts, '') END,
+	EXISTS (SELECT 1 FROM snapshots h WHERE h.held AND h.stream = n.stream AND h.tenancy = n.tenancy AND h.id > coalesce(s.id, 0)),
+	coalesce(q.n, 0)
+FROM streams n
+LEFT JOIN runs r ON r.id = (SELECT max(id) FROM runs WHERE stream = n.stream AND tenancy = n.tenancy AND collector = n.collector AND outcome <> 'skipped')
+LEFT JOIN successes g USING (collector, stream, tenancy)
+LEFT JOIN runs u ON u.id = g.run
+LEFT JOIN failures f USING (collector, stream, tenancy)
+LEFT JOIN queues q USING (collector, stream, tenancy)
+LEFT JOIN last_known l ON l.stream = n.stream AND l.tenancy = n.tenancy
+LEFT JOIN snapshots s ON s.id = l.snapshot AND s.collector = n.collector
+ORDER BY n.collector, n.stream, n.tenancy`

@@ -1,0 +1,2 @@
+// Package rss reduces the resident memory of the running program.
+package rss

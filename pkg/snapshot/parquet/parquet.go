@@ -1,0 +1,249 @@
+// Package parquet writes snapshots as Apache Parquet files. It uses DuckDB.
+package parquet
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+
+	"github.com/dustin/go-humanize/english"
+
+	"github.com/collectord/collectord/internal/duckdb"
+	"github.com/collectord/collectord/internal/durable"
+	"github.com/collectord/collectord/pkg/snapshot"
+)
+
+// Options bound the resources that Encode uses.
+type Options struct {
+	// Memory bounds DuckDB's memory in bytes; 0 is 768 MB.
+	Memory int64
+	// Repair replaces escapes that many programs refuse, see
+	// snapshot.RepairEscapes. Without it \u0000 is a character of the column, and
+	// half of a surrogate pair is stored as its six letters.
+	Repair bool
+	// TempDir is the directory for the file and for data that does not fit in
+	// memory; "" is os.TempDir(). What a killed process leaves there is removed
+	// by durable.SweepScratch.
+	TempDir string
+	// Types remembers the types of the streams of the snapshot's tenancy; nil
+	// gives each file the types of its own records.
+	Types Memory
+}
+
+// A File is an encoded snapshot. It must be closed.
+type File struct {
+	// Size is the size of the file in bytes.
+	Size int64
+	// Typed is false when the records are in one column json_data.
+	Typed bool
+	// Notes say how the file differs from the records or from earlier files,
+	// one sentence each: a renamed member, another type, why the columns are
+	// not typed.
+	Notes []string
+
+	file    *os.File
+	scratch *durable.Scratch
+	escapes int64 // records with escapes that are not stored as they are
+}
+
+// WriteTo writes the file's content to w.
+func (f *File) WriteTo(w io.Writer) (int64, error) {
+	n, err := io.Copy(w, io.NewSectionReader(f.file, 0, f.Size))
+	if err == nil && n != f.Size {
+		err = io.ErrUnexpectedEOF
+	}
+	return n, err
+}
+
+// Close removes the file.
+func (f *File) Close() error { return errors.Join(f.file.Close(), f.scratch.Remove()) }
+
+// encodeSlot is held while a file is encoded. Two at a time would need twice
+// the memory and take as long.
+var encodeSlot = make(chan struct{}, 1)
+
+// Encode writes the records of s to a temporary Parquet file, compressed with
+// Zstandard, and checks that the file has all of them.
+//
+// Each member at the top level of the records is a column, in the order of
+// first appearance, followed by _tenancy, _upload_timestamp (TIMESTAMP WITH TIME
+// ZONE) and _upload_id. Encode reads the whole snapshot to choose the types:
+//   - true and false are BOOLEAN, and numbers DOUBLE. Members of which all
+//     numbers are integers, and one is so large that DOUBLE would round it, are
+//     BIGINT.
+//   - Strings are VARCHAR. If all strings of a member are times as in RFC 3339,
+//     it is a TIMESTAMP WITH TIME ZONE, cut to microseconds. If none has an
+//     offset from UTC, it is a TIMESTAMP.
+//   - An object is a STRUCT of its members, a list is a LIST.
+//   - A member with values of different types, or with numbers that its type
+//     cannot hold, is VARCHAR: strings without quotes, numbers as the vendor
+//     wrote them. If objects or lists are among them, it is JSON, in the
+//     vendor's bytes; so are objects of over 200 different members or without
+//     any, and what is in more than 16 objects and lists.
+//   - null and absent are NULL; a member without any value is VARCHAR.
+//   - Of names that differ only in letter case, the second and later ones get
+//     a number, since most readers of Parquet ignore case. Of members with
+//     the same name in one object the last one counts.
+//
+// The types of a stream only widen: members, types and names of earlier files
+// stay as Options.Types remembers them. A member that was VARCHAR or JSON in an
+// earlier file stays that, whatever its values are. Another change, such as from
+// DOUBLE to VARCHAR, is in the notes.
+//
+// If there are over a thousand members, those with the most members in them are
+// JSON. Records with over a thousand different members at the top level are
+// stored in one JSON column json_data followed by the three members.
+func Encode(ctx context.Context, s *snapshot.Snapshot, o Options) (*File, error) {
+	select {
+	case encodeSlot <- struct{}{}:
+		defer func() { <-encodeSlot }()
+	case <-ctx.Done():
+		return nil, fmt.Errorf("encode parquet: %w", context.Cause(ctx))
+	}
+	scratch, err := durable.CreateScratch(o.TempDir)
+	if err != nil {
+		return nil, fmt.Errorf("encode parquet: %w", err)
+	}
+	f := &File{scratch: scratch}
+	if err := f.encode(ctx, s, o); err != nil {
+		return nil, fmt.Errorf("encode parquet: %w", errors.Join(duckdb.Brief(err), scratch.Remove()))
+	}
+	return f, nil
+}
+
+func (f *File) path() string { return filepath.Join(f.scratch.Dir(), "snapshot.parquet") }
+
+// encode fills f with the snapshot. It starts again when another process has
+// changed the remembered types meanwhile.
+func (f *File) encode(ctx context.Context, s *snapshot.Snapshot, o Options) error {
+	for {
+		f.escapes = 0
+		types, err := chooseTypes(ctx, s, o)
+		if err != nil {
+			return err
+		}
+		f.Notes = types.notes
+		if err := f.encodeTypes(ctx, s, o, types.root); err != nil {
+			return err
+		}
+		f.noteEscapes(o.Repair)
+		if o.Types != nil && types.text != types.old {
+			swapped, err := o.Types.SwapNote(ctx, TypesKey(s.Stream), types.old, types.text)
+			if err != nil {
+				return err
+			}
+			if !swapped {
+				continue
+			}
+		}
+		return f.open()
+	}
+}
+
+// noteEscapes adds the note about escapes that are not stored as they are.
+func (f *File) noteEscapes(repaired bool) {
+	switch {
+	case f.escapes == 0:
+	case repaired:
+		f.Notes = append(f.Notes, snapshot.DescribeEscapes(f.escapes, true))
+	default:
+		f.Notes = append(f.Notes, english.Plural(int(f.escapes), "record has", "records have")+" \\u escapes that are no character: each is stored as its six letters")
+	}
+}
+
+// open opens the file that encode has written.
+func (f *File) open() (err error) {
+	if f.file, err = os.Open(f.path()); err != nil {
+		return err
+	}
+	info, err := f.file.Stat()
+	if err != nil {
+		return errors.Join(err, f.file.Close())
+	}
+	f.Size = info.Size()
+	return nil
+}
+
+// encodeTypes writes the file with the types of root. Without types, when root is
+// nil or DuckDB cannot convert the records within its memory, they are in one
+// column: of JSON, or as text where DuckDB cannot even parse them within it.
+func (f *File) encodeTypes(ctx context.Context, s *snapshot.Snapshot, o Options, root *node) (err error) {
+	attempts := []rowEncoder{untypedRows{"JSON"}, untypedRows{"VARCHAR"}}
+	if f.Typed = root != nil; f.Typed {
+		attempts = append([]rowEncoder{&typedRows{root: root}}, attempts...)
+	}
+	for _, rows := range attempts {
+		if err = f.encodeRows(ctx, s, o, rows); err == nil {
+			return nil
+		}
+		if ctx.Err() != nil || errors.Is(err, snapshot.ErrDamaged) || duckdb.KindOf(err) == duckdb.Other {
+			return err
+		}
+		if f.Typed {
+			f.Typed = false
+			f.Notes = append(f.Notes, fmt.Sprintf("the records are in one column json_data: typed columns do not work: %v", duckdb.Brief(err)))
+		}
+	}
+	return err
+}
+
+// encodeRows writes the file, with more memory for DuckDB in the attempt after
+// one that ran out of it.
+func (f *File) encodeRows(ctx context.Context, s *snapshot.Snapshot, o Options, rows rowEncoder) (err error) {
+	for _, memory := range duckdb.Attempts(o.Memory) {
+		err = f.encodeOnce(ctx, s, o, memory, rows)
+		if duckdb.KindOf(err) != duckdb.Memory {
+			break
+		}
+	}
+	return err
+}
+
+func (f *File) encodeOnce(ctx context.Context, s *snapshot.Snapshot, o Options, memory int64, rows rowEncoder) (err error) {
+	db, err := duckdb.Open(ctx, "", duckdb.Options{Memory: memory, TempDir: f.scratch.Dir()})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, db.Close()) }()
+	r, err := openRecords(ctx, s, o.Repair)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, r.Close()) }()
+	var buf []byte
+	f.escapes = 0
+	source, err := db.Source("records", []duckdb.Column{{Name: "record"}}, func(row *duckdb.Row) error {
+		record, repaired, err := r.next()
+		if err != nil {
+			return err
+		}
+		var kept bool
+		if buf, kept, err = rows.appendRow(buf[:0], record); err != nil {
+			return err
+		}
+		if repaired || kept {
+			f.escapes++
+		}
+		row.SetText(0, buf)
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	_, err = db.ExecContext(ctx, copyStatement(s, f.path(), rows))
+	if err := source.Result(err); err != nil {
+		return err
+	}
+	var n int64
+	count := "SELECT count(*) FROM read_parquet(" + duckdb.Literal(duckdb.EscapeGlob(f.path())) + ")"
+	if err := db.QueryRowContext(ctx, count).Scan(&n); err != nil {
+		return fmt.Errorf("read back: %w", err)
+	}
+	if n != s.Records {
+		return fmt.Errorf("the file holds %d records, the snapshot %d", n, s.Records)
+	}
+	return nil
+}

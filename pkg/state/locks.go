@@ -1,0 +1,108 @@
+package state
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/gofrs/flock"
+)
+
+// Locks keep two processes, and two goroutines of one, from doing the same
+// work at once.
+type Locks struct{ *core }
+
+// ErrLocked means that another process, or another part of this one, holds the
+// lock.
+var ErrLocked = errors.New("locked")
+
+// A Lock is held until Unlock is called or the process dies.
+type Lock struct{ file *flock.Flock }
+
+// Unlock releases the lock.
+func (l *Lock) Unlock() error {
+	if err := l.file.Unlock(); err != nil {
+		return fmt.Errorf("unlock: %w", err)
+	}
+	return nil
+}
+
+// lockOwner is the content of a lock's file: who holds it.
+type lockOwner struct {
+	PID     int       `json:"pid"`
+	Host    string    `json:"host"`
+	Since   time.Time `json:"since"`
+	Command string    `json:"command"`
+}
+
+// LockStream acquires the lock for collecting a stream. It does not wait: the error
+// wraps ErrLocked and names the owner.
+func (l *Locks) LockStream(stream string) (*Lock, error) {
+	return l.acquire("stream~"+fileName(stream), stream+" is being collected")
+}
+
+// LockDelivery acquires the lock for delivering a stream to a sink. It does not
+// wait: the error wraps ErrLocked and names the owner. With the lock held the
+// caller calls Queue.Contains before it delivers, since the previous owner may
+// have delivered the same.
+func (l *Locks) LockDelivery(sink, stream string) (*Lock, error) {
+	return l.acquire("delivery~"+fileName(sink)+"~"+fileName(stream), stream+" is being delivered to "+sink)
+}
+
+// LockRestore acquires the lock for restoring a stream of a tenancy from a
+// backup. It does not wait: the error wraps ErrLocked and names the owner.
+func (l *Locks) LockRestore(stream, tenancy string) (*Lock, error) {
+	return l.acquire(restoreName(stream, tenancy), stream+" is being restored")
+}
+
+// acquire takes the lock of that name. When another owner has it, the error
+// says what that owner is doing.
+func (l *Locks) acquire(name, work string) (*Lock, error) {
+	path := filepath.Join(l.dir, "locks", name)
+	file := flock.New(path, flock.SetPermissions(0o600))
+	got, err := file.TryLock()
+	if err != nil {
+		return nil, fmt.Errorf("lock: %w", err)
+	}
+	if !got {
+		return nil, fmt.Errorf("%w: %s%s", ErrLocked, work, describeOwner(path))
+	}
+	host, err := os.Hostname()
+	if err != nil {
+		host = "unknown"
+	}
+	text, err := json.Marshal(lockOwner{os.Getpid(), host, l.now().UTC().Truncate(time.Second), shortCommand(os.Args)})
+	if err == nil {
+		// The file is only for the error messages of others: a full disk must not
+		// stop a delivery, which frees disk space.
+		_ = os.WriteFile(path, text, 0o600)
+	}
+	return &Lock{file}, nil
+}
+
+// shortCommand returns the start of a command line, without arguments that may
+// be long or private.
+func shortCommand(args []string) string {
+	words := []string{filepath.Base(args[0])}
+	for _, a := range args[1:] {
+		if len(words) == 4 {
+			break
+		}
+		words = append(words, a)
+	}
+	return strings.Join(words, " ")
+}
+
+// describeOwner returns who holds the lock at path, as far as its file says.
+func describeOwner(path string) string {
+	var o lockOwner
+	text, err := os.ReadFile(path)
+	if err != nil || json.Unmarshal(text, &o) != nil || o.PID == 0 {
+		return " by another process"
+	}
+	return fmt.Sprintf(" by process %d on %s since %s (%s)", o.PID, o.Host, o.Since.Format("2006-01-02 15:04:05 MST"), o.Command)
+}

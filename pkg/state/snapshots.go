@@ -1,0 +1,263 @@
+package state
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/collectord/collectord/pkg/snapshot"
+)
+
+// Snapshots has the last-known snapshot of each stream, and adds new ones from
+// runs and backups.
+type Snapshots struct{ *core }
+
+// ErrNoSnapshot means that there is no such snapshot.
+var ErrNoSnapshot = errors.New("no snapshot")
+
+// A Source is where a last-known snapshot came from.
+type Source string
+
+// The sources.
+const (
+	Collected Source = "collected"
+	Restored  Source = "restored"
+)
+
+// LastKnownInfo describes how a snapshot became the last-known one.
+type LastKnownInfo struct {
+	Source Source
+	Since  time.Time
+}
+
+// queue returns the queue of the snapshots' deliveries.
+func (s *Snapshots) queue() *Queue { return &Queue{s.core, s} }
+
+// Spool starts a snapshot. The caller holds the stream's lock.
+func (s *Snapshots) Spool(h snapshot.Header) (*snapshot.Writer, error) {
+	dir := filepath.Join(s.dir, "spool", fileName(h.Collector))
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("spool: %w", err)
+	}
+	return snapshot.Create(filepath.Join(dir, spoolPrefix(h.Stream)+fileName(h.UploadID)), h)
+}
+
+// spoolPrefix returns the start of the names of a stream's unfinished snapshots.
+func spoolPrefix(stream string) string { return fileName(stream) + "-" }
+
+// LastKnown opens the last-known snapshot of a stream. The error wraps ErrNone
+// when there is none, and snapshot.ErrDamaged when it cannot be used. A newer
+// snapshot may replace it, and its directory be removed, while the caller
+// reads.
+func (s *Snapshots) LastKnown(ctx context.Context, stream, tenancy string) (*snapshot.Snapshot, LastKnownInfo, error) {
+	for previous := ""; ; {
+		dir, info, err := s.lastKnownDir(ctx, stream, tenancy)
+		if err != nil {
+			return nil, info, fmt.Errorf("%s: %w", stream, err)
+		}
+		sealed, err := snapshot.Open(filepath.Join(s.dir, dir))
+		switch {
+		case err == nil:
+			return sealed, info, nil
+		case !errors.Is(err, fs.ErrNotExist):
+			return nil, info, fmt.Errorf("%s: %w", stream, err)
+		case dir == previous:
+			return nil, info, fmt.Errorf("%s: %w: %w", stream, snapshot.ErrDamaged, err)
+		}
+		previous = dir // a newer snapshot may have replaced it meanwhile
+	}
+}
+
+func (s *Snapshots) lastKnownDir(ctx context.Context, stream, tenancy string) (dir string, info LastKnownInfo, err error) {
+	var since int64
+	err = s.db.QueryRowContext(ctx,
+		`SELECT s.dir, s.source, l.since FROM last_known l JOIN snapshots s ON s.id = l.snapshot WHERE l.stream = ? AND l.tenancy = ?`,
+		stream, tenancy).Scan(&dir, &info.Source, &since)
+	if errors.Is(err, sql.ErrNoRows) {
+		return "", LastKnownInfo{}, fmt.Errorf("%w is known", ErrNoSnapshot)
+	}
+	if err != nil {
+		return "", LastKnownInfo{}, fmt.Errorf("read the last-known snapshot: %w", err)
+	}
+	info.Since = fromMillis(since)
+	return dir, info, nil
+}
+
+// lastKnownRecords returns the number of records of the last-known snapshot; 0
+// when there is none.
+func lastKnownRecords(ctx context.Context, tx *sql.Tx, stream, tenancy string) (n int64, err error) {
+	err = tx.QueryRowContext(ctx,
+		`SELECT s.records FROM last_known l JOIN snapshots s ON s.id = l.snapshot WHERE l.stream = ? AND l.tenancy = ?`,
+		stream, tenancy).Scan(&n)
+	if errors.Is(err, sql.ErrNoRows) {
+		return 0, nil
+	}
+	return n, err
+}
+
+// Accept releases the newest held snapshot of a stream: it becomes the
+// last-known one and its deliveries are queued. The error wraps ErrNone when
+// none is held or the last-known one is newer, and snapshot.ErrDamaged when it
+// cannot be used.
+func (s *Snapshots) Accept(ctx context.Context, stream, tenancy string, p Policy) (snapshot.Info, error) {
+	info, err := s.releaseHeld(ctx, stream, tenancy, p)
+	if err != nil {
+		return snapshot.Info{}, fmt.Errorf("accept %s: %w", stream, err)
+	}
+	s.queue().trimQueues(ctx, stream, tenancy, p)
+	s.sweepStream(ctx, stream, tenancy)
+	return info, nil
+}
+
+func (s *Snapshots) releaseHeld(ctx context.Context, stream, tenancy string, p Policy) (snapshot.Info, error) {
+	row, dir, err := findHeld(ctx, s.db, stream, tenancy)
+	if err != nil {
+		return snapshot.Info{}, err
+	}
+	// Verifying takes long, and would block other writers inside the transaction.
+	sealed, err := s.openVerified(ctx, dir)
+	if err != nil {
+		return snapshot.Info{}, err
+	}
+	return sealed.Info, s.inTransaction(ctx, func(tx *sql.Tx) error {
+		current, _, err := findHeld(ctx, tx, stream, tenancy)
+		if err != nil {
+			return err
+		}
+		if current != row {
+			return errors.New("a newer snapshot was held meanwhile: check it and accept again")
+		}
+		if _, err := tx.ExecContext(ctx, `UPDATE snapshots SET held = 0 WHERE id = ?`, row); err != nil {
+			return err
+		}
+		_, err = s.makeLastKnown(ctx, tx, row, p)
+		return err
+	})
+}
+
+// findHeld returns the snapshot of a stream that waits for Accept.
+func findHeld(ctx context.Context, q querier, stream, tenancy string) (row int64, dir string, err error) {
+	err = q.QueryRowContext(ctx,
+		`SELECT s.id, s.dir FROM snapshots s WHERE s.stream = ? AND s.tenancy = ? AND `+waitsForAccept, stream, tenancy).Scan(&row, &dir)
+	if errors.Is(err, sql.ErrNoRows) {
+		return 0, "", fmt.Errorf("%w is held, or the last-known one is newer", ErrNoSnapshot)
+	}
+	return row, dir, err
+}
+
+// hasDir reports whether the database has a snapshot in dir.
+func (s *Snapshots) hasDir(ctx context.Context, dir string) (found bool, err error) {
+	err = s.db.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM snapshots WHERE dir = ?)`, dir).Scan(&found)
+	return found, err
+}
+
+// addCollected adds a collected snapshot and, unless it is held, makes it the
+// last-known one. It returns the number of deliveries that were queued.
+func (s *Snapshots) addCollected(
+	ctx context.Context, tx *sql.Tx, sealed *snapshot.Snapshot, dir string, held bool, p Policy,
+) (queued int, err error) {
+	row, err := s.insertSnapshot(ctx, tx, sealed, dir, Collected, held)
+	if err != nil || held {
+		return 0, err
+	}
+	return s.makeLastKnown(ctx, tx, row, p)
+}
+
+// insertSnapshot adds a sealed snapshot and returns its row.
+func (s *Snapshots) insertSnapshot(
+	ctx context.Context, tx *sql.Tx, sealed *snapshot.Snapshot, dir string, source Source, held bool,
+) (int64, error) {
+	result, err := tx.ExecContext(ctx,
+		`INSERT INTO snapshots (collector, stream, tenancy, upload_id, taken, records, bytes, spool_bytes, dir, source, held, added, doubts)
+		 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+		sealed.Collector, sealed.Stream, sealed.Tenancy, sealed.UploadID, toMillis(sealed.UploadTimestamp),
+		sealed.Records, sealed.Bytes, sealed.SpoolBytes, dir, source, held, toMillis(s.now()), encodeDoubts(sealed.Doubts))
+	if err != nil {
+		return 0, err
+	}
+	return result.LastInsertId()
+}
+
+// makeLastKnown makes a snapshot the last-known one and queues its deliveries.
+// It returns the number of these.
+func (s *Snapshots) makeLastKnown(ctx context.Context, tx *sql.Tx, row int64, p Policy) (queued int, err error) {
+	if _, err := tx.ExecContext(ctx,
+		`INSERT INTO last_known (stream, tenancy, snapshot, since) SELECT stream, tenancy, id, ? FROM snapshots WHERE id = ?
+		 ON CONFLICT DO UPDATE SET snapshot = excluded.snapshot, since = excluded.since`, toMillis(s.now()), row); err != nil {
+		return 0, err
+	}
+	var records int64
+	if err := tx.QueryRowContext(ctx, `SELECT records FROM snapshots WHERE id = ?`, row).Scan(&records); err != nil {
+		return 0, err
+	}
+	if records == 0 && !p.StoreEmpty {
+		return 0, nil
+	}
+	return queueDeliveries(ctx, tx, row, p.Sinks, s.now())
+}
+
+// dropUnusable removes a snapshot from every queue, and replaces it as the
+// last-known one by the newest usable snapshot of the stream, if any. It
+// returns the sinks that the snapshot was queued for. Each counts a failed
+// delivery.
+func (s *Snapshots) dropUnusable(ctx context.Context, row int64) (sinks []string, err error) {
+	err = s.inTransaction(ctx, func(tx *sql.Tx) error {
+		if sinks, err = dropDeliveries(ctx, tx, row, s.now()); err != nil {
+			return err
+		}
+		next, err := s.newestUsable(ctx, tx, row)
+		if err != nil {
+			return err
+		}
+		if next == 0 {
+			_, err = tx.ExecContext(ctx, `DELETE FROM last_known WHERE snapshot = ?`, row)
+		} else {
+			_, err = tx.ExecContext(ctx, `UPDATE last_known SET snapshot = ? WHERE snapshot = ?`, next, row)
+		}
+		return err
+	})
+	return sinks, err
+}
+
+// newestUsable returns the newest snapshot of the same stream that can be
+// opened and is not held; 0 when there is none.
+func (s *Snapshots) newestUsable(ctx context.Context, tx *sql.Tx, row int64) (int64, error) {
+	type candidate struct {
+		id  int64
+		dir string
+	}
+	candidates, err := queryAll(ctx, tx, func(rows *sql.Rows) (c candidate, err error) {
+		err = rows.Scan(&c.id, &c.dir)
+		return c, err
+	}, `SELECT o.id, o.dir FROM snapshots o JOIN snapshots s ON o.stream = s.stream AND o.tenancy = s.tenancy
+		WHERE s.id = ? AND o.id <> s.id AND NOT o.held ORDER BY o.id DESC`, row)
+	if err != nil {
+		return 0, err
+	}
+	for _, c := range candidates {
+		if _, err := snapshot.Open(filepath.Join(s.dir, c.dir)); err == nil {
+			return c.id, nil
+		}
+	}
+	return 0, nil
+}
+
+// openVerified opens the snapshot in dir and checks its sum.
+func (s *Snapshots) openVerified(ctx context.Context, dir string) (*snapshot.Snapshot, error) {
+	sealed, err := snapshot.Open(filepath.Join(s.dir, dir))
+	if err != nil {
+		return nil, err
+	}
+	return sealed, sealed.Verify(ctx)
+}
+
+// isUnusable reports whether err means that a snapshot is missing or damaged.
+// Other errors may be temporary.
+func isUnusable(err error) bool {
+	return errors.Is(err, snapshot.ErrDamaged) || errors.Is(err, fs.ErrNotExist)
+}
