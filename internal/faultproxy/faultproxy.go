@@ -1,5 +1,5 @@
-// Package faultproxy is a TCP proxy that breaks connections on request, for
-// tests of what talks to servers.
+// Package faultproxy provides a TCP proxy that breaks connections on request,
+// for tests of clients of real servers.
 package faultproxy
 
 import (
@@ -10,24 +10,26 @@ import (
 	"time"
 )
 
-// A Fault is what happens to a connection. The zero value lets it pass.
+// A Fault defines what happens to a connection. The zero value forwards it
+// without a fault.
 type Fault struct {
-	// Refuse resets the connection before a byte has passed.
+	// Refuse resets the connection before any byte is forwarded.
 	Refuse bool
-	// CutUp and CutDown reset it when so many bytes have passed to the server
-	// or to the client; 0 means never.
+	// CutUp and CutDown reset the connection after that many bytes to the
+	// server or to the client. 0 means never.
 	CutUp, CutDown int64
-	// CutReplyTo resets it when the client has sent this text and the server
-	// answers: the server has done it, the client never hears so.
+	// CutReplyTo resets the connection when the client has sent this text and
+	// the server responds: the server has processed the request, but the client
+	// receives no response.
 	CutReplyTo string
-	// StallUp keeps it open without passing anything further to the server
-	// after so many bytes; 0 means never.
+	// StallUp keeps the connection open but forwards nothing to the server
+	// after that many bytes. 0 means never.
 	StallUp int64
 	// Latency delays each piece of data, in both directions.
 	Latency time.Duration
 }
 
-// A Proxy passes connections on to one server.
+// A Proxy forwards connections to one server.
 type Proxy struct {
 	network, target string
 	listener        net.Listener
@@ -43,50 +45,59 @@ type Proxy struct {
 	closed   bool
 }
 
-// New listens on a free loopback port and passes connections to target.
+// New returns a proxy that listens on a free loopback port and forwards
+// connections to target.
 func New(network, target string) (*Proxy, error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, err
 	}
 	p := &Proxy{network: network, target: target, listener: l, done: make(chan struct{}), met: make(chan struct{}), open: map[net.Conn]bool{}}
-	p.wait.Go(p.accept)
+	p.wait.Go(p.acceptConns)
 	return p, nil
 }
 
-// Addr is the proxy's host:port.
+// Addr returns the proxy's host:port.
 func (p *Proxy) Addr() string { return p.listener.Addr().String() }
 
-// Port is the proxy's port.
+// Port returns the proxy's port.
 func (p *Proxy) Port() int { return p.listener.Addr().(*net.TCPAddr).Port }
 
-// Set gives connections from now on a fault and sets the counts to zero.
+// Set sets the fault of new connections and resets the counts to zero.
 func (p *Proxy) Set(f Fault) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.fault, p.up, p.down, p.fired, p.met = f, 0, 0, 0, make(chan struct{})
 }
 
-// Passed returns how many bytes all connections have passed to the server and
-// to clients since Set.
+// Passed returns the number of bytes that were forwarded to the server and to
+// clients since Set.
 func (p *Proxy) Passed() (up, down int64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.up, p.down
 }
 
-// Fired returns how many connections met their fault since Set.
+// Fired returns the number of connections that met their fault since Set.
 func (p *Proxy) Fired() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.fired
 }
 
-// Met is closed when the first connection since Set has met its fault.
+// Met returns a channel that is closed when the first connection since Set has
+// met its fault.
 func (p *Proxy) Met() <-chan struct{} {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.met
+}
+
+// Conns returns the number of connections that are open now.
+func (p *Proxy) Conns() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.open) / 2 // one to the client, one to the server
 }
 
 // Cut resets all open connections.
@@ -94,11 +105,12 @@ func (p *Proxy) Cut() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for c := range p.open {
-		reset(c)
+		resetConn(c)
 	}
+	clear(p.open) // a stalled connection does not notice its end
 }
 
-// Close ends the proxy and its connections.
+// Close closes the proxy and its connections.
 func (p *Proxy) Close() error {
 	p.mu.Lock()
 	if p.closed {
@@ -114,46 +126,46 @@ func (p *Proxy) Close() error {
 	return err
 }
 
-func (p *Proxy) accept() {
+func (p *Proxy) acceptConns() {
 	for {
 		client, err := p.listener.Accept()
 		if errors.Is(err, net.ErrClosed) {
 			return
 		}
 		if err == nil {
-			p.wait.Go(func() { p.serve(client) })
+			p.wait.Go(func() { p.proxyConn(client) })
 		}
 	}
 }
 
-// serve passes one connection.
-func (p *Proxy) serve(client net.Conn) {
+// proxyConn forwards one connection.
+func (p *Proxy) proxyConn(client net.Conn) {
 	p.mu.Lock()
 	fault := p.fault
 	p.mu.Unlock()
 	if fault.Refuse {
-		p.fire()
-		reset(client)
+		p.recordFault()
+		resetConn(client)
 		return
 	}
 	server, err := net.Dial(p.network, p.target)
 	if err != nil {
-		reset(client)
+		resetConn(client)
 		return
 	}
 	l := &link{p: p, client: client, server: server, fault: fault}
-	if !p.keep(client, server) {
-		l.reset()
+	if !p.trackConns(client, server) {
+		l.resetBoth()
 		return
 	}
-	defer p.drop(client, server)
+	defer p.closeConns(client, server)
 	var both sync.WaitGroup
-	both.Go(func() { l.pass(client, server, l.toServer) })
-	both.Go(func() { l.pass(server, client, l.toClient) })
+	both.Go(func() { l.forward(client, server, l.toServer) })
+	both.Go(func() { l.forward(server, client, l.toClient) })
 	both.Wait()
 }
 
-func (p *Proxy) keep(conns ...net.Conn) bool {
+func (p *Proxy) trackConns(conns ...net.Conn) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, c := range conns {
@@ -162,7 +174,7 @@ func (p *Proxy) keep(conns ...net.Conn) bool {
 	return !p.closed
 }
 
-func (p *Proxy) drop(conns ...net.Conn) {
+func (p *Proxy) closeConns(conns ...net.Conn) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, c := range conns {
@@ -171,7 +183,7 @@ func (p *Proxy) drop(conns ...net.Conn) {
 	}
 }
 
-func (p *Proxy) fire() {
+func (p *Proxy) recordFault() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.fired++; p.fired == 1 {
@@ -179,10 +191,10 @@ func (p *Proxy) fire() {
 	}
 }
 
-// reset closes a connection at once, so that its peer sees it break.
-func reset(c net.Conn) {
+// resetConn closes a connection with a TCP reset.
+func resetConn(c net.Conn) {
 	if t, ok := c.(*net.TCPConn); ok {
-		_ = t.SetLinger(0) // else it closes in order, which breaks it as well
+		_ = t.SetLinger(0) // without it the connection closes in order, which also breaks it
 	}
 	c.Close()
 }
@@ -195,42 +207,42 @@ type link struct {
 
 	mu       sync.Mutex
 	up, down int64
-	tail     []byte // the end of what the client has sent
-	armed    bool   // CutReplyTo has been seen
+	tail     []byte // the last bytes that the client has sent
+	replyDue bool   // the client has sent CutReplyTo
 	broken   bool
 }
 
-// pass copies until the connection ends or breaks. count says how much of a
-// piece may pass and whether the connection breaks there.
-func (l *link) pass(from, to net.Conn, count func([]byte) (n int, breaks bool)) {
+// forward copies until the connection ends or breaks. count returns how many
+// bytes of a piece may pass, and whether the connection breaks after them.
+func (l *link) forward(from, to net.Conn, count func([]byte) (n int, breaks bool)) {
 	buf := make([]byte, 32<<10)
 	for {
 		n, err := from.Read(buf)
 		if n > 0 {
-			if !l.p.delay(l.fault.Latency) {
+			if !l.p.waitLatency(l.fault.Latency) {
 				return
 			}
 			may, breaks := count(buf[:n])
 			if _, err := to.Write(buf[:may]); err != nil {
-				l.reset()
+				l.resetBoth()
 				return
 			}
 			if breaks {
-				l.snap()
+				l.breakLink()
 				return
 			}
 		}
 		if err != nil {
 			if half, ok := to.(interface{ CloseWrite() error }); ok {
-				_ = half.CloseWrite() // it may be closed already
+				_ = half.CloseWrite() // it may already be closed
 			}
 			return
 		}
 	}
 }
 
-// delay waits and returns false when the proxy closes.
-func (p *Proxy) delay(d time.Duration) bool {
+// waitLatency waits for d. It returns false if the proxy is closed first.
+func (p *Proxy) waitLatency(d time.Duration) bool {
 	if d <= 0 {
 		return true
 	}
@@ -245,65 +257,66 @@ func (p *Proxy) delay(d time.Duration) bool {
 func (l *link) toServer(b []byte) (int, bool) {
 	l.mu.Lock()
 	before := l.up
-	n, breaks := upTo(l.fault.CutUp, before, b)
+	n, breaks := allowedBytes(l.fault.CutUp, before, b)
 	l.up += int64(n)
 	if want := l.fault.CutReplyTo; want != "" {
 		seen := append(l.tail, b[:n]...)
-		l.armed = l.armed || bytes.Contains(seen, []byte(want))
+		l.replyDue = l.replyDue || bytes.Contains(seen, []byte(want))
 		l.tail = append([]byte(nil), seen[max(0, len(seen)-len(want)+1):]...)
 	}
 	l.mu.Unlock()
-	if may, stalls := upTo(l.fault.StallUp, before, b[:n]); stalls {
-		l.p.count(int64(may), 0)
-		_, _ = l.server.Write(b[:may]) // what it does not take is stalled as well
-		l.p.fire()
+	if may, stalls := allowedBytes(l.fault.StallUp, before, b[:n]); stalls {
+		l.p.countBytes(int64(may), 0)
+		_, _ = l.server.Write(b[:may]) // bytes that are not accepted are stalled as well
+		l.p.recordFault()
 		<-l.p.done
 		return 0, true
 	}
-	l.p.count(int64(n), 0)
+	l.p.countBytes(int64(n), 0)
 	return n, breaks
 }
 
 func (l *link) toClient(b []byte) (int, bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.armed {
+	if l.replyDue {
 		return 0, true
 	}
-	n, breaks := upTo(l.fault.CutDown, l.down, b)
+	n, breaks := allowedBytes(l.fault.CutDown, l.down, b)
 	l.down += int64(n)
-	l.p.count(0, int64(n))
+	l.p.countBytes(0, int64(n))
 	return n, breaks
 }
 
-// upTo says how much of b passes when limit bytes may and before have.
-func upTo(limit, before int64, b []byte) (int, bool) {
+// allowedBytes returns how many bytes of b may pass under a limit after before
+// bytes, and whether the limit is reached.
+func allowedBytes(limit, before int64, b []byte) (int, bool) {
 	if limit <= 0 || before+int64(len(b)) < limit {
 		return len(b), false
 	}
 	return int(max(0, limit-before)), true
 }
 
-func (p *Proxy) count(up, down int64) {
+func (p *Proxy) countBytes(up, down int64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.up += up
 	p.down += down
 }
 
-// snap resets the connection for its fault.
-func (l *link) snap() {
+// breakLink resets the connection and records its fault.
+func (l *link) breakLink() {
 	l.mu.Lock()
 	first := !l.broken
 	l.broken = true
 	l.mu.Unlock()
 	if first {
-		l.p.fire()
+		l.p.recordFault()
 	}
-	l.reset()
+	l.resetBoth()
 }
 
-func (l *link) reset() {
-	reset(l.client)
-	reset(l.server)
+func (l *link) resetBoth() {
+	resetConn(l.client)
+	resetConn(l.server)
 }

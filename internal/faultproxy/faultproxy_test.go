@@ -18,42 +18,43 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// An echo answers each line with the same line and remembers what it heard.
-type echo struct {
+// An echoServer responds to each line with the same line and stores what it has
+// received.
+type echoServer struct {
 	l    net.Listener
 	wait sync.WaitGroup
 
-	mu    sync.Mutex
-	heard strings.Builder
-	lines chan string
+	mu       sync.Mutex
+	received strings.Builder
+	lines    chan string
 }
 
-func newEcho(t *testing.T) *echo {
+func startEchoServer(t *testing.T) *echoServer {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	e := &echo{l: l, lines: make(chan string, 100)}
+	e := &echoServer{l: l, lines: make(chan string, 100)}
 	e.wait.Go(func() {
 		for {
 			c, err := l.Accept()
 			if err != nil {
 				return
 			}
-			e.wait.Go(func() { e.serve(c) })
+			e.wait.Go(func() { e.echoConn(c) })
 		}
 	})
 	t.Cleanup(func() { l.Close(); e.wait.Wait() })
 	return e
 }
 
-func (e *echo) serve(c net.Conn) {
+func (e *echoServer) echoConn(c net.Conn) {
 	defer c.Close()
 	r := bufio.NewReader(c)
 	for {
 		line, err := r.ReadString('\n')
 		e.mu.Lock()
-		e.heard.WriteString(line)
+		e.received.WriteString(line)
 		e.mu.Unlock()
 		if err != nil {
 			return
@@ -65,27 +66,27 @@ func (e *echo) serve(c net.Conn) {
 	}
 }
 
-func (e *echo) all() string {
+func (e *echoServer) allReceived() string {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	return e.heard.String()
+	return e.received.String()
 }
 
-func start(t *testing.T, f faultproxy.Fault) (*echo, *faultproxy.Proxy, net.Conn) {
+func startProxy(t *testing.T, f faultproxy.Fault) (*echoServer, *faultproxy.Proxy, net.Conn) {
 	t.Helper()
-	e := newEcho(t)
+	e := startEchoServer(t)
 	p, err := faultproxy.New("tcp", e.l.Addr().String())
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { p.Close() })
 	p.Set(f)
-	return e, p, dial(t, p)
+	return e, p, dialProxy(t, p)
 }
 
-// dial connects. A proxy that refuses may reset the connection so early that
-// dialling fails; then the connection is nil.
-func dial(t *testing.T, p *faultproxy.Proxy) net.Conn {
+// dialProxy connects to the proxy. It returns nil if dialing fails, because a
+// proxy that refuses may reset the connection that early.
+func dialProxy(t *testing.T, p *faultproxy.Proxy) net.Conn {
 	c, err := net.Dial("tcp", p.Addr())
 	if err != nil {
 		return nil
@@ -94,8 +95,8 @@ func dial(t *testing.T, p *faultproxy.Proxy) net.Conn {
 	return c
 }
 
-// talk sends the lines one by one and returns what came back.
-func talk(c net.Conn, lines ...string) (string, error) {
+// exchange sends the lines one by one and returns the responses.
+func exchange(c net.Conn, lines ...string) (string, error) {
 	if c == nil {
 		return "", net.ErrClosed
 	}
@@ -121,7 +122,7 @@ func TestFaults(t *testing.T) {
 		got       string
 		breaks    bool
 		heard     string
-		heardOnly bool // the server may have heard no more than this
+		heardOnly bool // the server must not have received anything else
 	}{
 		{name: "none", got: "one\ntwo\n", heard: "one\ntwo\n"},
 		{name: "latency", fault: faultproxy.Fault{Latency: time.Millisecond}, got: "one\ntwo\n", heard: "one\ntwo\n"},
@@ -131,8 +132,8 @@ func TestFaults(t *testing.T) {
 		{name: "cut the reply", fault: faultproxy.Fault{CutReplyTo: "two"}, got: "one\n", breaks: true, heard: "one\ntwo\n"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			e, p, c := start(t, test.fault)
-			got, err := talk(c, "one\n", "two\n")
+			e, p, c := startProxy(t, test.fault)
+			got, err := exchange(c, "one\n", "two\n")
 			if breaks := err != nil; breaks != test.breaks {
 				t.Fatalf("err = %v, want an error: %v", err, test.breaks)
 			}
@@ -147,19 +148,19 @@ func TestFaults(t *testing.T) {
 					<-e.lines
 				}
 			}
-			if !strings.HasPrefix(e.all(), test.heard) || test.heardOnly && e.all() != "" {
-				t.Errorf("the server heard %q, want %q", e.all(), test.heard)
+			if !strings.HasPrefix(e.allReceived(), test.heard) || test.heardOnly && e.allReceived() != "" {
+				t.Errorf("the server received %q, want %q", e.allReceived(), test.heard)
 			}
 		})
 	}
 }
 
 func TestReplyIsFoundAcrossPieces(t *testing.T) {
-	e, p, c := start(t, faultproxy.Fault{CutReplyTo: "com\nmit"})
-	if _, err := talk(c, "com\n"); err != nil {
+	e, p, c := startProxy(t, faultproxy.Fault{CutReplyTo: "com\nmit"})
+	if _, err := exchange(c, "com\n"); err != nil {
 		t.Fatal(err)
 	}
-	if got, err := talk(c, "mit\n"); err == nil {
+	if got, err := exchange(c, "mit\n"); err == nil {
 		t.Fatalf("got %q", got)
 	}
 	<-e.lines
@@ -170,43 +171,43 @@ func TestReplyIsFoundAcrossPieces(t *testing.T) {
 }
 
 func TestStall(t *testing.T) {
-	e, p, c := start(t, faultproxy.Fault{StallUp: 5})
-	if got, err := talk(c, "one\n"); err != nil || got != "one\n" {
+	e, p, c := startProxy(t, faultproxy.Fault{StallUp: 5})
+	if got, err := exchange(c, "one\n"); err != nil || got != "one\n" {
 		t.Fatal(got, err)
 	}
 	if err := c.SetReadDeadline(time.Now().Add(50 * time.Millisecond)); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := talk(c, "two\n"); !errors.Is(err, os.ErrDeadlineExceeded) {
-		t.Fatalf("err = %v, want a connection that is open and silent", err)
+	if _, err := exchange(c, "two\n"); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Fatalf("err = %v, want an open connection without a response", err)
 	}
 	<-p.Met()
-	if up, _ := p.Passed(); up != 5 || strings.Contains(e.all(), "two") {
-		t.Errorf("%d bytes passed, the server heard %q", up, e.all())
+	if up, _ := p.Passed(); up != 5 || strings.Contains(e.allReceived(), "two") {
+		t.Errorf("%d bytes passed, the server received %q", up, e.allReceived())
 	}
 }
 
 func TestCutOpenConnections(t *testing.T) {
-	_, p, c := start(t, faultproxy.Fault{})
-	if _, err := talk(c, "one\n"); err != nil {
+	_, p, c := startProxy(t, faultproxy.Fault{})
+	if _, err := exchange(c, "one\n"); err != nil {
 		t.Fatal(err)
 	}
 	p.Cut()
-	if got, err := talk(c, "two\n"); err == nil {
+	if got, err := exchange(c, "two\n"); err == nil {
 		t.Fatalf("got %q", got)
 	}
 }
 
 func TestDeadServer(t *testing.T) {
-	e, _, c := start(t, faultproxy.Fault{})
+	e, _, c := startProxy(t, faultproxy.Fault{})
 	_ = e.l.Close()
-	_, _ = talk(c, "one\n") // it may have been accepted before
+	_, _ = exchange(c, "one\n") // it may already have been accepted
 	p, err := faultproxy.New("tcp", e.l.Addr().String())
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer p.Close()
-	if got, err := talk(dial(t, p), "one\n"); err == nil {
+	if got, err := exchange(dialProxy(t, p), "one\n"); err == nil {
 		t.Fatalf("got %q", got)
 	}
 }

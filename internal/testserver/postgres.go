@@ -26,36 +26,37 @@ import (
 
 // The server's roles.
 const (
-	// Owner may do everything, with Password.
+	// Owner is a superuser with Password.
 	Owner    = "owner"
 	Password = "pw-owner-8814"
-	// Quick is a role as mighty that is asked for no password, which takes
+	// Quick is a superuser without a password. The check of a password takes
 	// longer than a small delivery.
 	Quick = "quick"
 )
 
-// A Postgres is a Postgres in a temporary folder.
+// A Postgres is a Postgres server in a temporary directory.
 type Postgres struct {
 	Dir  string
 	Port int
-	cred *syscall.Credential // nil: as this process
+	cred *syscall.Credential // nil means that of this process
 	Cmd  *exec.Cmd
 	done chan struct{}
-	// files is the most KiB that a file may have, 0 for any.
-	files int
+	// maxFileKiB is the largest size of a file in KiB. 0 means no limit.
+	maxFileKiB int
 }
 
 var startPostgres = sync.OnceValues(func() (*Postgres, error) { return NewPostgres(0) })
 
-// NewPostgres starts a server of its own whose files grow to so many KiB, 0
-// for any. Stop stops it, too.
+// NewPostgres starts a separate server. Its files are limited to the given
+// number of KiB; 0 means no limit. Stop also stops this server.
 func NewPostgres(files int) (*Postgres, error) {
-	s := &Postgres{files: files}
+	s := &Postgres{maxFileKiB: files}
 	if os.Geteuid() == 0 { // Postgres refuses to run as root
 		name := "postgres"
 		u, err := user.Lookup(name)
 		if err != nil {
-			if u, err = user.Lookup("nobody"); err != nil {
+			// 65534 is the unprivileged user of most systems.
+			if u, err = user.LookupId("65534"); err != nil {
 				return nil, err
 			}
 		}
@@ -68,8 +69,8 @@ func NewPostgres(files int) (*Postgres, error) {
 		return nil, err
 	}
 	s.Dir = dir
-	atEnd(func() { s.Crash(); removeDir(dir) })
-	if err := s.init(); err != nil {
+	addStop(func() { s.Crash(); removeDir(dir) })
+	if err := s.initDatabase(); err != nil {
 		return nil, err
 	}
 	if err := s.Start(); err != nil {
@@ -83,8 +84,8 @@ func NewPostgres(files int) (*Postgres, error) {
 	return s, errors.Join(err, conn.Close(context.Background()))
 }
 
-// StartPostgres returns the process's Postgres server, started when it is first
-// asked for.
+// StartPostgres returns the Postgres server of this process. The first call
+// starts it.
 func StartPostgres(t testing.TB) *Postgres {
 	t.Helper()
 	s, err := startPostgres()
@@ -94,57 +95,57 @@ func StartPostgres(t testing.TB) *Postgres {
 	return s
 }
 
-func (s *Postgres) own(paths ...string) error {
-	if s.cred == nil {
+func (p *Postgres) chownToServer(paths ...string) error {
+	if p.cred == nil {
 		return nil
 	}
 	for _, path := range paths {
-		if err := os.Chown(path, int(s.cred.Uid), int(s.cred.Gid)); err != nil {
+		if err := os.Chown(path, int(p.cred.Uid), int(p.cred.Gid)); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (s *Postgres) init() error {
-	initdb, err := program("initdb", "/usr/lib/postgresql/*/bin")
+func (p *Postgres) initDatabase() error {
+	initdb, err := findProgram("initdb", "/usr/lib/postgresql/*/bin")
 	if err != nil {
 		return err
 	}
-	pw := filepath.Join(s.Dir, "pw")
+	pw := filepath.Join(p.Dir, "pw")
 	if err := os.WriteFile(pw, []byte(Password), 0o600); err != nil {
 		return err
 	}
-	if err := s.Certificates(); err != nil {
+	if err := p.Certificates(); err != nil {
 		return err
 	}
-	if err := s.own(s.Dir, pw, s.File("server.key"), s.File("server.crt")); err != nil {
+	if err := p.chownToServer(p.Dir, pw, p.File("server.key"), p.File("server.crt")); err != nil {
 		return err
 	}
-	cmd := exec.Command(initdb, "-D", s.File("data"), "-U", Owner, "--pwfile", pw, "--auth", "scram-sha-256",
+	cmd := exec.Command(initdb, "-D", p.File("data"), "-U", Owner, "--pwfile", pw, "--auth", "scram-sha-256",
 		"--encoding", "UTF8", "--locale", "C", "--no-sync")
-	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: s.cred}
-	cmd.Dir = s.Dir
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: p.cred}
+	cmd.Dir = p.Dir
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("initdb: %w: %s", err, out)
 	}
-	rules, err := os.ReadFile(s.File("data/pg_hba.conf"))
+	rules, err := os.ReadFile(p.File("data/pg_hba.conf"))
 	if err != nil {
 		return err
 	}
 	rules = append([]byte("host all "+Quick+" 127.0.0.1/32 trust\n"), rules...)
-	if err := os.WriteFile(s.File("data/pg_hba.conf"), rules, 0o600); err != nil {
+	if err := os.WriteFile(p.File("data/pg_hba.conf"), rules, 0o600); err != nil {
 		return err
 	}
-	s.Port, err = freePort()
+	p.Port, err = freePort()
 	return err
 }
 
-// File is a file in the server's folder.
-func (s *Postgres) File(name string) string { return filepath.Join(s.Dir, name) }
+// File returns the path of a file in the server's directory.
+func (p *Postgres) File(name string) string { return filepath.Join(p.Dir, name) }
 
-// Certificates makes the server a certificate that is its own authority.
-func (s *Postgres) Certificates() error {
+// Certificates writes a new self-signed certificate of the server and its key.
+func (p *Postgres) Certificates() error {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return err
@@ -163,42 +164,42 @@ func (s *Postgres) Certificates() error {
 		return err
 	}
 	return errors.Join(
-		os.WriteFile(s.File("server.crt"), pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert}), 0o644),
-		os.WriteFile(s.File("server.key"), pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: der}), 0o600))
+		os.WriteFile(p.File("server.crt"), pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert}), 0o644),
+		os.WriteFile(p.File("server.key"), pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: der}), 0o600))
 }
 
-// Start starts the server and waits until it answers.
-func (s *Postgres) Start() error {
-	bin, err := program("postgres", "/usr/lib/postgresql/*/bin")
+// Start starts the server and waits until it accepts connections.
+func (p *Postgres) Start() error {
+	bin, err := findProgram("postgres", "/usr/lib/postgresql/*/bin")
 	if err != nil {
 		return err
 	}
-	log, err := os.OpenFile(s.File("log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	log, err := os.OpenFile(p.File("log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		return err
 	}
 	defer log.Close()
-	s.Cmd = exec.Command(bin, "-D", s.File("data"), "-p", strconv.Itoa(s.Port), "-k", s.Dir,
+	p.Cmd = exec.Command(bin, "-D", p.File("data"), "-p", strconv.Itoa(p.Port), "-k", p.Dir,
 		"-c", "listen_addresses=127.0.0.1", "-c", "fsync=off", "-c", "max_connections=60",
-		"-c", "ssl=on", "-c", "ssl_cert_file="+s.File("server.crt"), "-c", "ssl_key_file="+s.File("server.key"),
+		"-c", "ssl=on", "-c", "ssl_cert_file="+p.File("server.crt"), "-c", "ssl_key_file="+p.File("server.key"),
 		"-c", "log_min_duration_statement=-1", "-c", "max_wal_size=2GB")
-	if s.files > 0 {
-		s.Cmd.Args = append([]string{"sh", "-c", fmt.Sprintf(`ulimit -f %d; exec "$@"`, s.files*2), "sh", bin}, s.Cmd.Args[1:]...)
-		if s.Cmd.Path, err = exec.LookPath("sh"); err != nil {
+	if p.maxFileKiB > 0 {
+		p.Cmd.Args = append([]string{"sh", "-c", fmt.Sprintf(`ulimit -f %d; exec "$@"`, p.maxFileKiB*2), "sh", bin}, p.Cmd.Args[1:]...)
+		if p.Cmd.Path, err = exec.LookPath("sh"); err != nil {
 			return err
 		}
 	}
-	s.Cmd.Dir, s.Cmd.Stdout, s.Cmd.Stderr = s.Dir, log, log
-	s.Cmd.SysProcAttr = &syscall.SysProcAttr{Credential: s.cred}
-	if err := s.Cmd.Start(); err != nil {
+	p.Cmd.Dir, p.Cmd.Stdout, p.Cmd.Stderr = p.Dir, log, log
+	p.Cmd.SysProcAttr = &syscall.SysProcAttr{Credential: p.cred}
+	if err := p.Cmd.Start(); err != nil {
 		return err
 	}
-	s.done = make(chan struct{})
-	go func(cmd *exec.Cmd, done chan struct{}) { _ = cmd.Wait(); close(done) }(s.Cmd, s.done)
-	return s.await(func() error {
+	p.done = make(chan struct{})
+	go func(cmd *exec.Cmd, done chan struct{}) { _ = cmd.Wait(); close(done) }(p.Cmd, p.done)
+	return p.waitUntilReady(func() error {
 		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 		defer cancel()
-		conn, err := pgx.Connect(ctx, s.URL(Owner, Password))
+		conn, err := pgx.Connect(ctx, p.URL(Owner, Password))
 		if err != nil {
 			return err
 		}
@@ -206,36 +207,37 @@ func (s *Postgres) Start() error {
 	})
 }
 
-// await asks until the server answers or has ended.
-func (s *Postgres) await(answers func() error) error {
+// waitUntilReady calls probe until it succeeds. It fails if the server has
+// ended.
+func (p *Postgres) waitUntilReady(probe func() error) error {
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
 	limit := time.After(60 * time.Second)
 	for {
-		err := answers()
+		err := probe()
 		if err == nil {
 			return nil
 		}
 		select {
-		case <-s.done:
-			log, _ := os.ReadFile(s.File("log"))
+		case <-p.done:
+			log, _ := os.ReadFile(p.File("log"))
 			return fmt.Errorf("postgres ended: %s", log)
 		case <-limit:
-			return fmt.Errorf("postgres does not answer: %w", err)
+			return fmt.Errorf("postgres does not respond: %w", err)
 		case <-tick.C:
 		}
 	}
 }
 
-// Crash stops the server at once, as a failure would.
-func (s *Postgres) Crash() {
-	if s.Cmd != nil && s.done != nil {
-		_ = s.Cmd.Process.Signal(syscall.SIGQUIT) // "immediate shutdown": no checkpoint, recovery at the next start
-		<-s.done
+// Crash stops the server immediately, like a crash.
+func (p *Postgres) Crash() {
+	if p.Cmd != nil && p.done != nil {
+		_ = p.Cmd.Process.Signal(syscall.SIGQUIT) // "immediate shutdown": no checkpoint, recovery at the next start
+		<-p.done
 	}
 }
 
-// URL is the connection URL of a role.
-func (s *Postgres) URL(role, password string) string {
-	return fmt.Sprintf("postgres://%s:%s@127.0.0.1:%d/postgres?sslmode=disable", role, password, s.Port)
+// URL returns the connection URL of a role.
+func (p *Postgres) URL(role, password string) string {
+	return fmt.Sprintf("postgres://%s:%s@127.0.0.1:%d/postgres?sslmode=disable", role, password, p.Port)
 }

@@ -18,7 +18,7 @@ const (
 	S3Secret = "sk-canary-5521/abc+def"
 )
 
-// An S3 is a versitygw over a temporary folder.
+// An S3 is a versitygw server over a temporary directory.
 type S3 struct {
 	Dir  string
 	Port int
@@ -32,7 +32,7 @@ var startS3 = sync.OnceValues(func() (*S3, error) {
 		return nil, err
 	}
 	s := &S3{Dir: dir}
-	atEnd(func() { s.Kill(); removeDir(dir) })
+	addStop(func() { s.Kill(); removeDir(dir) })
 	for _, name := range []string{"root", "sidecar", "iam"} {
 		if err := os.Mkdir(filepath.Join(dir, name), 0o700); err != nil {
 			return nil, err
@@ -44,7 +44,7 @@ var startS3 = sync.OnceValues(func() (*S3, error) {
 	return s, s.Start()
 })
 
-// StartS3 returns the process's S3 server, started when it is first asked for.
+// StartS3 returns the S3 server of this process. The first call starts it.
 func StartS3(t testing.TB) *S3 {
 	t.Helper()
 	s, err := startS3()
@@ -54,12 +54,12 @@ func StartS3(t testing.TB) *S3 {
 	return s
 }
 
-// Start starts the server and waits until it answers.
+// Start starts the server and waits until it accepts connections.
 func (s *S3) Start() error {
 	bin := os.Getenv("COLLECTORD_VERSITYGW")
 	if bin == "" {
 		var err error
-		if bin, err = program("versitygw", filepath.Join(root(), "bin")); err != nil {
+		if bin, err = findProgram("versitygw", filepath.Join(moduleRoot(), "bin")); err != nil {
 			return err
 		}
 	}
@@ -81,13 +81,14 @@ func (s *S3) Start() error {
 		case <-s.done:
 			return errors.New("versitygw ended: " + s.Cmd.ProcessState.String())
 		case <-limit:
-			return errors.New("versitygw does not answer")
+			return errors.New("versitygw does not respond")
 		case <-tick.C:
 		}
 	}
 }
 
-// Env are the variables that lead AWS programs to the server and nowhere else.
+// Env returns the environment that points AWS programs at this server and at
+// nothing else.
 func (s *S3) Env() map[string]string {
 	return map[string]string{
 		"AWS_ACCESS_KEY_ID": S3Key, "AWS_SECRET_ACCESS_KEY": S3Secret, "AWS_SESSION_TOKEN": "", "AWS_REGION": "",
@@ -96,16 +97,16 @@ func (s *S3) Env() map[string]string {
 	}
 }
 
-// Object is the file of an object, for a look at it or a change to it. The
-// folder above is the bucket.
+// Object returns the path of the file of an object, so that a test can read or
+// change it. Its parent directory is the bucket.
 func (s *S3) Object(bucket, key string) string {
 	return filepath.Join(s.Dir, "root", bucket, filepath.FromSlash(key))
 }
 
-// Addr is the server's host and port.
+// Addr returns the server's host and port.
 func (s *S3) Addr() string { return fmt.Sprintf("127.0.0.1:%d", s.Port) }
 
-// Kill ends the server without a chance to tidy up.
+// Kill kills the server with SIGKILL.
 func (s *S3) Kill() {
 	if s.Cmd != nil && s.Cmd.Process != nil {
 		_ = s.Cmd.Process.Kill()

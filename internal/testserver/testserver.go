@@ -1,4 +1,4 @@
-// Package testserver starts real servers for tests: Postgres and S3.
+// Package testserver starts real Postgres and S3 servers for tests.
 package testserver
 
 import (
@@ -11,22 +11,22 @@ import (
 	"sync"
 )
 
-const installServers = "run `make test-servers`, which installs what the tests need"
+const installServers = "run `make test-servers`, which installs the servers for the tests"
 
 var (
-	mu    sync.Mutex
-	stops []func()
-	keeps bool
+	mu       sync.Mutex
+	stops    []func()
+	keepDirs bool
 )
 
-func atEnd(stop func()) {
+func addStop(stop func()) {
 	mu.Lock()
 	defer mu.Unlock()
 	stops = append(stops, stop)
 }
 
-// Stop stops every server that was started. A package whose tests start one
-// calls it when they have run.
+// Stop stops all servers. A package whose tests start a server calls it after
+// the tests.
 func Stop() {
 	mu.Lock()
 	defer mu.Unlock()
@@ -36,28 +36,28 @@ func Stop() {
 	stops = nil
 }
 
-// Keep makes Stop leave the servers' folders where they are, for a look at what
-// is in them.
+// Keep makes Stop keep the directories of the servers for inspection.
 func Keep() {
 	mu.Lock()
 	defer mu.Unlock()
-	keeps = true
+	keepDirs = true
 }
 
-// removeDir removes a server's folder, unless Keep was called. Stop holds the lock.
+// removeDir removes the directory of a server unless Keep was called. The
+// caller holds the lock.
 func removeDir(dir string) {
-	if !keeps {
+	if !keepDirs {
 		os.RemoveAll(dir)
 	}
 }
 
-// root is the folder of the module.
-func root() string {
+// moduleRoot returns the directory of the module.
+func moduleRoot() string {
 	_, file, _, _ := runtime.Caller(0)
 	return filepath.Join(filepath.Dir(file), "..", "..")
 }
 
-// freePort returns a loopback port that nobody listens on.
+// freePort returns a free loopback port.
 func freePort() (int, error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -66,9 +66,10 @@ func freePort() (int, error) {
 	return l.Addr().(*net.TCPAddr).Port, l.Close()
 }
 
-// program finds a server's program by name in the folders, or PATH.
-func program(name string, folders ...string) (string, error) {
-	for _, dir := range folders {
+// findProgram returns the path of a program in one of the directories or in
+// PATH.
+func findProgram(name string, directories ...string) (string, error) {
+	for _, dir := range directories {
 		found, err := filepath.Glob(filepath.Join(dir, name))
 		if err == nil && len(found) > 0 {
 			return found[len(found)-1], nil
@@ -81,8 +82,8 @@ func program(name string, folders ...string) (string, error) {
 	return path, nil
 }
 
-// OpenPostgres is StartPostgres for programs that are no tests.
+// OpenPostgres is StartPostgres for programs that are not tests.
 func OpenPostgres() (*Postgres, error) { return startPostgres() }
 
-// OpenS3 is StartS3 for programs that are no tests.
+// OpenS3 is StartS3 for programs that are not tests.
 func OpenS3() (*S3, error) { return startS3() }

@@ -7,7 +7,7 @@ import (
 	"github.com/collectord/collectord/internal/vendorsim"
 )
 
-// BenchmarkRender measures how fast records are made, by stream.
+// BenchmarkRender measures how fast the records of each stream are rendered.
 func BenchmarkRender(b *testing.B) {
 	v := vendorsim.NewTenable()
 	s, err := vendorsim.Start(vendorsim.Options{Vendors: []vendorsim.Vendor{v}})
@@ -32,17 +32,20 @@ func BenchmarkRender(b *testing.B) {
 	}
 }
 
-// BenchmarkServe measures a plain client that reads a long answer.
+// BenchmarkServe measures how fast a simple client reads a long response.
 func BenchmarkServe(b *testing.B) {
-	for name, mode := range map[string]vendorsim.GzipMode{"plain": vendorsim.GzipOff, "stored": vendorsim.GzipStored, "gzip": vendorsim.GzipFast} {
+	for name, mode := range map[string]vendorsim.GzipMode{
+		"plain": vendorsim.GzipOff, "stored": vendorsim.GzipStored, "gzip": vendorsim.GzipFast,
+	} {
 		b.Run(name, func(b *testing.B) {
-			s, err := vendorsim.Start(vendorsim.Options{Vendors: []vendorsim.Vendor{toy{}}, Counts: map[string]int{"toy_items": 50_000}, Gzip: mode})
+			s, err := vendorsim.Start(vendorsim.Options{Vendors: []vendorsim.Vendor{toy{}},
+				Counts: map[string]int{"toy_items": 50_000}, Gzip: mode})
 			if err != nil {
 				b.Fatal(err)
 			}
 			defer s.Close()
 			for b.Loop() {
-				resp, err := s.Client().Get(s.URL("toy") + "/items")
+				resp, err := s.Client().Get(s.VendorURL("toy") + "/items")
 				if err != nil {
 					b.Fatal(err)
 				}

@@ -6,13 +6,13 @@ import (
 	"time"
 )
 
-// Clock is a clock that moves only when told to, for [Options.Now].
+// Clock is a clock that moves only when Advance is called, for [Options.Now].
 type Clock struct {
 	mu  sync.Mutex
 	now time.Time
 }
 
-// NewClock returns a clock that stands at now.
+// NewClock returns a clock that shows now.
 func NewClock(now time.Time) *Clock { return &Clock{now: now} }
 
 // Now returns the time that the clock shows.
@@ -29,9 +29,9 @@ func (c *Clock) Advance(d time.Duration) {
 	c.now = c.now.Add(d)
 }
 
-// pause waits for d or until ctx ends, and reports whether the whole of d
-// has passed.
-func pause(ctx context.Context, d time.Duration) bool {
+// sleepContext waits for d or until ctx is done, and reports whether d has
+// passed in full.
+func sleepContext(ctx context.Context, d time.Duration) bool {
 	if d <= 0 {
 		return ctx.Err() == nil
 	}

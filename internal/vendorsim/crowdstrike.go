@@ -13,12 +13,12 @@ import (
 const (
 	// CrowdStrikeHosts are the hosts of the devices service.
 	CrowdStrikeHosts = "crowdstrike_hosts"
-	// CrowdStrikeVulns are the findings of Spotlight, with the facets cve,
-	// host_info and remediation.
+	// CrowdStrikeVulns are the vulnerabilities of Spotlight, with the facets
+	// cve, host_info and remediation.
 	CrowdStrikeVulns = "crowdstrike_vulnerabilities"
-	// CrowdStrikeZTA are the assessments of the hosts: record i is that of
-	// host i, and their count follows CrowdStrikeHosts. Not every host has
-	// one, see [CrowdStrike.Assessed].
+	// CrowdStrikeZTA are the assessments of the hosts: record i belongs to host
+	// i, and there are as many records as hosts. Not every host has an
+	// assessment, see [CrowdStrike.Assessed].
 	CrowdStrikeZTA = "crowdstrike_zero_trust_assessment"
 )
 
@@ -28,76 +28,86 @@ const (
 	CrowdStrikeSecret   = "sim-falcon-secret"
 )
 
-// CrowdStrikeConfig says how the API behaves beyond its usual course.
+// CrowdStrikeConfig configures how the API behaves. The zero value is the usual
+// behavior.
 type CrowdStrikeConfig struct {
-	// Region is the name in X-Cs-Region; "us-1" when empty.
+	// Region is the value of X-Cs-Region. The default is "us-1".
 	Region string
-	// TokenLife is the life of a token, 1,799 s when zero.
+	// TokenLife is the lifetime of a token. The default is 1,799 s.
 	TokenLife time.Duration
-	// TokenCalls ends a token after that many data calls; 0 for never, negative
-	// for at once.
+	// TokenCalls is the number of data calls after which a token expires. 0
+	// means that it never does, a negative number that it expires at once.
 	TokenCalls int
-	// Forbidden streams answer 403, as when the scope is missing.
+	// Forbidden streams respond with 403, as they do when the scope is missing.
 	Forbidden map[string]bool
-	// Drift makes declared totals waver by up to that many records.
+	// Drift makes declared totals vary by up to that many records.
 	Drift int
-	// CursorLife is how long a cursor is valid after its answer, 120 s when
-	// zero.
+	// CursorLife is how long a cursor is valid after its response. The default
+	// is 120 s.
 	CursorLife time.Duration
-	// CleanEnd makes the last page say that it is the last. Without it the last
-	// page of Spotlight carries a cursor that leads to an empty one, and hosts
-	// end cleanly anyway.
+	// CleanEnd leaves the cursor out of the last page of Spotlight. Without it
+	// the last page has a cursor that leads to an empty page. Listings of hosts
+	// never have such a cursor.
 	CleanEnd bool
-	// EmptyLast makes the hosts' listing end with an empty page.
+	// EmptyLast makes the listing of hosts end with an empty page.
 	EmptyLast bool
-	// NumericOffset makes the hosts' listing answer a number in place of the
+	// NumericOffset makes the listing of hosts return a number instead of the
 	// next token.
 	NumericOffset bool
-	// NoCombined answers 404 on the hosts' combined endpoint, as if there were
-	// none.
+	// NoCombined makes the combined endpoint of hosts respond with 404, as if
+	// it did not exist.
 	NoCombined bool
-	// Gone are hosts, by index, that are listed but not found any more.
+	// Gone are the indices of hosts that are listed but no longer found.
 	Gone map[int]bool
-	// AssessmentErrors adds an errors array to answers that leave out ids.
+	// AssessmentErrors adds an errors array to responses that leave out ids.
 	AssessmentErrors bool
-	// AssessmentNotFound answers 404 when none of the ids has an assessment.
+	// AssessmentNotFound makes the response 404 when none of the ids has an
+	// assessment.
 	AssessmentNotFound bool
-	// MaxAssessments is the most ids that one call takes; 0 for no bound.
+	// MaxAssessments is the largest number of ids in one call. 0 means no
+	// limit.
 	MaxAssessments int
-	// MaxURL is the length of a request address from which on the gateway
-	// answers 414; 32,768 when zero.
+	// MaxURL is the longest request URI, in bytes. The gateway responds to
+	// longer ones with 414. The default is 32,768.
 	MaxURL int
-	// IgnoreTimes makes Spotlight pass over time ranges in filters.
+	// IgnoreTimes makes Spotlight ignore time ranges in filters.
 	IgnoreTimes bool
-	// HideQuota leaves out the headers that tell what is left of the limit.
+	// HideQuota leaves out the headers of the rate limit.
 	HideQuota bool
 	// Untimed makes Spotlight leave every n-th record out of any time range, as
-	// if it had no such time; 0 for none.
+	// if it had no creation time. 0 means that no record is left out.
 	Untimed int
+	// HiddenHosts is the number of hosts that the totals of listings of hosts
+	// include although they are not listed.
+	HiddenHosts int
+	// HiddenVulns is the same for Spotlight, for each filter.
+	HiddenVulns int
 }
 
-// CrowdStrike simulates the Falcon API: the OAuth2 token, the hosts by all
-// their listings, Spotlight's combined vulnerabilities with filters, and Zero
-// Trust Assessment.
+// CrowdStrike simulates the Falcon API: the OAuth2 token, all listings of
+// hosts, Spotlight's combined vulnerabilities with filters, and Zero Trust
+// Assessment.
 type CrowdStrike struct {
 	host  *Host
-	model *falconModel
+	model *crowdstrikeModel
 
-	mu      sync.Mutex
-	config  CrowdStrikeConfig
-	tokens  map[string]*falconToken
-	scrolls map[string]*falconScroll
-	bad     []time.Time // calls with a bad token within the last minute
-	calls   int
-	chosen  map[string][]int32 // records by filter
+	mu         sync.Mutex
+	config     CrowdStrikeConfig
+	tokens     map[string]*crowdstrikeToken
+	scrolls    map[string]*crowdstrikeScroll
+	badCalls   []time.Time // calls with an invalid token within the last minute
+	calls      int
+	selections map[string][]int32 // record indices by filter
+	ordered    map[string][]int32 // vulnerabilities in the order of a listing, by filter
 }
 
 // NewCrowdStrike returns a simulated tenant for one [Server].
 func NewCrowdStrike() *CrowdStrike {
 	return &CrowdStrike{
-		tokens:  map[string]*falconToken{},
-		scrolls: map[string]*falconScroll{},
-		chosen:  map[string][]int32{},
+		tokens:     map[string]*crowdstrikeToken{},
+		scrolls:    map[string]*crowdstrikeScroll{},
+		selections: map[string][]int32{},
+		ordered:    map[string][]int32{},
 	}
 }
 
@@ -109,15 +119,17 @@ func (c *CrowdStrike) Env(url string) []string {
 	return []string{"FALCON_BASE_URL=" + url, "FALCON_CLIENT_ID=" + CrowdStrikeClientID, "FALCON_SECRET=" + CrowdStrikeSecret}
 }
 
-// Configure changes how the API behaves from now on.
+// Configure calls change with the configuration. The change applies to all
+// later requests.
 func (c *CrowdStrike) Configure(change func(*CrowdStrikeConfig)) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	change(&c.config)
 }
 
-// settings returns a copy of the configuration with its defaults.
-func (c *CrowdStrike) settings() CrowdStrikeConfig {
+// effectiveConfig returns a copy of the configuration in which defaults are
+// filled in.
+func (c *CrowdStrike) effectiveConfig() CrowdStrikeConfig {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	s := c.config
@@ -144,50 +156,52 @@ func (c *CrowdStrike) Limits() []Limit {
 		{
 			Name: "crowdstrike", LimitNumbers: LimitNumbers{Max: 6000, Window: time.Minute},
 			Match:   func(r *http.Request) bool { return !isToken(r) },
-			Headers: falconQuota, Reject: falconThrottle,
+			Headers: setCrowdStrikeQuota, Reject: writeCrowdStrikeThrottle,
 		},
 		{
 			Name: "crowdstrike_token", LimitNumbers: LimitNumbers{Max: 300, Window: time.Minute},
-			Match: isToken, Headers: falconQuota, Reject: falconThrottle,
+			Match: isToken, Headers: setCrowdStrikeQuota, Reject: writeCrowdStrikeThrottle,
 		},
 	}
 }
 
-func falconQuota(h http.Header, q Quota) {
+func setCrowdStrikeQuota(h http.Header, q Quota) {
 	h.Set("X-Ratelimit-Limit", strconv.Itoa(q.Max))
 	h.Set("X-Ratelimit-Remaining", strconv.Itoa(q.Remaining))
 }
 
-// falconThrottle writes the 429, whose header names an instant.
-func falconThrottle(w http.ResponseWriter, _ *http.Request, q Quota) {
+// writeCrowdStrikeThrottle writes the 429 response. Its header holds a Unix
+// time.
+func writeCrowdStrikeThrottle(w http.ResponseWriter, _ *http.Request, q Quota) {
 	w.Header().Set("X-Ratelimit-Retryafter", q.ResetUnix())
-	falconError(w, http.StatusTooManyRequests, "API rate limit exceeded.")
+	writeCrowdStrikeError(w, http.StatusTooManyRequests, "API rate limit exceeded.")
 }
 
 // Routes returns the API.
 func (c *CrowdStrike) Routes(h *Host) *http.ServeMux {
 	c.host = h
-	c.model = newFalconModel(h)
+	c.model = newCrowdStrikeModel(h)
 	mux := http.NewServeMux()
-	mux.HandleFunc("POST /oauth2/token", c.token)
-	handle := func(pattern, stream string, f http.HandlerFunc) { mux.Handle(pattern, c.guard(stream, f)) }
-	handle("GET /devices/combined/devices/v1", CrowdStrikeHosts, c.combinedHosts)
-	handle("GET /devices/queries/devices/v1", CrowdStrikeHosts, c.queryHosts)
-	handle("GET /devices/queries/devices-scroll/v1", CrowdStrikeHosts, c.scrollHosts)
-	handle("POST /devices/entities/devices/v2", CrowdStrikeHosts, c.hostEntities)
-	handle("GET /spotlight/combined/vulnerabilities/v1", CrowdStrikeVulns, c.vulnerabilities)
-	handle("GET /zero-trust-assessment/entities/assessments/v1", CrowdStrikeZTA, c.assessments)
-	handle("GET /zero-trust-assessment/queries/assessments/v1", CrowdStrikeZTA, c.queryAssessments)
+	mux.HandleFunc("POST /oauth2/token", c.serveToken)
+	handle := func(pattern, stream string, f http.HandlerFunc) { mux.Handle(pattern, c.requireBearer(stream, f)) }
+	handle("GET /devices/combined/devices/v1", CrowdStrikeHosts, c.serveCombinedHosts)
+	handle("GET /devices/queries/devices/v1", CrowdStrikeHosts, c.serveHostIDs)
+	handle("GET /devices/queries/devices-scroll/v1", CrowdStrikeHosts, c.serveHostScroll)
+	handle("POST /devices/entities/devices/v2", CrowdStrikeHosts, c.serveHostEntities)
+	handle("GET /spotlight/combined/vulnerabilities/v1", CrowdStrikeVulns, c.serveVulnerabilities)
+	handle("GET /zero-trust-assessment/entities/assessments/v1", CrowdStrikeZTA, c.serveAssessments)
+	handle("GET /zero-trust-assessment/queries/assessments/v1", CrowdStrikeZTA, c.serveAssessmentScores)
 	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
-		falconError(w, http.StatusNotFound, "404: Page Not Found")
+		writeCrowdStrikeError(w, http.StatusNotFound, "404: Page Not Found")
 	})
 	return mux
 }
 
-// guard checks token and scope before a handler.
-func (c *CrowdStrike) guard(stream string, next http.HandlerFunc) http.Handler {
+// requireBearer checks the token and the scope of a request before next handles
+// it.
+func (c *CrowdStrike) requireBearer(stream string, next http.HandlerFunc) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		s := c.settings()
+		s := c.effectiveConfig()
 		w.Header().Set("X-Cs-Region", s.Region)
 		if s.HideQuota {
 			w.Header().Del("X-Ratelimit-Limit")
@@ -195,10 +209,10 @@ func (c *CrowdStrike) guard(stream string, next http.HandlerFunc) http.Handler {
 		}
 		w.Header().Set("X-Cs-Traceid", c.host.Gen().UUID("falcon trace", int(c.host.Unique())))
 		switch {
-		case !c.authorized(r):
-			c.refuseToken(w, r)
+		case !c.isAuthorized(r):
+			c.rejectToken(w, r)
 		case s.Forbidden[stream]:
-			falconError(w, http.StatusForbidden, "access denied, authorization failed")
+			writeCrowdStrikeError(w, http.StatusForbidden, "access denied, authorization failed")
 		case len(r.URL.RequestURI()) > s.MaxURL:
 			w.Header().Set("Content-Type", "text/html")
 			w.WriteHeader(http.StatusRequestURITooLong)
@@ -209,16 +223,17 @@ func (c *CrowdStrike) guard(stream string, next http.HandlerFunc) http.Handler {
 	})
 }
 
-// falconError writes an error envelope.
-func falconError(w http.ResponseWriter, code int, message string) {
+// writeCrowdStrikeError writes an error envelope.
+func writeCrowdStrikeError(w http.ResponseWriter, code int, message string) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(code)
 	_, _ = fmt.Fprintf(w, `{"meta":{"query_time":1.27e-07,"powered_by":"crowdstrike-api-gateway","trace_id":"5a1f0c2e-0000-4000-8000-000000000000"},"errors":[{"code":%d,"message":%q}]}`, code, message)
 }
 
-// falconMeta renders the start of an answer up to its records. page holds the
-// members of meta.pagination; "" leaves that out.
-func falconMeta(by, page string) string {
+// crowdstrikeEnvelope renders the start of a response up to its records. by is
+// the value of powered_by. page holds the members of meta.pagination, which is
+// left out for "".
+func crowdstrikeEnvelope(by, page string) string {
 	var b strings.Builder
 	b.WriteString(`{"meta":{"query_time":0.0123`)
 	if page != "" {
@@ -228,8 +243,9 @@ func falconMeta(by, page string) string {
 	return b.String()
 }
 
-// falconLimit reads the parameter limit, which the vendor bounds by most.
-func falconLimit(r *http.Request, most int) (int, error) {
+// parseCrowdStrikeLimit reads the parameter limit, which must be between 1 and
+// most. The default is 100.
+func parseCrowdStrikeLimit(r *http.Request, most int) (int, error) {
 	text := r.URL.Query().Get("limit")
 	if text == "" {
 		return 100, nil
@@ -241,8 +257,9 @@ func falconLimit(r *http.Request, most int) (int, error) {
 	return n, nil
 }
 
-// drifted wavers a total as a tenant does that is at work.
-func (c *CrowdStrike) drifted(total int) int {
+// driftedTotal varies a total by up to Drift records, as if hosts came and went
+// between requests.
+func (c *CrowdStrike) driftedTotal(total int) int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	d := c.config.Drift

@@ -9,8 +9,8 @@ import (
 )
 
 // fqlTerm is one comparison of a filter in the Falcon Query Language:
-// field:>='value', field:['a','b'], field:![”]. A plain comparison asks for
-// equality with one of the values.
+// field:>='value', field:['a','b'], field:![”]. Without an operator the field
+// must equal one of the values.
 type fqlTerm struct {
 	field  string
 	op     string // "", ">", ">=", "<" or "<="
@@ -18,33 +18,34 @@ type fqlTerm struct {
 	values []string
 }
 
-// fqlExpr is a filter: terms or parts, of which all ("+") or one (",") must
-// hold.
+// fqlExpr is a filter: one term, or parts of which all ("+") or at least one
+// (",") must match.
 type fqlExpr struct {
 	term  *fqlTerm
 	any   bool
 	parts []*fqlExpr
 }
 
-// holds evaluates e for one record.
-func (e *fqlExpr) holds(value func(field string) string) bool {
-	if e.term != nil {
-		return e.term.holds(value(e.term.field))
+// evaluate reports whether a record matches the filter. value returns the
+// record's value of a field.
+func (f *fqlExpr) evaluate(value func(field string) string) bool {
+	if f.term != nil {
+		return f.term.matchesValue(value(f.term.field))
 	}
-	for _, p := range e.parts {
-		if p.holds(value) == e.any {
-			return e.any
+	for _, p := range f.parts {
+		if p.evaluate(value) == f.any {
+			return f.any
 		}
 	}
-	return !e.any
+	return !f.any
 }
 
-func (t *fqlTerm) holds(have string) bool {
-	match := slices.ContainsFunc(t.values, func(want string) bool { return t.compare(have, want) })
-	return match != t.not
+func (f *fqlTerm) matchesValue(have string) bool {
+	match := slices.ContainsFunc(f.values, func(want string) bool { return f.compareValue(have, want) })
+	return match != f.not
 }
 
-func (t *fqlTerm) compare(have, want string) bool {
+func (f *fqlTerm) compareValue(have, want string) bool {
 	order := strings.Compare(have, want)
 	if a, err := strconv.ParseFloat(have, 64); err == nil {
 		if b, err := strconv.ParseFloat(want, 64); err == nil {
@@ -56,7 +57,7 @@ func (t *fqlTerm) compare(have, want string) bool {
 			}
 		}
 	}
-	switch t.op {
+	switch f.op {
 	case ">":
 		return order > 0
 	case ">=":
@@ -69,10 +70,10 @@ func (t *fqlTerm) compare(have, want string) bool {
 	return order == 0
 }
 
-// parseFQL reads a filter whose fields must be among the known ones.
+// parseFQL parses a filter. Fields for which known returns false are an error.
 func parseFQL(text string, known func(field string) bool) (*fqlExpr, error) {
 	p := fqlParser{text: text, known: known}
-	e, err := p.expr()
+	e, err := p.parseExpr()
 	if err == nil && p.text != "" {
 		err = fmt.Errorf("unexpected %.20q", p.text)
 	}
@@ -87,12 +88,13 @@ type fqlParser struct {
 	known func(string) bool
 }
 
-// expr reads alternatives of conjunctions.
-func (p *fqlParser) expr() (*fqlExpr, error) {
-	return p.list(',', true, func() (*fqlExpr, error) { return p.list('+', false, p.part) })
+// parseExpr parses a list of alternatives, each of which is a list of terms
+// that must all match.
+func (p *fqlParser) parseExpr() (*fqlExpr, error) {
+	return p.parseList(',', true, func() (*fqlExpr, error) { return p.parseList('+', false, p.parsePart) })
 }
 
-func (p *fqlParser) list(sep byte, any bool, part func() (*fqlExpr, error)) (*fqlExpr, error) {
+func (p *fqlParser) parseList(sep byte, any bool, part func() (*fqlExpr, error)) (*fqlExpr, error) {
 	e := &fqlExpr{any: any}
 	for {
 		sub, err := part()
@@ -111,10 +113,10 @@ func (p *fqlParser) list(sep byte, any bool, part func() (*fqlExpr, error)) (*fq
 	return e, nil
 }
 
-func (p *fqlParser) part() (*fqlExpr, error) {
+func (p *fqlParser) parsePart() (*fqlExpr, error) {
 	if rest, ok := strings.CutPrefix(p.text, "("); ok {
 		p.text = rest
-		e, err := p.expr()
+		e, err := p.parseExpr()
 		if err != nil {
 			return nil, err
 		}
@@ -138,21 +140,21 @@ func (p *fqlParser) part() (*fqlExpr, error) {
 	}
 	p.text = rest
 	var err error
-	t.values, err = p.values()
+	t.values, err = p.parseValues()
 	return &fqlExpr{term: t}, err
 }
 
-// values reads 'a', ['a','b'], or a bare word.
-func (p *fqlParser) values() ([]string, error) {
+// parseValues parses 'a', ['a','b'] or a value without quotes.
+func (p *fqlParser) parseValues() ([]string, error) {
 	rest, list := strings.CutPrefix(p.text, "[")
 	if !list {
-		v, err := p.value()
+		v, err := p.parseValue()
 		return []string{v}, err
 	}
 	p.text = rest
 	var values []string
 	for {
-		v, err := p.value()
+		v, err := p.parseValue()
 		if err != nil {
 			return nil, err
 		}
@@ -169,7 +171,7 @@ func (p *fqlParser) values() ([]string, error) {
 	}
 }
 
-func (p *fqlParser) value() (string, error) {
+func (p *fqlParser) parseValue() (string, error) {
 	if rest, ok := strings.CutPrefix(p.text, "'"); ok {
 		v, after, closed := strings.Cut(rest, "'")
 		if !closed {
@@ -190,29 +192,29 @@ func (p *fqlParser) value() (string, error) {
 	return v, nil
 }
 
-// conjuncts returns the parts that must all hold.
-func (e *fqlExpr) conjuncts() []*fqlExpr {
-	if e.term != nil || e.any {
-		return []*fqlExpr{e}
+// conjuncts returns the parts of the filter that must all match.
+func (f *fqlExpr) conjuncts() []*fqlExpr {
+	if f.term != nil || f.any {
+		return []*fqlExpr{f}
 	}
 	var all []*fqlExpr
-	for _, p := range e.parts {
+	for _, p := range f.parts {
 		all = append(all, p.conjuncts()...)
 	}
 	return all
 }
 
-// String renders e in one form for each meaning that matters here: as a key.
-func (e *fqlExpr) String() string {
-	if e.term != nil {
-		return fmt.Sprintf("%s:%t%s%q", e.term.field, e.term.not, e.term.op, e.term.values)
+// String returns a canonical form of the filter, which serves as a map key.
+func (f *fqlExpr) String() string {
+	if f.term != nil {
+		return fmt.Sprintf("%s:%t%s%q", f.term.field, f.term.not, f.term.op, f.term.values)
 	}
-	parts := make([]string, len(e.parts))
-	for i, p := range e.parts {
+	parts := make([]string, len(f.parts))
+	for i, p := range f.parts {
 		parts[i] = p.String()
 	}
 	sep := "+"
-	if e.any {
+	if f.any {
 		sep = ","
 	}
 	return "(" + strings.Join(parts, sep) + ")"

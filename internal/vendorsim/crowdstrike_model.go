@@ -2,45 +2,51 @@ package vendorsim
 
 import (
 	"strconv"
+	"sync"
 	"time"
 )
 
-// falconModel derives what the records say from their indices.
-type falconModel struct {
+// crowdstrikeModel derives the content of records from their indices.
+type crowdstrikeModel struct {
 	g     Gen
-	hosts int // at the start; hosts that come later belong to no vulnerability
+	hosts int // at the start; hosts that are added later have no vulnerabilities
 	vulns int
 	salt  uint32
+
+	mu      sync.Mutex
+	updates map[int]time.Time // of vulnerabilities that were updated, by index
 }
 
-func newFalconModel(h *Host) *falconModel {
+func newCrowdStrikeModel(h *Host) *crowdstrikeModel {
 	s := h.Server()
-	m := &falconModel{g: h.Gen(), hosts: s.Count(CrowdStrikeHosts), vulns: s.Count(CrowdStrikeVulns)}
-	m.salt = uint32(m.g.salt("falcon id"))
+	m := &crowdstrikeModel{g: h.Gen(), hosts: s.RecordCount(CrowdStrikeHosts), vulns: s.RecordCount(CrowdStrikeVulns)}
+	m.salt = uint32(m.g.saltOf("falcon id"))
 	return m
 }
 
-// falconScatter and falconGather are a permutation of the 32-bit numbers and its inverse:
-// ids look random, and yet lead back to their index without a table.
-const falconScatter uint32 = 0x9e3779b1
+// idMultiplier and idInverse define a permutation of the 32-bit numbers and its
+// inverse: ids look random, but the index can be computed from an id without a
+// table.
+const idMultiplier uint32 = 0x9e3779b1
 
-var falconGather = func() uint32 {
-	inverse := falconScatter
-	for range 5 { // Newton's iteration doubles the right bits each time
-		inverse *= 2 - falconScatter*inverse
+var idInverse = func() uint32 {
+	inverse := idMultiplier
+	for range 5 { // each step of Newton's iteration doubles the number of correct bits
+		inverse *= 2 - idMultiplier*inverse
 	}
 	return inverse
 }()
 
 // appendAID appends the id of host i: 32 hexadecimal digits.
-func (m *falconModel) appendAID(dst []byte, i int) []byte {
-	x := m.g.Hash("falcon host", i)
-	dst = AppendHex(dst, uint64(uint32(i)*falconScatter^m.salt), 8)
-	return AppendHex(AppendHex(dst, x, 16), mix(x), 8)
+func (c *crowdstrikeModel) appendAID(dst []byte, i int) []byte {
+	x := c.g.Hash("falcon host", i)
+	dst = AppendHex(dst, uint64(uint32(i)*idMultiplier^c.salt), 8)
+	return AppendHex(AppendHex(dst, x, 16), mixBits(x), 8)
 }
 
-// hostIndex finds a host by its id; false when there is none.
-func (m *falconModel) hostIndex(aid string, count int) (int, bool) {
+// hostIndex returns the index of the host with an id, and false if there is
+// none.
+func (c *crowdstrikeModel) hostIndex(aid string, count int) (int, bool) {
 	if len(aid) != 32 {
 		return 0, false
 	}
@@ -48,26 +54,27 @@ func (m *falconModel) hostIndex(aid string, count int) (int, bool) {
 	if err != nil {
 		return 0, false
 	}
-	i := int((uint32(n) ^ m.salt) * falconGather)
-	return i, i < count && string(m.appendAID(nil, i)) == aid
+	i := int((uint32(n) ^ c.salt) * idInverse)
+	return i, i < count && string(c.appendAID(nil, i)) == aid
 }
 
-// appendVulnID appends the id of vulnerability r: the host's id and eight
-// digits of its own.
-func (m *falconModel) appendVulnID(dst []byte, r Rec) []byte {
-	dst = append(m.appendAID(dst, m.hostOf(r)), '_')
-	return AppendHex(dst, uint64(uint32(r.Index)*falconScatter^m.salt), 8)
+// appendVulnID appends the id of vulnerability r: the id of its host, "_" and
+// eight digits.
+func (c *crowdstrikeModel) appendVulnID(dst []byte, r Rec) []byte {
+	dst = append(c.appendAID(dst, c.hostOf(r)), '_')
+	return AppendHex(dst, uint64(uint32(r.Index)*idMultiplier^c.salt), 8)
 }
 
-// hostOf is the host that vulnerability r is on.
-func (m *falconModel) hostOf(r Rec) int { return int(r.Hash >> 8 % uint64(max(1, m.hosts))) }
+// hostOf returns the index of the host of vulnerability r.
+func (c *crowdstrikeModel) hostOf(r Rec) int { return int(r.Hash >> 8 % uint64(max(1, c.hosts))) }
 
-// created is when vulnerability i was found first. It never falls with i:
-// a fifth over two old years, a quarter within six hours of one day, as after
-// the sensor's roll-out, and the rest ever closer together up to the base.
-func (m *falconModel) created(i int) time.Time {
+// findingCreated returns when vulnerability i was found first. The times rise
+// with i: a fifth is spread over two years long past, a quarter is within six
+// hours of one day, as after a roll-out of the sensor, and the rest gets denser
+// towards the base time.
+func (c *crowdstrikeModel) findingCreated(i int) time.Time {
 	const day = 24 * time.Hour
-	u := float64(i) / float64(max(1, m.vulns))
+	u := float64(i) / float64(max(1, c.vulns))
 	var age time.Duration
 	switch {
 	case u < 0.2:
@@ -78,11 +85,11 @@ func (m *falconModel) created(i int) time.Time {
 		left := (1 - u) / 0.55
 		age = time.Duration(left * left * left * float64(190*day))
 	}
-	return m.g.Base.Add(-age).Truncate(time.Second)
+	return c.g.Base.Add(-age).Truncate(time.Second)
 }
 
-// lastSeen is how many days ago the sensor reported vulnerability r.
-func (m *falconModel) lastSeen(r Rec) int {
+// daysSinceSeen returns how many days ago the sensor reported vulnerability r.
+func (c *crowdstrikeModel) daysSinceSeen(r Rec) int {
 	if r.Hash>>20%20 == 0 {
 		return 14 + int(r.Hash>>24%31)
 	}
@@ -90,17 +97,17 @@ func (m *falconModel) lastSeen(r Rec) int {
 }
 
 var (
-	falconStatuses   = []string{"open", "open", "open", "open", "open", "open", "open", "reopen", "closed", "expired"}
-	falconSeverities = []string{"CRITICAL", "HIGH", "HIGH", "MEDIUM", "MEDIUM", "LOW", "UNKNOWN", "NONE"}
-	falconPlatforms  = []string{"Windows", "Windows", "Windows", "Linux", "Mac"}
+	crowdstrikeStatuses   = []string{"open", "open", "open", "open", "open", "open", "open", "reopen", "closed", "expired"}
+	crowdstrikeSeverities = []string{"CRITICAL", "HIGH", "HIGH", "MEDIUM", "MEDIUM", "LOW", "UNKNOWN", "NONE"}
+	crowdstrikePlatforms  = []string{"Windows", "Windows", "Windows", "Linux", "Mac"}
 )
 
-func (m *falconModel) status(r Rec) string { return falconStatuses[r.Hash>>12%10] }
+func (c *crowdstrikeModel) findingStatus(r Rec) string { return crowdstrikeStatuses[r.Hash>>12%10] }
 
-func (m *falconModel) severity(r Rec) string { return falconSeverities[r.Hash>>16%8] }
+func (c *crowdstrikeModel) findingSeverity(r Rec) string { return crowdstrikeSeverities[r.Hash>>16%8] }
 
-// appendCVE appends the CVE of a vulnerability; some have none.
-func (m *falconModel) appendCVE(dst []byte, r Rec) []byte {
+// appendCVE appends the CVE of a vulnerability, or nothing if it has none.
+func (c *crowdstrikeModel) appendCVE(dst []byte, r Rec) []byte {
 	if r.Hash>>30%100 == 7 {
 		return dst
 	}
@@ -109,73 +116,94 @@ func (m *falconModel) appendCVE(dst []byte, r Rec) []byte {
 	return AppendInt(append(dst, '-'), int64(1000+r.Hash>>40%60000))
 }
 
-// vulnField is a vulnerability's value of a filter field.
-func (m *falconModel) vulnField(r Rec, field string) string {
+// vulnField returns the value of a filter field of vulnerability r.
+func (c *crowdstrikeModel) vulnField(r Rec, field string) string {
 	switch field {
 	case "status":
-		return m.status(r)
+		return c.findingStatus(r)
 	case "cve.id":
-		return string(m.appendCVE(nil, r))
+		return string(c.appendCVE(nil, r))
 	case "cve.severity":
-		return m.severity(r)
+		return c.findingSeverity(r)
 	case "aid":
-		return string(m.appendAID(nil, m.hostOf(r)))
+		return string(c.appendAID(nil, c.hostOf(r)))
 	case "created_timestamp":
-		return string(falconTime(nil, m.created(r.Index)))
+		return string(appendCrowdStrikeTime(nil, c.findingCreated(r.Index)))
 	case "updated_timestamp":
-		return string(falconTime(nil, m.updated(r)))
+		return string(appendCrowdStrikeTime(nil, c.findingUpdated(r)))
 	case "host_info.platform_name":
-		return m.platform(m.hostOf(r))
+		return c.hostPlatform(c.hostOf(r))
 	}
 	return ""
 }
 
-func (m *falconModel) updated(r Rec) time.Time {
-	return m.g.Base.Add(-time.Duration(r.Hash>>22%(10*86400)) * time.Second)
+// findingUpdated returns when vulnerability r was updated last.
+func (c *crowdstrikeModel) findingUpdated(r Rec) time.Time {
+	c.mu.Lock()
+	at, updated := c.updates[r.Index]
+	c.mu.Unlock()
+	switch {
+	case updated:
+		return at
+	case r.Index >= c.vulns: // added later
+		return c.findingCreated(r.Index)
+	}
+	return c.g.Base.Add(-time.Duration(r.Hash>>22%(10*86400)) * time.Second)
 }
 
-func (m *falconModel) platform(host int) string {
-	return falconPlatforms[m.g.Hash("falcon platform", host)%uint64(len(falconPlatforms))]
+// updateFinding sets when vulnerability i was updated last.
+func (c *crowdstrikeModel) updateFinding(i int, at time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.updates == nil {
+		c.updates = map[int]time.Time{}
+	}
+	c.updates[i] = at
 }
 
-// vulnFields are the fields that a filter of vulnerabilities may name.
-var vulnFields = []string{
+func (c *crowdstrikeModel) hostPlatform(host int) string {
+	return crowdstrikePlatforms[c.g.Hash("falcon platform", host)%uint64(len(crowdstrikePlatforms))]
+}
+
+// vulnFilterFields are the fields that a filter of vulnerabilities may contain.
+var vulnFilterFields = []string{
 	"aid", "status", "cve.id", "cve.severity", "created_timestamp", "updated_timestamp", "last_seen_within", "host_info.platform_name",
 }
 
-// hostFields are the fields that a filter of hosts may name.
-var hostFields = []string{"device_id", "hostname", "platform_name", "last_seen", "modified_timestamp"}
+// hostFilterFields are the fields that a filter of hosts may contain.
+var hostFilterFields = []string{"device_id", "hostname", "platform_name", "last_seen", "modified_timestamp"}
 
-// hostField is a host's value of a filter field.
-func (m *falconModel) hostField(i int, field string) string {
+// hostField returns the value of a filter field of host i.
+func (c *crowdstrikeModel) hostField(i int, field string) string {
 	switch field {
 	case "device_id":
-		return string(m.appendAID(nil, i))
+		return string(c.appendAID(nil, i))
 	case "hostname":
 		return string(appendHostname(nil, i))
 	case "platform_name":
-		return m.platform(i)
+		return c.hostPlatform(i)
 	}
-	return string(falconTime(nil, m.seen(i)))
+	return string(appendCrowdStrikeTime(nil, c.hostSeen(i)))
 }
 
-func (m *falconModel) seen(host int) time.Time {
-	return m.g.Base.Add(-time.Duration(m.g.Hash("falcon seen", host)%(45*86400)) * time.Second)
+func (c *crowdstrikeModel) hostSeen(host int) time.Time {
+	return c.g.Base.Add(-time.Duration(c.g.Hash("falcon seen", host)%(45*86400)) * time.Second)
 }
 
 func appendHostname(dst []byte, i int) []byte {
 	return AppendInt(append(dst, "LAB-"...), int64(100000+i))
 }
 
-// assessed tells whether host i has an assessment.
-func (m *falconModel) assessed(i int) bool { return m.g.Hash("falcon assessed", i)%10 != 3 }
+// hasAssessment reports whether host i has an assessment.
+func (c *crowdstrikeModel) hasAssessment(i int) bool { return c.g.Hash("falcon assessed", i)%10 != 3 }
 
-// score is the overall score of host i; false for one that enrolled a moment
-// ago and has none yet.
-func (m *falconModel) score(i int) (int, bool) {
-	x := m.g.Hash("falcon score", i)
+// hostScore returns the overall score of host i, and false for a host that
+// enrolled a moment ago and has no score yet.
+func (c *crowdstrikeModel) hostScore(i int) (int, bool) {
+	x := c.g.Hash("falcon score", i)
 	return int(x >> 8 % 101), x%40 != 5
 }
 
-// falconTime appends a time as most members have it, to the second.
-func falconTime(dst []byte, t time.Time) []byte { return AppendUnix(dst, t.Unix(), "Z") }
+// appendCrowdStrikeTime appends a time in the format of most members, with a
+// precision of one second.
+func appendCrowdStrikeTime(dst []byte, t time.Time) []byte { return AppendUnix(dst, t.Unix(), "Z") }

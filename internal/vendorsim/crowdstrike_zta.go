@@ -9,33 +9,40 @@ import (
 // Assessed returns the indices of the hosts that have an assessment.
 func (c *CrowdStrike) Assessed() []int {
 	var out []int
-	for i := range c.host.Server().Count(CrowdStrikeZTA) {
-		if c.model.assessed(i) {
+	for i := range c.host.Server().RecordCount(CrowdStrikeZTA) {
+		if c.model.hasAssessment(i) {
 			out = append(out, i)
 		}
 	}
 	return out
 }
 
-// assessments is GET /zero-trust-assessment/entities/assessments/v1.
-func (c *CrowdStrike) assessments(w http.ResponseWriter, r *http.Request) {
-	s, ids := c.settings(), r.URL.Query()["ids"]
+// HasScore reports whether the assessment of host i has a score. The list of
+// assessments leaves out those without one.
+func (c *CrowdStrike) HasScore(i int) bool {
+	_, ok := c.model.hostScore(i)
+	return ok
+}
+
+// serveAssessments serves GET /zero-trust-assessment/entities/assessments/v1.
+func (c *CrowdStrike) serveAssessments(w http.ResponseWriter, r *http.Request) {
+	s, ids := c.effectiveConfig(), r.URL.Query()["ids"]
 	if len(ids) == 0 || s.MaxAssessments > 0 && len(ids) > s.MaxAssessments {
-		falconError(w, http.StatusBadRequest, fmt.Sprintf("ids: between 1 and %d are expected", s.MaxAssessments))
+		writeCrowdStrikeError(w, http.StatusBadRequest, fmt.Sprintf("ids: between 1 and %d are expected", s.MaxAssessments))
 		return
 	}
-	n := c.host.Server().Count(CrowdStrikeZTA)
+	n := c.host.Server().RecordCount(CrowdStrikeZTA)
 	var list []int32
 	missing := ""
 	for _, id := range ids {
-		if i, ok := c.model.hostIndex(id, n); ok && c.model.assessed(i) && !s.Gone[i] {
+		if i, ok := c.model.hostIndex(id, n); ok && c.model.hasAssessment(i) && !s.Gone[i] {
 			list = append(list, int32(i))
 		} else if missing == "" {
 			missing = id
 		}
 	}
 	if len(list) == 0 && s.AssessmentNotFound {
-		falconError(w, http.StatusNotFound, "no assessment found")
+		writeCrowdStrikeError(w, http.StatusNotFound, "no assessment found")
 		return
 	}
 	after := `],"errors":null}`
@@ -43,44 +50,45 @@ func (c *CrowdStrike) assessments(w http.ResponseWriter, r *http.Request) {
 		after = `],"errors":[{"code":404,"message":"assessment for ` + missing + ` not found"}]}`
 	}
 	w.Header().Set("Content-Type", "application/json")
-	_ = c.host.Server().WriteRecords(w, falconMeta("zta-api", ""), CrowdStrikeZTA, falconPart(list, 0, len(list)), after)
+	_ = c.host.Server().WriteRecords(w, crowdstrikeEnvelope("zta-api", ""), CrowdStrikeZTA, sliceIndices(list, 0, len(list)), after)
 }
 
-// queryAssessments is GET /zero-trust-assessment/queries/assessments/v1.
-func (c *CrowdStrike) queryAssessments(w http.ResponseWriter, r *http.Request) {
+// serveAssessmentScores serves GET
+// /zero-trust-assessment/queries/assessments/v1.
+func (c *CrowdStrike) serveAssessmentScores(w http.ResponseWriter, r *http.Request) {
 	q := r.URL.Query()
-	limit, err := falconLimit(r, 1000)
+	limit, err := parseCrowdStrikeLimit(r, 1000)
 	if err != nil {
-		falconError(w, http.StatusBadRequest, err.Error())
+		writeCrowdStrikeError(w, http.StatusBadRequest, err.Error())
 		return
 	}
 	e, err := parseFQL(q.Get("filter"), func(f string) bool { return f == "score" })
 	if err != nil {
-		falconError(w, http.StatusBadRequest, err.Error())
+		writeCrowdStrikeError(w, http.StatusBadRequest, err.Error())
 		return
 	}
-	n, gone := c.host.Server().Count(CrowdStrikeZTA), c.settings().Gone
+	n, gone := c.host.Server().RecordCount(CrowdStrikeZTA), c.effectiveConfig().Gone
 	key := fmt.Sprint("assessments ", n, len(gone), " ", q.Get("filter"))
-	list := c.choose(key, n, func(i int) bool {
-		score, ok := c.model.score(i)
-		return ok && c.model.assessed(i) && !gone[i] && e.holds(func(string) string { return strconv.Itoa(score) })
+	list := c.selectIndices(key, n, func(i int) bool {
+		score, ok := c.model.hostScore(i)
+		return ok && c.model.hasAssessment(i) && !gone[i] && e.evaluate(func(string) string { return strconv.Itoa(score) })
 	})
-	at, err := c.cursor(q.Get("after"), key)
+	at, err := c.parseCursor(q.Get("after"), key)
 	if err != nil || at > len(list) {
-		falconError(w, http.StatusBadRequest, "invalid after")
+		writeCrowdStrikeError(w, http.StatusBadRequest, "invalid after")
 		return
 	}
 	end := min(at+limit, len(list))
 	after := ""
 	if end < len(list) {
-		after = c.next(key, end)
+		after = c.newCursor(key, end)
 	}
-	buf := []byte(falconMeta("zta-api", fmt.Sprintf(`"limit":%d,"total":%d,"after":%q`, limit, len(list), after)))
+	buf := []byte(crowdstrikeEnvelope("zta-api", fmt.Sprintf(`"limit":%d,"total":%d,"after":%q`, limit, len(list), after)))
 	for k, i := range list[at:end] {
 		if k > 0 {
 			buf = append(buf, ',')
 		}
-		score, _ := c.model.score(int(i))
+		score, _ := c.model.hostScore(int(i))
 		buf = append(c.model.appendAID(append(buf, `{"aid":"`...), int(i)), `","score":`...)
 		buf = append(AppendInt(buf, int64(score)), '}')
 	}

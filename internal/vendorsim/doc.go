@@ -1,13 +1,13 @@
 // Package vendorsim simulates the vendor APIs that collectord reads, for
 // tests, the demo and benchmarks.
 //
-// A [Server] hosts one or several vendors, each on a listener of its own, so
-// that a base URL stands for the vendor's real host. Records are rendered
-// from (seed, stream, index) straight to the wire: a stream of a million
-// records costs no memory, and [Server.Record] gives the exact bytes of any
-// of them for comparison. [Host.Inject] switches faults on, [Limit] models
-// rate limits, and [Host.Stats] tells what the client did, including the
-// rules of the vendor that it broke ([Violation]).
+// A [Server] hosts one or more vendors, each on its own listener, so that a
+// base URL replaces the vendor's real host. Records are rendered from (seed,
+// stream, index) straight to the wire: a stream of a million records uses no
+// memory, and [Server.Record] returns the exact bytes of any record for
+// comparison. [Host.Inject] injects faults, [Limit] models rate limits, and
+// [Host.Stats] reports what the client did, including the rules of the vendor
+// that it violated ([Violation]).
 //
 //	sim, err := vendorsim.Start(vendorsim.Options{
 //		Vendors: []vendorsim.Vendor{vendorsim.NewTenable()},
@@ -19,6 +19,6 @@
 //	// … point the client at host.URL() …
 //	stats := host.Stats()
 //
-// The package depends on nothing else of this module: a simulator that shared
+// The package imports no other package of this module: a simulator that shared
 // code with the client would share its mistakes.
 package vendorsim

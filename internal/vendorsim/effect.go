@@ -13,16 +13,27 @@ import (
 	"time"
 )
 
-// Half stands for the middle of the body as the place of a cut. To find it,
-// the answer is built in memory first.
+// Before calls event before the vendor handles the request.
+func Before(event func()) Effect {
+	return func(next http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			event()
+			next.ServeHTTP(w, r)
+		})
+	}
+}
+
+// Half is a byte count that means half of the body. The whole response is built
+// in memory to find it.
 const Half = -1
 
-// HTMLPage is the page that proxies and gateways put in place of an answer.
+// HTMLPage is a page that proxies and gateways send instead of the vendor's
+// response.
 const HTMLPage = "<html>\r\n<head><title>Service</title></head>\r\n<body>\r\n<center><h1>Please try again</h1></center>\r\n<hr><center>nginx</center>\r\n</body>\r\n</html>\r\n"
 
-// Status answers with a status and a body in place of the vendor. Headers
-// are given as names and values in turn; without a Content-Type among them
-// it is that of JSON, HTML or plain text by the look of the body.
+// Status responds with a status and a body instead of the vendor. headers are
+// names and values in turn. Without a Content-Type among them, it is guessed
+// from the body: JSON, HTML or plain text.
 func Status(code int, body string, headers ...string) Effect {
 	return func(http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
@@ -30,7 +41,7 @@ func Status(code int, body string, headers ...string) Effect {
 				w.Header().Set(headers[i], headers[i+1])
 			}
 			if w.Header().Get("Content-Type") == "" {
-				w.Header().Set("Content-Type", contentType(body))
+				w.Header().Set("Content-Type", guessContentType(body))
 			}
 			w.WriteHeader(code)
 			_, _ = io.WriteString(w, body)
@@ -38,7 +49,7 @@ func Status(code int, body string, headers ...string) Effect {
 	}
 }
 
-func contentType(body string) string {
+func guessContentType(body string) string {
 	switch {
 	case strings.HasPrefix(body, "<"):
 		return "text/html"
@@ -49,37 +60,37 @@ func contentType(body string) string {
 	}
 }
 
-// HTML answers with a status and [HTMLPage].
+// HTML responds with a status and [HTMLPage].
 func HTML(code int, headers ...string) Effect { return Status(code, HTMLPage, headers...) }
 
-// Errors answers 200 with a JSON object that carries an errors array and no
+// Errors responds with 200 and a JSON object that has an errors array and no
 // data.
 func Errors(message string) Effect {
 	text := strconv.Quote(message)
 	return Status(http.StatusOK, `{"meta":{},"resources":[],"errors":[{"code":500,"message":`+text+`}]}`)
 }
 
-// Worked lets the vendor act on the request but answers with a status and a
-// body of its own: the answer that was lost on the way back.
-func Worked(code int, body string, headers ...string) Effect {
+// LoseResponse lets the vendor process the request, discards its response and
+// responds with the given status and body instead.
+func LoseResponse(code int, body string, headers ...string) Effect {
 	return func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			record(next, r)
+			captureResponse(next, r)
 			Status(code, body, headers...)(nil).ServeHTTP(w, r)
 		})
 	}
 }
 
-// Truncate ends the connection in an orderly way after n bytes of the body,
-// without the end of the chunked transfer. A body that is shorter lacks the
-// end of transfer only. n may be [Half].
+// Truncate closes the connection in an orderly way after n bytes of the body,
+// before the end of the chunked transfer. A shorter body is sent whole, but
+// without the end of the transfer. n may be [Half].
 func Truncate(n int) Effect {
-	return cut(n, func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) })
+	return cutResponse(n, func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) })
 }
 
 // Reset resets the connection after n bytes of the body. n may be [Half].
 func Reset(n int) Effect {
-	return cut(n, func(w http.ResponseWriter, _ *http.Request) {
+	return cutResponse(n, func(w http.ResponseWriter, _ *http.Request) {
 		conn, _, err := http.NewResponseController(w).Hijack()
 		if err != nil {
 			panic(http.ErrAbortHandler)
@@ -91,40 +102,40 @@ func Reset(n int) Effect {
 	})
 }
 
-// Hang takes the request and never answers, until the client leaves or the
-// server closes.
+// Hang reads the request and never responds. It returns when the client
+// disconnects or the server closes.
 func Hang() Effect {
-	return func(http.Handler) http.Handler { return http.HandlerFunc(hang) }
+	return func(http.Handler) http.Handler { return http.HandlerFunc(hangRequest) }
 }
 
-// HangAfter sends n bytes of the body and then nothing more, until the
-// client leaves or the server closes. n may be [Half].
-func HangAfter(n int) Effect { return cut(n, hang) }
+// HangAfter sends n bytes of the body and then nothing more until the client
+// disconnects or the server closes. n may be [Half].
+func HangAfter(n int) Effect { return cutResponse(n, hangRequest) }
 
-func hang(w http.ResponseWriter, r *http.Request) {
-	// The server notices that a client has left only once the request body
-	// has been read.
+func hangRequest(w http.ResponseWriter, r *http.Request) {
+	// net/http notices that a client has disconnected only after the request
+	// body has been read.
 	_, _ = io.Copy(io.Discard, r.Body)
 	<-r.Context().Done()
 	panic(http.ErrAbortHandler)
 }
 
-// Slow waits before it passes the request on to the vendor.
+// Slow waits for d before it passes the request to the vendor.
 func Slow(d time.Duration) Effect {
 	return func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			if pause(r.Context(), d) {
+			if sleepContext(r.Context(), d) {
 				next.ServeHTTP(w, r)
 			}
 		})
 	}
 }
 
-// Drip sends the body in pieces of n bytes with a pause after each.
+// Drip sends the body in pieces of n bytes and waits after each.
 func Drip(n int, every time.Duration) Effect {
 	return func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			next.ServeHTTP(&dripWriter{w, r.Context(), n, every}, plain(r))
+			next.ServeHTTP(&dripWriter{ResponseWriter: w, ctx: r.Context(), n: n, every: every}, withoutCompression(r))
 		})
 	}
 }
@@ -145,92 +156,93 @@ func (d *dripWriter) Write(p []byte) (int, error) {
 			return done, err
 		}
 		_ = rc.Flush()
-		if !pause(d.ctx, d.every) {
+		if !sleepContext(d.ctx, d.every) {
 			return done, d.ctx.Err()
 		}
 	}
 	return len(p), nil
 }
 
-// Rewrite changes the whole body of the vendor's answer, uncompressed.
+// Rewrite replaces the uncompressed body of the vendor's response with the
+// result of change.
 func Rewrite(change func(body []byte) []byte) Effect {
 	return func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			a := record(next, plain(r))
-			a.body = change(a.body)
-			a.send(w)
+			captured := captureResponse(next, withoutCompression(r))
+			captured.body = change(captured.body)
+			captured.writeTo(w)
 		})
 	}
 }
 
-// CutBody ends the body after n bytes although the transfer ends properly:
-// JSON without its end. n may be [Half].
+// CutBody cuts the body after n bytes but ends the transfer properly, so that
+// the client receives incomplete JSON. n may be [Half].
 func CutBody(n int) Effect {
-	return Rewrite(func(body []byte) []byte { return body[:cutAt(n, len(body))] })
+	return Rewrite(func(body []byte) []byte { return body[:cutPosition(n, len(body))] })
 }
 
-// LongLength sends the whole body but announces extra more bytes in
-// Content-Length, then ends the connection.
+// LongLength sends the whole body with a Content-Length that is too large by
+// extra bytes, then closes the connection.
 func LongLength(extra int) Effect {
 	return func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			a := record(next, plain(r))
-			a.header.Set("Content-Length", strconv.Itoa(len(a.body)+extra))
-			a.send(w)
+			captured := captureResponse(next, withoutCompression(r))
+			captured.header.Set("Content-Length", strconv.Itoa(len(captured.body)+extra))
+			captured.writeTo(w)
 			_ = http.NewResponseController(w).Flush()
 			panic(http.ErrAbortHandler)
 		})
 	}
 }
 
-// CutGzip answers with a gzip stream that ends after n of its bytes although
-// the transfer ends properly. n may be [Half].
+// CutGzip responds with a gzip stream that is cut after n of its bytes, but
+// ends the transfer properly. n may be [Half].
 func CutGzip(n int) Effect {
 	return func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			a := record(next, plain(r))
+			captured := captureResponse(next, withoutCompression(r))
 			var b bytes.Buffer
 			zw := gzip.NewWriter(&b)
-			_, _ = zw.Write(a.body)
+			_, _ = zw.Write(captured.body)
 			_ = zw.Close()
-			a.header.Set("Content-Encoding", "gzip")
-			a.body = b.Bytes()[:cutAt(n, b.Len())]
-			a.send(w)
+			captured.header.Set("Content-Encoding", "gzip")
+			captured.body = b.Bytes()[:cutPosition(n, b.Len())]
+			captured.writeTo(w)
 		})
 	}
 }
 
-// Repeat answers every request that it hits with the answer to the first of
-// them: the cursor that leads back to where the client has been. Use it with
+// Repeat responds to every request that it hits with the response to the first
+// of them, like a cursor that leads back to an earlier page. Use it with
 // [Fault.Times] above one.
 func Repeat() Effect {
 	var once sync.Once
-	var first *answer
+	var first *bufferedResponse
 	return func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			once.Do(func() { first = record(next, plain(r)) })
-			first.send(w)
+			once.Do(func() { first = captureResponse(next, withoutCompression(r)) })
+			first.writeTo(w)
 		})
 	}
 }
 
-// cutAt returns the place of a cut in a body of the given length.
-func cutAt(n, length int) int {
+// cutPosition returns where to cut a body of the given length.
+func cutPosition(n, length int) int {
 	if n == Half {
 		return length / 2
 	}
 	return min(n, length)
 }
 
-// cut sends the first n bytes of the vendor's answer, then does what end
-// says. Bytes count uncompressed.
-func cut(n int, end http.HandlerFunc) Effect {
+// cutResponse sends the first n bytes of the vendor's response, uncompressed,
+// and then calls end.
+func cutResponse(n int, end http.HandlerFunc) Effect {
 	return func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			r, n := plain(r), n
+			r, n := withoutCompression(r), n
 			if n == Half {
-				a := record(next, r)
-				n, next = len(a.body)/2, a
+				captured := captureResponse(next, r)
+				n, next = len(captured.body)/2, captured
 			}
 			next.ServeHTTP(&cutWriter{w, n}, r)
 			_ = http.NewResponseController(w).Flush()
@@ -244,7 +256,7 @@ type cutWriter struct {
 	left int
 }
 
-// WriteHeader drops a length that the body will not have.
+// WriteHeader removes the Content-Length, which the cut body will not have.
 func (c *cutWriter) WriteHeader(code int) {
 	c.Header().Del("Content-Length")
 	c.ResponseWriter.WriteHeader(code)
@@ -259,53 +271,54 @@ func (c *cutWriter) Write(p []byte) (int, error) {
 	return k, err
 }
 
-// plain returns the request of a client that does not ask for compression.
-func plain(r *http.Request) *http.Request {
+// withoutCompression returns a copy of r that does not accept compressed
+// responses.
+func withoutCompression(r *http.Request) *http.Request {
 	r = r.Clone(r.Context())
 	r.Header.Del("Accept-Encoding")
 	return r
 }
 
-// answer is an answer held in memory.
-type answer struct {
+// bufferedResponse is a response in memory.
+type bufferedResponse struct {
 	code   int
 	header http.Header
 	body   []byte
 }
 
-// record lets a handler answer into memory.
-func record(next http.Handler, r *http.Request) *answer {
-	a := &answer{header: http.Header{}}
-	next.ServeHTTP(a, r)
-	if a.code == 0 {
-		a.code = http.StatusOK
+// captureResponse calls a handler and returns its response.
+func captureResponse(next http.Handler, r *http.Request) *bufferedResponse {
+	captured := &bufferedResponse{header: http.Header{}}
+	next.ServeHTTP(captured, r)
+	if captured.code == 0 {
+		captured.code = http.StatusOK
 	}
-	return a
+	return captured
 }
 
-func (a *answer) Header() http.Header { return a.header }
+func (b *bufferedResponse) Header() http.Header { return b.header }
 
-func (a *answer) WriteHeader(code int) {
-	if a.code == 0 {
-		a.code = code
+func (b *bufferedResponse) WriteHeader(code int) {
+	if b.code == 0 {
+		b.code = code
 	}
 }
 
-func (a *answer) Write(p []byte) (int, error) {
-	a.WriteHeader(http.StatusOK)
-	a.body = append(a.body, p...)
+func (b *bufferedResponse) Write(p []byte) (int, error) {
+	b.WriteHeader(http.StatusOK)
+	b.body = append(b.body, p...)
 	return len(p), nil
 }
 
-func (a *answer) send(w http.ResponseWriter) {
-	for k, v := range a.header {
+func (b *bufferedResponse) writeTo(w http.ResponseWriter) {
+	for k, v := range b.header {
 		w.Header()[k] = v
 	}
-	w.WriteHeader(a.code)
-	if len(a.body) > 0 {
-		_, _ = w.Write(a.body)
+	w.WriteHeader(b.code)
+	if len(b.body) > 0 {
+		_, _ = w.Write(b.body)
 	}
 }
 
-// ServeHTTP gives the held answer again.
-func (a *answer) ServeHTTP(w http.ResponseWriter, _ *http.Request) { a.send(w) }
+// ServeHTTP writes the buffered response.
+func (b *bufferedResponse) ServeHTTP(w http.ResponseWriter, _ *http.Request) { b.writeTo(w) }

@@ -6,34 +6,33 @@ import (
 	"sync"
 )
 
-// Forever is the value of [Fault.Times] for a fault that stays.
+// Forever is the value of [Fault.Times] for a fault that hits all requests.
 const Forever = -1
 
-// Fault is trouble on request: it says which requests it hits and what
-// happens to them.
+// Fault selects requests and defines what happens to them.
 type Fault struct {
 	// Method limits the fault to one method; "" means any.
 	Method string
-	// Path limits it to paths of a pattern: "*" or "{name}" stand for one
-	// segment, a last "**" for the rest; "" means any.
+	// Path limits it to paths that match a pattern: "*" or "{name}" stand for
+	// one segment, a last "**" for the rest; "" means any.
 	Path string
 	// When limits it further; nil means no further limit.
 	When func(*http.Request) bool
-	// From is the first matching request that is hit, counted from 1; 0
-	// means 1.
+	// From is the number of the first matching request that is hit, counted
+	// from 1. 0 means 1.
 	From int
-	// Times is the number of matching requests that are hit from there on: 0
-	// means one, [Forever] all.
+	// Times is the number of matching requests that are hit, starting with
+	// From. 0 means one, [Forever] means all.
 	Times int
-	// Do is what happens.
+	// Do is the effect on the requests that are hit.
 	Do Effect
 }
 
-// Effect changes what the client gets. It receives the handler that would
-// have answered, and may ask it or not.
+// Effect returns a handler that changes what the client receives. next is the
+// handler that would have responded; the effect may call it or not.
 type Effect func(next http.Handler) http.Handler
 
-// Injection is a fault in force.
+// Injection is a fault that was injected.
 type Injection struct {
 	fault Fault
 	owner *faults
@@ -48,9 +47,9 @@ type faults struct {
 	list []*Injection
 }
 
-// Inject puts a fault in force. Of several that hit the same request the one
-// that was injected first is applied; the later ones do not see the request,
-// so that faults on the same path strike one after the other.
+// Inject injects a fault. If several faults match a request, only the one that
+// was injected first is applied and counts the request, so that faults on the
+// same path take effect one after the other. It panics if f has no effect.
 func (h *Host) Inject(f Fault) *Injection {
 	if f.Do == nil {
 		panic("vendorsim: fault without an effect")
@@ -80,18 +79,19 @@ func (in *Injection) Hits() int {
 	return in.hits
 }
 
-// Remove ends the fault.
+// Remove removes the fault from its host.
 func (in *Injection) Remove() {
 	in.owner.mu.Lock()
 	defer in.owner.mu.Unlock()
 	in.owner.list = slices.DeleteFunc(in.owner.list, func(x *Injection) bool { return x == in })
 }
 
-// wrap applies the fault that hits the request, if there is one.
-func (fs *faults) wrap(r *http.Request, next http.Handler) http.Handler {
-	fs.mu.Lock()
-	defer fs.mu.Unlock()
-	for _, in := range fs.list {
+// applyFaults returns the handler with the effect of the fault that hits the
+// request, or next if there is none.
+func (f *faults) applyFaults(r *http.Request, next http.Handler) http.Handler {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, in := range f.list {
 		if !in.fault.matches(r) {
 			continue
 		}

@@ -6,37 +6,37 @@ import (
 	"time"
 )
 
-// Gen is the source of all generated data: a pure function of its fields.
+// Gen generates all data. The data is a pure function of its fields.
 type Gen struct {
 	// Seed selects the data.
 	Seed uint64
-	// Base is the instant at which the data stands.
+	// Base is the present time of the data.
 	Base time.Time
 }
 
-// Hash returns 64 evenly spread bits for one item of a kind: a stream name,
-// or any other word.
+// Hash returns a 64-bit hash for item i of a kind. The kind is a stream name or
+// any other string.
 func (g Gen) Hash(kind string, i int) uint64 {
-	return hashAt(g.salt(kind), i)
+	return hashAt(g.saltOf(kind), i)
 }
 
-// hashAt is Hash with the salt of the kind prepared.
-func hashAt(salt uint64, i int) uint64 { return mix(salt + uint64(i)*0x9e3779b97f4a7c15) }
+// hashAt is Hash for a kind whose salt is known.
+func hashAt(salt uint64, i int) uint64 { return mixBits(salt + uint64(i)*0x9e3779b97f4a7c15) }
 
-// salt returns the part of Hash that does not depend on the index.
-func (g Gen) salt(kind string) uint64 {
+// saltOf returns the part of Hash that does not depend on the index.
+func (g Gen) saltOf(kind string) uint64 {
 	h := fnv.New64a()
 	_, _ = h.Write([]byte(kind))
-	return mix(g.Seed ^ h.Sum64())
+	return mixBits(g.Seed ^ h.Sum64())
 }
 
-// UUID returns the version 4 style UUID of one item of a kind.
+// UUID returns a UUID in the style of version 4 for item i of a kind.
 func (g Gen) UUID(kind string, i int) string {
 	return string(AppendUUID(nil, g.Hash(kind, i)))
 }
 
-// mix is the finalizer of splitmix64.
-func mix(x uint64) uint64 {
+// mixBits is the finalizer of splitmix64.
+func mixBits(x uint64) uint64 {
 	x += 0x9e3779b97f4a7c15
 	x = (x ^ x>>30) * 0xbf58476d1ce4e5b9
 	x = (x ^ x>>27) * 0x94d049bb133111eb
@@ -60,9 +60,9 @@ func putHex(b []byte, x uint64) {
 	}
 }
 
-// AppendUUID appends a version 4 style UUID made of x.
+// AppendUUID appends a UUID in the style of version 4 that is derived from x.
 func AppendUUID(dst []byte, x uint64) []byte {
-	y := mix(x)
+	y := mixBits(x)
 	b := [36]byte{8: '-', 13: '-', 14: '4', 18: '-', 23: '-'}
 	putHex(b[:8], x>>32)
 	putHex(b[9:13], x>>16)
@@ -76,26 +76,26 @@ func AppendUUID(dst []byte, x uint64) []byte {
 // AppendInt appends x in decimal digits.
 func AppendInt(dst []byte, x int64) []byte { return strconv.AppendInt(dst, x, 10) }
 
-// AppendUnix appends the UTC time of an epoch second, 2006-01-02T15:04:05,
-// and then the suffix: "Z", ".000Z", "+00:00". Package time needs ten times
-// as long for it, which matters when a record has many times.
+// AppendUnix appends a Unix time in UTC as 2006-01-02T15:04:05, followed by
+// suffix, such as "Z", ".000Z" or "+00:00". It is ten times as fast as package
+// time, which matters because records contain many times.
 func AppendUnix(dst []byte, sec int64, suffix string) []byte {
 	days, rest := sec/86400, int(sec%86400)
 	if rest < 0 {
 		days, rest = days-1, rest+86400
 	}
-	y, m, d := civil(days)
-	dst = append(appendTwo(appendTwo(dst, y/100), y%100), '-')
-	dst = append(appendTwo(dst, m), '-')
-	dst = append(appendTwo(dst, d), 'T')
-	dst = append(appendTwo(dst, rest/3600), ':')
-	dst = append(appendTwo(dst, rest/60%60), ':')
-	return append(appendTwo(dst, rest%60), suffix...)
+	y, m, d := civilDate(days)
+	dst = append(appendTwoDigits(appendTwoDigits(dst, y/100), y%100), '-')
+	dst = append(appendTwoDigits(dst, m), '-')
+	dst = append(appendTwoDigits(dst, d), 'T')
+	dst = append(appendTwoDigits(dst, rest/3600), ':')
+	dst = append(appendTwoDigits(dst, rest/60%60), ':')
+	return append(appendTwoDigits(dst, rest%60), suffix...)
 }
 
-// civil returns the date that lies a number of days after 1970-01-01. It
-// counts years from March, so that leap days come last.
-func civil(days int64) (year, month, day int) {
+// civilDate returns the date that is a number of days after 1970-01-01. It
+// counts years from March, so that a leap day is the last day of its year.
+func civilDate(days int64) (year, month, day int) {
 	days += 719468 // since 0000-03-01
 	era := days / 146097
 	inEra := days % 146097
@@ -111,11 +111,11 @@ func civil(days int64) (year, month, day int) {
 	return year, month, day
 }
 
-func appendTwo(dst []byte, n int) []byte {
+func appendTwoDigits(dst []byte, n int) []byte {
 	return append(dst, byte('0'+n/10%10), byte('0'+n%10))
 }
 
-// Layouts, for package time, of the times that vendors write.
+// Layouts of package time for the time formats of the vendors.
 const (
 	LayoutSeconds = "2006-01-02T15:04:05Z"
 	LayoutMillis  = "2006-01-02T15:04:05.000Z"

@@ -7,7 +7,7 @@ import (
 	"sync"
 )
 
-// GzipMode says how answers are compressed for clients that ask for gzip.
+// GzipMode defines how responses are compressed for clients that accept gzip.
 type GzipMode int
 
 // Gzip modes.
@@ -16,17 +16,17 @@ const (
 	GzipFast GzipMode = iota
 	// GzipOff never compresses.
 	GzipOff
-	// GzipStored wraps the bytes in gzip without compressing them, to load
-	// the client's decoder but hardly the server.
+	// GzipStored wraps the bytes in gzip without compressing them. It exercises
+	// the client's decoder and costs the server little.
 	GzipStored
 )
 
 var gzipPools = map[GzipMode]*sync.Pool{
-	GzipFast:   gzipPool(gzip.BestSpeed),
-	GzipStored: gzipPool(gzip.NoCompression),
+	GzipFast:   newGzipPool(gzip.BestSpeed),
+	GzipStored: newGzipPool(gzip.NoCompression),
 }
 
-func gzipPool(level int) *sync.Pool {
+func newGzipPool(level int) *sync.Pool {
 	return &sync.Pool{New: func() any {
 		zw, err := gzip.NewWriterLevel(nil, level)
 		if err != nil {
@@ -36,9 +36,9 @@ func gzipPool(level int) *sync.Pool {
 	}}
 }
 
-// wrap compresses the answers of next.
-func (m GzipMode) wrap(next http.Handler) http.Handler {
-	pool := gzipPools[m]
+// compressResponses returns a handler that compresses the responses of next.
+func (g GzipMode) compressResponses(next http.Handler) http.Handler {
+	pool := gzipPools[g]
 	if pool == nil {
 		return next
 	}
@@ -49,14 +49,14 @@ func (m GzipMode) wrap(next http.Handler) http.Handler {
 		}
 		zw := &gzipWriter{ResponseWriter: w, pool: pool}
 		next.ServeHTTP(zw, r)
-		// Not deferred: a handler that panics to cut the connection must not
-		// have its answer ended properly.
-		zw.close()
+		// This is not deferred: if a handler panics to cut the connection, its
+		// response must not be ended properly.
+		zw.finishBody()
 	})
 }
 
-// gzipWriter holds the status back until the first byte of the body, so that
-// answers without a body stay bare.
+// gzipWriter delays the status until the first byte of the body, so that
+// responses without a body are not compressed.
 type gzipWriter struct {
 	http.ResponseWriter
 	pool *sync.Pool
@@ -74,8 +74,8 @@ func (g *gzipWriter) WriteHeader(code int) {
 	}
 }
 
-// start sends the header of a compressed body.
-func (g *gzipWriter) start() {
+// startBody sends the header of a compressed body.
+func (g *gzipWriter) startBody() {
 	if g.sent {
 		return
 	}
@@ -104,16 +104,16 @@ func (g *gzipWriter) Write(p []byte) (int, error) {
 	if len(p) == 0 {
 		return 0, nil
 	}
-	g.start()
+	g.startBody()
 	if g.zw == nil {
 		return g.ResponseWriter.Write(p)
 	}
 	return g.zw.Write(p)
 }
 
-// FlushError sends what is compressed so far.
+// FlushError sends the bytes that were compressed so far.
 func (g *gzipWriter) FlushError() error {
-	g.start()
+	g.startBody()
 	if g.zw != nil {
 		if err := g.zw.Flush(); err != nil {
 			return err
@@ -122,10 +122,10 @@ func (g *gzipWriter) FlushError() error {
 	return http.NewResponseController(g.ResponseWriter).Flush()
 }
 
-// Unwrap serves http.ResponseController.
+// Unwrap returns the wrapped writer, for http.ResponseController.
 func (g *gzipWriter) Unwrap() http.ResponseWriter { return g.ResponseWriter }
 
-func (g *gzipWriter) close() {
+func (g *gzipWriter) finishBody() {
 	if !g.sent {
 		g.sendHeader()
 	}

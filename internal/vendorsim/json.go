@@ -6,8 +6,8 @@ import (
 	"iter"
 )
 
-// mustJSON renders a value of the package's own making. Raw messages keep
-// their bytes, and nothing is escaped for HTML.
+// mustJSON returns v as JSON without escaping for HTML. Raw messages keep their
+// bytes. It panics if v cannot be encoded.
 func mustJSON(v any) []byte {
 	var b bytes.Buffer
 	enc := json.NewEncoder(&b)
@@ -18,8 +18,8 @@ func mustJSON(v any) []byte {
 	return bytes.TrimSuffix(b.Bytes(), []byte("\n"))
 }
 
-// span yields the numbers from, from+1, … to-1.
-func span(from, to int) iter.Seq[int] {
+// indexRange yields the numbers from, from+1, … to-1.
+func indexRange(from, to int) iter.Seq[int] {
 	return func(yield func(int) bool) {
 		for i := from; i < to; i++ {
 			if !yield(i) {

@@ -2,6 +2,7 @@ package vendorsim
 
 import (
 	"io"
+	"maps"
 	"net/http"
 	"net/url"
 	"slices"
@@ -16,38 +17,40 @@ const KnowBe4Enrollments = "knowbe4_enrollments"
 // KnowBe4Token is the API token that [NewKnowBe4] accepts.
 const KnowBe4Token = "sim.knowbe4.token"
 
-// knowBe4Page is the largest page; larger ones are clamped to it.
-const knowBe4Page = 500
+// maxKnowBe4Page is the largest page size. Larger values are clamped to it.
+const maxKnowBe4Page = 500
 
-// KnowBe4 simulates the training enrollments of KnowBe4's reporting API in
-// both of its paging forms. The filters campaign_id, user_id and
-// exclude_archived_users select records, the last one after they were paged;
-// the parameters that include further members are accepted and add nothing.
+// KnowBe4 simulates the training enrollments of KnowBe4's reporting API with
+// both of its paging schemes. The filters campaign_id, user_id and
+// exclude_archived_users select records, the last one after paging. Parameters
+// that request additional members are accepted and ignored.
 type KnowBe4 struct {
 	host *Host
 
-	mu  sync.Mutex
-	how KnowBe4Behaviour
+	mu      sync.Mutex
+	config  KnowBe4Behaviour
+	removed map[int]bool // enrollments that were removed, by index
 }
 
-// KnowBe4Behaviour is what the API does where tenants differ.
+// KnowBe4Behaviour configures what differs between tenants.
 type KnowBe4Behaviour struct {
-	// Older is a tenant that knows pages only: it ignores cursor, or with
-	// RefuseCursor answers it with 400.
+	// Older makes the tenant support page numbers only. It ignores the
+	// parameter cursor, or responds to it with 400 if RefuseCursor is set.
 	Older, RefuseCursor bool
-	// Forbidden is a subscription without the reporting API.
+	// Forbidden makes the response 403, as for a subscription without the
+	// reporting API.
 	Forbidden bool
-	// EmptyLast gives the last cursor page with records a next cursor, which
-	// leads to an empty page.
+	// EmptyLast gives the last page with records a next cursor, which leads to
+	// an empty page.
 	EmptyLast bool
-	// NumberCursor gives cursors as numbers rather than as text.
+	// NumberCursor makes cursors numbers instead of strings.
 	NumberCursor bool
-	// SilentLimit leaves Retry-After out of answers 429.
+	// SilentLimit leaves Retry-After out of 429 responses.
 	SilentLimit bool
 }
 
 // NewKnowBe4 returns a simulated KnowBe4 tenant for one [Server].
-func NewKnowBe4() *KnowBe4 { return &KnowBe4{} }
+func NewKnowBe4() *KnowBe4 { return &KnowBe4{removed: map[int]bool{}} }
 
 // Name returns "knowbe4".
 func (k *KnowBe4) Name() string { return "knowbe4" }
@@ -57,28 +60,44 @@ func (k *KnowBe4) Env(url string) []string {
 	return []string{"KNOWBE4_ENDPOINT=" + url + "/v1/training/enrollments", "KNOWBE4_TOKEN=" + KnowBe4Token}
 }
 
-// Configure changes how the API behaves.
-func (k *KnowBe4) Configure(change func(*KnowBe4Behaviour)) {
+// ChangeBehaviour changes how the API behaves.
+func (k *KnowBe4) ChangeBehaviour(change func(*KnowBe4Behaviour)) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	change(&k.how)
+	change(&k.config)
 }
 
 func (k *KnowBe4) behaviour() KnowBe4Behaviour {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	return k.how
+	return k.config
+}
+
+// RemoveEnrollment removes enrollment i, as when its campaign is deleted while a
+// client reads. The enrollments after it move to lower page numbers. A cursor
+// keeps its position.
+func (k *KnowBe4) RemoveEnrollment(i int) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.removed[i] = true
+}
+
+// removedEnrollments returns a copy of the removed enrollments.
+func (k *KnowBe4) removedEnrollments() map[int]bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return maps.Clone(k.removed)
 }
 
 // Limits returns the limits "knowbe4-second" for bursts, "knowbe4-minute" for
-// what is sustained, and "knowbe4-day", which depends on the licence and is
-// off unless its figure is set.
+// the sustained rate, and "knowbe4-day", which depends on the licence and is
+// off unless its number is set.
 func (k *KnowBe4) Limits() []Limit {
 	reject := func(w http.ResponseWriter, _ *http.Request, q Quota) {
 		if !k.behaviour().SilentLimit {
 			w.Header().Set("Retry-After", q.ResetSeconds())
 		}
-		knowBe4Error(w, http.StatusTooManyRequests, "Too many requests")
+		writeKnowBe4Error(w, http.StatusTooManyRequests, "Too many requests")
 	}
 	return []Limit{
 		{Name: "knowbe4-second", LimitNumbers: LimitNumbers{Max: 4, Window: time.Second}, Reject: reject},
@@ -91,112 +110,118 @@ func (k *KnowBe4) Limits() []Limit {
 func (k *KnowBe4) Routes(h *Host) *http.ServeMux {
 	k.host = h
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /v1/training/enrollments", k.guard(k.enrollments))
-	mux.HandleFunc("/", k.guard(func(w http.ResponseWriter, r *http.Request) {
-		knowBe4Error(w, http.StatusNotFound, "Not found")
+	mux.HandleFunc("GET /v1/training/enrollments", k.requireBearerToken(k.serveEnrollments))
+	mux.HandleFunc("/", k.requireBearerToken(func(w http.ResponseWriter, r *http.Request) {
+		writeKnowBe4Error(w, http.StatusNotFound, "Not found")
 	}))
 	return mux
 }
 
-// guard checks the token before a handler.
-func (k *KnowBe4) guard(next http.HandlerFunc) http.HandlerFunc {
+// requireBearerToken checks the token of a request before next handles it.
+func (k *KnowBe4) requireBearerToken(next http.HandlerFunc) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		switch {
-		case r.Header.Get("Authorization") != "Bearer "+KnowBe4Token:
-			knowBe4Error(w, http.StatusUnauthorized, "Unauthorized")
+		case !k.host.acceptsHeader(r, "Bearer", KnowBe4Token):
+			writeKnowBe4Error(w, http.StatusUnauthorized, "Unauthorized")
 		case k.behaviour().Forbidden:
-			knowBe4Error(w, http.StatusForbidden, "Forbidden")
+			writeKnowBe4Error(w, http.StatusForbidden, "Forbidden")
 		default:
 			next(w, r)
 		}
 	}
 }
 
-// enrollments answers a page in the form that was asked for.
-func (k *KnowBe4) enrollments(w http.ResponseWriter, r *http.Request) {
-	q, how := r.URL.Query(), k.behaviour()
-	size := k.host.PageLimit(KnowBe4Enrollments, knowBe4Page)
+// serveEnrollments writes a page in the requested paging scheme.
+func (k *KnowBe4) serveEnrollments(w http.ResponseWriter, r *http.Request) {
+	q, config := r.URL.Query(), k.behaviour()
+	size := k.host.PageLimit(KnowBe4Enrollments, maxKnowBe4Page)
 	if n, err := strconv.Atoi(q.Get("per_page")); err == nil && n > 0 {
 		size = min(size, n)
 	} else {
 		size = min(size, 100)
 	}
 	switch {
-	case q.Has("cursor") && how.Older && how.RefuseCursor:
-		knowBe4Error(w, http.StatusBadRequest, "cursor is not a parameter")
-	case q.Has("cursor") && !how.Older:
-		k.cursorPage(w, q, size, how)
+	case q.Has("cursor") && config.Older && config.RefuseCursor:
+		writeKnowBe4Error(w, http.StatusBadRequest, "cursor is not a parameter")
+	case q.Has("cursor") && !config.Older:
+		k.serveCursorPage(w, q, size, config)
 	default:
 		page := 1
 		if q.Has("page") {
 			var err error
 			if page, err = strconv.Atoi(q.Get("page")); err != nil || page < 1 {
-				knowBe4Error(w, http.StatusBadRequest, "page is invalid")
+				writeKnowBe4Error(w, http.StatusBadRequest, "page is invalid")
 				return
 			}
 		}
-		records, _ := k.scan(q, (page-1)*size, size)
-		k.send(w, "[", records, "]")
+		q.Del("cursor") // which an older tenant ignores
+		records, _ := k.scanEnrollments(q, (page-1)*size, size)
+		k.writeEnrollments(w, "[", records, "]")
 	}
 }
 
-// cursorPage answers in the newer form.
-func (k *KnowBe4) cursorPage(w http.ResponseWriter, q url.Values, size int, how KnowBe4Behaviour) {
+// serveCursorPage writes a page of the newer scheme, with cursors.
+func (k *KnowBe4) serveCursorPage(w http.ResponseWriter, q url.Values, size int, config KnowBe4Behaviour) {
 	at, err := strconv.Atoi(q.Get("cursor"))
 	if err != nil || at < 0 {
-		knowBe4Error(w, http.StatusBadRequest, "cursor is invalid")
+		writeKnowBe4Error(w, http.StatusBadRequest, "cursor is invalid")
 		return
 	}
-	records, after := k.scan(q, at, size)
-	_, last := k.scan(q, after, 1)
+	records, after := k.scanEnrollments(q, at, size)
+	_, last := k.scanEnrollments(q, after, 1)
 	cursor := "null"
-	if last != after || how.EmptyLast && len(records) > 0 {
+	if last != after || config.EmptyLast && len(records) > 0 {
 		cursor = strconv.Itoa(after)
-		if !how.NumberCursor {
+		if !config.NumberCursor {
 			cursor = strconv.Quote(cursor)
 		}
 	}
-	k.send(w, `{"data":[`, records, `],"pagination":{"nextCursor":`+cursor+`}}`)
+	k.writeEnrollments(w, `{"data":[`, records, `],"pagination":{"nextCursor":`+cursor+`}}`)
 }
 
-// scan returns the records from the given place among those that the filters
-// select, and the place after them. Archived users are left out after paging,
-// so that they make pages short.
-func (k *KnowBe4) scan(q url.Values, from, n int) (records []int, after int) {
-	st := k.host.server.stream(KnowBe4Enrollments)
+// scanEnrollments returns up to n records, starting at a position among those
+// that the filters select, and the position after them. Archived users are left
+// out after paging, so that they make pages shorter. Removed enrollments have a
+// position only in a listing by cursor.
+func (k *KnowBe4) scanEnrollments(q url.Values, from, n int) (records []int, after int) {
+	st := k.host.server.mustStream(KnowBe4Enrollments)
 	after = from
-	for i, place, count := 0, 0, int(st.count.Load()); i < count && place < from+n; i++ {
-		if q.Get("campaign_id") == "" && q.Get("user_id") == "" && i < from {
-			i, place = from, from // all records are in place
+	removed, byCursor := k.removedEnrollments(), q.Has("cursor")
+	for i, position, count := 0, 0, int(st.count.Load()); i < count && position < from+n; i++ {
+		if q.Get("campaign_id") == "" && q.Get("user_id") == "" && i < from && (byCursor || len(removed) == 0) {
+			i, position = from, from // without filters, positions are indices
 			if i >= count {
 				break
 			}
 		}
-		r := st.rec(i)
+		r := st.recAt(i)
 		if c := q.Get("campaign_id"); c != "" && c != strconv.Itoa(knowBe4Campaign(r)) {
 			continue
 		}
 		if u := q.Get("user_id"); u != "" && u != strconv.Itoa(knowBe4User(r)) {
 			continue
 		}
-		if place++; place <= from {
+		if removed[i] && !byCursor {
 			continue
 		}
-		after = place
-		if q.Get("exclude_archived_users") != "true" || !knowBe4Archived(r) {
+		if position++; position <= from {
+			continue
+		}
+		after = position
+		if !removed[i] && (q.Get("exclude_archived_users") != "true" || !knowBe4Archived(r)) {
 			records = append(records, i)
 		}
 	}
 	return records, after
 }
 
-func (k *KnowBe4) send(w http.ResponseWriter, before string, records []int, after string) {
+func (k *KnowBe4) writeEnrollments(w http.ResponseWriter, before string, records []int, after string) {
 	w.Header().Set("Content-Type", "application/json")
 	_ = k.host.server.WriteRecords(w, before, KnowBe4Enrollments, slices.Values(records), after)
 }
 
-// knowBe4Error writes an error in the API's shape.
-func knowBe4Error(w http.ResponseWriter, code int, message string) {
+// writeKnowBe4Error writes an error in the API's format.
+func writeKnowBe4Error(w http.ResponseWriter, code int, message string) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(code)
 	_, _ = io.WriteString(w, `{"error":`+strconv.Quote(message)+`}`)

@@ -35,7 +35,7 @@ func knowBe4User(r Rec) int      { return 501 + int(r.Hash>>8%400) }
 func knowBe4Campaign(r Rec) int  { return 10 + int(r.Hash>>24%5) }
 func knowBe4Archived(r Rec) bool { return r.Hash>>40%7 == 0 }
 
-// knowBe4Templates are the shapes of an enrollment: not started, completed,
+// knowBe4Templates are the templates of an enrollment: not started, completed,
 // and a policy.
 var knowBe4Templates = []string{
 	`{"enrollment_id":<<id>>,"content_type":"Store Purchase","module_name":"<<text>>","user":{"id":<<user>>,"first_name":"Zoë","last_name":"O\u2019Neil","email":"user<<user>>@example.test","archived":<<archived>>},` +

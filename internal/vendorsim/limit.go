@@ -7,16 +7,16 @@ import (
 	"time"
 )
 
-// LimitNumbers are the figures of a [Limit].
+// LimitNumbers are the numbers of a [Limit].
 type LimitNumbers struct {
-	// Max is the number of requests in a Window; 0 means no such limit.
+	// Max is the number of requests in a Window. 0 means no limit.
 	Max    int
 	Window time.Duration
-	// Concurrent is the number of requests at once; 0 means no such limit.
+	// Concurrent is the number of requests at the same time. 0 means no limit.
 	Concurrent int
-	// RetryAfter is the wait that a rejected client is told. 0 means the rest
-	// of the window, or a second for a limit of concurrency. Every request
-	// before the wait is over is rejected as well.
+	// RetryAfter is the wait that a rejection asks for. 0 means the rest of the
+	// window, or one second for a limit of concurrency. Requests before the
+	// wait is over are rejected as well.
 	RetryAfter time.Duration
 }
 
@@ -25,27 +25,28 @@ type Limit struct {
 	// Name is the key for [Options.Limits] and [Host.SetLimit].
 	Name string
 	LimitNumbers
-	// Match says which requests belong to the class; nil means all.
+	// Match reports whether a request belongs to the class. nil means that all
+	// do.
 	Match func(*http.Request) bool
-	// Headers sets the vendor's quota headers on every answer of the class,
-	// also on a rejection; nil means that there are none.
+	// Headers sets the vendor's quota headers on every response of the class,
+	// rejections included. nil means that there are none.
 	Headers func(http.Header, Quota)
-	// Reject writes the vendor's answer to a request over the limit.
+	// Reject writes the vendor's response to a request over the limit.
 	Reject func(http.ResponseWriter, *http.Request, Quota)
 }
 
-// Quota is the state of a limit as one request meets it.
+// Quota is the state of a limit at the time of a request.
 type Quota struct {
 	Now time.Time
-	// Max and Remaining count requests in the window; both are 0 on a
-	// rejection for concurrency.
+	// Max and Remaining are numbers of requests in the window. Both are 0 when
+	// a request is rejected for concurrency.
 	Max, Remaining int
-	// Reset is the end of the window, or of the wait on a rejection.
+	// Reset is the end of the window or, for a rejection, of the wait.
 	Reset time.Time
 }
 
-// ResetUnix returns Reset in epoch seconds, rounded up, so that a client that
-// waits for it is not too early.
+// ResetUnix returns Reset as a Unix time in seconds, rounded up so that a
+// client that waits for it is not too early.
 func (q Quota) ResetUnix() string {
 	return strconv.FormatInt(q.Reset.Add(time.Second-1).Unix(), 10)
 }
@@ -55,7 +56,7 @@ func (q Quota) ResetSeconds() string {
 	return strconv.FormatInt(int64((max(0, q.Reset.Sub(q.Now))+time.Second-1)/time.Second), 10)
 }
 
-// limiter applies a Limit.
+// limiter enforces a Limit.
 type limiter struct {
 	limit Limit
 
@@ -63,16 +64,16 @@ type limiter struct {
 	start   time.Time // of the window
 	used    int
 	active  int
-	blocked time.Time // until then everything is rejected
+	blocked time.Time // requests before this time are rejected
 }
 
 func newLimiter(l Limit, n LimitNumbers) *limiter {
-	l.merge(n)
+	l.mergePositive(n)
 	return &limiter{limit: l}
 }
 
-// merge takes the positive figures of n.
-func (l *LimitNumbers) merge(n LimitNumbers) {
+// mergePositive replaces the numbers of l with the positive numbers of n.
+func (l *LimitNumbers) mergePositive(n LimitNumbers) {
 	if n.Max > 0 {
 		l.Max = n.Max
 	}
@@ -87,8 +88,10 @@ func (l *LimitNumbers) merge(n LimitNumbers) {
 	}
 }
 
-// enter asks for admission. An admitted request must leave.
-func (l *limiter) enter(now time.Time) (q Quota, ok, crowded bool) {
+// admit decides whether a request is admitted. The caller must call release
+// after an admitted request. crowded reports whether the request was rejected
+// for concurrency.
+func (l *limiter) admit(now time.Time) (q Quota, ok, crowded bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	n := l.limit.LimitNumbers
@@ -123,26 +126,27 @@ func (l *limiter) enter(now time.Time) (q Quota, ok, crowded bool) {
 	return q, true, false
 }
 
-func (l *limiter) leave() {
+func (l *limiter) release() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.active--
 }
 
-// enterLimits asks all limits that the request belongs to. If one rejects it,
-// the returned handler writes the rejection in place of next.
-func (h *Host) enterLimits(w http.ResponseWriter, r *http.Request, next http.Handler) (http.Handler, func()) {
+// applyLimits checks all limits that apply to the request. It returns next, or
+// a handler that writes the rejection, and a function that must be called when
+// the request has ended.
+func (h *Host) applyLimits(w http.ResponseWriter, r *http.Request, next http.Handler) (http.Handler, func()) {
 	var held []*limiter
 	leave := func() {
 		for _, l := range held {
-			l.leave()
+			l.release()
 		}
 	}
 	for _, l := range h.limits {
 		if l.limit.Match != nil && !l.limit.Match(r) {
 			continue
 		}
-		q, ok, crowded := l.enter(h.Now())
+		q, ok, crowded := l.admit(h.Now())
 		if l.limit.Headers != nil {
 			l.limit.Headers(w.Header(), q)
 		}
@@ -158,14 +162,15 @@ func (h *Host) enterLimits(w http.ResponseWriter, r *http.Request, next http.Han
 	return next, leave
 }
 
-// SetLimit changes the positive figures of n in a rate limit of the vendor and
-// starts its window anew. It panics when the vendor has no such limit.
+// SetLimit replaces the numbers of a rate limit of the vendor with the positive
+// numbers of n and restarts its window. It panics if the vendor has no such
+// limit.
 func (h *Host) SetLimit(name string, n LimitNumbers) {
 	for _, l := range h.limits {
 		if l.limit.Name == name {
 			l.mu.Lock()
 			defer l.mu.Unlock()
-			l.limit.merge(n)
+			l.limit.mergePositive(n)
 			l.start, l.used, l.blocked = time.Time{}, 0, time.Time{}
 			return
 		}

@@ -10,7 +10,7 @@ import (
 	"github.com/collectord/collectord/internal/vendorsim"
 )
 
-func kinds(vs []vendorsim.Violation) string {
+func violationKinds(vs []vendorsim.Violation) string {
 	var out []string
 	for _, v := range vs {
 		out = append(out, v.Kind)
@@ -25,9 +25,9 @@ func TestRateLimit(t *testing.T) {
 		Limits: map[string]vendorsim.LimitNumbers{"toy": {Max: 2, Window: time.Minute}},
 	})
 	h := s.Host("toy")
-	get := func(want int) reply {
+	get := func(want int) response {
 		t.Helper()
-		r := call(t, s, "GET", h.URL()+"/items/1", nil)
+		r := sendRequest(t, s, "GET", h.URL()+"/items/1", nil)
 		if r.code != want {
 			t.Fatalf("status %d, want %d", r.code, want)
 		}
@@ -49,7 +49,7 @@ func TestRateLimit(t *testing.T) {
 	clock.Advance(time.Second)
 	get(200)
 	st := h.Stats()
-	if st.Throttled != 2 || kinds(st.Violations) != vendorsim.TooEarly {
+	if st.Throttled != 2 || violationKinds(st.Violations) != vendorsim.TooEarly {
 		t.Errorf("throttled %d, violations %v, want 2 and one too early", st.Throttled, st.Violations)
 	}
 	h.SetLimit("toy", vendorsim.LimitNumbers{Max: 1, RetryAfter: 2 * time.Second})
@@ -72,45 +72,44 @@ func TestConcurrencyLimit(t *testing.T) {
 	}})
 	var wg sync.WaitGroup
 	wg.Go(func() {
-		if r := call(t, s, "GET", h.URL()+"/items/1", nil); r.code != 200 {
+		if r := sendRequest(t, s, "GET", h.URL()+"/items/1", nil); r.code != 200 {
 			t.Errorf("first request: %d", r.code)
 		}
 	})
 	<-entered
-	if r := call(t, s, "GET", h.URL()+"/items/1", nil); r.code != 429 {
+	if r := sendRequest(t, s, "GET", h.URL()+"/items/1", nil); r.code != 429 {
 		t.Errorf("second request at once: %d, want 429", r.code)
 	}
 	close(leave)
 	wg.Wait()
-	if got := kinds(h.Stats().Violations); got != vendorsim.TooManyAtOnce {
+	if got := violationKinds(h.Stats().Violations); got != vendorsim.TooManyAtOnce {
 		t.Errorf("violations %q", got)
 	}
 }
 
 func TestViolationOfInjectedWaits(t *testing.T) {
 	start := time.Date(2026, 3, 1, 0, 0, 0, 0, time.UTC)
-	for name, header := range map[string][]string{
-		"seconds":       {"Retry-After", "30"},
-		"date":          {"Retry-After", start.Add(30 * time.Second).Format(http.TimeFormat)},
-		"epoch":         {"X-Ratelimit-RetryAfter", "1772323230"},
-		"reset header":  {"X-Rate-Limit-Reset", "1772323230"},
-		"nothing to go": nil,
+	for name, tc := range map[string]struct {
+		header []string
+		want   string
+	}{
+		"seconds":      {header: []string{"Retry-After", "30"}, want: vendorsim.TooEarly},
+		"date":         {header: []string{"Retry-After", start.Add(30 * time.Second).Format(http.TimeFormat)}, want: vendorsim.TooEarly},
+		"epoch":        {header: []string{"X-Ratelimit-RetryAfter", "1772323230"}, want: vendorsim.TooEarly},
+		"reset header": {header: []string{"X-Rate-Limit-Reset", "1772323230"}, want: vendorsim.TooEarly},
+		"no wait":      {header: nil, want: ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			clock := vendorsim.NewClock(start)
 			s := startToy(t, vendorsim.Options{Now: clock.Now})
 			h := s.Host("toy")
-			h.Inject(vendorsim.Fault{Do: vendorsim.HTML(429, header...)})
+			h.Inject(vendorsim.Fault{Do: vendorsim.HTML(429, tc.header...)})
 			for _, wait := range []time.Duration{0, 29 * time.Second, time.Second} {
 				clock.Advance(wait)
-				call(t, s, "GET", h.URL()+"/items/1", nil)
+				sendRequest(t, s, "GET", h.URL()+"/items/1", nil)
 			}
-			want := vendorsim.TooEarly
-			if header == nil {
-				want = ""
-			}
-			if got := h.Stats().Violations; kinds(got) != want {
-				t.Errorf("violations %v, want %q", got, want)
+			if got := h.Stats().Violations; violationKinds(got) != tc.want {
+				t.Errorf("violations %v, want %q", got, tc.want)
 			}
 		})
 	}
@@ -120,17 +119,17 @@ func TestViolationAfter401(t *testing.T) {
 	s := startToy(t, vendorsim.Options{})
 	h := s.Host("toy")
 	for _, key := range []string{"Bearer good", "Bearer bad", "Bearer good", "Bearer bad"} {
-		call(t, s, "GET", h.URL()+"/keys", nil, "Authorization", key)
+		sendRequest(t, s, "GET", h.URL()+"/keys", nil, "Authorization", key)
 	}
 	st := h.Stats()
-	if kinds(st.Violations) != vendorsim.AfterUnauthorized {
+	if violationKinds(st.Violations) != vendorsim.AfterUnauthorized {
 		t.Fatalf("violations %v, want one", st.Violations)
 	}
 	if strings.Contains(st.Violations[0].String(), "bad") {
 		t.Error("the violation shows the credential")
 	}
 	h.Forgive()
-	call(t, s, "GET", h.URL()+"/keys", nil, "Authorization", "Bearer bad")
+	sendRequest(t, s, "GET", h.URL()+"/keys", nil, "Authorization", "Bearer bad")
 	if n := len(h.Stats().Violations); n != 1 {
 		t.Errorf("%d violations after Forgive, want 1", n)
 	}

@@ -8,10 +8,11 @@ import (
 	"sync/atomic"
 )
 
-// memoryNetwork joins in-memory listeners by address.
+// memoryNetwork holds in-memory listeners by address.
 type memoryNetwork map[string]*memoryListener
 
-// memoryListener hands out one end of a net.Pipe for each dial of the other.
+// memoryListener accepts one end of a net.Pipe for each dial, which returns the
+// other end.
 type memoryListener struct {
 	addr   memoryAddr
 	conns  chan net.Conn
@@ -20,20 +21,20 @@ type memoryListener struct {
 	dials  atomic.Uint64
 }
 
-func (n memoryNetwork) listen(addr string) net.Listener {
+func (m memoryNetwork) listenMemory(addr string) net.Listener {
 	l := &memoryListener{addr: memoryAddr(addr), conns: make(chan net.Conn), closed: make(chan struct{})}
-	n[addr] = l
+	m[addr] = l
 	return l
 }
 
-// dial has the form of http.Transport.DialContext.
-func (n memoryNetwork) dial(ctx context.Context, _, addr string) (net.Conn, error) {
-	l := n[addr]
+// dialMemory has the signature of http.Transport.DialContext.
+func (m memoryNetwork) dialMemory(ctx context.Context, _, addr string) (net.Conn, error) {
+	l := m[addr]
 	if l == nil {
 		return nil, fmt.Errorf("dial %s: no such simulated host", addr)
 	}
 	client, server := net.Pipe()
-	// Every connection has a remote address of its own, as with TCP.
+	// Every connection has its own remote address, as with TCP.
 	peer := memoryAddr(fmt.Sprintf("client-%d:1", l.dials.Add(1)))
 	select {
 	case l.conns <- memoryConn{server, peer}:
@@ -45,30 +46,30 @@ func (n memoryNetwork) dial(ctx context.Context, _, addr string) (net.Conn, erro
 	}
 }
 
-func (l *memoryListener) Accept() (net.Conn, error) {
+func (m *memoryListener) Accept() (net.Conn, error) {
 	select {
-	case c := <-l.conns:
+	case c := <-m.conns:
 		return c, nil
-	case <-l.closed:
+	case <-m.closed:
 		return nil, net.ErrClosed
 	}
 }
 
-func (l *memoryListener) Close() error {
-	l.once.Do(func() { close(l.closed) })
+func (m *memoryListener) Close() error {
+	m.once.Do(func() { close(m.closed) })
 	return nil
 }
 
-func (l *memoryListener) Addr() net.Addr { return l.addr }
+func (m *memoryListener) Addr() net.Addr { return m.addr }
 
 type memoryAddr string
 
-func (a memoryAddr) Network() string { return "memory" }
-func (a memoryAddr) String() string  { return string(a) }
+func (m memoryAddr) Network() string { return "memory" }
+func (m memoryAddr) String() string  { return string(m) }
 
 type memoryConn struct {
 	net.Conn
 	remote memoryAddr
 }
 
-func (c memoryConn) RemoteAddr() net.Addr { return c.remote }
+func (m memoryConn) RemoteAddr() net.Addr { return m.remote }

@@ -12,14 +12,14 @@ import (
 	"time"
 )
 
-// OktaUsers is the stream of [Okta]: all users, deprovisioned ones included.
+// OktaUsers is the stream of [Okta]: all users, including deprovisioned ones.
 const OktaUsers = "okta_users"
 
 // OktaToken is the API token that [NewOkta] accepts.
 const OktaToken = "00sim-okta-token"
 
-// oktaPage is the largest page; larger limits are clamped to it.
-const oktaPage = 200
+// maxOktaPage is the largest page size. Larger limits are clamped to it.
+const maxOktaPage = 200
 
 // Okta simulates an Okta organisation's listing of users: cursors in Link
 // headers, deprovisioned users behind a filter, and the headers of the rate
@@ -28,19 +28,20 @@ type Okta struct {
 	host *Host
 
 	mu     sync.Mutex
-	how    OktaBehaviour
-	status map[int]string // of users whose status was changed
+	config OktaBehaviour
+	status map[int]string // statuses that were changed, by user index
 }
 
-// OktaBehaviour is what the listing does where organisations differ.
+// OktaBehaviour configures what differs between organisations.
 type OktaBehaviour struct {
-	// Forbidden refuses the token's creator the right to list users.
+	// Forbidden makes the response 403, as when the creator of the token may
+	// not list users.
 	Forbidden bool
 	// EmptyLast gives the last page with users a next link, which leads to an
 	// empty page.
 	EmptyLast bool
-	// EmptyBetween puts an empty page with a next link after each page with
-	// users but the last.
+	// EmptyBetween adds an empty page with a next link after each page with
+	// users except the last.
 	EmptyBetween bool
 }
 
@@ -55,15 +56,15 @@ func (o *Okta) Env(url string) []string {
 	return []string{"OKTA_DOMAIN=" + url, "OKTA_TOKEN=" + OktaToken}
 }
 
-// Configure changes how the listing behaves.
-func (o *Okta) Configure(change func(*OktaBehaviour)) {
+// ChangeBehaviour changes how the listing behaves.
+func (o *Okta) ChangeBehaviour(change func(*OktaBehaviour)) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	change(&o.how)
+	change(&o.config)
 }
 
-// SetStatus changes the status of user i, as an administrator does while a
-// client reads. The user's record shows it from then on.
+// SetStatus changes the status of user i, as an administrator may do while a
+// client reads. Later responses contain the new status.
 func (o *Okta) SetStatus(i int, status string) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -71,9 +72,11 @@ func (o *Okta) SetStatus(i int, status string) {
 }
 
 // Status returns the status of user i.
-func (o *Okta) Status(i int) string { return o.statusOf(o.host.server.stream(OktaUsers).rec(i)) }
+func (o *Okta) Status(i int) string {
+	return o.userStatus(o.host.server.mustStream(OktaUsers).recAt(i))
+}
 
-func (o *Okta) statusOf(r Rec) string {
+func (o *Okta) userStatus(r Rec) string {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if s, changed := o.status[r.Index]; changed {
@@ -82,8 +85,9 @@ func (o *Okta) statusOf(r Rec) string {
 	return oktaStatuses[r.Hash>>8%uint64(len(oktaStatuses))]
 }
 
-// Limits returns the limit "okta": one bucket for the endpoint, told in every
-// answer. A rejection for concurrency tells zeros, and a reset that is advice.
+// Limits returns the limit "okta": one bucket for the endpoint, whose state is
+// in the headers of every response. A rejection for concurrency has zeros and a
+// reset time that is only advice.
 func (o *Okta) Limits() []Limit {
 	return []Limit{{
 		Name:         "okta",
@@ -95,7 +99,7 @@ func (o *Okta) Limits() []Limit {
 			h.Set("X-Rate-Limit-Reset", q.ResetUnix())
 		},
 		Reject: func(w http.ResponseWriter, _ *http.Request, _ Quota) {
-			oktaError(w, http.StatusTooManyRequests, "E0000047", "API call exceeded rate limit due to too many requests.")
+			writeOktaError(w, http.StatusTooManyRequests, "E0000047", "API call exceeded rate limit due to too many requests.")
 		},
 	}}
 }
@@ -104,22 +108,22 @@ func (o *Okta) Limits() []Limit {
 func (o *Okta) Routes(h *Host) *http.ServeMux {
 	o.host = h
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /api/v1/users", o.guard(o.users))
-	mux.HandleFunc("/", o.guard(func(w http.ResponseWriter, r *http.Request) {
-		oktaError(w, http.StatusNotFound, "E0000022", "The endpoint does not support the provided HTTP method")
+	mux.HandleFunc("GET /api/v1/users", o.requireSSWSToken(o.serveUsers))
+	mux.HandleFunc("/", o.requireSSWSToken(func(w http.ResponseWriter, r *http.Request) {
+		writeOktaError(w, http.StatusNotFound, "E0000022", "The endpoint does not support the provided HTTP method")
 	}))
 	return mux
 }
 
-// guard checks the token before a handler.
-func (o *Okta) guard(next http.HandlerFunc) http.HandlerFunc {
+// requireSSWSToken checks the token of a request before next handles it.
+func (o *Okta) requireSSWSToken(next http.HandlerFunc) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("X-Okta-Request-Id", fmt.Sprintf("%032x", o.host.Unique()))
 		switch {
-		case r.Header.Get("Authorization") != "SSWS "+OktaToken:
-			oktaError(w, http.StatusUnauthorized, "E0000011", "Invalid token provided")
+		case !o.host.acceptsHeader(r, "SSWS", OktaToken):
+			writeOktaError(w, http.StatusUnauthorized, "E0000011", "Invalid token provided")
 		case o.behaviour().Forbidden:
-			oktaError(w, http.StatusForbidden, "E0000006", "You do not have permission to perform the requested action")
+			writeOktaError(w, http.StatusForbidden, "E0000006", "You do not have permission to perform the requested action")
 		default:
 			next(w, r)
 		}
@@ -129,60 +133,62 @@ func (o *Okta) guard(next http.HandlerFunc) http.HandlerFunc {
 func (o *Okta) behaviour() OktaBehaviour {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	return o.how
+	return o.config
 }
 
-// users answers a page of the listing.
-func (o *Okta) users(w http.ResponseWriter, r *http.Request) {
+// serveUsers writes a page of the listing.
+func (o *Okta) serveUsers(w http.ResponseWriter, r *http.Request) {
 	q := r.URL.Query()
-	fits, err := o.filter(q.Get("filter"))
+	fits, err := o.parseUserFilter(q.Get("filter"))
 	if err != nil {
-		oktaError(w, http.StatusBadRequest, "E0000031", "Invalid search criteria.")
+		writeOktaError(w, http.StatusBadRequest, "E0000031", "Invalid search criteria.")
 		return
 	}
-	at, empty, ok := oktaCursor(q.Get("after"))
+	at, empty, ok := parseOktaCursor(q.Get("after"))
 	if !ok {
-		oktaError(w, http.StatusBadRequest, "E0000001", "Api validation failed: after")
+		writeOktaError(w, http.StatusBadRequest, "E0000001", "Api validation failed: after")
 		return
 	}
-	size := o.host.PageLimit(OktaUsers, oktaPage)
+	size := o.host.PageLimit(OktaUsers, maxOktaPage)
 	if n, err := strconv.Atoi(q.Get("limit")); err == nil && n > 0 {
 		size = min(size, n)
 	}
-	how := o.behaviour()
+	config := o.behaviour()
 	var page []int
 	if !empty {
-		page, at = o.scan(fits, at, size)
+		page, at = o.scanUsers(fits, at, size)
 	}
-	_, last := o.scan(fits, at, 1)
-	more := last != at || how.EmptyLast && len(page) > 0
-	o.links(w, r, q, at, more, how.EmptyBetween && !empty && last != at)
+	_, last := o.scanUsers(fits, at, 1)
+	more := last != at || config.EmptyLast && len(page) > 0
+	o.setLinkHeaders(w, r, q, at, more, config.EmptyBetween && !empty && last != at)
 	w.Header().Set("Content-Type", "application/json")
 	_ = o.host.server.WriteRecords(w, "[", OktaUsers, slices.Values(page), "]")
 }
 
-// scan returns up to n users that fit, from index at on, and the index after
-// them; that is at when there are none.
-func (o *Okta) scan(fits func(Rec) bool, at, n int) (page []int, after int) {
-	st := o.host.server.stream(OktaUsers)
+// scanUsers returns up to n users for which fits returns true, starting at
+// index at, and the index after the last of them. If there are none, that is
+// at.
+func (o *Okta) scanUsers(fits func(Rec) bool, at, n int) (page []int, after int) {
+	st := o.host.server.mustStream(OktaUsers)
 	after = at
 	for i, count := at, int(st.count.Load()); i < count && len(page) < n; i++ {
-		if fits(st.rec(i)) {
+		if fits(st.recAt(i)) {
 			page, after = append(page, i), i+1
 		}
 	}
 	return page, after
 }
 
-// links sets the Link headers: self and next in lines of their own, or in one
-// line joined by a comma. empty makes the next page an empty one.
-func (o *Okta) links(w http.ResponseWriter, r *http.Request, q url.Values, at int, more, empty bool) {
+// setLinkHeaders sets the Link headers: self and next in separate lines, or in
+// one line separated by a comma. If empty is set, the next page is an empty
+// one.
+func (o *Okta) setLinkHeaders(w http.ResponseWriter, r *http.Request, q url.Values, at int, more, empty bool) {
 	self := fmt.Sprintf(`<%s%s>; rel="self"`, o.host.URL(), r.URL.RequestURI())
 	if !more {
 		w.Header().Add("Link", self)
 		return
 	}
-	q.Set("after", oktaAfter(at, empty))
+	q.Set("after", formatOktaCursor(at, empty))
 	next := fmt.Sprintf(`<%s%s?%s>; rel="next"`, o.host.URL(), r.URL.Path, q.Encode())
 	if at%2 == 0 {
 		w.Header().Add("Link", self+", "+next)
@@ -192,33 +198,33 @@ func (o *Okta) links(w http.ResponseWriter, r *http.Request, q url.Values, at in
 	w.Header().Add("Link", next)
 }
 
-// oktaMask makes cursors opaque.
-const oktaMask = 0x5deece66d1ce4e5b
+// oktaCursorMask makes cursors opaque.
+const oktaCursorMask = 0x5deece66d1ce4e5b
 
-func oktaAfter(at int, empty bool) string {
+func formatOktaCursor(at int, empty bool) string {
 	n := uint64(at) << 1
 	if empty {
 		n |= 1
 	}
-	return "200u" + string(AppendHex(nil, n^oktaMask, 16))
+	return "200u" + string(AppendHex(nil, n^oktaCursorMask, 16))
 }
 
-// oktaCursor reads what oktaAfter made; "" is the start.
-func oktaCursor(after string) (at int, empty, ok bool) {
+// parseOktaCursor parses a cursor of formatOktaCursor. "" is the start.
+func parseOktaCursor(after string) (at int, empty, ok bool) {
 	if after == "" {
 		return 0, false, true
 	}
 	text, ok := strings.CutPrefix(after, "200u")
 	n, err := strconv.ParseUint(text, 16, 64)
-	n ^= oktaMask
+	n ^= oktaCursorMask
 	return int(n >> 1), n&1 != 0, ok && err == nil
 }
 
-// filter understands comparisons of status, id and lastUpdated joined by
-// "and". Without a filter, deprovisioned users are left out.
-func (o *Okta) filter(text string) (func(Rec) bool, error) {
+// parseUserFilter parses comparisons of status, id and lastUpdated that are
+// joined by "and". Without a filter, deprovisioned users are left out.
+func (o *Okta) parseUserFilter(text string) (func(Rec) bool, error) {
 	if text == "" {
-		return func(r Rec) bool { return o.statusOf(r) != "DEPROVISIONED" }, nil
+		return func(r Rec) bool { return o.userStatus(r) != "DEPROVISIONED" }, nil
 	}
 	var all []func(Rec) bool
 	for term := range strings.SplitSeq(text, " and ") {
@@ -226,7 +232,7 @@ func (o *Okta) filter(text string) (func(Rec) bool, error) {
 		if _, err := fmt.Sscanf(strings.TrimSpace(term), "%s %s %q", &name, &op, &value); err != nil {
 			return nil, err
 		}
-		fits, err := o.term(name, op, value)
+		fits, err := o.parseUserTerm(name, op, value)
 		if err != nil {
 			return nil, err
 		}
@@ -242,10 +248,10 @@ func (o *Okta) filter(text string) (func(Rec) bool, error) {
 	}, nil
 }
 
-func (o *Okta) term(name, op, value string) (func(Rec) bool, error) {
+func (o *Okta) parseUserTerm(name, op, value string) (func(Rec) bool, error) {
 	switch {
 	case name == "status" && op == "eq":
-		return func(r Rec) bool { return o.statusOf(r) == value }, nil
+		return func(r Rec) bool { return o.userStatus(r) == value }, nil
 	case name == "id" && op == "eq":
 		return func(r Rec) bool { return string(oktaID(nil, r)) == value }, nil
 	case name == "lastUpdated" && strings.Contains(" gt ge lt le ", " "+op+" "):
@@ -258,8 +264,8 @@ func (o *Okta) term(name, op, value string) (func(Rec) bool, error) {
 	return nil, fmt.Errorf("filter: %s %s", name, op)
 }
 
-// oktaError writes an error in the platform's shape.
-func oktaError(w http.ResponseWriter, code int, errorCode, summary string) {
+// writeOktaError writes an error in the platform's format.
+func writeOktaError(w http.ResponseWriter, code int, errorCode, summary string) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(code)
 	_, _ = io.WriteString(w, `{"errorCode":"`+errorCode+`","errorSummary":"`+summary+

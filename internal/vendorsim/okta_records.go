@@ -2,7 +2,7 @@ package vendorsim
 
 import "time"
 
-// oktaStatuses has each status as often as it shall occur.
+// oktaStatuses contains each status in proportion to its frequency.
 var oktaStatuses = []string{
 	"ACTIVE", "ACTIVE", "ACTIVE", "ACTIVE", "ACTIVE", "ACTIVE", "ACTIVE", "ACTIVE",
 	"DEPROVISIONED", "DEPROVISIONED", "STAGED", "PROVISIONED", "RECOVERY", "LOCKED_OUT", "PASSWORD_EXPIRED", "SUSPENDED",
@@ -21,7 +21,7 @@ func (o *Okta) Specs(g Gen) []Spec {
 			"id": oktaID,
 			"n":  func(dst []byte, r Rec) []byte { return AppendInt(dst, int64(r.Index)) },
 			"status": func(dst []byte, r Rec) []byte {
-				return append(dst, o.statusOf(r)...)
+				return append(dst, o.userStatus(r)...)
 			},
 			"created": at(created),
 			"changed": at(func(r Rec) time.Time { return created(r).Add(day * 30) }),
@@ -37,19 +37,20 @@ func (o *Okta) Specs(g Gen) []Spec {
 	}}
 }
 
-// oktaUpdated is when a user was last updated: within the last 300 days.
+// oktaUpdated returns when a user was last updated, which is within the last
+// 300 days.
 func oktaUpdated(base time.Time, r Rec) time.Time {
 	return base.Add(-time.Duration(r.Hash>>20%(300*24*3600)) * time.Second).UTC()
 }
 
 const base62 = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 
-// oktaID appends a user's id: 20 letters and digits that begin with 00u.
+// oktaID appends the id of a user: 20 letters and digits that begin with 00u.
 func oktaID(dst []byte, r Rec) []byte {
 	dst = append(dst, "00u"...)
 	for n, x := 0, r.Hash; n < 17; n++ {
 		if n == 9 {
-			x = mix(r.Hash)
+			x = mixBits(r.Hash)
 		}
 		dst = append(dst, base62[x%62])
 		x /= 62
@@ -57,9 +58,9 @@ func oktaID(dst []byte, r Rec) []byte {
 	return dst
 }
 
-// oktaTemplates are the shapes of a user. The second has attributes of the
-// organisation's own whose names are those that some consumers give to native
-// ones; the third lacks what the vendor leaves out.
+// oktaTemplates are the templates of a user. The second has custom attributes
+// with names that some consumers give to native ones. The third lacks the
+// members that the vendor leaves out.
 var oktaTemplates = []string{
 	`{"id":"<<id>>","status":"<<status>>","created":"<<created>>","activated":"<<created>>","statusChanged":"<<changed>>","lastLogin":<<login>>,` +
 		`"lastUpdated":"<<updated>>","passwordChanged":"<<changed>>","type":{"id":"oty1gqj0fYbm3iKqV0h8"},` +

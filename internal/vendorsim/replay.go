@@ -12,8 +12,8 @@ import (
 	"sync"
 )
 
-// Interaction is one recorded request with its answer. A recording is a JSON
-// array of them in the order in which they happened.
+// Interaction is one recorded request with its response. A recording is a JSON
+// array of interactions in the order in which they happened.
 type Interaction struct {
 	Request struct {
 		Method string  `json:"method"`
@@ -24,35 +24,35 @@ type Interaction struct {
 	Response struct {
 		Status  int               `json:"status"`
 		Headers map[string]string `json:"headers"`
-		// Body is the text of the answer, not compressed.
+		// Body is the uncompressed body of the response.
 		Body *string `json:"body"`
 	} `json:"response"`
 }
 
-// Recording is a [Vendor] that answers from recorded traffic.
+// Recording is a [Vendor] that responds with recorded traffic.
 //
-// It answers in recorded order per method and path, and repeats the last
-// answer. Requests whose query was recorded have an order of their own, so
-// that the pages of a list can be read again. The status of an export job
-// lists only chunks that were recorded, and once the recorded answers are used
-// up it is FINISHED with exactly those. The list of recent jobs of an export
-// that was recorded without one is empty. Anything else is answered with 404.
+// Responses are served in recorded order per method and path, and the last one
+// is repeated. Requests whose query was recorded have their own order, so that
+// the pages of a list can be read again. The status of an export job lists only
+// chunks that were recorded, and is FINISHED with exactly those after the last
+// recorded response. The list of recent jobs of an export is empty if it was
+// not recorded. The response to any other request is 404.
 type Recording struct {
-	mu     sync.Mutex
-	tracks map[string]*track // by "METHOD path" and "METHOD path?query"
-	chunks map[string][]int  // recorded chunk ids, by path of the job
+	mu        sync.Mutex
+	sequences map[string]*responseSequence // by "METHOD path" and "METHOD path?query"
+	chunks    map[string][]int             // ids of recorded chunks, by path of the job
 }
 
-// track is a sequence of answers.
-type track struct {
-	answers []*answer
-	next    int
+// responseSequence is a sequence of responses.
+type responseSequence struct {
+	responses []*bufferedResponse
+	next      int
 }
 
 // LoadRecording reads recordings from files, and from all .json files of
-// folders in order of their names.
+// directories in the order of their names.
 func LoadRecording(paths ...string) (*Recording, error) {
-	rec := &Recording{tracks: map[string]*track{}, chunks: map[string][]int{}}
+	rec := &Recording{sequences: map[string]*responseSequence{}, chunks: map[string][]int{}}
 	for _, path := range paths {
 		files := []string{path}
 		if info, err := os.Stat(path); err != nil {
@@ -63,20 +63,20 @@ func LoadRecording(paths ...string) (*Recording, error) {
 			}
 		}
 		for _, file := range files {
-			if err := rec.load(file); err != nil {
+			if err := rec.loadFile(file); err != nil {
 				return nil, err
 			}
 		}
 	}
-	if len(rec.tracks) == 0 {
+	if len(rec.sequences) == 0 {
 		return nil, fmt.Errorf("load recording: no interactions in %s", strings.Join(paths, ", "))
 	}
 	return rec, nil
 }
 
-// Replay starts a server that answers from recordings; see [LoadRecording]
-// for the paths and [Recording] for the rules. Its one host is named
-// "replay".
+// Replay starts a server that responds with recorded traffic. See
+// [LoadRecording] for the paths and [Recording] for the rules. Its only host is
+// named "replay".
 func Replay(paths ...string) (*Server, error) {
 	rec, err := LoadRecording(paths...)
 	if err != nil {
@@ -85,8 +85,8 @@ func Replay(paths ...string) (*Server, error) {
 	return Start(Options{Vendors: []Vendor{rec}})
 }
 
-// load reads one file.
-func (rec *Recording) load(file string) error {
+// loadFile adds the interactions of one file.
+func (rec *Recording) loadFile(file string) error {
 	text, err := os.ReadFile(file)
 	if err != nil {
 		return fmt.Errorf("load recording: %w", err)
@@ -95,45 +95,46 @@ func (rec *Recording) load(file string) error {
 	if err := json.Unmarshal(text, &list); err != nil {
 		return fmt.Errorf("load recording %s: %w", file, err)
 	}
-	for _, x := range list {
-		rec.add(x)
+	for _, interaction := range list {
+		rec.addInteraction(interaction)
 	}
 	return nil
 }
 
-// hopHeaders describe the recorded transfer, not the answer.
-var hopHeaders = []string{"Connection", "Content-Encoding", "Content-Length", "Date", "Transfer-Encoding"}
+// transferHeaders describe the recorded transfer, not the response.
+var transferHeaders = []string{"Connection", "Content-Encoding", "Content-Length", "Date", "Transfer-Encoding"}
 
-// add appends an interaction to the tracks that it belongs to.
-func (rec *Recording) add(x Interaction) {
-	a := &answer{code: x.Response.Status, header: http.Header{}}
-	for name, value := range x.Response.Headers {
-		if !slices.Contains(hopHeaders, http.CanonicalHeaderKey(name)) {
-			a.header.Set(name, value)
+// addInteraction appends an interaction to the sequences of its path and of its
+// query.
+func (rec *Recording) addInteraction(interaction Interaction) {
+	response := &bufferedResponse{code: interaction.Response.Status, header: http.Header{}}
+	for name, value := range interaction.Response.Headers {
+		if !slices.Contains(transferHeaders, http.CanonicalHeaderKey(name)) {
+			response.header.Set(name, value)
 		}
 	}
-	if x.Response.Body != nil {
-		a.body = []byte(*x.Response.Body)
+	if interaction.Response.Body != nil {
+		response.body = []byte(*interaction.Response.Body)
 	}
-	keys := []string{x.Request.Method + " " + x.Request.Path}
-	if x.Request.Query != "" {
-		keys = append(keys, keys[0]+"?"+sortQuery(x.Request.Query))
+	keys := []string{interaction.Request.Method + " " + interaction.Request.Path}
+	if interaction.Request.Query != "" {
+		keys = append(keys, keys[0]+"?"+canonicalQuery(interaction.Request.Query))
 	}
 	for _, key := range keys {
-		t := rec.tracks[key]
+		t := rec.sequences[key]
 		if t == nil {
-			t = &track{}
-			rec.tracks[key] = t
+			t = &responseSequence{}
+			rec.sequences[key] = t
 		}
-		t.answers = append(t.answers, a)
+		t.responses = append(t.responses, response)
 	}
-	if job, id, ok := chunkPath(x.Request.Path); ok && a.code == http.StatusOK && !slices.Contains(rec.chunks[job], id) {
+	if job, id, ok := chunkPath(interaction.Request.Path); ok && response.code == http.StatusOK && !slices.Contains(rec.chunks[job], id) {
 		rec.chunks[job] = append(rec.chunks[job], id)
 	}
 }
 
-// sortQuery spells a query in one way.
-func sortQuery(query string) string {
+// canonicalQuery returns a query with its parameters sorted.
+func canonicalQuery(query string) string {
 	values, err := url.ParseQuery(query)
 	if err != nil {
 		return query
@@ -144,26 +145,26 @@ func sortQuery(query string) string {
 // Name returns "replay".
 func (rec *Recording) Name() string { return "replay" }
 
-// Specs returns nothing: a recording has no generated streams.
+// Specs returns nil: a recording has no generated streams.
 func (rec *Recording) Specs(Gen) []Spec { return nil }
 
-// Limits returns nothing.
+// Limits returns nil.
 func (rec *Recording) Limits() []Limit { return nil }
 
 // Env returns the settings of the vendors whose paths were recorded.
 func (rec *Recording) Env(url string) []string {
 	var lines []string
-	for _, v := range All() {
-		if rec.speaks(v.Name()) {
+	for _, v := range AllVendors() {
+		if rec.hasVendorPath(v.Name()) {
 			lines = append(lines, v.Env(url)...)
 		}
 	}
 	return lines
 }
 
-// speaks reports whether a recorded path is one of a vendor's.
-func (rec *Recording) speaks(vendor string) bool {
-	for key := range rec.tracks {
+// hasVendorPath reports whether a recorded path belongs to a vendor.
+func (rec *Recording) hasVendorPath(vendor string) bool {
+	for key := range rec.sequences {
 		_, path, _ := strings.Cut(key, " ")
 		for _, prefix := range vendorPrefixes[vendor] {
 			if strings.HasPrefix(path, prefix) {
@@ -177,36 +178,36 @@ func (rec *Recording) speaks(vendor string) bool {
 // Routes returns the replaying API.
 func (rec *Recording) Routes(*Host) *http.ServeMux {
 	mux := http.NewServeMux()
-	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) { rec.find(r).send(w) })
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) { rec.findResponse(r).writeTo(w) })
 	return mux
 }
 
-// find returns the answer to a request.
-func (rec *Recording) find(r *http.Request) *answer {
+// findResponse returns the response to a request.
+func (rec *Recording) findResponse(r *http.Request) *bufferedResponse {
 	rec.mu.Lock()
 	defer rec.mu.Unlock()
 	key := r.Method + " " + r.URL.Path
-	t := rec.tracks[key+"?"+r.URL.Query().Encode()]
+	t := rec.sequences[key+"?"+r.URL.Query().Encode()]
 	if t == nil {
-		t = rec.tracks[key]
+		t = rec.sequences[key]
 	}
 	job, isStatus := strings.CutSuffix(r.URL.Path, "/status")
 	switch {
-	case t == nil && isStatus && r.Method == http.MethodGet && rec.hasJobs(job):
-		return jsonAnswer(http.StatusOK, `{"exports":[]}`)
+	case t == nil && isStatus && r.Method == http.MethodGet && rec.hasRecordedJobs(job):
+		return jsonResponse(http.StatusOK, `{"exports":[]}`)
 	case t == nil:
-		return jsonAnswer(http.StatusNotFound, string(mustJSON(map[string]string{"error": "not recorded: " + key})))
+		return jsonResponse(http.StatusNotFound, string(mustJSON(map[string]string{"error": "not recorded: " + key})))
 	}
-	a, used := t.answers[min(t.next, len(t.answers)-1)], t.next >= len(t.answers)
+	response, used := t.responses[min(t.next, len(t.responses)-1)], t.next >= len(t.responses)
 	t.next++
-	if ids, known := rec.chunks[job]; isStatus && known && a.code == http.StatusOK {
-		return &answer{code: a.code, header: a.header, body: narrowStatus(a.body, ids, used)}
+	if ids, known := rec.chunks[job]; isStatus && known && response.code == http.StatusOK {
+		return &bufferedResponse{code: response.code, header: response.header, body: rewriteJobStatus(response.body, ids, used)}
 	}
-	return a
+	return response
 }
 
-// hasJobs reports whether jobs under a path were recorded.
-func (rec *Recording) hasJobs(path string) bool {
+// hasRecordedJobs reports whether jobs under a path were recorded.
+func (rec *Recording) hasRecordedJobs(path string) bool {
 	for job := range rec.chunks {
 		if strings.HasPrefix(job, path+"/") {
 			return true
@@ -215,6 +216,6 @@ func (rec *Recording) hasJobs(path string) bool {
 	return false
 }
 
-func jsonAnswer(code int, body string) *answer {
-	return &answer{code: code, header: http.Header{"Content-Type": {"application/json; charset=utf-8"}}, body: []byte(body)}
+func jsonResponse(code int, body string) *bufferedResponse {
+	return &bufferedResponse{code: code, header: http.Header{"Content-Type": {"application/json; charset=utf-8"}}, body: []byte(body)}
 }

@@ -19,17 +19,17 @@ func chunkPath(path string) (job string, id int, ok bool) {
 	return job, id, err == nil
 }
 
-// member is one member of a JSON object.
-type member struct {
+// jsonMember is one member of a JSON object.
+type jsonMember struct {
 	name  string
 	value json.RawMessage
 }
 
-// narrowStatus rewrites the status of an export job so that it lists only
-// recorded chunks. When the recorded answers are used up the job is FINISHED
-// and lists all recorded chunks. Other members and their order stay; a body
-// that is no object stays whole.
-func narrowStatus(body []byte, recorded []int, used bool) []byte {
+// rewriteJobStatus rewrites the status of an export job so that it lists only
+// recorded chunks. If used is set, the job is FINISHED and lists all recorded
+// chunks. Other members and their order are kept. A body that is not an object
+// is returned unchanged.
+func rewriteJobStatus(body []byte, recorded []int, used bool) []byte {
 	members, err := splitObject(body)
 	if err != nil {
 		return body
@@ -59,7 +59,7 @@ func narrowStatus(body []byte, recorded []int, used bool) []byte {
 	}
 	if status == statusFinished {
 		for _, name := range []string{"total_chunks", "chunks_available_count", "finished_chunks"} {
-			if slices.ContainsFunc(members, func(m member) bool { return m.name == name }) {
+			if slices.ContainsFunc(members, func(m jsonMember) bool { return m.name == name }) {
 				set[name] = len(ids)
 			}
 		}
@@ -67,19 +67,19 @@ func narrowStatus(body []byte, recorded []int, used bool) []byte {
 	return joinObject(members, set)
 }
 
-// splitObject returns the members of an object in their order.
-func splitObject(body []byte) ([]member, error) {
+// splitObject returns the members of an object in order.
+func splitObject(body []byte) ([]jsonMember, error) {
 	dec := json.NewDecoder(bytes.NewReader(body))
 	if t, err := dec.Token(); err != nil || t != json.Delim('{') {
 		return nil, errors.New("not an object")
 	}
-	var out []member
+	var out []jsonMember
 	for dec.More() {
 		name, err := dec.Token()
 		if err != nil {
 			return nil, err
 		}
-		m := member{name: name.(string)}
+		m := jsonMember{name: name.(string)}
 		if err := dec.Decode(&m.value); err != nil {
 			return nil, err
 		}
@@ -88,9 +88,9 @@ func splitObject(body []byte) ([]member, error) {
 	return out, nil
 }
 
-// joinObject renders the members with some values replaced. Values for names
-// that are not there are added at the end in order of their names.
-func joinObject(members []member, set map[string]any) []byte {
+// joinObject renders the members with some values replaced. Values for new
+// names are added at the end, sorted by name.
+func joinObject(members []jsonMember, set map[string]any) []byte {
 	for i, m := range members {
 		if v, ok := set[m.name]; ok {
 			members[i].value = mustJSON(v)
@@ -103,7 +103,7 @@ func joinObject(members []member, set map[string]any) []byte {
 	}
 	slices.Sort(names)
 	for _, name := range names {
-		members = append(members, member{name, mustJSON(set[name])})
+		members = append(members, jsonMember{name, mustJSON(set[name])})
 	}
 	var b bytes.Buffer
 	b.WriteByte('{')

@@ -5,9 +5,9 @@ import (
 	"strings"
 )
 
-// serveHTTP takes a request through the layers that all vendors share:
-// counting, latency, the client's manners, rate limits, faults, compression,
-// and last the vendor.
+// serveHTTP passes a request through the layers that all vendors share:
+// counting, checks of the client's behavior, latency, rate limits, faults and
+// compression. The last layer is the vendor.
 func (h *Host) serveHTTP(w http.ResponseWriter, r *http.Request) {
 	h.handlers.RLock()
 	defer h.handlers.RUnlock()
@@ -16,17 +16,17 @@ func (h *Host) serveHTTP(w http.ResponseWriter, r *http.Request) {
 	if pattern == "" {
 		pattern = r.Method + " (no such path)"
 	}
-	visit := h.watch.begin(r, pattern)
-	defer h.watch.end(visit)
-	out := &observer{ResponseWriter: w, watch: &h.watch, visit: visit}
+	visit := h.monitor.beginRequest(r, pattern)
+	defer h.monitor.endRequest(visit)
+	out := &observer{ResponseWriter: w, monitor: &h.monitor, request: visit}
 
-	if !pause(r.Context(), h.server.opts.Latency) {
+	if !sleepContext(r.Context(), h.server.opts.Latency) {
 		return
 	}
 	var next http.Handler = h.mux
-	next = h.server.opts.Gzip.wrap(next)
-	next = h.faults.wrap(r, next)
-	next, leave := h.enterLimits(out, r, next)
+	next = h.server.opts.Gzip.compressResponses(next)
+	next = h.faults.applyFaults(r, next)
+	next, leave := h.applyLimits(out, r, next)
 	defer leave()
 	next.ServeHTTP(out, r)
 	if visit.status == 0 && r.Context().Err() == nil {
@@ -34,37 +34,37 @@ func (h *Host) serveHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// observer counts what goes out and sees the status before the client can
-// act on it.
+// observer counts the bytes that are sent and records the status before the
+// client can act on it.
 type observer struct {
 	http.ResponseWriter
-	watch *watch
-	visit *visit
+	monitor *monitor
+	request *activeRequest
 }
 
-// WriteHeader notes the status, then sends it.
+// WriteHeader records the status, then sends it.
 func (o *observer) WriteHeader(code int) {
-	if code >= 200 && o.visit.status == 0 {
-		o.watch.answered(o.visit, code, o.Header())
+	if code >= 200 && o.request.status == 0 {
+		o.monitor.recordStatus(o.request, code, o.Header())
 	}
 	o.ResponseWriter.WriteHeader(code)
 }
 
 // Write counts p, then sends it.
 func (o *observer) Write(p []byte) (int, error) {
-	if o.visit.status == 0 {
+	if o.request.status == 0 {
 		o.WriteHeader(http.StatusOK)
 	}
-	o.watch.bytesOut.Add(int64(len(p)))
+	o.monitor.bytesOut.Add(int64(len(p)))
 	return o.ResponseWriter.Write(p)
 }
 
-// Unwrap serves http.ResponseController.
+// Unwrap returns the wrapped writer, for http.ResponseController.
 func (o *observer) Unwrap() http.ResponseWriter { return o.ResponseWriter }
 
-// matchPath reports whether a path fits a pattern, segment by segment: "*"
+// matchPath reports whether a path matches a pattern, segment by segment: "*"
 // and "{name}" stand for one segment, a last "**" for the rest. An empty
-// pattern fits every path.
+// pattern matches every path.
 func matchPath(pattern, path string) bool {
 	if pattern == "" || pattern == path {
 		return true
@@ -85,9 +85,9 @@ func matchPath(pattern, path string) bool {
 	}
 }
 
-// credential returns what identifies the caller: the value of the header in
-// which the vendors expect the key. It is compared, never shown.
-func credential(r *http.Request) string {
+// callerCredential returns the value of the header in which the vendors expect
+// the credential. It is compared but never printed.
+func callerCredential(r *http.Request) string {
 	if v := r.Header.Get("X-Apikeys"); v != "" {
 		return v
 	}

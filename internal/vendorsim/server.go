@@ -14,55 +14,54 @@ import (
 	"time"
 )
 
-// DefaultBase is the instant at which the generated data stands when
-// [Options.Base] is zero. It is fixed, so that the same seed gives the same
-// bytes on every day.
+// DefaultBase is the present time of the generated data when [Options.Base] is
+// zero. It is fixed, so that the same seed gives the same bytes every day.
 var DefaultBase = time.Date(2026, 3, 1, 0, 0, 0, 0, time.UTC)
 
-// Options configure a [Server]. The zero value of every field but Vendors is
+// Options configure a [Server]. The zero value of every field except Vendors is
 // a usable default.
 type Options struct {
 	// Vendors are the simulated vendors; at least one.
 	Vendors []Vendor
 	// Seed selects the data; equal seeds give equal bytes.
 	Seed uint64
-	// Counts is the number of records by stream; a stream that is not named
-	// has the default of its vendor.
+	// Counts is the number of records by stream; a stream that is not in it has
+	// the default of its vendor.
 	Counts map[string]int
 	// RecordBytes is the mean record size by stream in bytes.
 	RecordBytes map[string]int
-	// EdgeEvery makes every n-th record carry awkward content (see
-	// [EdgeMembers]). 0 means 50, a negative value means never; then the one
-	// huge record of a stream is left out too.
+	// EdgeEvery makes every n-th record contain awkward content (see
+	// [EdgeMembers]). 0 means 50. A negative value means never; then streams
+	// have no huge record either.
 	EdgeEvery int
-	// Base is the instant at which the data stands: no record is younger.
-	// Default [DefaultBase].
+	// Base is the present time of the data: no record is newer. The default is
+	// [DefaultBase].
 	Base time.Time
-	// Now is the clock for tokens, job life times, rate limits and polling
-	// rules. Default [time.Now].
+	// Now is the clock for tokens, lifetimes of jobs, rate limits and polling
+	// rules. The default is [time.Now].
 	Now func() time.Time
-	// Latency is added before each answer.
+	// Latency is added before each response.
 	Latency time.Duration
-	// PageLimits caps the page size below the vendor's own maximum, by
-	// stream.
+	// PageLimits limits the page size below the vendor's maximum, by stream.
 	PageLimits map[string]int
-	// Limits replaces numbers of the vendors' rate limits by limit name: each
-	// positive field wins over the vendor's.
+	// Limits replaces numbers of the vendors' rate limits, by the name of the
+	// limit. Positive fields replace the vendor's.
 	Limits map[string]LimitNumbers
-	// Gzip says how answers are compressed for clients that ask for it.
+	// Gzip defines how responses are compressed for clients that accept gzip.
 	Gzip GzipMode
-	// Listen is the address of the first vendor's listener, default
-	// "127.0.0.1:0". With a fixed port the next vendors take the next ports.
+	// Listen is the address of the first vendor's listener. The default is
+	// "127.0.0.1:0". With a fixed port, the other vendors listen on the
+	// following ports.
 	Listen string
-	// Memory replaces TCP with in-memory connections, which lets the server
-	// live in a testing/synctest bubble. The client must then be
+	// Memory replaces TCP with in-memory connections, so that the server can
+	// run in a testing/synctest bubble. The client must then be
 	// [Server.Client].
 	Memory bool
 }
 
 // Vendor is one simulated vendor API.
 type Vendor interface {
-	// Name is the key of the vendor's host: "tenable".
+	// Name is the name of the vendor and of its host, such as "tenable".
 	Name() string
 	// Specs describes the streams of the vendor. It is called once, before
 	// Routes.
@@ -72,27 +71,27 @@ type Vendor interface {
 	Routes(h *Host) *http.ServeMux
 	// Limits are the vendor's rate limits.
 	Limits() []Limit
-	// Env returns the lines of an environment file that point a client at
+	// Env returns environment settings, as NAME=value, that point a client at
 	// url.
 	Env(url string) []string
 }
 
-// Server hosts simulated vendors until Close. Its methods may be called from
-// several goroutines.
+// Server hosts simulated vendors until Close is called. Its methods are safe
+// for concurrent use.
 type Server struct {
 	opts    Options
 	gen     Gen
 	hosts   []*Host
 	byName  map[string]*Host
 	streams map[string]*stream
-	names   map[string][]string // of the streams, by vendor
+	names   map[string][]string // names of streams, by vendor
 	client  *http.Client
 	cancel  context.CancelFunc
 	serving sync.WaitGroup
 }
 
-// Host is one vendor within a [Server]: its address, its faults and what it
-// has seen.
+// Host is one vendor of a [Server], with its address, its faults and its
+// statistics.
 type Host struct {
 	server *Server
 	vendor Vendor
@@ -101,14 +100,15 @@ type Host struct {
 	ln     net.Listener
 	mux    *http.ServeMux
 
-	watch    watch
+	monitor  monitor
 	faults   faults
 	limits   []*limiter
+	keys     keyring
 	handlers sync.RWMutex // held for reading by each handler
 	serial   atomic.Uint64
 }
 
-// Start starts the server. The caller must Close it.
+// Start starts a server. The caller must call Close.
 func Start(opts Options) (*Server, error) {
 	if len(opts.Vendors) == 0 {
 		return nil, errors.New("start vendorsim: no vendors given")
@@ -132,19 +132,19 @@ func Start(opts Options) (*Server, error) {
 		streams: map[string]*stream{},
 		names:   map[string][]string{},
 	}
-	if err := s.addStreams(); err != nil {
+	if err := s.compileStreams(); err != nil {
 		return nil, err
 	}
-	if err := s.listen(); err != nil {
+	if err := s.openListeners(); err != nil {
 		s.closeListeners()
 		return nil, err
 	}
-	s.serve()
+	s.startHosts()
 	return s, nil
 }
 
-// addStreams compiles the streams of all vendors.
-func (s *Server) addStreams() error {
+// compileStreams compiles the streams of all vendors.
+func (s *Server) compileStreams() error {
 	for _, v := range s.opts.Vendors {
 		for _, spec := range v.Specs(s.gen) {
 			if n, ok := s.opts.RecordBytes[spec.Name]; ok {
@@ -156,7 +156,7 @@ func (s *Server) addStreams() error {
 			if n, ok := s.opts.Counts[spec.Name]; ok {
 				spec.Count = n
 			}
-			st, err := compile(spec, s.gen, s.opts.EdgeEvery)
+			st, err := compileStream(spec, s.gen, s.opts.EdgeEvery)
 			if err != nil {
 				return fmt.Errorf("start vendorsim: stream %s: %w", spec.Name, err)
 			}
@@ -172,8 +172,8 @@ func (s *Server) addStreams() error {
 	return nil
 }
 
-// listen opens one listener for each vendor.
-func (s *Server) listen() error {
+// openListeners opens a listener for each vendor.
+func (s *Server) openListeners() error {
 	addr, port, err := net.SplitHostPort(s.opts.Listen)
 	if err != nil {
 		return fmt.Errorf("start vendorsim: listen on %s: %w", s.opts.Listen, err)
@@ -189,8 +189,8 @@ func (s *Server) listen() error {
 		}
 		h := &Host{server: s, vendor: v}
 		if s.opts.Memory {
-			h.ln = network.listen(v.Name() + ".sim:80")
-			h.url = "http://" + v.Name() + ".sim"
+			h.ln = network.listenMemory(v.Name() + ".localhost:80")
+			h.url = "http://" + v.Name() + ".localhost"
 		} else {
 			p := first
 			if first != 0 {
@@ -206,17 +206,17 @@ func (s *Server) listen() error {
 	}
 	s.client = &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 16}}
 	if s.opts.Memory {
-		s.client.Transport.(*http.Transport).DialContext = network.dial
+		s.client.Transport.(*http.Transport).DialContext = network.dialMemory
 	}
 	return nil
 }
 
-// serve starts the HTTP servers of all hosts.
-func (s *Server) serve() {
+// startHosts starts the HTTP servers of all hosts.
+func (s *Server) startHosts() {
 	ctx, cancel := context.WithCancel(context.Background())
 	s.cancel = cancel
 	for _, h := range s.hosts {
-		h.watch.init(s.opts.Now)
+		h.monitor.initialize(s.opts.Now)
 		for _, l := range h.vendor.Limits() {
 			h.limits = append(h.limits, newLimiter(l, s.opts.Limits[l.Name]))
 		}
@@ -230,7 +230,7 @@ func (s *Server) serve() {
 	}
 }
 
-// Close ends all connections, including hanging ones, and returns when every
+// Close closes all connections, including hanging ones, and waits until every
 // handler has returned.
 func (s *Server) Close() {
 	s.cancel()
@@ -239,13 +239,13 @@ func (s *Server) Close() {
 	}
 	s.serving.Wait()
 	for _, h := range s.hosts {
-		h.drain()
+		h.waitForHandlers()
 	}
 	s.client.CloseIdleConnections()
 }
 
-// drain waits for the handlers that run now.
-func (h *Host) drain() {
+// waitForHandlers waits for the handlers that are running.
+func (h *Host) waitForHandlers() {
 	h.handlers.Lock()
 	defer h.handlers.Unlock()
 }
@@ -256,11 +256,11 @@ func (s *Server) closeListeners() {
 	}
 }
 
-// Client returns a client that reaches the server, also in memory. Its idle
-// connections are closed by Close.
+// Client returns a client for the server, which also works with Memory. Close
+// closes its idle connections.
 func (s *Server) Client() *http.Client { return s.client }
 
-// Host returns the host of a vendor. It panics when the server has no such
+// Host returns the host of a vendor. It panics if the server has no such
 // vendor.
 func (s *Server) Host(vendor string) *Host {
 	h := s.byName[vendor]
@@ -273,17 +273,18 @@ func (s *Server) Host(vendor string) *Host {
 // Hosts returns all hosts in the order of [Options.Vendors].
 func (s *Server) Hosts() []*Host { return append([]*Host(nil), s.hosts...) }
 
-// URL returns the base URL of a vendor, without a slash at its end. It panics
-// when the server has no such vendor.
-func (s *Server) URL(vendor string) string { return s.Host(vendor).URL() }
+// VendorURL returns the base URL of a vendor, without a trailing slash. It panics if
+// the server has no such vendor.
+func (s *Server) VendorURL(vendor string) string { return s.Host(vendor).URL() }
 
-// URL returns the base URL of the host, without a slash at its end.
+// URL returns the base URL of the host, without a trailing slash.
 func (h *Host) URL() string { return h.url }
 
 // Name returns the name of the hosted vendor.
 func (h *Host) Name() string { return h.vendor.Name() }
 
-// Env returns the environment lines that point a client at the host.
+// Env returns environment settings, as NAME=value, that point a client at the
+// host.
 func (h *Host) Env() []string { return h.vendor.Env(h.url) }
 
 // Server returns the server that the host belongs to.
@@ -304,6 +305,10 @@ func (h *Host) PageLimit(stream string, vendorMax int) int {
 	return vendorMax
 }
 
-// Unique returns a number that grows by one at each call, for tokens and job
-// ids that must differ from each other within a run and repeat between runs.
+// Unique returns a number that grows by one with each call. It serves for
+// tokens and job ids, which must be unique in one server and the same in the
+// next.
 func (h *Host) Unique() uint64 { return h.serial.Add(1) }
+
+// Vendor returns the hosted vendor.
+func (h *Host) Vendor() Vendor { return h.vendor }

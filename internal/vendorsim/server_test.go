@@ -23,7 +23,7 @@ func TestRecordsAreDeterministicAndServedByteForByte(t *testing.T) {
 	other := startToy(t, vendorsim.Options{Seed: 8, Counts: counts})
 
 	var elements []json.RawMessage
-	r := call(t, a, "GET", a.URL("toy")+"/items", nil)
+	r := sendRequest(t, a, "GET", a.VendorURL("toy")+"/items", nil)
 	if err := json.Unmarshal([]byte(r.body), &elements); err != nil {
 		t.Fatal(err)
 	}
@@ -79,17 +79,18 @@ func TestRecordSizesAndEdges(t *testing.T) {
 		t.Errorf("%d edge records in 1000, want 20", edges)
 	}
 	edge := string(s.Record("toy_items", 49))
-	for _, want := range []string{"🔐", "\u2028", "\u2029", `\u0000`, "9007199254740993", "1575675954480784435", "1e-7", ":1.0,", `]}\"`, `\/`, "null", "{}", "[]", `"vulnerability-management"`, "東京"} {
+	for _, want := range []string{"🔐", "\u2028", "\u2029", `\u0000`, "9007199254740993", "1575675954480784435", "1e-7", ":1.0,",
+		`]}\"`, `\/`, "null", "{}", "[]", `"vulnerability-management"`, "東京"} {
 		if !strings.Contains(edge, want) {
 			t.Errorf("edge record lacks %q", want)
 		}
 	}
 	calm := startToy(t, vendorsim.Options{EdgeEvery: -1})
 	if b := calm.Record("toy_items", 49); bytes.Contains(b, []byte("sim_edge")) {
-		t.Error("edges are there although switched off")
+		t.Error("there are edge records although they are switched off")
 	}
 	if b := calm.Record("toy_items", vendorsim.HugeIndex); len(b) > 5000 {
-		t.Error("huge record is there although edges are switched off")
+		t.Error("there is a huge record although edge records are switched off")
 	}
 }
 
@@ -98,7 +99,7 @@ func TestSetCount(t *testing.T) {
 	before := s.Record("toy_items", 3)
 	s.SetCount("toy_items", 5)
 	var elements []json.RawMessage
-	if err := json.Unmarshal([]byte(call(t, s, "GET", s.URL("toy")+"/items", nil).body), &elements); err != nil || len(elements) != 5 {
+	if err := json.Unmarshal([]byte(sendRequest(t, s, "GET", s.VendorURL("toy")+"/items", nil).body), &elements); err != nil || len(elements) != 5 {
 		t.Fatalf("%d records, %v, want 5", len(elements), err)
 	}
 	if !bytes.Equal(elements[3], before) {
@@ -106,13 +107,13 @@ func TestSetCount(t *testing.T) {
 	}
 }
 
-func TestAMillionRecordsAreNotHeld(t *testing.T) {
+func TestMillionRecordsAreStreamed(t *testing.T) {
 	s := startToy(t, vendorsim.Options{
 		Counts:      map[string]int{"toy_items": 1_000_000},
 		RecordBytes: map[string]int{"toy_items": 300},
 		Gzip:        vendorsim.GzipOff,
 	})
-	resp, err := s.Client().Get(s.URL("toy") + "/items")
+	resp, err := s.Client().Get(s.VendorURL("toy") + "/items")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -154,10 +155,16 @@ func TestGzip(t *testing.T) {
 		name string
 		mode vendorsim.GzipMode
 		want string
-	}{{"fast", vendorsim.GzipFast, "gzip"}, {"stored", vendorsim.GzipStored, "gzip"}, {"off", vendorsim.GzipOff, ""}} {
+	}{{
+		name: "fast", mode: vendorsim.GzipFast, want: "gzip",
+	}, {
+		name: "stored", mode: vendorsim.GzipStored, want: "gzip",
+	}, {
+		name: "off", mode: vendorsim.GzipOff, want: "",
+	}} {
 		t.Run(tc.name, func(t *testing.T) {
 			s := startToy(t, vendorsim.Options{Gzip: tc.mode})
-			r := call(t, s, "GET", s.URL("toy")+"/items/3", nil, "Accept-Encoding", "gzip")
+			r := sendRequest(t, s, "GET", s.VendorURL("toy")+"/items/3", nil, "Accept-Encoding", "gzip")
 			body := []byte(r.body)
 			if got := r.header.Get("Content-Encoding"); got != tc.want {
 				t.Fatalf("Content-Encoding %q, want %q", got, tc.want)
@@ -174,8 +181,9 @@ func TestGzip(t *testing.T) {
 			if !bytes.Equal(body, s.Record("toy_items", 3)) {
 				t.Error("body differs from the record")
 			}
-			if r := call(t, s, "GET", s.URL("toy")+"/items/3", nil, "Accept-Encoding", "identity"); r.header.Get("Content-Encoding") != "" {
-				t.Error("compressed although not asked for")
+			r = sendRequest(t, s, "GET", s.VendorURL("toy")+"/items/3", nil, "Accept-Encoding", "identity")
+			if r.header.Get("Content-Encoding") != "" {
+				t.Error("compressed although the client does not accept gzip")
 			}
 		})
 	}
@@ -187,11 +195,11 @@ func TestStats(t *testing.T) {
 	hold := h.Inject(vendorsim.Fault{Path: "/items/*", Times: vendorsim.Forever, Do: vendorsim.Slow(50 * time.Millisecond)})
 	var wg sync.WaitGroup
 	for range 3 {
-		wg.Go(func() { call(t, s, "GET", h.URL()+"/items/1", nil) })
+		wg.Go(func() { sendRequest(t, s, "GET", h.URL()+"/items/1", nil) })
 	}
 	wg.Wait()
-	r := call(t, s, "GET", h.URL()+"/keys?x=1", nil)
-	call(t, s, "GET", h.URL()+"/nowhere", nil)
+	r := sendRequest(t, s, "GET", h.URL()+"/keys?x=1", nil)
+	sendRequest(t, s, "GET", h.URL()+"/nowhere", nil)
 	got := h.Stats()
 	if got.Total != 5 || got.Requests["GET /items/{n}"] != 3 || got.Requests["GET /keys"] != 1 || got.Requests["GET (no such path)"] != 1 {
 		t.Errorf("requests: %v", got.Requests)
@@ -225,7 +233,7 @@ func TestServerInsideSynctest(t *testing.T) {
 		}
 		defer s.Close()
 		began := time.Now()
-		resp, err := s.Client().Get(s.URL("toy") + "/items/2")
+		resp, err := s.Client().Get(s.VendorURL("toy") + "/items/2")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -235,7 +243,7 @@ func TestServerInsideSynctest(t *testing.T) {
 			t.Fatalf("body differs, error %v", err)
 		}
 		if d := time.Since(began); d != time.Hour {
-			t.Errorf("answer after %v of fake time, want 1h", d)
+			t.Errorf("response after %v of fake time, want 1h", d)
 		}
 	})
 }
@@ -260,7 +268,7 @@ func TestCloseFreesHangingClients(t *testing.T) {
 	s := startToy(t, vendorsim.Options{})
 	s.Host("toy").Inject(vendorsim.Fault{Do: vendorsim.Hang()})
 	done := make(chan error)
-	req, err := http.NewRequest("GET", s.URL("toy")+"/items", nil)
+	req, err := http.NewRequest("GET", s.VendorURL("toy")+"/items", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -276,6 +284,6 @@ func TestCloseFreesHangingClients(t *testing.T) {
 	}
 	s.Close()
 	if err := <-done; err == nil {
-		t.Error("hanging request was answered")
+		t.Error("hanging request received a response")
 	}
 }

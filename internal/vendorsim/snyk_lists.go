@@ -9,130 +9,143 @@ import (
 	"strings"
 )
 
-// snykShare deals records to organisations in turns, each organisation taking
-// part in as many turns of a round as its weight says. It depends on the
-// number of organisations only, so that records keep their owner when their
-// number changes.
-type snykShare struct {
-	round  []int   // organisation by place
-	places [][]int // places by organisation
+// snykDistribution assigns records to organisations in a cycle, in which each
+// organisation occurs as often as its weight. It depends only on the number of
+// organisations, so that records keep their owner when the number of records
+// changes.
+type snykDistribution struct {
+	cycle     []int   // organisation by position
+	positions [][]int // positions by organisation
 }
 
-func newSnykShare(orgs int, weight func(org int) int) snykShare {
-	s := snykShare{places: make([][]int, orgs)}
-	for turn, more := 0, true; more; turn++ {
+func newSnykDistribution(orgs int, weight func(org int) int) snykDistribution {
+	s := snykDistribution{positions: make([][]int, orgs)}
+	for pass, more := 0, true; more; pass++ {
 		more = false
 		for org := range orgs {
-			if turn < weight(org) {
-				s.places[org] = append(s.places[org], len(s.round))
-				s.round, more = append(s.round, org), true
+			if pass < weight(org) {
+				s.positions[org] = append(s.positions[org], len(s.cycle))
+				s.cycle, more = append(s.cycle, org), true
 			}
 		}
 	}
 	return s
 }
 
-// org returns the owner of record i.
-func (s *snykShare) org(i int) int { return s.round[i%len(s.round)] }
+// ownerOf returns the owner of record i.
+func (s *snykDistribution) ownerOf(i int) int { return s.cycle[i%len(s.cycle)] }
 
-// at returns the j-th record of an organisation, and false when there are not
-// as many among the first total records.
-func (s *snykShare) at(org, j, total int) (int, bool) {
-	places := s.places[org]
-	if len(places) == 0 {
+// recordAt returns the index of the j-th record of an organisation, and false
+// if it is not among the first total records.
+func (s *snykDistribution) recordAt(org, j, total int) (int, bool) {
+	positions := s.positions[org]
+	if len(positions) == 0 {
 		return 0, false
 	}
-	i := j/len(places)*len(s.round) + places[j%len(places)]
+	i := j/len(positions)*len(s.cycle) + positions[j%len(positions)]
 	return i, i < total
 }
 
-func (s *Snyk) organizations(w http.ResponseWriter, r *http.Request) {
-	s.list(w, r, SnykOrganizations, func(j int) (int, bool) { return j, j < s.host.server.Count(SnykOrganizations) },
+func (s *Snyk) serveOrganizations(w http.ResponseWriter, r *http.Request) {
+	s.serveListing(w, r, SnykOrganizations, func(j int) (int, bool) { return j, j < s.host.server.RecordCount(SnykOrganizations) },
 		func(rec Rec) bool { return !s.isDeleted(rec.Index) })
 }
 
-func (s *Snyk) organization(w http.ResponseWriter, _ *http.Request, org int) {
+func (s *Snyk) serveOrganization(w http.ResponseWriter, _ *http.Request, org int) {
 	w.Header().Set("Content-Type", "application/vnd.api+json")
 	_ = s.host.server.WriteRecords(w, `{"jsonapi":{"version":"1.0"},"data":`, SnykOrganizations, slices.Values([]int{org}), `}`)
 }
 
-func (s *Snyk) projects(w http.ResponseWriter, r *http.Request, org int) {
+func (s *Snyk) serveProjects(w http.ResponseWriter, r *http.Request, org int) {
 	types := r.URL.Query().Get("types")
-	s.list(w, r, SnykProjects, s.of(&s.items, SnykProjects, org), func(rec Rec) bool { return snykAmong(types, snykProjectType(rec)) })
+	s.serveListing(w, r, SnykProjects, s.organizationRecords(&s.items, SnykProjects, org),
+		func(rec Rec) bool { return inCommaList(types, snykProjectType(rec)) })
 }
 
-func (s *Snyk) issues(w http.ResponseWriter, r *http.Request, org int) {
+func (s *Snyk) serveIssues(w http.ResponseWriter, r *http.Request, org int) {
 	q := r.URL.Query()
-	s.list(w, r, SnykIssues, s.of(&s.items, SnykIssues, org), func(rec Rec) bool {
-		return snykAmong(q.Get("type"), snykIssueType(rec)) && snykAmong(q.Get("effective_severity_level"), snykSeverity(rec)) &&
-			snykAmong(q.Get("status"), snykStatus(rec))
+	s.serveListing(w, r, SnykIssues, s.organizationRecords(&s.items, SnykIssues, org), func(rec Rec) bool {
+		return inCommaList(q.Get("type"), snykIssueType(rec)) && inCommaList(q.Get("effective_severity_level"), snykSeverity(rec)) &&
+			inCommaList(q.Get("status"), snykStatus(rec))
 	})
 }
 
-// snykAmong tells whether value is in a comma list; everything is in "".
-func snykAmong(list, value string) bool {
+// inCommaList reports whether value is in a comma-separated list. An empty list
+// contains every value.
+func inCommaList(list, value string) bool {
 	return list == "" || slices.Contains(strings.Split(list, ","), value)
 }
 
-// of returns the way to the j-th record of an organisation.
-func (s *Snyk) of(share *snykShare, stream string, org int) func(j int) (int, bool) {
-	return func(j int) (int, bool) { return share.at(org, j, s.host.server.Count(stream)) }
+// organizationRecords returns a function that returns the index of the j-th
+// record of an organisation.
+func (s *Snyk) organizationRecords(share *snykDistribution, stream string, org int) func(j int) (int, bool) {
+	return func(j int) (int, bool) { return share.recordAt(org, j, s.host.server.RecordCount(stream)) }
 }
 
-// members answers all members of an organisation at once.
-func (s *Snyk) members(w http.ResponseWriter, _ *http.Request, org int) {
+// serveMembers writes all members of an organisation at once.
+func (s *Snyk) serveMembers(w http.ResponseWriter, _ *http.Request, org int) {
 	w.Header().Set("Content-Type", "application/json; charset=utf-8")
-	way := s.of(&s.users, SnykMembers, org)
+	recordOf := s.organizationRecords(&s.users, SnykMembers, org)
 	_ = s.host.server.WriteRecords(w, "[", SnykMembers, func(yield func(int) bool) {
 		for j := 0; ; j++ {
-			if i, ok := way(j); !ok || !yield(i) {
+			if i, ok := recordOf(j); !ok || !yield(i) {
 				return
 			}
 		}
 	}, "]")
 }
 
-// list answers a page of a listing: way leads to its j-th record.
-func (s *Snyk) list(w http.ResponseWriter, r *http.Request, stream string, way func(j int) (int, bool), fits func(Rec) bool) {
+// serveListing writes a page of a listing. recordOf returns the index of its
+// j-th record.
+func (s *Snyk) serveListing(w http.ResponseWriter, r *http.Request, stream string, recordOf func(j int) (int, bool), fits func(Rec) bool) {
 	q := r.URL.Query()
 	size, err := 10, error(nil)
 	if text := q.Get("limit"); text != "" {
-		if size, err = strconv.Atoi(text); err != nil || size < 10 || size > snykPage || size%10 != 0 {
-			snykError(w, http.StatusBadRequest, "Validation error", "limit must be a multiple of 10 from 10 to 100")
+		if size, err = strconv.Atoi(text); err != nil || size < 10 || size > maxSnykPage || size%10 != 0 {
+			writeSnykError(w, http.StatusBadRequest, "Validation error", "limit must be a multiple of 10 from 10 to 100")
 			return
 		}
 	}
 	size = s.host.PageLimit(stream, size)
-	at, ok := snykCursor(q.Get("starting_after"))
+	at, empty, ok := parseSnykCursor(q.Get("starting_after"))
 	if !ok {
-		snykError(w, http.StatusBadRequest, "Validation error", "starting_after is invalid")
+		writeSnykError(w, http.StatusBadRequest, "Validation error", "starting_after is invalid")
 		return
 	}
-	st := s.host.server.stream(stream)
+	st := s.host.server.mustStream(stream)
 	scan := func(at, n int) (page []int, after int) {
 		after = at
 		for j := at; len(page) < n; j++ {
-			i, ok := way(j)
+			i, ok := recordOf(j)
 			if !ok {
 				break
 			}
-			if fits(st.rec(i)) {
+			if fits(st.recAt(i)) {
 				page, after = append(page, i), j+1
 			}
 		}
 		return page, after
 	}
+	if empty {
+		size = 0
+	}
 	page, after := scan(at, size)
 	_, last := scan(after, 1)
-	how := s.behaviour()
+	config := s.behaviour()
 	next := ""
-	if last != after || how.EmptyLast && len(page) > 0 {
-		q.Set("starting_after", snykAfter(after))
-		next = s.nextLink(r.URL.Path, q, how.Next)
+	switch {
+	case last != after:
+		q.Set("starting_after", formatSnykCursor(after, config.EmptyBetween && !empty))
+		next = s.nextLink(r.URL.Path, q, config.Next)
+	case config.EmptyLast && len(page) > 0:
+		q.Set("starting_after", formatSnykCursor(after, false))
+		next = s.nextLink(r.URL.Path, q, config.Next)
+	case config.EmptyLoops && len(page) == 0:
+		next = s.nextLink(r.URL.Path, q, config.Next)
 	}
 	w.Header().Set("Content-Type", "application/vnd.api+json")
 	_ = s.host.server.WriteRecords(w, `{"jsonapi":{"version":"1.0"},"data":[`, stream, slices.Values(page),
-		`]`+snykLinks(r.URL.RequestURI(), next, how)+`}`)
+		`]`+renderSnykLinks(r.URL.RequestURI(), next, config)+`}`)
 }
 
 // nextLink returns the link to the next page as JSON.
@@ -146,17 +159,17 @@ func (s *Snyk) nextLink(path string, q url.Values, form SnykNext) string {
 		q.Del("version")
 		q.Del("limit")
 	}
-	link := snykText(path + "?" + q.Encode())
+	link := quoteJSON(path + "?" + q.Encode())
 	if form == SnykNextObject {
 		return `{"href":` + link + `,"meta":{}}`
 	}
 	return link
 }
 
-// snykLinks returns the member links with a comma before it.
-func snykLinks(self, next string, how SnykBehaviour) string {
+// renderSnykLinks returns the member links, preceded by a comma.
+func renderSnykLinks(self, next string, config SnykBehaviour) string {
 	if next == "" {
-		switch how.End {
+		switch config.End {
 		case SnykEndNoLinks:
 			return ""
 		case SnykEndNull:
@@ -168,26 +181,34 @@ func snykLinks(self, next string, how SnykBehaviour) string {
 	if next != "" {
 		next = `,"next":` + next
 	}
-	return `,"links":{"self":` + snykText(self) + next + `}`
+	return `,"links":{"self":` + quoteJSON(self) + next + `}`
 }
 
-func snykText(text string) string {
+func quoteJSON(text string) string {
 	b, err := json.Marshal(text)
 	if err != nil {
-		panic(err) // a string always marshals
+		panic(err) // a string can always be marshaled
 	}
 	return string(b)
 }
 
-// snykAfter makes a cursor with characters that a query must escape.
-func snykAfter(at int) string { return "v1." + string(AppendHex(nil, uint64(at), 8)) + "+/==" }
+// formatSnykCursor returns a cursor with characters that must be escaped in a
+// query. empty means that the page is empty.
+func formatSnykCursor(at int, empty bool) string {
+	version := "v1."
+	if empty {
+		version = "v1.empty."
+	}
+	return version + string(AppendHex(nil, uint64(at), 8)) + "+/=="
+}
 
-func snykCursor(text string) (int, bool) {
+func parseSnykCursor(text string) (at int, empty, ok bool) {
 	if text == "" {
-		return 0, true
+		return 0, false, true
 	}
 	text, prefix := strings.CutPrefix(text, "v1.")
+	text, empty = strings.CutPrefix(text, "empty.")
 	text, suffix := strings.CutSuffix(text, "+/==")
 	n, err := strconv.ParseUint(text, 16, 31)
-	return int(n), prefix && suffix && err == nil
+	return int(n), empty, prefix && suffix && err == nil
 }

@@ -41,10 +41,10 @@ func (s *Snyk) Specs(g Gen) []Spec {
 			Name: SnykIssues, Count: 3000, Bytes: 2200, HugeBytes: 64 << 10, Templates: snykIssueTemplates, ID: uuid(SnykIssues),
 			Slots: map[string]Slot{
 				"id": uuid(SnykIssues), "n": n, "org": org(SnykIssues),
-				// A project of the same organisation stands at the same place of
-				// the first round.
+				// The project at the same position of the first cycle belongs
+				// to the same organisation.
 				"project": func(dst []byte, r Rec) []byte {
-					return AppendUUID(dst, g.Hash(SnykProjects, r.Index%len(s.items.round)))
+					return AppendUUID(dst, g.Hash(SnykProjects, r.Index%len(s.items.cycle)))
 				},
 				"type": word(snykIssueType), "severity": word(snykSeverity), "status": word(snykStatus),
 				"created": at(100000), "updated": at(1),
@@ -74,7 +74,7 @@ func snykStatus(r Rec) string {
 
 const snykOrgLink = `"organization":{"data":{"type":"org","id":"<<org>>"},"links":{"related":"/rest/orgs/<<org>>"}}`
 
-// The shapes of the four kinds of records.
+// Templates of the four kinds of records.
 var (
 	snykOrgTemplates = []string{
 		`{"id":"<<id>>","type":"org","attributes":{"group_id":"<<group>>","is_personal":false,"name":"Organisation <<n>> \"]}\" Ünï","slug":"organisation-<<n>>",` +

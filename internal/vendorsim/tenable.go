@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"regexp"
+	"strings"
 	"sync"
 	"sync/atomic"
 )
@@ -22,8 +23,8 @@ const (
 	// TenableFindings are the host audit results of /compliance/export.
 	TenableFindings = "tenable_findings"
 	// TenableWAS are the findings of web application scan reports. Record
-	// gives the finding as it stands in its report; [Tenable.WASRecord] gives
-	// it with scan and config around it.
+	// returns the finding as it is in its report; [Tenable.WASRecord] returns
+	// it together with its scan and config.
 	TenableWAS = "tenable_was"
 	// TenableWASBulk are the findings of /was/v1/export/vulns.
 	TenableWASBulk = "tenable_was_bulk"
@@ -37,26 +38,27 @@ const (
 
 // Tenable simulates Tenable Vulnerability Management: the export jobs of
 // vulnerabilities, assets, compliance findings and web application findings,
-// and the web application scan reports. How jobs behave is set per stream
-// with Configure, at any time.
+// and the reports of web application scans. ConfigureStream sets how the jobs
+// of a stream behave, at any time.
 //
-// Of the export filters, states, severities, times, licence, deletion and
-// asset types select records; other documented names are accepted and echoed
-// but do not narrow.
+// The export filters for states, severities, times, licence, deletion and asset
+// types select records. Other documented filters are accepted and echoed but
+// select nothing.
 type Tenable struct {
-	host    *Host
-	model   tenableModel
-	kinds   []*exportKind
-	reading atomic.Int64 // chunk reads in flight
+	host        *Host
+	model       tenableModel
+	kinds       []*exportKind
+	activeReads atomic.Int64 // chunk reads in progress
 
-	mu      sync.Mutex
-	revoked bool
-	expired bool // alternates between the two forms of 404
-	config  map[string]*TenableStream
-	jobs    map[string]*exportJob
-	order   []*exportJob // oldest first
-	reports map[int]int  // report requests since the PUT, by target
-	was     *wasIndex
+	mu          sync.Mutex
+	revoked     bool
+	altNotFound bool // selects one of the two forms of 404 in turn
+	config      map[string]*TenableStream
+	jobs        map[string]*exportJob
+	order       []*exportJob // oldest first
+	reports     map[int]int  // report requests since the PUT, by target
+	shifts      int          // configs that moved to the front of their list
+	webApps     *webAppIndex
 }
 
 // NewTenable returns a simulated Tenable tenant for one [Server].
@@ -84,54 +86,53 @@ func (t *Tenable) Env(url string) []string {
 	return []string{"TIO_URL=" + url, "TIO_ACCESS_KEY=" + TenableAccessKey, "TIO_SECRET_KEY=" + TenableSecretKey}
 }
 
-// Limits returns the limit "tenable", which counts all calls. Its figure is
-// not published and so it is off unless [Options.Limits] or [Host.SetLimit]
-// sets it; the wait is the 30 seconds of the documented answer.
+// Limits returns the limit "tenable", which counts all calls. Its number is not
+// published, so it is off unless [Options.Limits] or [Host.SetLimit] sets it.
 func (t *Tenable) Limits() []Limit {
 	return []Limit{{Name: "tenable", Reject: func(w http.ResponseWriter, _ *http.Request, q Quota) {
-		tenableThrottle(w, q.ResetSeconds())
+		writeTenableThrottle(w, q.ResetSeconds())
 	}}}
 }
 
-// tenableThrottle writes the gateway's 429, which is an HTML page.
-func tenableThrottle(w http.ResponseWriter, retryAfter string) {
+// writeTenableThrottle writes the gateway's 429, which is an HTML page.
+func writeTenableThrottle(w http.ResponseWriter, retryAfter string) {
 	w.Header().Set("Content-Type", "text/html")
 	w.Header().Set("Retry-After", retryAfter)
 	w.WriteHeader(http.StatusTooManyRequests)
 	_, _ = io.WriteString(w, "<html>\r\n<head><title>429 Too Many Requests</title></head>\r\n<body>\r\n<center><h1>429 Too Many Requests</h1></center>\r\n<hr><center>nginx</center>\r\n</body>\r\n</html>\r\n")
 }
 
-// Configure changes how the export jobs of a stream (and, for [TenableWAS],
-// the scan reports) behave. Jobs that exist keep the outcome that they
-// started with.
-func (t *Tenable) Configure(stream string, change func(*TenableStream)) {
+// ConfigureStream changes how the export jobs of a stream (and, for
+// [TenableWAS], the scan reports) behave. Existing jobs keep the configuration
+// with which they started. It panics if the stream has no configuration.
+func (t *Tenable) ConfigureStream(stream string, change func(*TenableStream)) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	c := t.config[stream]
 	if c == nil {
-		panic("vendorsim: tenable has no settings for stream " + stream)
+		panic("vendorsim: tenable has no configuration for stream " + stream)
 	}
 	change(c)
 }
 
-// streamConfig returns a copy of the settings of a stream.
+// streamConfig returns a copy of the configuration of a stream.
 func (t *Tenable) streamConfig(stream string) TenableStream {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return *t.config[stream]
 }
 
-// Revoke makes every further call fail with 401, as after the user's keys
-// were replaced.
-func (t *Tenable) Revoke() { t.setRevoked(true) }
+// Revoke makes all later calls fail with 401, as if the user's keys had been
+// replaced.
+func (t *Tenable) Revoke() { t.setKeysRevoked(true) }
 
-// Restore takes the keys back into service.
+// Restore makes the keys valid again after Revoke.
 func (t *Tenable) Restore() {
-	t.setRevoked(false)
+	t.setKeysRevoked(false)
 	t.host.Forgive()
 }
 
-func (t *Tenable) setRevoked(yes bool) {
+func (t *Tenable) setKeysRevoked(yes bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.revoked = yes
@@ -142,7 +143,7 @@ func (t *Tenable) Routes(h *Host) *http.ServeMux {
 	t.host = h
 	mux := http.NewServeMux()
 	handle := func(pattern, stream string, f http.HandlerFunc) {
-		mux.Handle(pattern, t.guard(stream, t.locked(f)))
+		mux.Handle(pattern, t.requireAPIKeys(stream, t.withLock(f)))
 	}
 	t.kinds = exportKinds()
 	for _, k := range t.kinds {
@@ -151,44 +152,46 @@ func (t *Tenable) Routes(h *Host) *http.ServeMux {
 		}
 		handle("GET "+k.base+"/status", k.stream, func(w http.ResponseWriter, _ *http.Request) { t.recentExports(w, k) })
 		handle("GET "+k.base+"/{uuid}/status", k.stream, func(w http.ResponseWriter, r *http.Request) { t.exportStatus(w, r, k) })
-		mux.Handle("GET "+k.base+"/{uuid}/chunks/{n}", t.guard(k.stream, func(w http.ResponseWriter, r *http.Request) { t.exportChunk(w, r, k) }))
+		mux.Handle("GET "+k.base+"/{uuid}/chunks/{n}",
+			t.requireAPIKeys(k.stream, func(w http.ResponseWriter, r *http.Request) { t.exportChunk(w, r, k) }))
 		handle("POST "+k.base+"/{uuid}/cancel", k.stream, func(w http.ResponseWriter, r *http.Request) { t.cancelExport(w, r, k) })
 	}
-	handle("POST /was/v2/configs/search", TenableWAS, t.wasConfigs)
-	handle("POST /was/v2/scans/{scan}/vulnerabilities/by-targets/search", TenableWAS, t.wasTargets)
-	mux.Handle("GET /was/v2/scans/{scan}/report", t.guard(TenableWAS, t.wasReport))
-	handle("PUT /was/v2/scans/{scan}/report", TenableWAS, t.wasMakeReport)
+	handle("POST /was/v2/configs/search", TenableWAS, t.serveWebAppConfigs)
+	handle("POST /was/v2/configs/{config}/scans/search", TenableWAS, t.serveWebAppScans)
+	handle("POST /was/v2/scans/{scan}/vulnerabilities/by-targets/search", TenableWAS, t.serveWebAppTargets)
+	mux.Handle("GET /was/v2/scans/{scan}/report", t.requireAPIKeys(TenableWAS, t.serveWebAppReport))
+	handle("PUT /was/v2/scans/{scan}/report", TenableWAS, t.createWebAppReport)
 	handle("/", "", func(w http.ResponseWriter, _ *http.Request) {
-		tenableError(w, http.StatusNotFound, "Not Found", "Not Found")
+		writeTenableError(w, http.StatusNotFound, "Not Found", "Not Found")
 	})
 	return mux
 }
 
-// locked runs a handler under the lock. Body and answer pass through memory,
-// so that a slow client does not hold the lock.
-func (t *Tenable) locked(f http.HandlerFunc) http.HandlerFunc {
+// withLock runs a handler under the lock. Request body and response are
+// buffered in memory, so that a slow client does not hold the lock.
+func (t *Tenable) withLock(f http.HandlerFunc) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		body, err := io.ReadAll(r.Body)
 		if err != nil {
-			return // the client has gone
+			return // the client has disconnected
 		}
 		r.Body = io.NopCloser(bytes.NewReader(body))
-		t.record(f, r).send(w)
+		t.captureLocked(f, r).writeTo(w)
 	}
 }
 
-// record runs a handler under the lock and returns its answer.
-func (t *Tenable) record(f http.HandlerFunc, r *http.Request) *answer {
+// captureLocked runs a handler under the lock and returns its response.
+func (t *Tenable) captureLocked(f http.HandlerFunc, r *http.Request) *bufferedResponse {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return record(f, r)
+	return captureResponse(f, r)
 }
 
 var apiKeys = regexp.MustCompile(`^accessKey=([^;]*); ?secretKey=([^;]*);?$`)
 
-// guard checks the keys before a handler. The stream is the one that
-// [TenableStream.Forbidden] refuses; "" for none.
-func (t *Tenable) guard(stream string, next http.HandlerFunc) http.Handler {
+// requireAPIKeys checks the keys of a request before next handles it, and
+// [TenableStream.Forbidden] of the stream unless that is "".
+func (t *Tenable) requireAPIKeys(stream string, next http.HandlerFunc) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("X-Request-Uuid", fmt.Sprintf("%032x", t.host.Unique()))
 		key := apiKeys.FindStringSubmatch(r.Header.Get("X-Apikeys"))
@@ -197,27 +200,29 @@ func (t *Tenable) guard(stream string, next http.HandlerFunc) http.Handler {
 		t.mu.Unlock()
 		switch {
 		case key == nil:
-			tenableError(w, http.StatusUnauthorized, "Unauthorized", "Missing authentication")
-		case revoked || key[1] != TenableAccessKey || key[2] != TenableSecretKey:
-			tenableError(w, http.StatusUnauthorized, "Unauthorized", "Invalid credentials.")
+			writeTenableError(w, http.StatusUnauthorized, "Unauthorized", "Missing authentication")
+		case revoked || key[1] != TenableAccessKey || !t.host.acceptsKey(key[2], TenableSecretKey):
+			writeTenableError(w, http.StatusUnauthorized, "Unauthorized", "Invalid credentials.")
+		case stream != "" && t.streamConfig(stream).Forbidden && strings.HasPrefix(r.URL.Path, "/was/v2/"):
+			writeWebAppError(w, http.StatusForbidden, "OPERATION_FORBIDDEN", "The operation is not allowed.")
 		case stream != "" && t.streamConfig(stream).Forbidden:
-			tenableError(w, http.StatusForbidden, "Forbidden", "Insufficient scope")
+			writeTenableError(w, http.StatusForbidden, "Forbidden", "Insufficient scope")
 		default:
 			next(w, r)
 		}
 	})
 }
 
-// tenableError writes an error in the platform's usual shape.
-func tenableError(w http.ResponseWriter, code int, word, message string) {
+// writeTenableError writes an error in the platform's usual format.
+func writeTenableError(w http.ResponseWriter, code int, word, message string) {
 	writeJSON(w, code, struct {
 		StatusCode int    `json:"statusCode"`
 		Error      string `json:"error"`
 		Message    string `json:"message"`
-	}{code, word, message})
+	}{StatusCode: code, Error: word, Message: message})
 }
 
-// writeJSON writes a small answer.
+// writeJSON writes v as a JSON response.
 func writeJSON(w http.ResponseWriter, code int, v any) {
 	if w.Header().Get("Content-Type") == "" {
 		w.Header().Set("Content-Type", "application/json; charset=utf-8")

@@ -11,8 +11,7 @@ import (
 	"strings"
 )
 
-// startExport serves POST …/export. Like all handlers of control answers it
-// runs under the lock.
+// startExport serves POST …/export. The caller holds the lock.
 func (t *Tenable) startExport(w http.ResponseWriter, r *http.Request, k *exportKind, path string) {
 	body, err := io.ReadAll(r.Body)
 	if err != nil {
@@ -24,30 +23,30 @@ func (t *Tenable) startExport(w http.ResponseWriter, r *http.Request, k *exportK
 	}
 	j, err := t.newJob(k, path, string(body))
 	if err != nil {
-		tenableError(w, http.StatusBadRequest, "Bad Request", err.Error())
+		writeTenableError(w, http.StatusBadRequest, "Bad Request", err.Error())
 		return
 	}
-	if old := t.duplicate(j); old != nil {
+	if old := t.findDuplicate(j); old != nil {
 		switch t.config[k.stream].Duplicates {
 		case DuplicateAccepted:
 		case DuplicateCancelsOld:
 			old.status = statusCancelled
 		default:
-			t.refuseDuplicate(w, old)
+			t.rejectDuplicate(w, old)
 			return
 		}
 	}
-	if t.running() >= t.config[k.stream].MaxJobs {
-		tenableThrottle(w, "2")
+	if t.countRunning() >= t.config[k.stream].MaxJobs {
+		writeTenableThrottle(w, "2")
 		return
 	}
-	t.add(j)
+	t.registerJob(j)
 	writeJSON(w, http.StatusOK, map[string]string{"export_uuid": j.uuid})
 }
 
-// ForeignJob adds a running job of somebody else, as if body had been posted
-// to the start path of the stream, and returns its id. Further equal requests
-// are duplicates of it.
+// ForeignJob adds a running job of another user, as if that user had posted
+// body to the start path of the stream, and returns its id. Later requests with
+// equal filters are duplicates of it.
 func (t *Tenable) ForeignJob(stream, body string) (uuid string, err error) {
 	i := slices.IndexFunc(t.kinds, func(k *exportKind) bool { return k.stream == stream })
 	if i < 0 {
@@ -60,13 +59,12 @@ func (t *Tenable) ForeignJob(stream, body string) (uuid string, err error) {
 		return "", fmt.Errorf("foreign job of %s: %w", stream, err)
 	}
 	j.foreign = true
-	t.add(j)
+	t.registerJob(j)
 	return j.uuid, nil
 }
 
-// add takes a job into the books and decides its outcome; the caller holds
-// the lock.
-func (t *Tenable) add(j *exportJob) {
+// registerJob adds a job and sets its outcome; the caller holds the lock.
+func (t *Tenable) registerJob(j *exportJob) {
 	c := t.config[j.kind.stream]
 	j.outcome = c.Always
 	if len(c.Next) > 0 && !j.foreign {
@@ -77,7 +75,7 @@ func (t *Tenable) add(j *exportJob) {
 	t.order = append(t.order, j)
 }
 
-// newJob checks a request body and makes a job of it; the caller holds the
+// newJob checks a request body and returns a job for it; the caller holds the
 // lock.
 func (t *Tenable) newJob(k *exportKind, path, body string) (*exportJob, error) {
 	req := map[string]any{}
@@ -93,7 +91,7 @@ func (t *Tenable) newJob(k *exportKind, path, body string) (*exportJob, error) {
 	if path == "/assets/v2/export" {
 		j.records = TenableAssetsV2
 	}
-	if err := j.setSize(req); err != nil {
+	if err := j.setChunkSize(req); err != nil {
 		return nil, err
 	}
 	if err := t.setFilters(j, req); err != nil {
@@ -104,60 +102,61 @@ func (t *Tenable) newJob(k *exportKind, path, body string) (*exportJob, error) {
 		return nil, err
 	}
 	j.equal = j.records + string(canonical)
-	j.count = t.host.Server().Count(j.records)
+	j.count = t.host.Server().RecordCount(j.records)
 	j.chunks = (j.count + j.perChunk - 1) / j.perChunk
 	if j.count == 0 && (j.config.Empty == EmptyChunk || j.config.Empty == EmptyNull) {
 		j.chunks = 1
 	}
-	j.order = t.revelation(j.chunks)
+	j.order = t.availabilityOrder(j.chunks)
 	return j, nil
 }
 
-// setSize reads the chunk size: clamped for findings, strict for assets.
-func (j *exportJob) setSize(req map[string]any) error {
-	k := j.kind
-	n, given, err := intMember(req, k.unit)
+// setChunkSize sets the chunk size from a request. A size out of range is
+// clamped for findings and an error for assets.
+func (e *exportJob) setChunkSize(req map[string]any) error {
+	kind := e.kind
+	n, given, err := parseIntMember(req, kind.unit)
 	if err != nil {
 		return err
 	}
 	switch {
-	case !given && k.fallback == 0:
-		return fmt.Errorf("child %q fails because [%q is required]", k.unit, k.unit)
+	case !given && kind.fallback == 0:
+		return fmt.Errorf("child %q fails because [%q is required]", kind.unit, kind.unit)
 	case !given:
-		n = k.fallback
-	case k.stream == TenableAssets && (n < k.min || n > k.max):
-		return fmt.Errorf("child %q fails because [%q must be between %d and %d]", k.unit, k.unit, k.min, k.max)
-	case k.stream == TenableAssets && n > 1000 && req["include_resource_tags"] == true:
-		return fmt.Errorf("child %q fails because [%q must be at most 1000 with include_resource_tags]", k.unit, k.unit)
+		n = kind.fallback
+	case kind.stream == TenableAssets && (n < kind.min || n > kind.max):
+		return fmt.Errorf("child %q fails because [%q must be between %d and %d]", kind.unit, kind.unit, kind.min, kind.max)
+	case kind.stream == TenableAssets && n > 1000 && req["include_resource_tags"] == true:
+		return fmt.Errorf("child %q fails because [%q must be at most 1000 with include_resource_tags]", kind.unit, kind.unit)
 	}
-	j.size = min(max(n, k.min), k.max)
-	j.perChunk = j.size
-	if k.unit == "num_assets" {
-		j.perChunk = j.size * findingsPerAsset
+	e.size = min(max(n, kind.min), kind.max)
+	e.perChunk = e.size
+	if kind.unit == "num_assets" {
+		e.perChunk = e.size * findingsPerAsset
 	}
-	if j.config.ChunkRecords > 0 {
-		j.perChunk = j.config.ChunkRecords
+	if e.config.ChunkRecords > 0 {
+		e.perChunk = e.config.ChunkRecords
 	}
 	return nil
 }
 
-// duplicate returns a running job with the same filters; the caller holds the
-// lock.
-func (t *Tenable) duplicate(j *exportJob) *exportJob {
+// findDuplicate returns a running job with the same filters as j, or nil; the
+// caller holds the lock.
+func (t *Tenable) findDuplicate(j *exportJob) *exportJob {
 	for _, old := range t.order {
 		old.advance(t.host.Now())
-		if old.running() && old.equal == j.equal {
+		if old.isRunning() && old.equal == j.equal {
 			return old
 		}
 	}
 	return nil
 }
 
-// running counts the jobs that hold a place; the caller holds the lock.
-func (t *Tenable) running() int {
+// countRunning returns the number of running jobs; the caller holds the lock.
+func (t *Tenable) countRunning() int {
 	n := 0
 	for _, j := range t.order {
-		if j.advance(t.host.Now()); j.running() {
+		if j.advance(t.host.Now()); j.isRunning() {
 			n++
 		}
 	}
@@ -167,8 +166,9 @@ func (t *Tenable) running() int {
 // tenableContainer is the id of the simulated tenant.
 const tenableContainer = "c0ffee00-0000-4000-8000-000000000001"
 
-// refuseDuplicate answers a request that equals the running job old.
-func (t *Tenable) refuseDuplicate(w http.ResponseWriter, old *exportJob) {
+// rejectDuplicate writes the response to a request that duplicates the running
+// job old.
+func (t *Tenable) rejectDuplicate(w http.ResponseWriter, old *exportJob) {
 	switch t.config[old.kind.stream].Duplicates {
 	case Duplicate409ID:
 		writeJSON(w, http.StatusConflict, map[string]string{
@@ -182,7 +182,8 @@ func (t *Tenable) refuseDuplicate(w http.ResponseWriter, old *exportJob) {
 				" container_uuid=" + tenableContainer + " createdAt=" + old.created.UTC().Format(LayoutMillis) + ")",
 		})
 	case Duplicate429Values:
-		parts := []string{"Duplicate export (job_uuid=", " container_uuid=", "). not allowed. Please modify request or wait until existing export is complete."}
+		parts := []string{"Duplicate export (job_uuid=", " container_uuid=",
+			"). not allowed. Please modify request or wait until existing export is complete."}
 		whole := parts[0] + old.uuid + parts[1] + tenableContainer + parts[2]
 		writeJSON(w, http.StatusTooManyRequests, map[string]any{
 			"values": []string{old.uuid, tenableContainer}, "strings": parts, "empty": false,
@@ -195,12 +196,12 @@ func (t *Tenable) refuseDuplicate(w http.ResponseWriter, old *exportJob) {
 
 // cancelExport serves POST …/cancel.
 func (t *Tenable) cancelExport(w http.ResponseWriter, r *http.Request, k *exportKind) {
-	j := t.find(k, r.PathValue("uuid"))
+	j := t.findExportJob(k, r.PathValue("uuid"))
 	if j == nil {
-		t.notFound(w)
+		t.writeExportNotFound(w)
 		return
 	}
-	if j.advance(t.host.Now()); !j.running() {
+	if j.advance(t.host.Now()); !j.isRunning() {
 		if k.stream == TenableFindings {
 			writeJSON(w, http.StatusBadRequest, map[string]string{"error": "Cannot cancel finished export"})
 			return
@@ -223,10 +224,10 @@ func (t *Tenable) cancelExport(w http.ResponseWriter, r *http.Request, k *export
 	}
 }
 
-// notFound answers for an unknown or expired job or chunk, in two of the
-// vendor's shapes by turns; the caller holds the lock.
-func (t *Tenable) notFound(w http.ResponseWriter) {
-	if t.expired = !t.expired; t.expired {
+// writeExportNotFound writes the response for an unknown or expired job or
+// chunk, in one of the vendor's two formats in turn; the caller holds the lock.
+func (t *Tenable) writeExportNotFound(w http.ResponseWriter) {
+	if t.altNotFound = !t.altNotFound; t.altNotFound {
 		writeJSON(w, http.StatusNotFound, map[string]any{"status": 404, "message": "Export expired or not found"})
 		return
 	}

@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// Filter names that the exports know, beside those of tags.
+// Names of filters that the exports accept, in addition to those of tags.
 var (
 	commonFilters = []string{"since", "state", "first_found", "last_found", "last_fixed", "indexed_at", "severity", "severity_modification_type"}
 	filterNames   = map[string][]string{
@@ -33,11 +33,12 @@ var (
 		"created_at", "updated_at", "deleted_at", "terminated_at", "first_scan_time", "last_authenticated_scan_time", "last_assessed",
 		"is_deleted", "is_terminated", "is_licensed", "has_plugin_results", "servicenow_sysid", "last_scan_id", "network_id", "sources",
 	}
-	findingTimes = []string{"since", "first_found", "first_seen", "last_found", "last_seen", "last_fixed", "last_observed", "indexed_at", "resurfaced_date"}
+	findingTimes = []string{"since", "first_found", "first_seen", "last_found", "last_seen", "last_fixed", "last_observed",
+		"indexed_at", "resurfaced_date"}
 )
 
-// setFilters checks the filters of a request and derives which records the
-// job has and which filters it echoes.
+// setFilters checks the filters of a request and sets which records the job
+// exports and which filters it echoes.
 func (t *Tenable) setFilters(j *exportJob, req map[string]any) error {
 	given, ok := req["filters"].(map[string]any)
 	if req["filters"] != nil && !ok {
@@ -70,7 +71,7 @@ func (t *Tenable) setFilters(j *exportJob, req map[string]any) error {
 	}
 	j.match = match
 	if loss := uint64(j.config.RoleLoss); loss > 0 {
-		salt := t.model.g.salt("tenable role")
+		salt := t.model.g.saltOf("tenable role")
 		j.match = func(i int) bool { return hashAt(salt, i)%100 >= loss && (match == nil || match(i)) }
 	}
 	return nil
@@ -79,7 +80,7 @@ func (t *Tenable) setFilters(j *exportJob, req map[string]any) error {
 // findingFilter selects vulnerability and web application findings.
 func (t *Tenable) findingFilter(j *exportJob, unlicensed bool) (func(int) bool, error) {
 	f := j.filters
-	times, err := timeFilters(f, findingTimes)
+	times, err := parseTimeFilters(f, findingTimes)
 	if err != nil {
 		return nil, err
 	}
@@ -90,11 +91,11 @@ func (t *Tenable) findingFilter(j *exportJob, unlicensed bool) (func(int) bool, 
 			}
 		}
 	}
-	states, err := wordFilter(f, "state", []string{stateOpen, stateReopened, stateFixed}, []string{stateOpen, stateReopened})
+	states, err := parseEnumFilter(f, "state", []string{stateOpen, stateReopened, stateFixed}, []string{stateOpen, stateReopened})
 	if err != nil {
 		return nil, err
 	}
-	severities, err := wordFilter(f, "severity", severityNames, severityNames)
+	severities, err := parseEnumFilter(f, "severity", severityNames, severityNames)
 	if err != nil {
 		return nil, err
 	}
@@ -107,14 +108,15 @@ func (t *Tenable) findingFilter(j *exportJob, unlicensed bool) (func(int) bool, 
 	for _, name := range []string{"since", "first_found", "last_found", "last_fixed", "indexed_at"} {
 		f[name] = times[name] // unset times are echoed as 0
 	}
-	m, salt := t.model, t.model.g.salt(j.records)
+	m, salt := t.model, t.model.g.saltOf(j.records)
 	return func(i int) bool {
 		a := m.finding(i, hashAt(salt, i))
 		observed := a.last
 		if a.state == stateFixed {
 			observed = a.fixed
 		}
-		return (unlicensed || m.asset(a.asset).licensed) && slices.Contains(states, a.state) && slices.Contains(severities, severityNames[a.severity]) &&
+		return (unlicensed || m.asset(a.asset).licensed) && slices.Contains(states, a.state) &&
+			slices.Contains(severities, severityNames[a.severity]) &&
 			observed >= seen && a.first >= first && a.last >= last && a.fixed >= times["last_fixed"] && a.indexed >= times["indexed_at"]
 	}, nil
 }
@@ -125,36 +127,37 @@ func (t *Tenable) complianceFilter(j *exportJob, req map[string]any) (func(int) 
 	if list, ok := req["asset"].([]any); ok && len(list) > 200 {
 		return nil, fmt.Errorf("%q must contain at most 200 items", "asset")
 	}
-	times, err := timeFilters(f, findingTimes)
+	times, err := parseTimeFilters(f, findingTimes)
 	if err != nil {
 		return nil, err
 	}
 	if times["first_seen"] > 0 && times["last_seen"] == 0 {
 		return nil, fmt.Errorf("%q is allowed only together with %q", "first_seen", "last_seen")
 	}
-	states, err := wordFilter(f, "state", []string{stateOpen, stateReopened, stateFixed}, []string{stateOpen, stateReopened})
+	states, err := parseEnumFilter(f, "state", []string{stateOpen, stateReopened, stateFixed}, []string{stateOpen, stateReopened})
 	if err != nil {
 		return nil, err
 	}
-	results, err := wordFilter(f, "compliance_results", complianceResults, complianceResults)
+	results, err := parseEnumFilter(f, "compliance_results", complianceResults, complianceResults)
 	if err != nil {
 		return nil, err
 	}
-	m, salt, indexed := t.model, t.model.g.salt(TenableFindings), max(times["indexed_at"], times["since"])
+	m, salt, indexed := t.model, t.model.g.saltOf(TenableFindings), max(times["indexed_at"], times["since"])
 	return func(i int) bool {
 		h := hashAt(salt, i)
 		a := m.finding(i, h)
 		active := a.state != stateFixed
 		return slices.Contains(states, a.state) && slices.Contains(results, complianceResult(h)) && a.indexed >= indexed &&
-			(times["last_seen"] == 0 || active && a.last >= times["last_seen"]) && a.first >= times["first_seen"] && a.last >= times["last_observed"]
+			(times["last_seen"] == 0 || active && a.last >= times["last_seen"]) && a.first >= times["first_seen"] &&
+			a.last >= times["last_observed"]
 	}, nil
 }
 
-// assetFilter selects assets; without filters all of them, in the second
-// version all hosts.
+// assetFilter selects assets. Without filters it selects all assets or, in the
+// second version, all hosts.
 func (t *Tenable) assetFilter(j *exportJob) (func(int) bool, error) {
 	f := j.filters
-	times, err := timeFilters(f, []string{"since", "created_at", "updated_at", "deleted_at", "terminated_at"})
+	times, err := parseTimeFilters(f, []string{"since", "created_at", "updated_at", "deleted_at", "terminated_at"})
 	if err != nil {
 		return nil, err
 	}
@@ -170,7 +173,7 @@ func (t *Tenable) assetFilter(j *exportJob) (func(int) bool, error) {
 	}
 	types := []string{"HOST", "WEBAPP"}
 	if j.records == TenableAssetsV2 {
-		if types, err = wordFilter(f, "types", types, types[:1]); err != nil {
+		if types, err = parseEnumFilter(f, "types", types, types[:1]); err != nil {
 			return nil, err
 		}
 	}
@@ -187,17 +190,18 @@ func (t *Tenable) assetFilter(j *exportJob) (func(int) bool, error) {
 		}
 		since := times["since"]
 		return slices.Contains(types, kind) && max(a.updated, a.deleted, a.terminated) >= since &&
-			a.created >= times["created_at"] && a.updated >= times["updated_at"] && a.deleted >= times["deleted_at"] && a.terminated >= times["terminated_at"] &&
+			a.created >= times["created_at"] && a.updated >= times["updated_at"] && a.deleted >= times["deleted_at"] &&
+			a.terminated >= times["terminated_at"] &&
 			fits("is_deleted", a.deleted > 0) && fits("is_terminated", a.terminated > 0) && fits("is_licensed", a.licensed)
 	}, nil
 }
 
-// timeFilters returns the epoch seconds of the named filters that are set; 0
+// parseTimeFilters returns the Unix times of the named filters that are set. 0
 // counts as not set.
-func timeFilters(f map[string]any, names []string) (map[string]int64, error) {
+func parseTimeFilters(f map[string]any, names []string) (map[string]int64, error) {
 	times := map[string]int64{}
 	for _, name := range names {
-		n, given, err := intMember(f, name)
+		n, given, err := parseIntMember(f, name)
 		if err != nil {
 			return nil, err
 		}
@@ -208,9 +212,9 @@ func timeFilters(f map[string]any, names []string) (map[string]int64, error) {
 	return times, nil
 }
 
-// wordFilter reads a list of words in any case. A filter that is not given
-// has the fallback and is echoed so.
-func wordFilter(f map[string]any, name string, known, fallback []string) ([]string, error) {
+// parseEnumFilter returns a list of known values, which may be given in any
+// case. A filter that is not given gets the fallback and is echoed with it.
+func parseEnumFilter(f map[string]any, name string, known, fallback []string) ([]string, error) {
 	v, given := f[name]
 	if !given {
 		f[name] = fallback
@@ -232,8 +236,9 @@ func wordFilter(f map[string]any, name string, known, fallback []string) ([]stri
 	return out, nil
 }
 
-// intMember reads a member that is a whole number, also one in a text.
-func intMember(m map[string]any, name string) (n int, given bool, err error) {
+// parseIntMember returns a member that is an integer or a string with an
+// integer.
+func parseIntMember(m map[string]any, name string) (n int, given bool, err error) {
 	v, given := m[name]
 	if !given || v == nil {
 		return 0, false, nil

@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// Status words of export jobs.
+// Statuses of export jobs.
 const (
 	statusQueued     = "QUEUED"
 	statusProcessing = "PROCESSING"
@@ -17,16 +17,16 @@ const (
 	statusCancelled  = "CANCELLED"
 )
 
-// jobTime is the age at which a job is done even when nobody polls it.
-const jobTime = 10 * time.Minute
+// maxJobAge is the age at which a job ends even if it is not polled.
+const maxJobAge = 10 * time.Minute
 
-// exportKind is what differs between the four export APIs.
+// exportKind defines what differs between the four export APIs.
 type exportKind struct {
 	stream      string
 	base        string // path prefix of status, chunks and cancel
 	unit        string // member of the body that sets the chunk size
 	min, max    int
-	fallback    int // chunk size when the body names none; 0: required
+	fallback    int // chunk size if the body has none; 0 means that it is required
 	contentType string
 	chunkLife   time.Duration
 }
@@ -34,107 +34,143 @@ type exportKind struct {
 func exportKinds() []*exportKind {
 	const day = 24 * time.Hour
 	return []*exportKind{
-		{TenableVulns, "/vulns/export", "num_assets", 50, 5000, 50, "application/octet-stream", day},
-		{TenableAssets, "/assets/export", "chunk_size", 100, 10000, 0, "application/json;charset=utf-8", day},
-		{TenableFindings, "/compliance/export", "num_findings", 50, 10000, 5000, "application/octet-stream", 3 * day},
-		{TenableWASBulk, "/was/v1/export/vulns", "num_assets", 50, 5000, 50, "application/octet-stream", day},
+		{
+			stream:      TenableVulns,
+			base:        "/vulns/export",
+			unit:        "num_assets",
+			min:         50,
+			max:         5000,
+			fallback:    50,
+			contentType: "application/octet-stream",
+			chunkLife:   day,
+		},
+		{
+			stream:      TenableAssets,
+			base:        "/assets/export",
+			unit:        "chunk_size",
+			min:         100,
+			max:         10000,
+			fallback:    0,
+			contentType: "application/json;charset=utf-8",
+			chunkLife:   day,
+		},
+		{
+			stream:      TenableFindings,
+			base:        "/compliance/export",
+			unit:        "num_findings",
+			min:         50,
+			max:         10000,
+			fallback:    5000,
+			contentType: "application/octet-stream",
+			chunkLife:   3 * day,
+		},
+		{
+			stream:      TenableWASBulk,
+			base:        "/was/v1/export/vulns",
+			unit:        "num_assets",
+			min:         50,
+			max:         5000,
+			fallback:    50,
+			contentType: "application/octet-stream",
+			chunkLife:   day,
+		},
 	}
 }
 
-// startPaths are the paths on which a job of the kind starts.
-func (k *exportKind) startPaths() []string {
-	if k.stream == TenableAssets {
-		return []string{k.base, "/assets/v2/export"}
+// startPaths returns the paths that start a job of the kind.
+func (e *exportKind) startPaths() []string {
+	if e.stream == TenableAssets {
+		return []string{e.base, "/assets/v2/export"}
 	}
-	return []string{k.base}
+	return []string{e.base}
 }
 
 // exportJob is one export. The lock of Tenable guards it.
 type exportJob struct {
 	uuid     string
 	kind     *exportKind
-	records  string // stream whose records it serves
+	records  string // stream whose records it exports
 	filters  map[string]any
 	equal    string // filters in canonical form
 	body     string
 	size     int // of a chunk, in the unit of the kind
 	perChunk int // records
-	count    int // records of the stream when the job was made
+	count    int // records of the stream when the job was created
 	chunks   int
-	order    []int            // of revelation
+	order    []int            // order in which chunks become available
 	match    func(i int) bool // nil: all records
-	config   TenableStream    // when the job was made
+	config   TenableStream    // when the job was created
 	outcome  Outcome
 	foreign  bool
 	created  time.Time
 
 	status   string
-	ready    int // chunks available, in order of revelation
+	ready    int // number of available chunks, in the order of order
 	polls    int
 	lastPoll time.Time
 	reads    map[int]int
 	expired  bool
 }
 
-// running reports whether the job holds one of the places.
-func (j *exportJob) running() bool {
-	return j.status == statusQueued || j.status == statusProcessing || j.status == statusReady
+// isRunning reports whether the job counts as one of the running jobs.
+func (e *exportJob) isRunning() bool {
+	return e.status == statusQueued || e.status == statusProcessing || e.status == statusReady
 }
 
-// advance brings the job to where it stands after its polls and at its age.
-func (j *exportJob) advance(now time.Time) {
-	if !j.running() {
+// advance updates the status of the job from its polls and its age.
+func (e *exportJob) advance(now time.Time) {
+	if !e.isRunning() {
 		return
 	}
-	c := j.config
-	step := j.polls - c.QueuedPolls
-	if now.Sub(j.created) > jobTime {
+	c := e.config
+	step := e.polls - c.QueuedPolls
+	if now.Sub(e.created) > maxJobAge {
 		step = c.GrowPolls + 1
 	}
 	switch {
 	case step <= 0:
-		j.status, j.ready = statusQueued, 0
-		if j.kind.stream == TenableFindings {
-			j.status = statusProcessing
+		e.status, e.ready = statusQueued, 0
+		if e.kind.stream == TenableFindings {
+			e.status = statusProcessing
 		}
 		return
-	case j.outcome == OutcomeStuck:
-		j.status, j.ready = statusProcessing, j.chunks/2
+	case e.outcome == OutcomeStuck:
+		e.status, e.ready = statusProcessing, e.chunks/2
 		return
 	case step <= c.GrowPolls:
-		j.status = statusProcessing
-		if j.kind.stream == TenableFindings && c.Ready {
-			j.status = statusReady
+		e.status = statusProcessing
+		if e.kind.stream == TenableFindings && c.Ready {
+			e.status = statusReady
 		}
-		j.ready = min((j.chunks*step+c.GrowPolls)/(c.GrowPolls+1), j.most())
+		e.ready = min((e.chunks*step+c.GrowPolls)/(c.GrowPolls+1), e.maxAvailable())
 		return
 	}
-	j.ready = j.most()
-	switch j.outcome {
+	e.ready = e.maxAvailable()
+	switch e.outcome {
 	case OutcomeError:
-		j.status = statusError
+		e.status = statusError
 	case OutcomeCancelled:
-		j.status = statusCancelled
+		e.status = statusCancelled
 	default:
-		j.status = statusFinished
+		e.status = statusFinished
 	}
 }
 
-// most is the number of chunks that ever become available.
-func (j *exportJob) most() int {
-	switch j.outcome {
+// maxAvailable returns the number of chunks that become available in the end.
+func (e *exportJob) maxAvailable() int {
+	switch e.outcome {
 	case OutcomeError:
-		return min(2, j.chunks-1)
+		return min(2, e.chunks-1)
 	case OutcomeChunkFailed:
-		return j.chunks - 1
+		return e.chunks - 1
 	case OutcomeCancelled:
-		return j.chunks / 2
+		return e.chunks / 2
 	default:
-		return j.chunks
+		return e.chunks
 	}
 }
 
-// chunkID is the id of the k-th part of the records: 1, 2, 4, 5, 7, … with
+// chunkID returns the id of the k-th part of the records: 1, 2, 4, 5, 7, … with
 // gaps.
 func chunkID(k int) int { return k + k/2 + 1 }
 
@@ -149,9 +185,9 @@ func chunkPart(id int) (k int, ok bool) {
 	return 0, false
 }
 
-// revelation returns the order in which the parts of an export of n chunks
-// become available.
-func (t *Tenable) revelation(n int) []int {
+// availabilityOrder returns the order in which the n parts of an export become
+// available.
+func (t *Tenable) availabilityOrder(n int) []int {
 	parts := make([]int, n)
 	for k := range parts {
 		parts[k] = k
@@ -161,41 +197,41 @@ func (t *Tenable) revelation(n int) []int {
 	return parts
 }
 
-// lists returns the ids of available, failed and cancelled chunks. The
-// available ones come in another order at each poll.
-func (j *exportJob) lists() (available, failed, cancelled []int) {
+// chunkLists returns the ids of available, failed and cancelled chunks. The
+// order of the available ones changes with each poll.
+func (e *exportJob) chunkLists() (available, failed, cancelled []int) {
 	available, failed, cancelled = []int{}, []int{}, []int{}
-	for n, k := range j.order {
+	for n, k := range e.order {
 		id := chunkID(k)
 		switch {
-		case n < j.ready:
+		case n < e.ready:
 			available = append(available, id)
-		case j.status == statusFinished && j.outcome == OutcomeChunkFailed:
+		case e.status == statusFinished && e.outcome == OutcomeChunkFailed:
 			failed = append(failed, id)
-		case j.status == statusError || j.status == statusCancelled:
+		case e.status == statusError || e.status == statusCancelled:
 			cancelled = append(cancelled, id)
 		}
 	}
 	if n := len(available); n > 1 {
-		k := j.polls % n
+		k := e.polls % n
 		available = append(available[k:n:n], available[:k]...)
 	}
 	slices.Sort(cancelled)
 	return available, failed, cancelled
 }
 
-// TenableJob is what the simulator knows of one export job.
+// TenableJob describes one export job.
 type TenableJob struct {
 	UUID   string
 	Stream string
-	// Path is the path of the request that started it, Body its body.
+	// Path and Body are those of the request that started the job.
 	Path, Body string
 	Status     string
 	Created    time.Time
-	// Foreign is set for jobs made by [Tenable.ForeignJob].
+	// Foreign is set for jobs that were created by [Tenable.ForeignJob].
 	Foreign bool
 	Polls   int
-	// Reads counts the requests for each chunk that were answered with 200.
+	// Reads counts the requests for each chunk with the response 200.
 	Reads map[int]int
 }
 
@@ -220,7 +256,7 @@ func (t *Tenable) Jobs(stream string) []TenableJob {
 	return out
 }
 
-// ExpireChunks lets all chunks that exist now expire.
+// ExpireChunks makes all existing chunks expire.
 func (t *Tenable) ExpireChunks() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -229,8 +265,9 @@ func (t *Tenable) ExpireChunks() {
 	}
 }
 
-// find returns the job of a kind.
-func (t *Tenable) find(k *exportKind, uuid string) *exportJob {
+// findExportJob returns the job with an id, or nil if there is none of the
+// kind.
+func (t *Tenable) findExportJob(k *exportKind, uuid string) *exportJob {
 	j := t.jobs[uuid]
 	if j == nil || j.kind != k {
 		return nil

@@ -2,7 +2,7 @@ package vendorsim
 
 import "strconv"
 
-// findingsPerAsset is how many findings an asset has.
+// findingsPerAsset is the number of findings of an asset.
 const findingsPerAsset = 20
 
 // States of findings.
@@ -19,21 +19,21 @@ var severityOf = [10]int{4, 3, 3, 2, 2, 2, 1, 1, 0, 0}
 
 var complianceResults = []string{"PASSED", "FAILED", "WARNING", "SKIPPED", "ERROR", "UNKNOWN"}
 
-// tenableModel derives the facts of every record that filters look at.
+// tenableModel derives the facts of records that filters use.
 type tenableModel struct {
 	g      Gen
 	assets uint64 // salt of the assets
-	base   int64  // epoch seconds of Gen.Base
+	base   int64  // Unix time of Gen.Base
 }
 
 func newTenableModel(g Gen) tenableModel {
-	return tenableModel{g: g, assets: g.salt(TenableAssets), base: g.Base.Unix()}
+	return tenableModel{g: g, assets: g.saltOf(TenableAssets), base: g.Base.Unix()}
 }
 
 const daySeconds = 24 * 60 * 60
 
-// findingFacts are the facts of a finding; times are epoch seconds, 0 when
-// there is none.
+// findingFacts are the facts of a finding. Times are Unix times, or 0 if there
+// is none.
 type findingFacts struct {
 	asset                       int
 	state                       string
@@ -41,9 +41,9 @@ type findingFacts struct {
 	first, last, fixed, indexed int64
 }
 
-// finding returns the facts of finding i with its hash: a tenth is fixed, a
-// twentieth reopened, a tenth was not seen for 30 days.
-func (m tenableModel) finding(i int, h uint64) findingFacts {
+// finding returns the facts of finding i, whose hash is h. A tenth is fixed, a
+// twentieth is reopened, and a tenth has not been seen for 30 days.
+func (t tenableModel) finding(i int, h uint64) findingFacts {
 	f := findingFacts{asset: assetOf(i), state: stateOpen, severity: severityOf[h>>8%10]}
 	switch h % 20 {
 	case 0, 1:
@@ -51,7 +51,7 @@ func (m tenableModel) finding(i int, h uint64) findingFacts {
 	case 2:
 		f.state = stateReopened
 	}
-	f.last = m.base - int64(h>>16%(29*daySeconds)) - 3600
+	f.last = t.base - int64(h>>16%(29*daySeconds)) - 3600
 	if h>>40%10 == 0 {
 		f.last -= int64(31+h>>44%200) * daySeconds
 	}
@@ -68,20 +68,20 @@ func (m tenableModel) finding(i int, h uint64) findingFacts {
 // interleaved.
 func assetOf(i int) int { return i/(2*findingsPerAsset)*2 + i%2 }
 
-// assetFacts are the facts of an asset; times are epoch seconds, 0 when there
-// is none.
+// assetFacts are the facts of an asset. Times are Unix times, or 0 if there is
+// none.
 type assetFacts struct {
 	hash                                  uint64
 	created, updated, deleted, terminated int64
 	licensed, webapp                      bool
 }
 
-// asset returns the facts of asset i: a twentieth is a web application, a
-// twentieth unlicensed, some are deleted or terminated.
-func (m tenableModel) asset(i int) assetFacts {
-	h := hashAt(m.assets, i)
+// asset returns the facts of asset i. A twentieth are web applications, a
+// twentieth are unlicensed, and some are deleted or terminated.
+func (t tenableModel) asset(i int) assetFacts {
+	h := hashAt(t.assets, i)
 	a := assetFacts{hash: h, licensed: h%20 != 0, webapp: h>>8%20 == 0}
-	a.updated = m.base - int64(h>>16%(60*daySeconds))
+	a.updated = t.base - int64(h>>16%(60*daySeconds))
 	a.created = a.updated - int64(1+h>>40%500)*daySeconds
 	switch h >> 50 % 50 {
 	case 0, 1:
@@ -92,7 +92,8 @@ func (m tenableModel) asset(i int) assetFacts {
 	return a
 }
 
-// complianceResult returns the result of a compliance finding by its hash.
+// complianceResult returns the result of the compliance finding with the hash
+// h.
 func complianceResult(h uint64) string {
 	return complianceResults[[8]int{0, 0, 0, 1, 1, 2, 3, 5}[h>>8%8]]
 }
@@ -105,8 +106,8 @@ func appendTimeOrNull(dst []byte, sec int64, suffix string) []byte {
 	return append(AppendUnix(append(dst, '"'), sec, suffix), '"')
 }
 
-// appendName appends a host name: lab-000123.
-func appendName(dst []byte, i int) []byte {
+// appendHostName appends a host name: lab-000123.
+func appendHostName(dst []byte, i int) []byte {
 	dst = append(dst, "lab-"...)
 	for limit := 100000; limit > 1 && i < limit; limit /= 10 {
 		dst = append(dst, '0')

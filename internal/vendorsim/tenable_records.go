@@ -2,9 +2,9 @@ package vendorsim
 
 import "strings"
 
-// Specs describes the streams. The id of a finding is its finding_id, of an
-// asset its id; of a compliance result asset_uuid/check_id, and of a finding
-// in a scan report scan_id/uri.
+// Specs describes the streams. The key of a finding is its finding_id, that of
+// an asset its id, that of a compliance result asset_uuid/check_id, and that of
+// a finding in a scan report scan_id/uri.
 func (t *Tenable) Specs(g Gen) []Spec {
 	m := newTenableModel(g)
 	t.model = m
@@ -27,15 +27,15 @@ func (t *Tenable) Specs(g Gen) []Spec {
 			},
 		},
 		{
-			Name: TenableWAS, Count: 200, Bytes: 3100, HugeBytes: 600 << 10, Templates: wasTemplates,
+			Name: TenableWAS, Count: 200, Bytes: 3100, HugeBytes: 600 << 10, Templates: webAppTemplates,
 			Slots: m.findingSlots(),
 			ID: func(dst []byte, r Rec) []byte {
-				dst = append(dst, m.wasScanID(r.Index/findingsPerReport)...)
+				dst = append(dst, m.targetScanID(r.Index/findingsPerReport)...)
 				return AppendInt(append(dst, "/https://app.example.test/page/"...), int64(r.Index))
 			},
 		},
 		{
-			Name: TenableWASBulk, Count: 200, Bytes: 2500, HugeBytes: 600 << 10, Templates: wasBulkTemplates,
+			Name: TenableWASBulk, Count: 200, Bytes: 2500, HugeBytes: 600 << 10, Templates: webAppBulkTemplates,
 			Slots: m.findingSlots(), ID: findingID,
 		},
 	}
@@ -44,19 +44,19 @@ func (t *Tenable) Specs(g Gen) []Spec {
 // findingID appends the finding_id of a record.
 func findingID(dst []byte, r Rec) []byte { return AppendUUID(dst, r.Hash) }
 
-func (m tenableModel) assetID(dst []byte, r Rec) []byte {
-	return AppendUUID(dst, m.asset(r.Index).hash)
+func (t tenableModel) assetID(dst []byte, r Rec) []byte {
+	return AppendUUID(dst, t.asset(r.Index).hash)
 }
 
-// findingSlots are the variable places of findings of all kinds.
-func (m tenableModel) findingSlots() map[string]Slot {
+// findingSlots returns the slots of all kinds of findings.
+func (t tenableModel) findingSlots() map[string]Slot {
 	at := func(suffix string, pick func(findingFacts) int64) Slot {
-		return func(dst []byte, r Rec) []byte { return AppendUnix(dst, pick(m.finding(r.Index, r.Hash)), suffix) }
+		return func(dst []byte, r Rec) []byte { return AppendUnix(dst, pick(t.finding(r.Index, r.Hash)), suffix) }
 	}
 	return map[string]Slot{
 		"finding":    findingID,
-		"asset_uuid": func(dst []byte, r Rec) []byte { return AppendUUID(dst, m.asset(assetOf(r.Index)).hash) },
-		"host":       func(dst []byte, r Rec) []byte { return appendName(dst, assetOf(r.Index)) },
+		"asset_uuid": func(dst []byte, r Rec) []byte { return AppendUUID(dst, t.asset(assetOf(r.Index)).hash) },
+		"host":       func(dst []byte, r Rec) []byte { return appendHostName(dst, assetOf(r.Index)) },
 		"ipv4":       func(dst []byte, r Rec) []byte { return appendIPv4(dst, assetOf(r.Index)) },
 		"n":          func(dst []byte, r Rec) []byte { return AppendInt(dst, int64(r.Index)) },
 		"plugin":     func(dst []byte, r Rec) []byte { return AppendInt(dst, int64(900000+r.Hash>>20%90000)) },
@@ -70,15 +70,15 @@ func (m tenableModel) findingSlots() map[string]Slot {
 		},
 		"severity_upper": func(dst []byte, r Rec) []byte { return append(dst, severityNames[severityOf[r.Hash>>8%10]]...) },
 		"severity_id":    func(dst []byte, r Rec) []byte { return AppendInt(dst, int64(severityOf[r.Hash>>8%10])) },
-		"state":          func(dst []byte, r Rec) []byte { return append(dst, m.finding(r.Index, r.Hash).state...) },
+		"state":          func(dst []byte, r Rec) []byte { return append(dst, t.finding(r.Index, r.Hash).state...) },
 		"first":          at("Z", func(f findingFacts) int64 { return f.first }),
 		"last":           at("Z", func(f findingFacts) int64 { return f.last }),
 		"indexed":        at(".000Z", func(f findingFacts) int64 { return f.indexed }),
 		"fixed_at": func(dst []byte, r Rec) []byte {
-			return appendTimeOrNull(dst, m.finding(r.Index, r.Hash).fixed, "Z")
+			return appendTimeOrNull(dst, t.finding(r.Index, r.Hash).fixed, "Z")
 		},
 		"fixed": func(dst []byte, r Rec) []byte {
-			if f := m.finding(r.Index, r.Hash); f.fixed > 0 {
+			if f := t.finding(r.Index, r.Hash); f.fixed > 0 {
 				dst = appendTimeOrNull(append(dst, `,"last_fixed":`...), f.fixed, "Z")
 			}
 			return dst
@@ -95,21 +95,21 @@ var lowerSeverities = func() (out []string) {
 
 // appendScanID appends a scan uuid, which has 52 characters.
 func appendScanID(dst []byte, r Rec) []byte {
-	dst = AppendUUID(dst, mix(r.Hash>>32%64))
-	return AppendHex(dst, mix(r.Hash>>32%64+1), 16)
+	dst = AppendUUID(dst, mixBits(r.Hash>>32%64))
+	return AppendHex(dst, mixBits(r.Hash>>32%64+1), 16)
 }
 
-// assetSlots are the variable places of assets in both versions.
-func (m tenableModel) assetSlots() map[string]Slot {
+// assetSlots returns the slots of assets in both versions.
+func (t tenableModel) assetSlots() map[string]Slot {
 	at := func(pick func(assetFacts) int64) Slot {
-		return func(dst []byte, r Rec) []byte { return AppendUnix(dst, pick(m.asset(r.Index)), ".000Z") }
+		return func(dst []byte, r Rec) []byte { return AppendUnix(dst, pick(t.asset(r.Index)), ".000Z") }
 	}
 	orNull := func(pick func(assetFacts) int64) Slot {
-		return func(dst []byte, r Rec) []byte { return appendTimeOrNull(dst, pick(m.asset(r.Index)), ".000Z") }
+		return func(dst []byte, r Rec) []byte { return appendTimeOrNull(dst, pick(t.asset(r.Index)), ".000Z") }
 	}
 	return map[string]Slot{
-		"asset":      m.assetID,
-		"host":       func(dst []byte, r Rec) []byte { return appendName(dst, r.Index) },
+		"asset":      t.assetID,
+		"host":       func(dst []byte, r Rec) []byte { return appendHostName(dst, r.Index) },
 		"ipv4":       func(dst []byte, r Rec) []byte { return appendIPv4(dst, r.Index) },
 		"scan":       appendScanID,
 		"created":    at(func(a assetFacts) int64 { return a.created }),
@@ -117,19 +117,19 @@ func (m tenableModel) assetSlots() map[string]Slot {
 		"deleted":    orNull(func(a assetFacts) int64 { return a.deleted }),
 		"terminated": orNull(func(a assetFacts) int64 { return a.terminated }),
 		"licensed": func(dst []byte, r Rec) []byte {
-			if m.asset(r.Index).licensed {
+			if t.asset(r.Index).licensed {
 				return append(dst, "true"...)
 			}
 			return append(dst, "false"...)
 		},
 		"type": func(dst []byte, r Rec) []byte {
-			if m.asset(r.Index).webapp {
+			if t.asset(r.Index).webapp {
 				return append(dst, "webapp"...)
 			}
 			return append(dst, "host"...)
 		},
 		"gone": func(dst []byte, r Rec) []byte {
-			a := m.asset(r.Index)
+			a := t.asset(r.Index)
 			if a.deleted > 0 {
 				dst = appendTimeOrNull(append(dst, `,"deleted_at":`...), a.deleted, ".000Z")
 			}

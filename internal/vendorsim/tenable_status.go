@@ -11,8 +11,9 @@ import (
 	"time"
 )
 
-// vulnStatus is the answer for vulnerabilities and bulk WAS.
-type vulnStatus struct {
+// findingsStatus is the status of jobs for vulnerabilities, compliance findings
+// and bulk WAS.
+type findingsStatus struct {
 	UUID           string         `json:"uuid,omitempty"`
 	Status         string         `json:"status"`
 	Available      []int          `json:"chunks_available"`
@@ -26,12 +27,12 @@ type vulnStatus struct {
 	NumAssets      int            `json:"num_assets_per_chunk,omitempty"`
 	NumFindings    int            `json:"num_findings,omitempty"`
 	Asset          []string       `json:"asset,omitempty"`
-	Created        int64          `json:"created,omitempty"` // epoch ms
+	Created        int64          `json:"created,omitempty"` // Unix time in milliseconds
 	Reason         string         `json:"reason,omitempty"`
 }
 
-// assetStatus is the answer for assets.
-type assetStatus struct {
+// assetsStatus is the status of jobs for assets.
+type assetsStatus struct {
 	Status    string `json:"status"`
 	Available []int  `json:"chunks_available"`
 	Reason    string `json:"reason,omitempty"`
@@ -39,24 +40,30 @@ type assetStatus struct {
 
 // exportStatus serves GET …/{uuid}/status.
 func (t *Tenable) exportStatus(w http.ResponseWriter, r *http.Request, k *exportKind) {
-	j := t.find(k, r.PathValue("uuid"))
+	j := t.findExportJob(k, r.PathValue("uuid"))
 	if j == nil {
-		t.notFound(w)
+		t.writeExportNotFound(w)
 		return
 	}
 	now := t.host.Now()
 	if gap := now.Sub(j.lastPoll); gap < time.Second-50*time.Millisecond {
-		t.host.Violate(PolledTooFast, "GET "+k.base+"/{uuid}/status", "%v after the poll before", gap)
+		t.host.Violate(PolledTooFast, "GET "+k.base+"/{uuid}/status", "%v after the previous poll", gap)
 	}
 	j.lastPoll = now
+	if j.config.StatusLag > 0 {
+		j.config.StatusLag--
+		t.writeExportNotFound(w)
+		return
+	}
 	j.polls++
 	j.advance(now)
-	writeJSON(w, http.StatusOK, t.status(j))
+	writeJSON(w, http.StatusOK, t.statusResponse(j))
 }
 
-// status builds the answer of a status call; the caller holds the lock.
-func (t *Tenable) status(j *exportJob) any {
-	available, failed, cancelled := j.lists()
+// statusResponse returns the response to a status call; the caller holds the
+// lock.
+func (t *Tenable) statusResponse(j *exportJob) any {
+	available, failed, cancelled := j.chunkLists()
 	reason := ""
 	switch {
 	case j.status == statusError:
@@ -68,12 +75,12 @@ func (t *Tenable) status(j *exportJob) any {
 		if j.status == statusFinished {
 			reason = ""
 		}
-		return assetStatus{j.status, available, reason}
+		return assetsStatus{Status: j.status, Available: available, Reason: reason}
 	}
 	if j.kind.stream == TenableFindings && j.status == statusProcessing {
 		return map[string]string{"status": statusProcessing}
 	}
-	s := vulnStatus{Status: j.status, Available: available, Failed: failed, Cancelled: cancelled, Reason: reason}
+	s := findingsStatus{Status: j.status, Available: available, Failed: failed, Cancelled: cancelled, Reason: reason}
 	if j.config.OldStatus {
 		return s
 	}
@@ -93,7 +100,8 @@ func (t *Tenable) status(j *exportJob) any {
 	return s
 }
 
-// recentExports serves GET …/status: the newest thousand jobs of a kind.
+// recentExports serves GET …/status, which lists the newest thousand jobs of a
+// kind.
 func (t *Tenable) recentExports(w http.ResponseWriter, k *exportKind) {
 	now := t.host.Now()
 	list := []any{}
@@ -103,20 +111,26 @@ func (t *Tenable) recentExports(w http.ResponseWriter, k *exportKind) {
 			continue
 		}
 		j.advance(now)
-		list = append(list, t.recent(j))
+		entry := t.recentEntry(j)
+		if lag := &t.config[k.stream].ListLag; *lag > 0 && j.status == statusFinished {
+			*lag--
+			entry["status"], entry["finished_chunks"] = statusProcessing, max(0, j.ready-1)
+		}
+		list = append(list, entry)
 	}
 	writeJSON(w, http.StatusOK, map[string]any{"exports": list})
 }
 
-// recent builds the entry of a job in the list; the caller holds the lock.
-func (t *Tenable) recent(j *exportJob) map[string]any {
+// recentEntry returns the entry of a job in the list of recent jobs; the caller
+// holds the lock.
+func (t *Tenable) recentEntry(j *exportJob) map[string]any {
 	entry := map[string]any{
 		"uuid": j.uuid, "status": j.status, "total_chunks": j.chunks, "finished_chunks": j.ready,
 		"created": j.created.UnixMilli(), "filters": j.filters,
 	}
 	switch j.kind.stream {
 	case TenableAssets:
-		// Only here the filters are a text.
+		// Only here the filters are a string.
 		text, err := json.Marshal(j.filters)
 		if err != nil {
 			panic(err) // the filters came from JSON
@@ -131,24 +145,24 @@ func (t *Tenable) recent(j *exportJob) map[string]any {
 	return entry
 }
 
-// maxParallelReads is the number of chunk reads at once that the vendor's own
-// and other clients never exceed.
+// maxParallelReads is the largest number of simultaneous chunk reads of known
+// clients, including the vendor's own.
 const maxParallelReads = 4
 
 // exportChunk serves GET …/{uuid}/chunks/{n}. The records are written without
-// the lock, which a slow client would hold.
+// the lock, because a slow client would hold it.
 func (t *Tenable) exportChunk(w http.ResponseWriter, r *http.Request, k *exportKind) {
 	var j *exportJob
 	var part int
-	refusal := t.record(func(w http.ResponseWriter, r *http.Request) { j, part = t.openChunk(w, r, k) }, r)
+	refusal := t.captureLocked(func(w http.ResponseWriter, r *http.Request) { j, part = t.findChunk(w, r, k) }, r)
 	if j == nil {
-		refusal.send(w)
+		refusal.writeTo(w)
 		return
 	}
-	if n := t.reading.Add(1); n > maxParallelReads {
+	if n := t.activeReads.Add(1); n > maxParallelReads {
 		t.host.Violate(TooManyAtOnce, "GET "+k.base+"/{uuid}/chunks/{n}", "%d chunk reads at once", n)
 	}
-	defer t.reading.Add(-1)
+	defer t.activeReads.Add(-1)
 	w.Header().Set("Content-Type", k.contentType)
 	if j.count == 0 {
 		body := "[]"
@@ -161,40 +175,45 @@ func (t *Tenable) exportChunk(w http.ResponseWriter, r *http.Request, k *exportK
 	_ = t.host.Server().WriteRecords(w, "[", j.records, j.indices(part), "]")
 }
 
-// openChunk finds the chunk of a request and counts the read. If there is
-// nothing to read it answers and returns nil.
-func (t *Tenable) openChunk(w http.ResponseWriter, r *http.Request, k *exportKind) (*exportJob, int) {
-	j := t.find(k, r.PathValue("uuid"))
+// findChunk returns the job and the part of the requested chunk, and counts the
+// read. If the chunk cannot be read, it writes the response and returns nil.
+func (t *Tenable) findChunk(w http.ResponseWriter, r *http.Request, k *exportKind) (*exportJob, int) {
+	j := t.findExportJob(k, r.PathValue("uuid"))
 	if j == nil || j.expired || t.host.Now().Sub(j.created) > k.chunkLife {
-		t.notFound(w)
+		t.writeExportNotFound(w)
 		return nil, 0
 	}
 	id, err := strconv.Atoi(r.PathValue("n"))
 	part, ok := chunkPart(id)
 	if err != nil || !ok || part >= j.chunks {
-		t.notFound(w)
+		t.writeExportNotFound(w)
 		return nil, 0
 	}
 	if !slices.Contains(j.order[:j.ready], part) {
-		tenableError(w, http.StatusBadRequest, "Bad Request", "Chunk is not ready for download")
+		writeTenableError(w, http.StatusBadRequest, "Bad Request", "Chunk is not ready for download")
+		return nil, 0
+	}
+	if j.config.ChunkLag > 0 {
+		j.config.ChunkLag--
+		t.writeExportNotFound(w)
 		return nil, 0
 	}
 	j.reads[id]++
 	return j, part
 }
 
-// indices yields the records of one part of the export.
-func (j *exportJob) indices(part int) iter.Seq[int] {
-	from, to := part*j.perChunk, min((part+1)*j.perChunk, j.count)
-	if j.config.Overlap && to < j.count {
+// indices yields the indices of the records of one part of the export.
+func (e *exportJob) indices(part int) iter.Seq[int] {
+	from, to := part*e.perChunk, min((part+1)*e.perChunk, e.count)
+	if e.config.Overlap && to < e.count {
 		to++
 	}
-	if j.match == nil {
-		return span(from, to)
+	if e.match == nil {
+		return indexRange(from, to)
 	}
 	return func(yield func(int) bool) {
 		for i := from; i < to; i++ {
-			if j.match(i) && !yield(i) {
+			if e.match(i) && !yield(i) {
 				return
 			}
 		}

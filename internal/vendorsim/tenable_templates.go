@@ -1,8 +1,8 @@
 package vendorsim
 
-// vulnTemplates are the shapes of a vulnerability finding. Attributes without
-// a value are left out; the second has no output and a port in text form, the
-// third is an informational one.
+// vulnTemplates are the templates of a vulnerability finding. Attributes
+// without a value are left out. The second has no output and its port is a
+// string. The third is informational.
 var vulnTemplates = []string{
 	`{"asset":{"uuid":"<<asset_uuid>>","hostname":"<<host>>","fqdn":"<<host>>.example.test","ipv4":"<<ipv4>>","bios_uuid":"<<asset_uuid>>","mac_address":"00:00:5e:00:53:0a",` +
 		`"netbios_name":"LAB","operating_system":["Example OS 12"],"device_type":"general-purpose","last_authenticated_results":"<<last>>","network_id":"00000000-0000-0000-0000-000000000000","tracked":true},` +
@@ -17,7 +17,7 @@ var vulnTemplates = []string{
 		`"port":{"port":<<port>>,"protocol":"TCP","service":"cifs"},` + vulnTail,
 	`{"asset":{"uuid":"<<asset_uuid>>","hostname":"<<host>>","ipv4":"<<ipv4>>","operating_system":[],"device_type":"hypervisor","tracked":false},` +
 		`"plugin":{"id":<<plugin>>,"name":"Tool detection (<<plugin>>)","family":"Misc.","risk_factor":"Medium","type":"remote","has_patch":false,"cve":["CVE-2030-<<cve>>"],"cvss3_base_score":5,"description":"<<text>>",` +
-		`"vpr":null,"version":"1.10","publication_date":"2024-05-06T00:00:00Z","synopsis":"A tool answers on the host."},` +
+		`"vpr":null,"version":"1.10","publication_date":"2024-05-06T00:00:00Z","synopsis":"A tool responds on the host."},` +
 		`"port":{"port":"0","protocol":"UDP"},` + vulnTail,
 	`{"asset":{"uuid":"<<asset_uuid>>","hostname":"<<ipv4>>","ipv4":"<<ipv4>>","ipv6":null,"operating_system":["Example Linux 9"],"device_type":"general-purpose","tracked":true},` +
 		`"output":"<<text>>",` +
@@ -29,8 +29,8 @@ const vulnTail = `"scan":{"uuid":"<<scan>>","schedule_uuid":"template-<<asset_uu
 	`"severity":"<<severity>>","severity_id":<<severity_id>>,"severity_default_id":<<severity_id>>,"severity_modification_type":"NONE",` +
 	`"first_found":"<<first>>"<<fixed>>,"last_found":"<<last>>","state":"<<state>>","indexed":"<<indexed>>","source":"NESSUS","finding_id":"<<finding>>"<<edge>>}`
 
-// assetTemplates are the shapes of a flat asset: every key is there, null and
-// empty ones included.
+// assetTemplates are the templates of a flat asset. All members are present,
+// even if they are null or empty.
 var assetTemplates = []string{assetHead + `"has_plugin_results":true,"acr_score":"5","exposure_score":"310.5",` + assetTail,
 	assetHead + `"has_plugin_results":null,"acr_score":null,"exposure_score":"0",` + assetTail}
 
@@ -47,7 +47,8 @@ const (
 		`"network_interfaces":[{"name":"eth0","virtual":null,"aliased":null,"fqdns":[],"mac_addresses":["00:00:5e:00:53:0a"],"ipv4s":["<<ipv4>>"],"ipv6s":[]}],"open_ports":[]<<edge>>}`
 )
 
-// assetV2Templates are the shapes of a nested asset: empty keys are left out.
+// assetV2Templates are the templates of a nested asset. Empty members are left
+// out.
 var assetV2Templates = []string{
 	`{"id":"<<asset>>","has_agent":true,"has_plugin_results":true,"is_licensed":<<licensed>>,"types":["<<type>>"],"operating_systems":["Example OS 12"],"installed_software":["cpe:/a:example:viewer:1.2"],` +
 		`"sources":[{"name":"NESSUS_AGENT","first_seen":"<<created>>","last_seen":"<<updated>>"}],"tags":[{"uuid":"<<asset>>","key":"Site","value":"<<text>>","added_at":"<<created>>"}],` +
@@ -56,8 +57,8 @@ var assetV2Templates = []string{
 		`"timestamps":{"created_at":"<<created>>","updated_at":"<<updated>>"<<gone>>,"first_seen":"<<created>>","last_seen":"<<updated>>"},"ratings":{"acr":{"score":5},"aes":{"score":310}}<<edge>>}`,
 }
 
-// complianceTemplates are the shapes of a host audit result; all keys are
-// there, as null where there is no value.
+// complianceTemplates are the templates of a host audit result. All members are
+// present; those without a value are null.
 var complianceTemplates = []string{
 	`{"asset_uuid":"<<asset_uuid>>","first_seen":"<<first>>","last_seen":"<<last>>","audit_file":"EXAMPLE_Server_L1.audit","check_id":"<<check>>","check_name":"5.<<n>> Restrict the scheduler","check_info":"<<text>>",` +
 		`"expected_value":"root:600","actual_value":"root:644","status":"<<result>>","check_error":null,"reference":[{"framework":"800-53","control":"AC-2"},{"framework":"CSF","control":"PR.AC-1"}],"see_also":"https://example.test/b",` +
@@ -66,18 +67,18 @@ var complianceTemplates = []string{
 		`"indexed_at":"<<indexed>>","plugin_output":null,"uname_output":null,"asset":{"id":"<<asset_uuid>>","name":"<<host>>","ipv4_addresses":["<<ipv4>>"],"ipv6_addresses":null,"fqdns":[],"agent_uuid":null,"tags":[{"category":"Site","values":["Lab"]}]}<<edge>>}`,
 }
 
-// wasBulkTemplates are the shapes of a finding of the bulk export.
-var wasBulkTemplates = []string{
+// webAppBulkTemplates are the templates of a finding of the bulk export.
+var webAppBulkTemplates = []string{
 	`{"finding_id":"<<finding>>","url":"https://app-<<n>>.example.test/a?b=<<n>>&c=1","input_type":"form","input_name":"q","http_method":"GET","output":"<<text>>","proof":"","payload":"'\"><script>",` +
 		`"state":"<<state>>","severity":"<<severity_upper>>","severity_id":<<severity_id>>,"severity_default_id":<<severity_id>>,"severity_modification_type":"NONE","first_found":"<<first>>"<<fixed>>,"last_found":"<<last>>","indexed_at":"<<indexed>>",` +
 		`"plugin":{"id":<<plugin>>,"name":"Example header missing","family":"HTTP Security Header","cve":["CVE-2030-<<cve>>"],"bid":["90001"],"xrefs":[{"type":"capec","id":["1","2"]}],"cvss2_vector":{},"cvss3_base_score":5.3,"owasp_2021":["A3"],"cwe":[693]},` +
 		`"asset":{"uuid":"<<asset_uuid>>","fqdn":"app-<<n>>.example.test","ipv4s":["192.0.2.7"],"ipv4":"192.0.2.7"},"scan":{"uuid":"<<scan>>","completed_at":"<<last>>"}<<edge>>}`,
 }
 
-// wasTemplates are the shapes of a finding in a scan report.
-var wasTemplates = []string{
+// webAppTemplates are the templates of a finding in a scan report.
+var webAppTemplates = []string{
 	`{"plugin_publication_date":"2024-05-06T00:00:00+00:00","plugin_modification_date":"2024-07-08T00:00:00+00:00","attachments":["https://cloud.tenable.com/was/v2/attachments/<<finding>>"],"plugin_id":<<plugin>>,` +
 		`"cvssv3":null,"cvssv3_vector":null,"cvss":null,"cvss_vector":null,"cves":[],"risk_factor":"<<severity>>","uri":"https://app.example.test/page/<<n>>","name":"Example header missing","family":"HTTP Security Header","synopsis":"A header is missing.",` +
-		`"description":"The answer lacks a header.","solution":null,"see_also":["https://example.test/c"],"wasc":[],"cwe":[200],"owasp":[{"year":"2021","category":"A5"}],"bid":[],"xrefs":[{"xref_name":"CWE","xref_value":"200"}],` +
+		`"description":"The response lacks a header.","solution":null,"see_also":["https://example.test/c"],"wasc":[],"cwe":[200],"owasp":[{"year":"2021","category":"A5"}],"bid":[],"xrefs":[{"xref_name":"CWE","xref_value":"200"}],` +
 		`"input_name":null,"input_type":null,"proof":null,"request_headers":null,"response_headers":"HTTP\/1.1 200 OK\r\n","payload":null,"output":"<<text>>"<<edge>>}`,
 }

@@ -9,22 +9,22 @@ import (
 	"github.com/collectord/collectord/internal/vendorsim"
 )
 
-type wasPage struct {
+type webAppPage struct {
 	Pagination struct{ Total, Offset, Limit int }
 	Items      []json.RawMessage
 }
 
-func (c *tenant) page(path string, limit, offset int, body string) wasPage {
+func (c *tenableClient) readPage(path string, limit, offset int, body string) webAppPage {
 	c.Helper()
-	r := c.call("POST", fmt.Sprintf("%s?limit=%d&offset=%d", path, limit, offset), body)
-	var p wasPage
+	r := c.sendWithKeys("POST", fmt.Sprintf("%s?limit=%d&offset=%d", path, limit, offset), body)
+	var p webAppPage
 	if err := json.Unmarshal([]byte(r.body), &p); err != nil || r.code != 200 {
 		c.Fatalf("POST %s: %d, %v: %s", path, r.code, err, r.body)
 	}
 	return p
 }
 
-type wasConfig struct {
+type webAppConfig struct {
 	ID          string  `json:"config_id"`
 	Name        string  `json:"name"`
 	Description *string `json:"description"`
@@ -35,11 +35,11 @@ type wasConfig struct {
 	} `json:"last_scan"`
 }
 
-func (c *tenant) configs(limit, offset int, body string) []wasConfig {
+func (c *tenableClient) readConfigs(limit, offset int, body string) []webAppConfig {
 	c.Helper()
-	var out []wasConfig
-	for _, raw := range c.page("/was/v2/configs/search", limit, offset, body).Items {
-		var w wasConfig
+	var out []webAppConfig
+	for _, raw := range c.readPage("/was/v2/configs/search", limit, offset, body).Items {
+		var w webAppConfig
 		if err := json.Unmarshal(raw, &w); err != nil {
 			c.Fatal(err)
 		}
@@ -48,7 +48,7 @@ func (c *tenant) configs(limit, offset int, body string) []wasConfig {
 	return out
 }
 
-type wasTarget struct {
+type webAppTarget struct {
 	Scan     struct{ ID string } `json:"-"`
 	ScanRaw  map[string]any      `json:"scan"`
 	Findings struct {
@@ -57,16 +57,16 @@ type wasTarget struct {
 	} `json:"findings"`
 }
 
-func (c *tenant) targets(parent string) []wasTarget {
+func (c *tenableClient) readTargets(parent string) []webAppTarget {
 	c.Helper()
 	path := "/was/v2/scans/" + parent + "/vulnerabilities/by-targets/search"
-	p := c.page(path, 200, 0, "")
-	if next := c.page(path, 200, 200, ""); len(next.Items) != 0 || next.Pagination.Total != len(p.Items) {
+	p := c.readPage(path, 200, 0, "")
+	if next := c.readPage(path, 200, 200, ""); len(next.Items) != 0 || next.Pagination.Total != len(p.Items) {
 		c.Errorf("second page: %+v", next)
 	}
-	var out []wasTarget
+	var out []webAppTarget
 	for _, raw := range p.Items {
-		var w wasTarget
+		var w webAppTarget
 		if err := json.Unmarshal(raw, &w); err != nil {
 			c.Fatal(err)
 		}
@@ -78,18 +78,18 @@ func (c *tenant) targets(parent string) []wasTarget {
 
 const jsonFormat = "application/json"
 
-// report orders the report if need be and returns it with the number of
-// orders.
-func (c *tenant) report(scan string) (body string, orders int) {
+// readReport requests the report with PUT if necessary, and returns it with the
+// number of PUT requests.
+func (c *tenableClient) readReport(scan string) (body string, orders int) {
 	c.Helper()
 	path := "/was/v2/scans/" + scan + "/report"
 	for range 5 {
-		r := c.call("GET", path, "", "Content-Type", jsonFormat)
+		r := c.sendWithKeys("GET", path, "", "Content-Type", jsonFormat)
 		switch r.code {
 		case 200:
 			return r.body, orders
 		case 404:
-			if put := c.call("PUT", path, "", "Content-Type", jsonFormat); orders == 0 && put.code != 202 || orders > 0 && put.code != 200 {
+			if put := c.sendWithKeys("PUT", path, "", "Content-Type", jsonFormat); orders == 0 && put.code != 202 || orders > 0 && put.code != 200 {
 				c.Fatalf("PUT %s: %d %s", path, put.code, put.body)
 			}
 			orders++
@@ -102,9 +102,9 @@ func (c *tenant) report(scan string) (body string, orders int) {
 }
 
 func TestTenableWASReportsAreTheStreamExactlyOnce(t *testing.T) {
-	c := newTenant(t, vendorsim.Options{Counts: map[string]int{vendorsim.TenableWAS: 410}})
-	c.Configure(vendorsim.TenableWAS, func(s *vendorsim.TenableStream) { s.Configs, s.ReportPolls = 201, 1 })
-	first := c.page("/was/v2/configs/search", 200, 0, "{}")
+	c := startTenable(t, vendorsim.Options{Counts: map[string]int{vendorsim.TenableWAS: 410}})
+	c.ConfigureStream(vendorsim.TenableWAS, func(s *vendorsim.TenableStream) { s.Configs, s.ReportPolls = 201, 1 })
+	first := c.readPage("/was/v2/configs/search", 200, 0, "{}")
 	if first.Pagination.Total != 201 || len(first.Items) != 200 {
 		t.Fatalf("first page: %d of %d", len(first.Items), first.Pagination.Total)
 	}
@@ -117,7 +117,7 @@ func TestTenableWASReportsAreTheStreamExactlyOnce(t *testing.T) {
 		}
 	}
 	var never, running, empty, ordered int
-	for _, config := range append(c.configs(200, 0, "{}"), c.configs(200, 200, "{}")...) {
+	for _, config := range append(c.readConfigs(200, 0, "{}"), c.readConfigs(200, 200, "{}")...) {
 		if config.Last == nil {
 			never++
 			continue
@@ -126,11 +126,11 @@ func TestTenableWASReportsAreTheStreamExactlyOnce(t *testing.T) {
 			running++
 			continue
 		}
-		for _, target := range c.targets(config.Last.Scan) {
-			body, orders := c.report(target.Scan.ID)
+		for _, target := range c.readTargets(config.Last.Scan) {
+			body, orders := c.readReport(target.Scan.ID)
 			ordered += orders
 			var r struct {
-				Config   wasConfig
+				Config   webAppConfig
 				Scan     json.RawMessage
 				Findings []json.RawMessage
 			}
@@ -164,49 +164,101 @@ func TestTenableWASReportsAreTheStreamExactlyOnce(t *testing.T) {
 }
 
 func TestTenableWASRefusals(t *testing.T) {
-	c := newTenant(t, vendorsim.Options{})
-	scan := c.targets(c.configs(10, 0, "")[0].Last.Scan)[0].Scan.ID
+	c := startTenable(t, vendorsim.Options{})
+	scan := c.readTargets(c.readConfigs(10, 0, "")[0].Last.Scan)[0].Scan.ID
 	for name, tc := range map[string]struct {
 		method, path, body, contentType string
 		code                            int
 		want                            string
 	}{
-		"no content type":   {"GET", "/was/v2/scans/" + scan + "/report", "", "", 415, "reasons"},
-		"other format":      {"GET", "/was/v2/scans/" + scan + "/report", "", "text/csv", 415, "reasons"},
-		"unknown scan":      {"GET", "/was/v2/scans/x/report", "", jsonFormat, 404, `"code":"NOT_FOUND"`},
-		"order of unknown":  {"PUT", "/was/v2/scans/x/report", "", jsonFormat, 404, `"code":"NOT_FOUND"`},
-		"unknown parent":    {"POST", "/was/v2/scans/x/vulnerabilities/by-targets/search", "", "", 404, `"code":"NOT_FOUND"`},
-		"limit too large":   {"POST", "/was/v2/configs/search?limit=201", "{}", "", 400, `"code":"INVALID_PARAMETER"`},
-		"bad offset":        {"POST", "/was/v2/configs/search?offset=-1", "{}", "", 400, `"code":"INVALID_PARAMETER"`},
-		"body without JSON": {"POST", "/was/v2/configs/search", "{", "", 400, `"code":"INVALID_JSON_BODY"`},
+		"no content type": {
+			method: "GET", path: "/was/v2/scans/" + scan + "/report", body: "", contentType: "", code: 415, want: "reasons",
+		},
+		"other format": {
+			method:      "GET",
+			path:        "/was/v2/scans/" + scan + "/report",
+			body:        "",
+			contentType: "text/csv",
+			code:        415,
+			want:        "reasons",
+		},
+		"unknown scan": {
+			method:      "GET",
+			path:        "/was/v2/scans/x/report",
+			body:        "",
+			contentType: jsonFormat,
+			code:        404,
+			want:        `"code":"NOT_FOUND"`,
+		},
+		"order of unknown": {
+			method:      "PUT",
+			path:        "/was/v2/scans/x/report",
+			body:        "",
+			contentType: jsonFormat,
+			code:        404,
+			want:        `"code":"NOT_FOUND"`,
+		},
+		"unknown parent": {
+			method:      "POST",
+			path:        "/was/v2/scans/x/vulnerabilities/by-targets/search",
+			body:        "",
+			contentType: "",
+			code:        404,
+			want:        `"code":"NOT_FOUND"`,
+		},
+		"limit too large": {
+			method:      "POST",
+			path:        "/was/v2/configs/search?limit=201",
+			body:        "{}",
+			contentType: "",
+			code:        400,
+			want:        `"code":"INVALID_PARAMETER"`,
+		},
+		"bad offset": {
+			method:      "POST",
+			path:        "/was/v2/configs/search?offset=-1",
+			body:        "{}",
+			contentType: "",
+			code:        400,
+			want:        `"code":"INVALID_PARAMETER"`,
+		},
+		"body without JSON": {
+			method:      "POST",
+			path:        "/was/v2/configs/search",
+			body:        "{",
+			contentType: "",
+			code:        400,
+			want:        `"code":"INVALID_JSON_BODY"`,
+		},
 	} {
-		r := c.call(tc.method, tc.path, tc.body, "Content-Type", tc.contentType)
+		r := c.sendWithKeys(tc.method, tc.path, tc.body, "Content-Type", tc.contentType)
 		if r.code != tc.code || !strings.Contains(r.body, tc.want) {
 			t.Errorf("%s: %d %s, want %d", name, r.code, r.body, tc.code)
 		}
 	}
-	if n := c.page("/was/v2/configs/search", 10, 0, "").Pagination.Limit; n != 10 {
+	if n := c.readPage("/was/v2/configs/search", 10, 0, "").Pagination.Limit; n != 10 {
 		t.Errorf("limit %d", n)
 	}
 }
 
-func TestTenableWASTrouble(t *testing.T) {
-	c := newTenant(t, vendorsim.Options{Counts: map[string]int{vendorsim.TenableWAS: 410}})
-	c.Configure(vendorsim.TenableWAS, func(s *vendorsim.TenableStream) {
+func TestTenableWASFaults(t *testing.T) {
+	c := startTenable(t, vendorsim.Options{Counts: map[string]int{vendorsim.TenableWAS: 410}})
+	c.ConfigureStream(vendorsim.TenableWAS, func(s *vendorsim.TenableStream) {
 		s.Configs, s.Shift, s.GoneTargets, s.MiscountTargets, s.AbortedParents = 201, true, []int{0}, []int{1}, []int{0}
 	})
-	first, second := c.configs(200, 0, "{}"), c.configs(200, 200, "{}")
+	first, second := c.readConfigs(200, 0, "{}"), c.readConfigs(200, 200, "{}")
 	if len(second) != 1 || second[0].ID != first[199].ID {
 		t.Error("the list did not shift between the pages")
 	}
 	if first[0].Last.Status != "aborted" {
 		t.Errorf("first parent: %s", first[0].Last.Status)
 	}
-	targets := c.targets(first[0].Last.Scan)
-	if r := c.call("GET", "/was/v2/scans/"+targets[0].Scan.ID+"/report", "", "Content-Type", jsonFormat); r.code != 404 || !strings.Contains(r.body, "reasons") {
+	targets := c.readTargets(first[0].Last.Scan)
+	if r := c.sendWithKeys("GET", "/was/v2/scans/"+targets[0].Scan.ID+"/report", "", "Content-Type", jsonFormat); r.code != 404 ||
+		!strings.Contains(r.body, "reasons") {
 		t.Errorf("deleted scan: %d %s", r.code, r.body)
 	}
-	body, _ := c.report(targets[1].Scan.ID)
+	body, _ := c.readReport(targets[1].Scan.ID)
 	var r struct {
 		Scan     struct{ Status string }
 		Findings []json.RawMessage
@@ -227,7 +279,7 @@ func TestTenableWASTrouble(t *testing.T) {
 		`{"OR":[{"field":"scans_status","operator":"eq","value":"running"},{"field":"scans_finalized_at","operator":"lte","value":"2020/01/01"}]}`:                      "running",
 		`{"AND":[{"field":"scans_started_at","operator":"gte","value":"2030/01/01"},{"field":"name","operator":"eq","value":"x"}],"OR":[{"field":"name","value":"x"}]}`: "",
 	} {
-		configs := c.configs(200, 0, filter)
+		configs := c.readConfigs(200, 0, filter)
 		if (len(configs) == 0) != (want == "") {
 			t.Errorf("%s: %d configs", filter, len(configs))
 		}
@@ -235,6 +287,57 @@ func TestTenableWASTrouble(t *testing.T) {
 			if config.Last == nil || config.Last.Status != want {
 				t.Errorf("%s: %+v", filter, config.Last)
 			}
+		}
+	}
+}
+
+// TestTenableWASRunningParents tests a config that is being scanned: its last
+// scan has no end, and the list of its scans has the finished ones.
+func TestTenableWASRunningParents(t *testing.T) {
+	c := startTenable(t, vendorsim.Options{Counts: map[string]int{vendorsim.TenableWAS: 100}})
+	finished := c.readConfigs(10, 0, "")[0]
+	c.ConfigureStream(vendorsim.TenableWAS, func(s *vendorsim.TenableStream) { s.RunningParents = []int{0} })
+	running := c.readConfigs(10, 0, "")[0]
+	if running.ID != finished.ID || running.Last.Scan == finished.Last.Scan || running.Last.Finalized != nil || running.Last.Status != "running" {
+		t.Errorf("last scan %+v, want one that is running", running.Last)
+	}
+	items := c.readPage("/was/v2/configs/"+running.ID+"/scans/search", 200, 0, "{}").Items
+	var scans []string
+	for _, raw := range items {
+		var scan struct {
+			ID        string  `json:"scan_id"`
+			Finalized *string `json:"finalized_at"`
+		}
+		if err := json.Unmarshal(raw, &scan); err != nil {
+			t.Fatal(err)
+		}
+		if scan.Finalized != nil {
+			scans = append(scans, scan.ID)
+		}
+	}
+	if len(items) != 3 || len(scans) != 2 || scans[1] != finished.Last.Scan {
+		t.Errorf("%d scans, finished ones %v, want three, the newest finished one %s", len(items), scans, finished.Last.Scan)
+	}
+	if r := c.sendWithKeys("POST", "/was/v2/configs/x/scans/search", "{}"); r.code != 404 || !strings.Contains(r.body, "reasons") {
+		t.Errorf("scans of an unknown config: %d %s", r.code, r.body)
+	}
+}
+
+func TestTenableListLag(t *testing.T) {
+	c := startTenable(t, vendorsim.Options{Counts: map[string]int{vendorsim.TenableAssets: 100}})
+	c.ConfigureStream(vendorsim.TenableAssets, func(s *vendorsim.TenableStream) {
+		s.QueuedPolls, s.GrowPolls, s.ListLag = 0, 0, 1
+	})
+	if _, err := c.ForeignJob(vendorsim.TenableAssets, `{"chunk_size":100}`); err != nil {
+		t.Fatal(err)
+	}
+	id := c.Jobs(vendorsim.TenableAssets)[0].UUID
+	if r := c.sendWithKeys("GET", "/assets/export/"+id+"/status", ""); !strings.Contains(r.body, "FINISHED") {
+		t.Fatalf("status %s", r.body)
+	}
+	for _, want := range []string{`"PROCESSING"`, `"FINISHED"`} {
+		if r := c.sendWithKeys("GET", "/assets/export/status", ""); !strings.Contains(r.body, want) {
+			t.Errorf("list %s, want %s", r.body, want)
 		}
 	}
 }

@@ -16,7 +16,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// toy is the smallest vendor that has all that the framework offers.
+// toy is a minimal vendor that uses all features of the simulator.
 type toy struct{}
 
 func (toy) Name() string { return "toy" }
@@ -53,7 +53,7 @@ func (toy) Routes(h *vendorsim.Host) *http.ServeMux {
 	s := h.Server()
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /items", func(w http.ResponseWriter, _ *http.Request) {
-		_ = s.WriteRecords(w, "[", "toy_items", upTo(s.Count("toy_items")), "]")
+		_ = s.WriteRecords(w, "[", "toy_items", upTo(s.RecordCount("toy_items")), "]")
 	})
 	mux.HandleFunc("GET /items/{n}", func(w http.ResponseWriter, r *http.Request) {
 		n, _ := strconv.Atoi(r.PathValue("n"))
@@ -77,14 +77,14 @@ func upTo(n int) iter.Seq[int] {
 	}
 }
 
-// startToy starts a server with the toy vendor for the length of a test.
+// startToy starts a server with the toy vendor for the duration of a test.
 func startToy(t *testing.T, opts vendorsim.Options) *vendorsim.Server {
 	t.Helper()
 	opts.Vendors = []vendorsim.Vendor{toy{}}
-	return start(t, opts)
+	return startServer(t, opts)
 }
 
-func start(t *testing.T, opts vendorsim.Options) *vendorsim.Server {
+func startServer(t *testing.T, opts vendorsim.Options) *vendorsim.Server {
 	t.Helper()
 	s, err := vendorsim.Start(opts)
 	if err != nil {
@@ -94,16 +94,16 @@ func start(t *testing.T, opts vendorsim.Options) *vendorsim.Server {
 	return s
 }
 
-// reply is an answer as far as it could be read.
-type reply struct {
+// response is a response as far as it could be read.
+type response struct {
 	code   int
 	header http.Header
 	body   string
 	err    error // of the request or of reading the body
 }
 
-// call makes one request; header names and values come in turn.
-func call(t *testing.T, s *vendorsim.Server, method, url string, body io.Reader, header ...string) reply {
+// sendRequest sends one request. header holds names and values in turn.
+func sendRequest(t *testing.T, s *vendorsim.Server, method, url string, body io.Reader, header ...string) response {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
@@ -116,9 +116,9 @@ func call(t *testing.T, s *vendorsim.Server, method, url string, body io.Reader,
 	}
 	resp, err := s.Client().Do(req)
 	if err != nil {
-		return reply{err: err}
+		return response{err: err}
 	}
 	defer func() { _ = resp.Body.Close() }()
 	b, err := io.ReadAll(resp.Body)
-	return reply{resp.StatusCode, resp.Header, string(b), err}
+	return response{code: resp.StatusCode, header: resp.Header, body: string(b), err: err}
 }

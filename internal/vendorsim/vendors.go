@@ -1,12 +1,11 @@
 package vendorsim
 
-// All returns a new instance of every simulated vendor.
-func All() []Vendor {
+// AllVendors returns a new instance of every simulated vendor.
+func AllVendors() []Vendor {
 	return []Vendor{NewCrowdStrike(), NewKnowBe4(), NewOkta(), NewSnyk(), NewTenable()}
 }
 
-// vendorPrefixes are the path prefixes by which a recording is told to be of
-// a vendor.
+// vendorPrefixes are the path prefixes that identify the vendor of a recording.
 var vendorPrefixes = map[string][]string{
 	"knowbe4": {"/v1/training/"},
 	"okta":    {"/api/v1/users"},

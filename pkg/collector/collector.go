@@ -1,108 +1,138 @@
 // Package collector is the contract between a vendor and the rest of
-// collectord: what a vendor offers (Source, Collector, Stream), where its
-// records go (Output, Page), and what can be seen of it while it runs (Stats).
+// collectord: what a vendor offers (Definition, Collector, Stream), where its
+// records are written (Output, Batch), and how its progress is observed
+// (Stats).
 package collector
 
 import (
 	"context"
 	"errors"
+	"time"
 
 	"go.uber.org/zap"
 )
 
-// The classes of failure that callers act on. Every error that an extraction
+// The classes of errors that callers act on. Every error that an extraction
 // returns wraps at most one of them.
 var (
-	// ErrRefused means that the vendor rejected the credentials. Trying again
-	// cannot help.
+	// ErrRefused means that the vendor rejected the credentials. A retry cannot
+	// succeed before a person renews them.
 	ErrRefused = errors.New("credentials refused")
-	// ErrForbidden means that the credentials are good but lack a permission.
+	// ErrForbidden means that the credentials are valid but lack a permission.
 	ErrForbidden = errors.New("permission missing")
-	// ErrIncomplete means that the vendor's answer leaves a doubt whether all
-	// records were received; the extraction is worth nothing.
+	// ErrIncomplete means that it is doubtful whether all records were
+	// received. The result of the extraction must not be used.
 	ErrIncomplete = errors.New("incomplete")
-	// ErrIdle means that nothing arrived for longer than the run may idle.
+	// ErrIdle means that nothing arrived for longer than the idle limit of the
+	// run.
 	ErrIdle = errors.New("no progress")
 )
+
+// A PostponedError is an error of a vendor that asks to send no request before a time.
+type PostponedError interface {
+	error
+	// PostponedUntil returns that time.
+	PostponedUntil() time.Time
+}
+
+// PostponedUntil returns the time until which the vendor asks to wait, if err wraps a
+// PostponedError.
+func PostponedUntil(err error) (at time.Time, asked bool) {
+	var postponed PostponedError
+	if !errors.As(err, &postponed) {
+		return time.Time{}, false
+	}
+	return postponed.PostponedUntil(), true
+}
 
 // A Stream is one table of a vendor.
 type Stream struct {
 	// Name is the table's name and tag, such as "okta_users".
 	Name string
-	// Extract passes every record that the vendor has to out, in the vendor's
-	// order as far as it has one. Returning nil promises that the vendor said
-	// there is no more; any doubt is an error, and what was passed on is
-	// dropped. It stops soon after ctx ends. It may be called again.
+	// Extract writes every record of the vendor to out, in the vendor's order
+	// if there is one. If it returns nil, the vendor has said that there are no
+	// more records. If that is doubtful, it returns an error, and the caller
+	// drops the records. It stops soon after ctx ends. It may be called again.
 	Extract func(ctx context.Context, out Output) error
-}
-
-// A Collector is one vendor account, ready to be read.
-type Collector struct {
-	// Name is the source's name, such as "okta".
-	Name    string
-	Streams []Stream
-	// Check asks the vendor, by the cheapest request there is, whether the
-	// credentials are accepted. It reads no records.
+	// Check makes the smallest request that shows whether the credentials may
+	// read this stream. It starts no job at the vendor and writes no records.
 	Check func(ctx context.Context) error
 }
 
-// An Output takes the records of one stream, a page at a time. Its methods
-// may be called from several goroutines.
+// A Collector reads one account at a vendor.
+type Collector struct {
+	// Name is the name of the vendor's Definition, such as "okta".
+	Name    string
+	Streams []Stream
+	// Check makes the cheapest request that shows whether the vendor accepts
+	// the credentials. It writes no records. An error that wraps ErrForbidden
+	// means that they were accepted; what they may read, the streams' own checks
+	// show.
+	Check func(ctx context.Context) error
+}
+
+// An Output receives the records of one stream in batches. Its methods may be
+// called from several goroutines.
 type Output interface {
-	// Page opens a page. Pages that are open at the same time do not disturb
-	// each other, and none is visible before its Commit.
-	Page() Page
-	// Reset drops all pages committed so far, for an extraction that must
-	// start over, such as after an expired cursor. No page may be open.
+	// NewBatch opens a batch. Several batches may be open at the same time.
+	// The records of a batch become part of the output when it is committed.
+	NewBatch() Batch
+	// Reset drops all committed batches, for an extraction that starts over,
+	// for example after a cursor has expired. No batch may be open.
 	Reset() error
 }
 
-// A Keeper is an Output that keeps the pages of a vendor's export job beyond
-// the process's death, so that the job can be continued. A run that ends by
-// itself, well or not, leaves nothing kept; one that is stopped does.
-type Keeper interface {
+// A ResumableOutput is an Output that keeps a vendor's export job and its chunks
+// when the run does not end it, because it failed or was stopped or the process
+// died, so that the next run can continue the job. When a run succeeds, the
+// chunks are removed.
+type ResumableOutput interface {
 	Output
-	// Kept returns the id of the job whose pages a run that was cut off has
-	// kept; "" when there is none, or when it is too old, or when it was asked
-	// for something else.
-	Kept(asked string) (job string, err error)
-	// Begin says whose pages follow. What is kept of other jobs is dropped.
-	Begin(asked, job string) error
-	// Carry adds the page that is kept under key; false when none is, or when
-	// it is damaged, so that it must be fetched.
-	Carry(ctx context.Context, key string) (bool, error)
-	// Keep returns the output for the one page that is to be kept under key.
-	Keep(key string) Output
+	// FindJob returns the id of the job that an earlier run has kept; "" if there
+	// is none, if it is too old, or if it was started with another selection.
+	FindJob(selection string) (job string, err error)
+	// OtherJobs returns the ids of the kept jobs that were started with another
+	// selection, which cannot be continued.
+	OtherJobs(selection string) (jobs []string, err error)
+	// BeginJob sets the job to which the following chunks belong. Saved chunks
+	// of other jobs are removed.
+	BeginJob(selection, job string) error
+	// DropJob removes the job and its chunks, whose result cannot be used.
+	DropJob() error
+	// ReuseChunk adds the chunk that is saved under key. It returns false if
+	// there is none or it is damaged, so that it must be fetched.
+	ReuseChunk(ctx context.Context, key string) (bool, error)
+	// SaveChunk returns the output for the one batch to save under key.
+	SaveChunk(key string) Output
 }
 
-// A Page is a set of records that is kept whole or not at all. It belongs to
-// one goroutine and ends with Commit or Discard.
-type Page interface {
-	// Append adds one record, a JSON object in the vendor's own bytes. The
-	// bytes are not kept after Append returns. It blocks while the disk is
-	// behind.
+// A Batch is a set of records that is kept whole or not at all. It must be
+// used from one goroutine and ended with Commit or Discard.
+type Batch interface {
+	// Append adds one record, a JSON object in the vendor's own bytes. It does
+	// not retain record. It blocks while the disk is too slow.
 	Append(record []byte) error
-	// Commit keeps the page.
+	// Commit adds the records of the batch to the output.
 	Commit() error
-	// Discard drops the page. After Commit it does nothing.
+	// Discard drops the batch. After Commit it does nothing.
 	Discard()
 }
 
-// Options are what collectord hands to every source that is switched on.
+// Options are passed to every collector that is enabled.
 type Options struct {
-	// Version is collectord's own, for the User-Agent header.
+	// Version is collectord's own version, for the User-Agent header.
 	Version string
 	Log     *zap.Logger
-	// Notes keeps a source's small notes across restarts.
+	// Notes stores the collector's notes across restarts.
 	Notes Notes
 }
 
-// Notes keeps small texts across runs and restarts, such as the id of an
-// export job that the vendor is still working on. Keys are unique within one
+// Notes stores short texts across runs and restarts, such as the id of an
+// export job that is still running at the vendor. Keys are unique within one
 // tenancy.
 type Notes interface {
-	// Note returns the text under key, or "" when there is none.
+	// Note returns the text under key; "" if there is none.
 	Note(ctx context.Context, key string) (string, error)
-	// SetNote stores text under key durably; "" removes it.
+	// SetNote stores text under key durably. An empty text removes the note.
 	SetNote(ctx context.Context, key, text string) error
 }

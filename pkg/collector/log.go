@@ -8,12 +8,12 @@ import (
 
 type logKey struct{}
 
-// WithLog returns a context whose requests are told to log, at debug.
+// WithLog returns a copy of ctx whose requests are logged to log at debug level.
 func WithLog(ctx context.Context, log *zap.Logger) context.Context {
 	return context.WithValue(ctx, logKey{}, log)
 }
 
-// LogFrom returns the log of ctx, one that writes nothing when it has none.
+// LogFrom returns the logger of ctx, or one that discards everything.
 func LogFrom(ctx context.Context) *zap.Logger {
 	if log, ok := ctx.Value(logKey{}).(*zap.Logger); ok {
 		return log

@@ -1,5 +1,5 @@
-// Command replay serves recorded vendor traffic until it is interrupted and
-// prints the environment lines that point a client at it.
+// Command replay serves recorded vendor traffic until it is interrupted. It
+// prints the environment settings that point a client at it.
 //
 //	go run ./internal/vendorsim/replay -listen 127.0.0.1:8080 DIR
 package main
@@ -28,12 +28,12 @@ func main() {
 	}
 }
 
-// run serves until a value arrives on stop.
+// run serves until it receives from stop.
 func run(args []string, out io.Writer, stop <-chan os.Signal) error {
 	fs := flag.NewFlagSet("replay", flag.ContinueOnError)
 	listen := fs.String("listen", "127.0.0.1:0", "`address` to listen on")
 	fs.Usage = func() {
-		_, _ = fmt.Fprintln(fs.Output(), "usage: replay [-listen address] file-or-folder…")
+		_, _ = fmt.Fprintln(fs.Output(), "usage: replay [-listen address] file-or-directory…")
 		fs.PrintDefaults()
 	}
 	if err := fs.Parse(args); err != nil {

@@ -1,5 +1,5 @@
-// Command sim runs the simulated vendors until it is interrupted and prints
-// the environment lines that point a client at them.
+// Command sim runs the simulated vendors until it is interrupted. It prints the
+// environment settings that point a client at them.
 //
 //	go run ./internal/vendorsim/sim -count tenable_vulnerabilities=100000 -gzip stored
 package main
@@ -30,9 +30,9 @@ func main() {
 	}
 }
 
-// run serves until a value arrives on stop.
+// run serves until it receives from stop.
 func run(args []string, out io.Writer, stop <-chan os.Signal) error {
-	opts, err := parse(args)
+	opts, err := parseOptions(args)
 	if err != nil {
 		return err
 	}
@@ -44,7 +44,7 @@ func run(args []string, out io.Writer, stop <-chan os.Signal) error {
 	for _, h := range s.Hosts() {
 		_, _ = fmt.Fprintf(out, "# %s", h.Name())
 		for _, stream := range h.Streams() {
-			_, _ = fmt.Fprintf(out, " %s=%d", stream, s.Count(stream))
+			_, _ = fmt.Fprintf(out, " %s=%d", stream, s.RecordCount(stream))
 		}
 		_, _ = fmt.Fprintf(out, "\n%s\n", strings.Join(h.Env(), "\n"))
 	}
@@ -52,19 +52,19 @@ func run(args []string, out io.Writer, stop <-chan os.Signal) error {
 	return nil
 }
 
-// parse reads the flags.
-func parse(args []string) (vendorsim.Options, error) {
+// parseOptions parses the flags.
+func parseOptions(args []string) (vendorsim.Options, error) {
 	opts := vendorsim.Options{Counts: map[string]int{}, RecordBytes: map[string]int{}}
 	fs := flag.NewFlagSet("sim", flag.ContinueOnError)
 	names := fs.String("vendors", "", "comma-separated `names` of the vendors; default all")
-	gzip := fs.String("gzip", "fast", "compression of answers: fast, stored or off")
-	base := fs.String("base", "", "`time` at which the data stands (RFC 3339, or now); default is a fixed one")
-	fs.StringVar(&opts.Listen, "listen", "127.0.0.1:0", "`address` of the first vendor; further ones take the next ports")
+	gzip := fs.String("gzip", "fast", "compression of responses: fast, stored or off")
+	base := fs.String("base", "", "present `time` of the data (RFC 3339, or now); default is a fixed time")
+	fs.StringVar(&opts.Listen, "listen", "127.0.0.1:0", "`address` of the first vendor; the others take the next ports")
 	fs.Uint64Var(&opts.Seed, "seed", 0, "`number` that selects the data")
-	fs.DurationVar(&opts.Latency, "latency", 0, "`duration` before each answer")
-	fs.IntVar(&opts.EdgeEvery, "edge-every", 50, "every `n`-th record has awkward content; negative: none")
-	fs.Func("count", "number of records of a stream, as `stream=n`; may be repeated", assign(opts.Counts))
-	fs.Func("bytes", "mean record size of a stream, as `stream=n`; may be repeated", assign(opts.RecordBytes))
+	fs.DurationVar(&opts.Latency, "latency", 0, "`duration` to wait before each response")
+	fs.IntVar(&opts.EdgeEvery, "edge-every", 50, "every `n`-th record has awkward content; negative means none")
+	fs.Func("count", "number of records of a stream, as `stream=n`; may be repeated", setEntry(opts.Counts))
+	fs.Func("bytes", "mean record size of a stream, as `stream=n`; may be repeated", setEntry(opts.RecordBytes))
 	if err := fs.Parse(args); err != nil {
 		return opts, err
 	}
@@ -85,12 +85,12 @@ func parse(args []string) (vendorsim.Options, error) {
 		opts.Base = t
 	}
 	var err error
-	opts.Vendors, err = choose(*names)
+	opts.Vendors, err = chooseVendors(*names)
 	return opts, err
 }
 
-// assign returns a flag function that sets entries of m.
-func assign(m map[string]int) func(string) error {
+// setEntry returns a flag function that parses NAME=NUMBER into m.
+func setEntry(m map[string]int) func(string) error {
 	return func(text string) error {
 		name, number, ok := strings.Cut(text, "=")
 		n, err := strconv.Atoi(number)
@@ -102,9 +102,9 @@ func assign(m map[string]int) func(string) error {
 	}
 }
 
-// choose returns the vendors by name, all of them for "".
-func choose(names string) ([]vendorsim.Vendor, error) {
-	all := vendorsim.All()
+// chooseVendors returns the vendors by name, all of them for "".
+func chooseVendors(names string) ([]vendorsim.Vendor, error) {
+	all := vendorsim.AllVendors()
 	if names == "" {
 		return all, nil
 	}

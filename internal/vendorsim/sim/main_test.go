@@ -61,7 +61,7 @@ func TestSimRefusesBadFlags(t *testing.T) {
 			t.Errorf("%s: no error", args)
 		}
 	}
-	opts, err := parse(slices.Concat([]string{"-seed", "3"}, []string{"-base", "2026-01-01T00:00:00Z"}))
+	opts, err := parseOptions(slices.Concat([]string{"-seed", "3"}, []string{"-base", "2026-01-01T00:00:00Z"}))
 	if err != nil || opts.Seed != 3 || opts.Base.Year() != 2026 || len(opts.Vendors) == 0 {
 		t.Errorf("%+v, %v", opts, err)
 	}

@@ -10,8 +10,8 @@ import (
 	"github.com/collectord/collectord/pkg/collector"
 )
 
-// resolve places path under the base and refuses other hosts.
-func (c *Client) resolve(path string) (*url.URL, error) {
+// resolveURL returns the URL of path below the base. It refuses other hosts.
+func (c *Client) resolveURL(path string) (*url.URL, error) {
 	ref, err := parseAddress(path)
 	if err != nil {
 		return nil, err
@@ -35,8 +35,8 @@ func (c *Client) resolve(path string) (*url.URL, error) {
 	return &u, nil
 }
 
-// parseAddress parses a path or an address. Its errors show no query, which
-// may hold keys.
+// parseAddress parses a path or an address. Its errors do not show the query,
+// which may contain keys.
 func parseAddress(text string) (*url.URL, error) {
 	bare, _, _ := strings.Cut(text, "?")
 	u, err := url.Parse(text)
@@ -54,12 +54,13 @@ func parseAddress(text string) (*url.URL, error) {
 	return u, nil
 }
 
-// sameHost compares scheme, host and port; a port that the scheme implies
-// may be spelt out.
+// sameHost reports whether a and b have the same scheme, host and port. A
+// missing port is the default port of the scheme.
 func sameHost(a, b *url.URL) bool {
 	return strings.EqualFold(a.Scheme, b.Scheme) && hostPort(a) == hostPort(b)
 }
 
+// hostPort returns the host and the port of u in lower case.
 func hostPort(u *url.URL) string {
 	port := u.Port()
 	if port == "" {
@@ -68,10 +69,10 @@ func hostPort(u *url.URL) string {
 	return net.JoinHostPort(strings.ToLower(u.Hostname()), port)
 }
 
-// follow makes the request for an address that the vendor gave, absolute or
-// relative to the present one. The address's own query stays as it is, byte
-// for byte; of keep those parameters are added that it lost.
-func follow(r Request, target string, keep []string) (Request, bool, error) {
+// followAddress returns the request for an address from the vendor, absolute or
+// relative to that of r. The query of the address is not changed. Those
+// parameters of keep are added that it does not have.
+func followAddress(r Request, target string, keep []string) (Request, bool, error) {
 	to, err := parseAddress(target)
 	if err != nil {
 		return r, false, fmt.Errorf("next page: %w", err)
@@ -81,30 +82,31 @@ func follow(r Request, target string, keep []string) (Request, bool, error) {
 		return r, false, err
 	}
 	to = from.ResolveReference(to)
-	have, query, lost := queryOf(r), to.Query(), url.Values{}
+	current, query, lost := queryOf(r), to.Query(), url.Values{}
 	for _, name := range keep {
-		if !query.Has(name) && have.Has(name) {
-			lost[name] = have[name]
+		if !query.Has(name) && current.Has(name) {
+			lost[name] = current[name]
 		}
 	}
-	to.RawQuery = merge(to.RawQuery, lost)
+	to.RawQuery = mergeQuery(to.RawQuery, lost)
 	r.Path, r.Query = to.String(), nil
 	return r, true, nil
 }
 
-// queryOf is all of a request's query.
+// queryOf returns the whole query of a request.
 func queryOf(r Request) url.Values {
 	_, raw, _ := strings.Cut(r.Path, "?")
-	q, _ := url.ParseQuery(raw) // what it can read is enough to know what is there
+	q, _ := url.ParseQuery(raw) // the parameters that can be parsed are enough
 	for name, values := range r.Query {
 		q[name] = values
 	}
 	return q
 }
 
-// merge sets the parameters add in the query raw and leaves the others as
-// they are spelt: a vendor's cursor may hold what a decoder would drop.
-func merge(raw string, add url.Values) string {
+// mergeQuery returns the query raw with the parameters of add set. The others
+// keep their bytes, because a vendor's cursor may contain what a decoder would
+// drop.
+func mergeQuery(raw string, add url.Values) string {
 	var pairs []string
 	for pair := range strings.SplitSeq(raw, "&") {
 		name, _, _ := strings.Cut(pair, "=")
@@ -121,8 +123,8 @@ func merge(raw string, add url.Values) string {
 	return strings.Join(pairs, "&")
 }
 
-// with returns r with one query parameter set.
-func with(r Request, name, value string) Request {
+// withParam returns r with one query parameter set.
+func withParam(r Request, name, value string) Request {
 	q := make(url.Values, len(r.Query)+1)
 	for n, v := range r.Query {
 		q[n] = v

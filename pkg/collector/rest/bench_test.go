@@ -10,8 +10,8 @@ import (
 	"github.com/collectord/collectord/pkg/snapshot"
 )
 
-// answer is a vendor's answer of n records of about 1.6 KB.
-func answer(n int) []byte {
+// responseBody returns a response with n records of about 1.6 KB.
+func responseBody(n int) []byte {
 	var b bytes.Buffer
 	b.WriteString(`{"meta":{"total":1},"resources":[`)
 	for i := range n {
@@ -28,22 +28,22 @@ func answer(n int) []byte {
 	return b.Bytes()
 }
 
-var answerShape = Shape{Records: "resources", Errors: []string{"errors"}}
+var responseShape = Shape{Records: "resources", Errors: []string{"errors"}}
 
 func BenchmarkSplit(b *testing.B) {
-	text := answer(2000)
+	text := responseBody(2000)
 	b.SetBytes(int64(len(text)))
 	b.ReportAllocs()
 	for b.Loop() {
-		if _, err := Split(bytes.NewReader(text), answerShape, nil); err != nil {
+		if _, err := Split(bytes.NewReader(text), responseShape, nil); err != nil {
 			b.Fatal(err)
 		}
 	}
 }
 
-// BenchmarkSpool splits, splices, compresses and writes.
+// BenchmarkSpool splits a response and writes its records to a snapshot.
 func BenchmarkSpool(b *testing.B) {
-	text := answer(2000)
+	text := responseBody(2000)
 	w, err := snapshot.Create(filepath.Join(b.TempDir(), "spool"), snapshot.Header{
 		Collector: "vendor", Stream: "vendor_hosts", Tenancy: "default", UploadID: "0b4e", UploadTimestamp: time.Now(),
 	})
@@ -53,8 +53,8 @@ func BenchmarkSpool(b *testing.B) {
 	b.SetBytes(int64(len(text)))
 	b.ReportAllocs()
 	for b.Loop() {
-		p := w.Page()
-		if _, err := Split(bytes.NewReader(text), answerShape, func(_ *Envelope, raw []byte) error { return p.Append(raw) }); err != nil {
+		p := w.NewBatch()
+		if _, err := Split(bytes.NewReader(text), responseShape, func(_ *Envelope, raw []byte) error { return p.Append(raw) }); err != nil {
 			b.Fatal(err)
 		}
 		if err := p.Commit(); err != nil {

@@ -1,7 +1,7 @@
-// Package rest is the one HTTP toolkit of all vendors: authorization, rate
-// limits, retries, paging, export jobs, and the splitting of streamed bodies
-// into raw records. It knows no vendor; a vendor's file says in data what its
-// API does, and the toolkit does it.
+// Package rest is the HTTP toolkit of all collectors: authorization, rate
+// limits, retries, paging, export jobs, and the splitting of response bodies
+// into records. It contains nothing that is specific to a vendor: the vendors'
+// packages describe their APIs with its types.
 package rest
 
 import (
@@ -18,126 +18,143 @@ import (
 	"github.com/collectord/collectord/pkg/collector"
 )
 
-// A Client makes the requests of one credential. Its fields are set before
-// the first request and not changed after.
+// A Client makes requests with one set of credentials. Its fields must not be
+// changed after the first request.
 type Client struct {
-	// Base is where relative request paths start. Requests to any other host
-	// are refused, so that the credential never leaves it.
+	// Base is the address that request paths are relative to. Requests to any
+	// other host are refused, so that no other host gets the credentials.
 	Base *url.URL
-	// HTTP sends the requests; NewHTTP makes it.
+	// HTTP sends the requests; see NewHTTP.
 	HTTP *http.Client
 	// Auth authorizes each attempt; nil for none.
 	Auth Auth
 	// Limits paces the requests; nil for none.
 	Limits *Limiter
-	// Retry says how often and after which waits a request is repeated.
+	// Retry controls after which waits a request is repeated.
 	Retry Retry
-	// Classify reads what is peculiar about a vendor's answers; nil for
-	// nothing.
+	// Classify handles statuses that have another meaning with this vendor; it
+	// may be nil.
 	Classify Classify
-	// Hints says what to do about a refusing status, such as
-	// 401: "check OKTA_TOKEN".
+	// Hints are remedies by status, such as 401: "check OKTA_TOKEN".
 	Hints map[int]string
+	// BodyIdle is how long a read of a body may wait for its next byte; 2 min
+	// when zero. It should be less than half of the life of a cursor.
+	BodyIdle time.Duration
 	// UserAgent is sent with every request.
 	UserAgent string
-	// Answered gets the headers of every answer, such as those that announce
-	// the end of an API's version; nil for nothing. It may be called from
-	// several goroutines.
-	Answered func(http.Header)
-	// Redact are values that no error may show even where a vendor echoes
-	// them, besides those that the Auths of this package hold.
+	// OnResponse is called with the headers of every response, for example to
+	// find those that announce the end of an API version. It may be nil. It may
+	// be called from several goroutines.
+	OnResponse func(http.Header)
+	// Redact are values that errors must not show even if a vendor repeats them
+	// in a response, in addition to those of the Auths of this package.
 	Redact []string
-	// MaxBody bounds a decoded body in bytes; 16 GiB when zero.
-	MaxBody int64
+
+	maxBody int64 // for tests; the constant when zero
 }
 
-// A Request says what to ask. It is a value; the toolkit never changes it.
+// A Request describes a request. The toolkit does not change it.
 type Request struct {
 	// Method is GET when empty.
 	Method string
-	// Path is a path below the client's base, or an address on its host.
-	// It may have a query of its own.
+	// Path is a path below the client's base, or an address on its host. It may
+	// contain a query.
 	Path string
-	// Query is added to the path's own.
+	// Query is added to the query of the path.
 	Query url.Values
-	// Header is added to what the client sends anyway.
+	// Header is added to the headers that the client sends.
 	Header http.Header
 	// Body is sent as ContentType, "application/json" when empty.
 	Body        []byte
 	ContentType string
 	// Class is the endpoint class whose limits apply.
 	Class string
-	// Size sets the page size anew at each attempt; nil for none.
+	// Size sets the page size of each attempt; nil for none.
 	Size *Size
-	// Once keeps a request from being repeated after the vendor may have
-	// acted on it: a failure of the network or of the vendor is final.
+	// Once prevents that a request is repeated after the vendor may have
+	// processed it: a network error or a server error is final. It also applies
+	// to GET requests.
 	Once bool
+
+	// expires is when the vendor forgets a position in a listing that the request
+	// contains; zero for never.
+	expires time.Time
 }
 
-// Step names a request for people, without its query, which may hold keys.
+// Step returns the request for logs and errors, such as "GET /api/v1/users",
+// without its query, which may contain keys.
 func (r Request) Step() string {
 	path, _, _ := strings.Cut(r.Path, "?")
 	if u, err := url.Parse(path); err == nil && u.Host != "" {
 		path = u.Path
 	}
-	return r.method() + " " + path
+	return r.methodOrGet() + " " + path
 }
 
-func (r Request) method() string {
+func (r Request) methodOrGet() string {
 	if r.Method == "" {
 		return http.MethodGet
 	}
 	return r.Method
 }
 
-// A Response is an answer whose status is a success.
+// A Response is a response with a status of success.
 type Response struct {
 	Status int
 	Header http.Header
-	// Body is decoded and bounded. Reading it is part of the attempt: an error
-	// of it makes the attempt fail.
+	// Body is decoded, and its size is limited. Reading it is part of the
+	// attempt, which fails if reading fails.
 	Body io.Reader
 }
 
-// Do asks and passes the answer to read. When the answer, or its body in the
-// middle, is bad in a way that may pass, it asks again and calls read again,
-// so read must keep nothing of a call that failed. Errors wrap ErrRefused,
-// ErrForbidden or *StatusError where they apply, and name the request.
+// Do makes a request and passes the response to read. After a failure that may
+// pass, also one in the middle of the body, it repeats the request and calls
+// read again. So read must keep nothing from a call that failed. Errors name
+// the request, and wrap collector.ErrRefused, collector.ErrForbidden or
+// *StatusError where they apply.
 func (c *Client) Do(ctx context.Context, r Request, read func(*Response) error) error {
-	var t try
+	var retry retryState
 	for {
-		err := c.attempt(ctx, r, &t, read)
+		err := c.doAttempt(ctx, r, &retry, read)
 		if err == nil {
 			return nil
 		}
 		if ctx.Err() != nil {
-			return t.ended(ctx, r)
+			return retry.contextError(ctx, r)
 		}
-		err = hide(err, c.secrets())
-		t.last = err
-		wait, again := c.again(ctx, &t, r, err)
+		err = c.redactor().Error(err)
+		retry.lastErr = err
+		plan, again := c.planRetry(ctx, &retry, r, err)
 		if !again {
-			return t.explain(r, err, c.Hints)
+			return retry.finalError(r, err, c.Hints)
 		}
-		t.paused = max(0, wait)
-		if c.pause(ctx, r, wait, err) != nil {
-			return t.ended(ctx, r)
+		if !r.expires.IsZero() && time.Now().Add(plan.wait).After(r.expires) {
+			return retry.finalError(r, fmt.Errorf("%w: %w", ErrCursorExpired, err), c.Hints)
+		}
+		retry.retryWait = max(0, plan.wait)
+		retry.reportFailing(ctx, r, err)
+		if waitErr := c.waitBeforeRetry(ctx, r, plan); waitErr != nil {
+			var tooLong *waitTooLongError
+			if errors.As(waitErr, &tooLong) {
+				return retry.finalError(r, fmt.Errorf("%w: %w", err, waitErr), c.Hints)
+			}
+			return retry.contextError(ctx, r)
 		}
 	}
 }
 
-// attempt asks once.
-func (c *Client) attempt(ctx context.Context, r Request, t *try, read func(*Response) error) (err error) {
+// doAttempt makes one attempt.
+func (c *Client) doAttempt(ctx context.Context, r Request, retry *retryState, read func(*Response) error) (err error) {
 	stats := collector.StatsFrom(ctx)
-	asked := time.Now()
+	queued := time.Now()
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	var req *http.Request
 	var size int
-	release, err := c.Limits.enter(ctx, r.Class, func() (err error) {
+	release, err := c.Limits.acquire(ctx, r.Class, func() (err error) {
 		var sized Request
-		sized, size = r.Size.apply(r)
-		req, err = c.request(ctx, sized)
+		sized, size = r.Size.setParam(r)
+		req, err = c.newRequest(ctx, sized)
 		return err
 	})
 	if err != nil {
@@ -145,60 +162,79 @@ func (c *Client) attempt(ctx context.Context, r Request, t *try, read func(*Resp
 	}
 	defer release()
 	began := time.Now()
-	defer func() { r.Size.learn(size, time.Since(began), err) }()
-	x := c.tell(ctx, t, req, t.paused+began.Sub(asked))
-	defer func() { x.end(err) }()
-	stats.Request(r.Step(), t.count > 0)
-	resp, err := c.HTTP.Do(req)
+	defer func() { r.Size.adjust(size, time.Since(began), err, retry.failures+1) }()
+	x := c.startExchange(ctx, retry, req, retry.retryWait+began.Sub(queued))
+	defer func() { x.endExchange(err) }()
+	stats.CountRequest(r.Step(), retry.failures+1)
+	resp, err := c.sender(r).Do(req)
 	if err != nil {
-		stats.Status(0)
+		stats.CountResponse(0)
 		return transportError(err)
 	}
 	defer resp.Body.Close()
-	stats.Status(resp.StatusCode)
-	c.Limits.learn(r.Class, resp.StatusCode < 300, resp.Header)
-	if c.Answered != nil {
-		c.Answered(resp.Header)
+	stats.CountResponse(resp.StatusCode)
+	c.Limits.observeResponse(r.Class, resp.StatusCode < 300, resp.Header)
+	if c.OnResponse != nil {
+		c.OnResponse(resp.Header)
 	}
-	raw := newBody(ctx, cancel, resp.Body)
-	x.answered(resp.StatusCode, raw)
-	c.warned(r, resp)
-	if err := c.status(req, resp, raw, t); err != nil {
+	raw := newBody(ctx, cancel, resp.Body, orDuration(c.BodyIdle, bodyIdle))
+	x.setResponse(resp.StatusCode, raw)
+	c.startCoolDown(ctx, r, resp)
+	if err := c.checkStatus(req, resp, raw, retry); err != nil {
 		return err
 	}
-	plain, err := decode(raw, resp.Header.Get("Content-Encoding"), c.MaxBody)
+	if r.Class != tokenClass { // a token may be valid elsewhere only
+		stats.MarkAccepted()
+	}
+	plain, err := decodeBody(raw, resp.Header.Get("Content-Encoding"), c.maxBody)
 	if err != nil {
 		return &BodyError{Err: err}
 	}
 	if err := read(&Response{Status: resp.StatusCode, Header: resp.Header, Body: plain}); err != nil {
 		var b *BodyError
-		if plain.failed != nil && !errors.As(err, &b) {
-			return &BodyError{Err: err}
+		switch {
+		case errors.As(err, &b):
+			b.cut = raw.cut
+		case plain.failed != nil:
+			return &BodyError{Err: err, cut: raw.cut}
 		}
 		return err
 	}
-	// What follows the part that read wanted must be whole, too: a connection
-	// cut there may have cut more than white space.
+	// The rest of the body must also arrive: if the connection is closed there,
+	// more than white space may be missing.
 	if _, err := io.Copy(io.Discard, io.LimitReader(plain, 64<<10)); err != nil {
-		return &BodyError{Err: err}
+		return &BodyError{Err: err, cut: raw.cut}
 	}
 	return nil
 }
 
-// request builds one attempt, with fresh authorization.
-func (c *Client) request(ctx context.Context, r Request) (*http.Request, error) {
-	u, err := c.resolve(r.Path)
+// sender returns the HTTP client for r.
+func (c *Client) sender(r Request) *http.Client {
+	if !r.Once {
+		return c.HTTP
+	}
+	once := *c.HTTP
+	once.Transport = onceTransport{next: c.HTTP.Transport}
+	if c.HTTP.Transport == nil {
+		once.Transport = onceTransport{next: http.DefaultTransport}
+	}
+	return &once
+}
+
+// newRequest returns the request of one attempt, with its authorization.
+func (c *Client) newRequest(ctx context.Context, r Request) (*http.Request, error) {
+	u, err := c.resolveURL(r.Path)
 	if err != nil {
 		return nil, err
 	}
 	if len(r.Query) > 0 {
-		u.RawQuery = merge(u.RawQuery, r.Query)
+		u.RawQuery = mergeQuery(u.RawQuery, r.Query)
 	}
 	var payload io.Reader
 	if r.Body != nil {
 		payload = bytes.NewReader(r.Body)
 	}
-	req, err := http.NewRequestWithContext(ctx, r.method(), u.String(), payload)
+	req, err := http.NewRequestWithContext(ctx, r.methodOrGet(), u.String(), payload)
 	if err != nil {
 		return nil, err
 	}
@@ -219,12 +255,12 @@ func (c *Client) request(ctx context.Context, r Request) (*http.Request, error) 
 			return nil, err
 		}
 	}
-	return req, sendable(req.Header)
+	return req, checkHeader(req.Header)
 }
 
-// sendable refuses what cannot be a header, such as a credential with a line
-// break from the file that it was in.
-func sendable(h http.Header) error {
+// checkHeader returns an error if a value cannot be sent as a header, such as a
+// credential that ends with the line break of its file.
+func checkHeader(h http.Header) error {
 	for name, values := range h {
 		for _, value := range values {
 			if strings.ContainsFunc(value, func(r rune) bool { return r < ' ' && r != '\t' || r == 0x7f }) {
@@ -235,65 +271,50 @@ func sendable(h http.Header) error {
 	return nil
 }
 
-// status turns an answer that is no success into an error.
-func (c *Client) status(req *http.Request, resp *http.Response, b io.Reader, t *try) error {
+// checkStatus returns an error if the status of a response is no success.
+func (c *Client) checkStatus(req *http.Request, resp *http.Response, b io.Reader, retry *retryState) error {
 	if resp.StatusCode >= 200 && resp.StatusCode < 300 {
 		return nil
 	}
-	if plain, err := decode(b, resp.Header.Get("Content-Encoding"), 0); err == nil {
+	if plain, err := decodeBody(b, resp.Header.Get("Content-Encoding"), 0); err == nil {
 		b = plain
 	}
-	text, _ := io.ReadAll(io.LimitReader(b, 4<<10)) // a cut error text is still a text
-	// Cut after hiding: half a secret at the end would not be known as one.
-	text = []byte(hideIn(string(text), c.secrets()))
+	text, _ := io.ReadAll(io.LimitReader(b, 4<<10)) // part of an error text is better than none
+	// Cut after redacting: half of a secret at the end would not be recognized.
+	text = []byte(c.redactor().Redact(string(text)))
 	text = text[:min(len(text), 2<<10)]
-	s := &StatusError{Status: resp.StatusCode, Header: resp.Header, Body: text, Times: t.met(resp.StatusCode), req: req}
+	s := &StatusError{Status: resp.StatusCode, Header: resp.Header, Body: text, Times: retry.countStatus(resp.StatusCode), req: req}
+	s.accepted = collector.StatsFrom(req.Context()).Accepted()
 	s.verdict = verdictOf(s)
-	if c.Classify != nil {
+	if c.Classify != nil && !s.isFromProxy() {
 		s.verdict = c.Classify(s, s.verdict)
 	}
 	return s
 }
 
-// pause waits before the next attempt.
-func (c *Client) pause(ctx context.Context, r Request, wait time.Duration, cause error) error {
-	var s *StatusError
-	limited := errors.As(cause, &s) && s.verdict == Limited
-	what := "retry"
-	if limited {
-		what = "rate limit"
-		c.Limits.cool(r.Class, time.Now().Add(wait))
+// waitBeforeRetry waits for the next attempt.
+func (c *Client) waitBeforeRetry(ctx context.Context, r Request, plan retryPlan) error {
+	w := waiting{what: "retry of " + r.Step(), requested: plan.requested}
+	if plan.limited {
+		w.what, w.limited = "rate limit of "+r.Step(), true
+		if until := time.Now().Add(plan.wait); !isAfterDeadline(ctx, until) {
+			c.Limits.pauseClass(r.Class, until)
+		}
 	}
-	return Sleep(ctx, wait, what+" of "+r.Step(), limited)
+	return w.sleep(ctx, plan.wait)
 }
 
-// warned keeps the class's other requests back from the moment at which the
-// vendor asks for patience, while this one still reads what it says.
-func (c *Client) warned(r Request, resp *http.Response) {
+// startCoolDown pauses the other requests of the class as soon as a response
+// says for how long, while its body is still read.
+// A wait that ends after the run's deadline does not last: the request fails, and
+// the next run asks the vendor again.
+func (c *Client) startCoolDown(ctx context.Context, r Request, resp *http.Response) {
 	if resp.StatusCode != http.StatusTooManyRequests {
 		return
 	}
 	now := time.Now()
-	if wait, ok := c.Retry.asked(resp.Header, now); ok && wait > 0 {
-		c.Limits.cool(r.Class, now.Add(wait))
-	}
-}
-
-// Sleep waits for d, shown in the run's progress as waiting for what; limited
-// tells that the vendor's rate limit is the cause. It returns the context's
-// cause when that ends first.
-func Sleep(ctx context.Context, d time.Duration, what string, limited bool) error {
-	if d <= 0 {
-		return context.Cause(ctx)
-	}
-	done := collector.StatsFrom(ctx).Wait(time.Now().Add(d), what, limited)
-	defer done()
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	case <-timer.C:
-		return nil
+	wait, ok := c.Retry.requestedWait(resp.Header, now)
+	if until := now.Add(wait); ok && wait > 0 && !isAfterDeadline(ctx, until) {
+		c.Limits.pauseClass(r.Class, until)
 	}
 }

@@ -24,10 +24,10 @@ import (
 	"github.com/collectord/collectord/pkg/collector"
 )
 
-const goodFirst = `{"data":[{"id":0},{"id":1}],"next":"c1"}`
-const goodSecond = `{"data":[{"id":2},{"id":3}],"next":null}`
+const firstPage = `{"data":[{"id":0},{"id":1}],"next":"c1"}`
+const secondPage = `{"data":[{"id":2},{"id":3}],"next":null}`
 
-func packed(text string) string {
+func gzipped(text string) string {
 	var b bytes.Buffer
 	z := gzip.NewWriter(&b)
 	_, _ = io.WriteString(z, text)
@@ -35,77 +35,77 @@ func packed(text string) string {
 	return b.String()
 }
 
-func cutGzip(text string, keep int) string { p := packed(text); return p[:min(keep, len(p))] }
+func cutGzip(text string, keep int) string { p := gzipped(text); return p[:min(keep, len(p))] }
 
-func brokenSum(text string) string {
-	p := []byte(packed(text))
+func gzipWithWrongChecksum(text string) string {
+	p := []byte(gzipped(text))
 	p[len(p)-6] ^= 1
 	return string(p)
 }
 
-// passing are faults of one answer that may be gone the next time.
-var passing = map[string]struct {
+// passingFaults are faults of one response that may pass.
+var passingFaults = map[string]struct {
 	fault http.HandlerFunc
-	want  string // in the error when the fault stays
+	want  string // in the error if the fault does not pass
 }{
-	"500":                          {says(500, "oops"), "500 Internal Server Error: oops"},
-	"502":                          {says(502, "<html>bad gateway</html>"), "502 Bad Gateway: (an HTML page)"},
-	"503":                          {says(503, ""), "503 Service Unavailable"},
-	"503 with retry-after":         {says(503, "", "Retry-After", "0"), "503 Service Unavailable"},
-	"504":                          {says(504, ""), "504 Gateway Timeout"},
-	"408":                          {says(408, ""), "408"},
-	"425":                          {says(425, ""), "425"},
-	"520":                          {says(520, ""), "520"},
-	"529":                          {says(529, ""), "529"},
-	"reset before an answer":       {wire("", true), "network: "},
-	"closed before an answer":      {wire("", false), "network: "},
-	"reset in the headers":         {wire("HTTP/1.1 200 OK\r\nContent-", true), "network: "},
-	"no HTTP":                      {wire("SSH-2.0-OpenSSH_9.9\r\n", false), "network: "},
-	"body cut by length":           {wire("HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n"+goodSecond[:20], false), "unexpected EOF"},
-	"body cut at a whole document": {wire("HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n"+goodSecond, false), "unexpected EOF"},
-	"reset in the body":            {wire("HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n"+goodSecond[:20], true), "answer: "},
-	"chunked, end missing":         {wire("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2c\r\n"+goodSecond+"\r\n", false), "unexpected EOF"},
-	"chunked, cut in a chunk":      {wire("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nfff\r\n"+goodSecond[:30], false), "unexpected EOF"},
-	"gzip cut":                     {says(200, cutGzip(goodSecond, 30), "Content-Encoding", "gzip"), "unexpected EOF"},
-	"gzip cut in its header":       {says(200, cutGzip(goodSecond, 5), "Content-Encoding", "gzip"), "unexpected EOF"},
-	"gzip without its end":         {says(200, cutGzip(goodSecond, len(packed(goodSecond))-4), "Content-Encoding", "gzip"), "unexpected EOF"},
-	"gzip with a wrong sum":        {says(200, brokenSum(goodSecond), "Content-Encoding", "gzip"), "gzip: invalid checksum"},
-	"gzip that is none":            {says(200, goodSecond, "Content-Encoding", "gzip"), "gzip: invalid header"},
-	"HTML at 200":                  {says(200, " \n<!DOCTYPE html><title>Log in</title>"), "body is an HTML or XML page, want JSON: <!DOCTYPE html>"},
-	"plain text at 200":            {says(200, "Service unavailable"), "invalid character 'S'"},
-	"empty body":                   {says(200, ""), "body is empty, want JSON"},
-	"white space":                  {says(200, " \r\n\t "), "body is empty, want JSON"},
-	"empty gzip body":              {says(200, "", "Content-Encoding", "gzip"), "body is empty, want JSON"},
-	"no content":                   {says(204, ""), "body is empty, want JSON"},
-	"an array, not an object":      {says(200, `[{"id":2}]`), `want an object with the member data, got [{"id":2}]`},
-	"records missing":              {says(200, `{"message":"internal"}`), "the member data is missing"},
-	"records of another kind":      {says(200, `{"data":{"id":2}}`), `want the member data to be an array, got {"id":2}`},
-	"records twice":                {says(200, `{"data":[{"id":2}],"data":[]}`), "the member data comes twice"},
-	"errors beside records":        {says(200, `{"data":[{"id":2}],"errors":[{"code":500}]}`), `the answer carries errors: [{"code":500}]`},
-	"trailing garbage":             {says(200, goodSecond+"x"), "invalid character 'x'"},
-	"two documents":                {says(200, goodSecond+goodSecond), "something follows the JSON document"},
-	"document cut":                 {says(200, goodSecond[:len(goodSecond)-1]), "unexpected EOF"},
-	"record cut":                   {says(200, `{"data":[{"id":2},{"id":`), "record 2: "},
-	"encoding not asked for":       {says(200, goodSecond, "Content-Encoding", "br"), `content encoding "br" was not asked for`},
+	"500":                          {fault: respond(500, "oops"), want: "500 Internal Server Error: oops"},
+	"502":                          {fault: respond(502, "<html>bad gateway</html>"), want: "502 Bad Gateway: (an HTML page)"},
+	"503":                          {fault: respond(503, ""), want: "503 Service Unavailable"},
+	"503 with retry-after":         {fault: respond(503, "", "Retry-After", "0"), want: "503 Service Unavailable"},
+	"504":                          {fault: respond(504, ""), want: "504 Gateway Timeout"},
+	"408":                          {fault: respond(408, ""), want: "408"},
+	"425":                          {fault: respond(425, ""), want: "425"},
+	"520":                          {fault: respond(520, ""), want: "520"},
+	"529":                          {fault: respond(529, ""), want: "529"},
+	"reset before the response":    {fault: respondRaw("", true), want: "network: "},
+	"closed before the response":   {fault: respondRaw("", false), want: "network: "},
+	"reset in the headers":         {fault: respondRaw("HTTP/1.1 200 OK\r\nContent-", true), want: "network: "},
+	"no HTTP":                      {fault: respondRaw("SSH-2.0-OpenSSH_9.9\r\n", false), want: "network: "},
+	"body cut by length":           {fault: respondRaw("HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n"+secondPage[:20], false), want: "unexpected EOF"},
+	"body cut at a whole document": {fault: respondRaw("HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n"+secondPage, false), want: "unexpected EOF"},
+	"reset in the body":            {fault: respondRaw("HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n"+secondPage[:20], true), want: "response: "},
+	"chunked, end missing":         {fault: respondRaw("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2c\r\n"+secondPage+"\r\n", false), want: "unexpected EOF"},
+	"chunked, cut in a chunk":      {fault: respondRaw("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nfff\r\n"+secondPage[:30], false), want: "unexpected EOF"},
+	"gzip cut":                     {fault: respond(200, cutGzip(secondPage, 30), "Content-Encoding", "gzip"), want: "unexpected EOF"},
+	"gzip cut in its header":       {fault: respond(200, cutGzip(secondPage, 5), "Content-Encoding", "gzip"), want: "unexpected EOF"},
+	"gzip without its end":         {fault: respond(200, cutGzip(secondPage, len(gzipped(secondPage))-4), "Content-Encoding", "gzip"), want: "unexpected EOF"},
+	"gzip with a wrong sum":        {fault: respond(200, gzipWithWrongChecksum(secondPage), "Content-Encoding", "gzip"), want: "gzip: invalid checksum"},
+	"gzip that is none":            {fault: respond(200, secondPage, "Content-Encoding", "gzip"), want: "gzip: invalid header"},
+	"HTML at 200":                  {fault: respond(200, " \n<!DOCTYPE html><title>Log in</title>"), want: `body is an HTML page with the title "Log in", want JSON: it may be from a proxy or firewall`},
+	"plain text at 200":            {fault: respond(200, "Service unavailable"), want: "invalid character 'S'"},
+	"empty body":                   {fault: respond(200, ""), want: "body is empty, want JSON"},
+	"white space":                  {fault: respond(200, " \r\n\t "), want: "body is empty, want JSON"},
+	"empty gzip body":              {fault: respond(200, "", "Content-Encoding", "gzip"), want: "body is empty, want JSON"},
+	"no content":                   {fault: respond(204, ""), want: "body is empty, want JSON"},
+	"an array, not an object":      {fault: respond(200, `[{"id":2}]`), want: `want an object with the member data, got [{"id":2}]`},
+	"records missing":              {fault: respond(200, `{"message":"internal"}`), want: "the member data is missing"},
+	"records of another kind":      {fault: respond(200, `{"data":{"id":2}}`), want: `want the member data to be an array, got {"id":2}`},
+	"records twice":                {fault: respond(200, `{"data":[{"id":2}],"data":[]}`), want: "the member data appears twice"},
+	"errors beside records":        {fault: respond(200, `{"data":[{"id":2}],"errors":[{"code":500}]}`), want: `the member errors is not empty: [{"code":500}]`},
+	"trailing garbage":             {fault: respond(200, secondPage+"x"), want: "invalid character 'x'"},
+	"two documents":                {fault: respond(200, secondPage+secondPage), want: "there is more data after the JSON document"},
+	"document cut":                 {fault: respond(200, secondPage[:len(secondPage)-1]), want: "unexpected EOF"},
+	"record cut":                   {fault: respond(200, `{"data":[{"id":2},{"id":`), want: "record 2: "},
+	"encoding not requested":       {fault: respond(200, secondPage, "Content-Encoding", "br"), want: `content encoding "br" was not requested`},
 }
 
-func faulty(c *Client, once bool) (string, error) {
-	var out Gathered
+func walkTestListing(c *Client, once bool) (string, error) {
+	var out MemoryOutput
 	_, err := c.Walk(context.Background(), Listing{
 		Request: Request{Path: "/list", Query: url.Values{"size": {"2"}}, Once: once},
 		Shape:   Shape{Records: "data", Errors: []string{"errors"}},
 		Pager:   Cursor{Path: "next", Param: "cursor"},
 	}, &out)
-	return texts(&out), err
+	return recordTexts(&out), err
 }
 
-// A fault in the middle of a walk costs nothing: the same page is asked for
-// again, and every record is there once, in order.
+// TestFaultsThatPass: after a fault in the middle of a listing the same page is
+// requested again, and every record is received once, in order.
 func TestFaultsThatPass(t *testing.T) {
-	for name, f := range passing {
+	for name, f := range passingFaults {
 		t.Run(name, func(t *testing.T) {
-			s := steps(says(200, goodFirst), f.fault, f.fault, says(200, goodSecond))
-			got, err := faulty(loopback(t, s), false)
+			s := newScript(respond(200, firstPage), f.fault, f.fault, respond(200, secondPage))
+			got, err := walkTestListing(startServer(t, s), false)
 			if err != nil || got != recordsOf(0, 4) {
 				t.Errorf("got %s, %v", got, err)
 			}
@@ -118,20 +118,20 @@ func TestFaultsThatPass(t *testing.T) {
 }
 
 func TestFaultsThatStay(t *testing.T) {
-	for name, f := range passing {
+	for name, f := range passingFaults {
 		t.Run(name, func(t *testing.T) {
-			s := steps(says(200, goodFirst), f.fault)
-			got, err := faulty(loopback(t, s), false)
-			mustHold(t, err, "GET /list (4 attempts): ", f.want)
+			s := newScript(respond(200, firstPage), f.fault)
+			got, err := walkTestListing(startServer(t, s), false)
+			assertError(t, err, "GET /list (4 attempts): ", f.want)
 			requests := len(s.requests())
-			if strings.HasSuffix(name, "before an answer") {
-				requests-- // the library itself repeats one on a connection that it used before
+			if strings.HasSuffix(name, "before the response") {
+				requests-- // net/http itself repeats a request on a reused connection
 			}
-			if got != recordsOf(0, 2) || requests != 1+quick.Attempts {
+			if got != recordsOf(0, 2) || requests != 1+testRetry.attempts {
 				t.Errorf("kept %s after %d requests", got, requests)
 			}
 			var status *StatusError
-			if isBody := errors.Is(err, collector.ErrIncomplete); isBody != (strings.Contains(err.Error(), "answer: ")) {
+			if isBody := errors.Is(err, collector.ErrIncomplete); isBody != (strings.Contains(err.Error(), "response: ")) {
 				t.Errorf("ErrIncomplete is %v for %v", isBody, err)
 			} else if errors.As(err, &status) && isBody {
 				t.Errorf("two classes: %v", err)
@@ -141,10 +141,10 @@ func TestFaultsThatStay(t *testing.T) {
 }
 
 func TestOnceIsOnce(t *testing.T) {
-	for name, f := range passing {
+	for name, f := range passingFaults {
 		t.Run(name, func(t *testing.T) {
-			s := steps(f.fault)
-			if _, err := faulty(loopback(t, s), true); err == nil {
+			s := newScript(f.fault)
+			if _, err := walkTestListing(startServer(t, s), true); err == nil {
 				t.Error("no error")
 			}
 			if n := len(s.requests()); n != 1 {
@@ -154,23 +154,23 @@ func TestOnceIsOnce(t *testing.T) {
 	}
 }
 
-// What may have had an effect is not repeated by the library either, which
-// repeats on a connection that it used before.
+// TestOnceOnAUsedConnection: net/http does not repeat the request either, as it
+// does with other requests on a reused connection.
 func TestOnceOnAUsedConnection(t *testing.T) {
-	s := steps(says(200, "{}"), wire("", true))
-	c := loopback(t, s)
+	s := newScript(respond(200, "{}"), respondRaw("", true))
+	c := startServer(t, s)
 	r := Request{Method: "POST", Path: "/start", Body: []byte("{}"), Once: true}
 	if _, err := c.Get(context.Background(), r); err != nil {
 		t.Fatal(err)
 	}
 	_, err := c.Get(context.Background(), r)
-	mustHold(t, err, "POST /start: network: ")
+	assertError(t, err, "POST /start: network: ")
 	if n := len(s.requests()); n != 2 {
 		t.Errorf("%d requests", n)
 	}
 }
 
-// Some answers will be the same for ever.
+// TestFaultsThatAreFinal: some responses are not worth a retry.
 func TestFaultsThatAreFinal(t *testing.T) {
 	for _, f := range []struct {
 		name  string
@@ -178,25 +178,28 @@ func TestFaultsThatAreFinal(t *testing.T) {
 		class error
 		want  string
 	}{
-		{"400", says(400, `{"error":"bad filter"}`), nil, `GET /list: 400 Bad Request: {"error":"bad filter"}`},
-		{"401", says(401, ""), collector.ErrRefused, "GET /list: 401 Unauthorized: check VENDOR_TOKEN"},
-		{"403", says(403, "scope missing"), collector.ErrForbidden, "GET /list: 403 Forbidden: scope missing"},
-		{"404", says(404, ""), nil, "GET /list: 404 Not Found"},
-		{"409", says(409, ""), nil, "409 Conflict"},
-		{"redirect elsewhere", says(302, "", "Location", "http://elsewhere.test/login?token=1"), nil, "redirect refused: it leads to http://elsewhere.test: check the configured address"},
-		{"redirect for ever", says(307, "", "Location", "/list"), nil, "redirect refused: more than 5 in a row"},
+		{name: "400", fault: respond(400, `{"error":"bad filter"}`), want: `GET /list: 400 Bad Request: {"error":"bad filter"}`},
+		{name: "401", fault: respond(401, ""), class: collector.ErrRefused, want: "GET /list: 401 Unauthorized: check VENDOR_TOKEN"},
+		{name: "403", fault: respond(403, "scope missing"), class: collector.ErrForbidden, want: "GET /list: 403 Forbidden: scope missing"},
+		{name: "404", fault: respond(404, ""), want: "GET /list: 404 Not Found"},
+		{name: "409", fault: respond(409, ""), want: "409 Conflict"},
+		{
+			name: "redirect elsewhere", fault: respond(302, "", "Location", "http://elsewhere.test/login?token=1"),
+			want: "redirect refused: it leads to http://elsewhere.test: check the configured address",
+		},
+		{name: "endless redirect", fault: respond(307, "", "Location", "/list"), want: "redirect refused: more than 5 in a row"},
 	} {
 		t.Run(f.name, func(t *testing.T) {
-			s := steps(f.fault)
-			c := loopback(t, s)
+			s := newScript(f.fault)
+			c := startServer(t, s)
 			c.Auth = Bearer("0123456789abcdef")
 			c.Hints = map[int]string{401: "check VENDOR_TOKEN"}
-			_, err := faulty(c, false)
-			mustHold(t, err, f.want)
+			_, err := walkTestListing(c, false)
+			assertError(t, err, f.want)
 			if f.class != nil && !errors.Is(err, f.class) {
 				t.Errorf("%v is not %v", err, f.class)
 			}
-			if n := len(s.requests()); n != 1 && f.name != "redirect for ever" || n > 6 {
+			if n := len(s.requests()); n != 1 && f.name != "endless redirect" || n > 6 {
 				t.Errorf("%d requests", n)
 			}
 		})
@@ -214,33 +217,33 @@ func TestRedirects(t *testing.T) {
 	mux.HandleFunc("/there", func(w http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body)
 		if r.Header.Get("X-Key") != "0123456789abcdef" || string(body) != `{"n":1}` {
-			says(500, "credential or body lost")(w, r)
+			respond(500, "credential or body lost")(w, r)
 			return
 		}
-		says(200, `{"data":[{"id":7}]}`)(w, r)
+		respond(200, `{"data":[{"id":7}]}`)(w, r)
 	})
 	mux.HandleFunc("/away", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, elsewhere.URL, http.StatusFound) })
-	c := loopback(t, mux)
+	c := startServer(t, mux)
 	c.Auth = StaticHeader{Name: "X-Key", Value: "0123456789abcdef"}
-	var out Gathered
+	var out MemoryOutput
 	r := Request{Method: "POST", Path: "/here", Body: []byte(`{"n":1}`)}
-	if _, err := c.Fetch(context.Background(), r, Shape{Records: "data"}, &out, nil); err != nil || texts(&out) != `{"id":7}` {
-		t.Errorf("redirect on the same host: %s, %v", texts(&out), err)
+	if _, err := c.Fetch(context.Background(), r, Shape{Records: "data"}, &out, nil); err != nil || recordTexts(&out) != `{"id":7}` {
+		t.Errorf("redirect on the same host: %s, %v", recordTexts(&out), err)
 	}
 	_, err := c.Get(context.Background(), Request{Path: "/away"})
-	mustHold(t, err, "redirect refused: it leads to "+elsewhere.URL)
+	assertError(t, err, "redirect refused: it leads to "+elsewhere.URL)
 	if leaked.Load() != 0 {
-		t.Error("the other host was asked")
+		t.Error("the other host got a request")
 	}
 }
 
 func TestRequestIsWhole(t *testing.T) {
 	var got *http.Request
 	var body []byte
-	c := loopback(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	c := startServer(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		got = r
 		body, _ = io.ReadAll(r.Body)
-		says(200, packed("{}"), "Content-Encoding", "GZIP")(w, r)
+		respond(200, gzipped("{}"), "Content-Encoding", "GZIP")(w, r)
 	}))
 	c.Auth = StaticHeader{Name: "x-apikeys", Value: "accessKey=a;secretKey=b"}
 	e, err := c.Get(context.Background(), Request{
@@ -251,7 +254,7 @@ func TestRequestIsWhole(t *testing.T) {
 		t.Fatal(e, err)
 	}
 	if want := "/a/b%2Fc?cursor=x;y%20z&flag&size=2&sort=id%7Casc"; got.RequestURI != want {
-		t.Errorf("asked %s, want %s", got.RequestURI, want)
+		t.Errorf("requested %s, want %s", got.RequestURI, want)
 	}
 	for name, want := range map[string]string{
 		"X-Apikeys": "accessKey=a;secretKey=b", "X-Extra": "1", "User-Agent": "collectord/test",
@@ -267,7 +270,7 @@ func TestRequestIsWhole(t *testing.T) {
 }
 
 func TestAddressesStayOnTheHost(t *testing.T) {
-	c := clientOf(t, "https://api.vendor.test/base/")
+	c := newTestClient(t, "https://api.vendor.test/base/")
 	for path, want := range map[string]string{
 		"/v1/users":                                 "https://api.vendor.test/base/v1/users",
 		"v1/users?a=b":                              "https://api.vendor.test/base/v1/users?a=b",
@@ -288,7 +291,7 @@ func TestAddressesStayOnTheHost(t *testing.T) {
 		"https://evil.test/%zz?token=abcdefsecret":  "",
 		"https://evil.test/\x00?token=abcdefsecret": "",
 	} {
-		u, err := c.resolve(path)
+		u, err := c.resolveURL(path)
 		switch {
 		case want != "" && (err != nil || u.String() != want):
 			t.Errorf("%s: %v, %v, want %s", path, u, err, want)
@@ -300,8 +303,8 @@ func TestAddressesStayOnTheHost(t *testing.T) {
 	}
 }
 
-// nameless is a DNS server that knows no name.
-func nameless(t *testing.T) *net.Resolver {
+// startEmptyDNS returns a resolver whose server knows no names.
+func startEmptyDNS(t *testing.T) *net.Resolver {
 	conn, err := net.ListenPacket("udp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -315,7 +318,7 @@ func nameless(t *testing.T) *net.Resolver {
 			if err != nil {
 				return
 			}
-			b[2], b[3] = b[2]|0x80, 0x83 // an answer: no such name
+			b[2], b[3] = b[2]|0x80, 0x83 // a response: no such name
 			_, _ = conn.WriteTo(b[:n], from)
 		}
 	}()
@@ -325,7 +328,8 @@ func nameless(t *testing.T) *net.Resolver {
 	}}
 }
 
-// Failures that no retry mends say at once what to do.
+// TestNetworkFailuresThatLast: failures that cannot pass are not retried, and the
+// error says what to do.
 func TestNetworkFailuresThatLast(t *testing.T) {
 	quiet := func(h http.Handler) *httptest.Server {
 		s := httptest.NewUnstartedServer(h)
@@ -346,7 +350,7 @@ func TestNetworkFailuresThatLast(t *testing.T) {
 		want       string
 	}{
 		{"unknown name", "http://vendor.invalid.", func(tr *http.Transport) {
-			tr.DialContext = (&net.Dialer{Resolver: nameless(t)}).DialContext
+			tr.DialContext = (&net.Dialer{Resolver: startEmptyDNS(t)}).DialContext
 		}, "check the host's name and DNS"},
 		{"unknown authority", secure.URL, nil, "SSL_CERT_FILE"},
 		{"certificate of another name", secure.URL, func(tr *http.Transport) {
@@ -357,18 +361,18 @@ func TestNetworkFailuresThatLast(t *testing.T) {
 			tr.TLSClientConfig = trusting.Clone()
 			tr.TLSClientConfig.Time = func() time.Time { return time.Now().AddDate(200, 0, 0) }
 		}, "check the dates of the server's certificate"},
-		{"no TLS there", "https" + strings.TrimPrefix(plain.URL, "http"), nil, "does not speak TLS"},
+		{"no TLS", "https" + strings.TrimPrefix(plain.URL, "http"), nil, "does not speak TLS"},
 	} {
 		t.Run(f.name, func(t *testing.T) {
-			c := clientOf(t, f.base)
+			c := newTestClient(t, f.base)
 			defer c.HTTP.CloseIdleConnections()
 			if f.prepare != nil {
 				f.prepare(c.HTTP.Transport.(*http.Transport))
 			}
 			stats := new(collector.Stats)
 			_, err := c.Get(collector.WithStats(context.Background(), stats), Request{Path: "/x?token=0123456789"})
-			mustHold(t, err, "GET /x: network: ", f.want)
-			if n := stats.Read().Requests; n != 1 {
+			assertError(t, err, "GET /x: network: ", f.want)
+			if n := stats.Progress().Requests; n != 1 {
 				t.Errorf("%d requests", n)
 			}
 			if strings.Contains(err.Error(), "0123456789") {
@@ -384,19 +388,19 @@ func TestRefusedConnectionIsRepeated(t *testing.T) {
 		t.Fatal(err)
 	}
 	l.Close()
-	c := clientOf(t, "http://"+l.Addr().String())
+	c := newTestClient(t, "http://"+l.Addr().String())
 	_, err = c.Get(context.Background(), Request{Path: "/x"})
-	mustHold(t, err, "GET /x (4 attempts): network: ", "connection refused", "HTTPS_PROXY")
+	assertError(t, err, "GET /x (4 attempts): network: ", "connection refused", "HTTPS_PROXY")
 }
 
 func TestHTTP2(t *testing.T) {
 	s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		says(200, `{"proto":"`+r.Proto+`"}`)(w, r)
+		respond(200, `{"proto":"`+r.Proto+`"}`)(w, r)
 	}))
 	s.EnableHTTP2 = true
 	s.StartTLS()
 	defer s.Close()
-	c := clientOf(t, s.URL)
+	c := newTestClient(t, s.URL)
 	defer c.HTTP.CloseIdleConnections()
 	c.HTTP.Transport.(*http.Transport).TLSClientConfig = s.Client().Transport.(*http.Transport).TLSClientConfig.Clone()
 	e, err := c.Get(context.Background(), Request{Path: "/"})
@@ -407,12 +411,15 @@ func TestHTTP2(t *testing.T) {
 
 func TestProxy(t *testing.T) {
 	proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		says(200, `{"answer":"`+r.URL.String()+` by proxy"}`)(w, r)
+		respond(200, `{"text":"`+r.URL.String()+` by proxy"}`)(w, r)
 	}))
 	defer proxy.Close()
 	for _, f := range []struct{ name, setting, want string }{
-		{"used", proxy.URL, "http://vendor.test/x by proxy\n"},
-		{"nobody there", "http://user:pa55word@127.0.0.1:1", "GET /x: network: proxyconnect tcp: dial tcp 127.0.0.1:1: connect: connection refused"},
+		{name: "used", setting: proxy.URL, want: "http://vendor.test/x by proxy\n"},
+		{
+			name: "not running", setting: "http://user:pa55word@127.0.0.1:1",
+			want: "GET /x: network: proxyconnect tcp: dial tcp 127.0.0.1:1: connect: connection refused",
+		},
 	} {
 		t.Run(f.name, func(t *testing.T) {
 			cmd := exec.Command(os.Args[0])
@@ -425,66 +432,66 @@ func TestProxy(t *testing.T) {
 	}
 }
 
-// A body that stalls is given up and asked for again; one that trickles is
-// not, until the run's own time ends.
+// TestStalls: if a body stalls, the request is repeated. A slow body is read
+// until the run's deadline.
 func TestStalls(t *testing.T) {
 	t.Run("body stalls", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
-			s := steps(func(w http.ResponseWriter, r *http.Request) {
-				says(200, goodSecond[:20])(w, r)
+			s := newScript(func(w http.ResponseWriter, r *http.Request) {
+				respond(200, secondPage[:20])(w, r)
 				w.(http.Flusher).Flush()
 				<-r.Context().Done()
-			}, says(200, goodSecond))
-			c, stop := inMemory(t, s)
+			}, respond(200, secondPage))
+			c, stop := startInMemory(t, s)
 			defer stop()
 			start := time.Now()
-			got, err := faulty(c, false)
+			got, err := walkTestListing(c, false)
 			if took := time.Since(start); err != nil || got != recordsOf(2, 4) || took < bodyIdle || took > bodyIdle+2*time.Second {
 				t.Errorf("%s, %v after %v", got, err, took)
 			}
 		})
 	})
-	t.Run("body stalls for ever", func(t *testing.T) {
+	t.Run("body stalls in all attempts", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
-			c, stop := inMemory(t, steps(func(w http.ResponseWriter, r *http.Request) {
+			c, stop := startInMemory(t, newScript(func(w http.ResponseWriter, r *http.Request) {
 				w.(http.Flusher).Flush()
 				<-r.Context().Done()
 			}))
 			defer stop()
-			_, err := faulty(c, false)
-			mustHold(t, err, "GET /list (6 attempts): answer: nothing arrived for 2m0s")
+			_, err := walkTestListing(c, false)
+			assertError(t, err, "GET /list (2 attempts in 2m1s): response: nothing arrived for 2m0s")
 		})
 	})
-	t.Run("no answer", func(t *testing.T) {
+	t.Run("no response", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			hang := func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }
-			s := steps(hang, says(200, goodSecond))
-			c, stop := inMemory(t, s)
+			s := newScript(hang, respond(200, secondPage))
+			c, stop := startInMemory(t, s)
 			defer stop()
-			if got, err := faulty(c, false); err != nil || got != recordsOf(2, 4) {
+			if got, err := walkTestListing(c, false); err != nil || got != recordsOf(2, 4) {
 				t.Errorf("%s, %v", got, err)
 			}
 			s.mu.Lock()
 			s.steps = []http.HandlerFunc{hang}
 			s.mu.Unlock()
-			_, err := faulty(c, false)
-			mustHold(t, err, "(6 attempts): network: ", "timeout awaiting response headers", "HTTPS_PROXY")
+			_, err := walkTestListing(c, false)
+			assertError(t, err, "(2 attempts in 5m1s): network: ", "timeout awaiting response headers", "HTTPS_PROXY")
 			if errors.Is(err, context.DeadlineExceeded) {
-				t.Errorf("passes for the end of the run: %v", err)
+				t.Errorf("the error matches the end of the run: %v", err)
 			}
 		})
 	})
 	t.Run("slow reader is no stall", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
-			s := steps(says(200, goodSecond))
-			c, stop := inMemory(t, s)
+			s := newScript(respond(200, secondPage))
+			c, stop := startInMemory(t, s)
 			defer stop()
 			err := c.Do(context.Background(), Request{Path: "/"}, func(r *Response) error {
 				for {
 					if _, err := r.Body.Read(make([]byte, 1)); err != nil {
 						return nil
 					}
-					time.Sleep(2 * bodyIdle) // the disk is behind
+					time.Sleep(2 * bodyIdle) // as if the disk were slow
 				}
 			})
 			if err != nil || len(s.requests()) != 1 {
@@ -494,7 +501,7 @@ func TestStalls(t *testing.T) {
 	})
 	t.Run("trickle", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
-			c, stop := inMemory(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			c, stop := startInMemory(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				for r.Context().Err() == nil {
 					_, _ = io.WriteString(w, " ")
 					w.(http.Flusher).Flush()
@@ -516,11 +523,12 @@ func TestStalls(t *testing.T) {
 	})
 }
 
-// Whoever reads a body without Split gets the same care.
+// TestBrokenBodyOfOwnReader: a body that is read without Split is handled in the
+// same way.
 func TestBrokenBodyOfOwnReader(t *testing.T) {
-	s := steps(wire("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc", false), says(200, "abcdefghi"))
+	s := newScript(respondRaw("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc", false), respond(200, "abcdefghi"))
 	var got []byte
-	err := loopback(t, s).Do(context.Background(), Request{Path: "/file"}, func(r *Response) (err error) {
+	err := startServer(t, s).Do(context.Background(), Request{Path: "/file"}, func(r *Response) (err error) {
 		got, err = io.ReadAll(r.Body)
 		return err
 	})
@@ -528,26 +536,26 @@ func TestBrokenBodyOfOwnReader(t *testing.T) {
 		t.Errorf("%q, %v", got, err)
 	}
 	own := errors.New("disk full")
-	s = steps(says(200, goodFirst))
-	err = loopback(t, s).Do(context.Background(), Request{Path: "/file"}, func(*Response) error { return own })
+	s = newScript(respond(200, firstPage))
+	err = startServer(t, s).Do(context.Background(), Request{Path: "/file"}, func(*Response) error { return own })
 	if !errors.Is(err, own) || len(s.requests()) != 1 {
 		t.Errorf("%v after %d requests", err, len(s.requests()))
 	}
 }
 
 func TestBodyBound(t *testing.T) {
-	bomb := says(200, packed(`{"data":[`+recordsOf(0, 1000)+`]}`), "Content-Encoding", "gzip")
-	s := steps(bomb)
-	c := loopback(t, s)
-	c.MaxBody = 1 << 10
-	_, err := faulty(c, false)
-	mustHold(t, err, "too long: the body has more than 0 MiB")
+	bomb := respond(200, gzipped(`{"data":[`+recordsOf(0, 1000)+`]}`), "Content-Encoding", "gzip")
+	s := newScript(bomb)
+	c := startServer(t, s)
+	c.maxBody = 1 << 10
+	_, err := walkTestListing(c, false)
+	assertError(t, err, "too long: the body has more than 0 MiB")
 	if !errors.Is(err, collector.ErrIncomplete) || len(s.requests()) != 1 {
 		t.Errorf("%v after %d requests", err, len(s.requests()))
 	}
 }
 
-// A cancelled run ends at once, wherever it is, and leaves nothing behind.
+// TestCancel: a canceled request ends at once, whatever it does.
 func TestCancel(t *testing.T) {
 	cause := errors.New("shutting down")
 	started := make(chan struct{}, 10)
@@ -556,23 +564,23 @@ func TestCancel(t *testing.T) {
 		<-r.Context().Done()
 	}
 	for name, h := range map[string]http.HandlerFunc{
-		"before the answer": hang,
+		"before the response": hang,
 		"in the body": func(w http.ResponseWriter, r *http.Request) {
-			says(200, goodFirst[:20])(w, r)
+			respond(200, firstPage[:20])(w, r)
 			w.(http.Flusher).Flush()
 			hang(w, r)
 		},
 		"in the wait": func(w http.ResponseWriter, r *http.Request) {
-			says(429, "", "Retry-After", "600")(w, r)
+			respond(429, "", "Retry-After", "600")(w, r)
 			started <- struct{}{}
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			c := loopback(t, h)
+			c := startServer(t, h)
 			ctx, cancel := context.WithCancelCause(context.Background())
 			go func() { <-started; cancel(cause) }()
 			_, err := c.Get(ctx, Request{Path: "/x"})
-			mustHold(t, err, "GET /x: shutting down")
+			assertError(t, err, "GET /x: shutting down")
 			if !errors.Is(err, cause) {
 				t.Errorf("%v is not the cause", err)
 			}
@@ -581,17 +589,17 @@ func TestCancel(t *testing.T) {
 }
 
 func TestStatsOfRequests(t *testing.T) {
-	s := steps(says(200, goodFirst), says(500, ""), wire("HTTP/1.1 200 OK\r\nContent-", true), says(200, goodSecond))
-	c := loopback(t, s)
+	s := newScript(respond(200, firstPage), respond(500, ""), respondRaw("HTTP/1.1 200 OK\r\nContent-", true), respond(200, secondPage))
+	c := startServer(t, s)
 	stats := new(collector.Stats)
 	ctx := collector.WithStats(context.Background(), stats)
-	var out Gathered
+	var out MemoryOutput
 	l := Listing{Request: Request{Path: "/list"}, Shape: Shape{Records: "data"}, Pager: Cursor{Path: "next", Param: "cursor"}}
 	if n, err := c.Walk(ctx, l, &out); err != nil || n != 4 {
 		t.Fatal(n, err)
 	}
-	r := stats.Read()
-	if r.Requests != 4 || r.Retries != 2 || r.Statuses != [6]int64{1, 0, 2, 0, 0, 1} || r.Received != int64(len(goodFirst)+len(goodSecond)) {
+	r := stats.Progress()
+	if r.Requests != 4 || r.Retries != 2 || r.Statuses != [6]int64{1, 0, 2, 0, 0, 1} || r.Received != int64(len(firstPage)+len(secondPage)) {
 		t.Errorf("%+v", r)
 	}
 	if r.Step != "GET /list" || r.Active.IsZero() {

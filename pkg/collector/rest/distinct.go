@@ -1,103 +1,100 @@
 package rest
 
 import (
-	"hash/maphash"
 	"sync"
 
 	"github.com/collectord/collectord/pkg/collector"
 )
 
-// A Distinct is an Output that keeps, of several records with the same key,
-// the first. It is for listings that are read one page after another and may
-// show a record twice: because it moved while they were read, or because two
-// listings overlap. Of pages that are open at the same time each may keep the
-// same key, so that a page which is discarded takes no record of another with
-// it.
+// A Distinct is an Output that keeps the first of several records with the same
+// key. It is for listings that are read one page after another and may contain
+// a record twice, because it moved while they were read or because two listings
+// overlap. Batches that are open at the same time may contain the same key.
+// Otherwise discarding one of them could lose a record.
 //
-// It remembers 16 bytes for each key, which take at most 40 bytes of memory:
-// 40 MB for a million records. Two keys share their 16 bytes by chance about
-// once in 10^26 extractions of a million records.
+// A Distinct stores a hash of 8 bytes for each key, which takes at most 16 bytes
+// of memory: 16 MB for a million records. The probability that two keys have
+// the same hash, so that a record is left out, is about 3 in 10^8 for a million
+// records and 7 in 10^11 for 50,000.
 type Distinct struct {
-	out   collector.Output
-	key   func(record []byte) (string, error)
-	seeds [2]maphash.Seed
+	out    collector.Output
+	key    func(record []byte) (string, error)
+	hasher keyHasher
 
 	mu      sync.Mutex
-	seen    map[[2]uint64]struct{}
+	seen    keySet
 	dropped int64
 }
 
-// NewDistinct makes a Distinct in front of out. key returns what tells records
-// apart; its error fails the page.
+// NewDistinct returns a Distinct that writes to out. key returns the key of a
+// record; Append returns its error.
 func NewDistinct(out collector.Output, key func(record []byte) (string, error)) *Distinct {
 	return &Distinct{
-		out: out, key: key, seen: map[[2]uint64]struct{}{},
-		seeds: [2]maphash.Seed{maphash.MakeSeed(), maphash.MakeSeed()},
+		out: out, key: key, hasher: newKeyHasher(),
 	}
 }
 
-// Dropped returns how many records were left out of pages that were kept.
+// Dropped returns the number of records that were left out of committed batches.
 func (d *Distinct) Dropped() int64 {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.dropped
 }
 
-// Page implements collector.Output.
-func (d *Distinct) Page() collector.Page {
-	return &distinctPage{Page: d.out.Page(), all: d, seen: map[[2]uint64]struct{}{}}
+// NewBatch implements collector.Output.
+func (d *Distinct) NewBatch() collector.Batch {
+	return &distinctBatch{Batch: d.out.NewBatch(), all: d, seen: map[keyHash]struct{}{}}
 }
 
 // Reset implements collector.Output.
 func (d *Distinct) Reset() error {
 	d.mu.Lock()
-	clear(d.seen)
+	d.seen.clear()
 	d.dropped = 0
 	d.mu.Unlock()
 	return d.out.Reset()
 }
 
-type distinctPage struct {
-	collector.Page
+type distinctBatch struct {
+	collector.Batch
 	all     *Distinct
-	seen    map[[2]uint64]struct{} // of this page alone, until it is kept
+	seen    map[keyHash]struct{} // of this batch alone, until it is committed
 	dropped int64
 }
 
-func (p *distinctPage) Append(record []byte) error {
-	key, err := p.all.key(record)
+func (d *distinctBatch) Append(record []byte) error {
+	key, err := d.all.key(record)
 	if err != nil {
 		return err
 	}
-	sum := [2]uint64{maphash.String(p.all.seeds[0], key), maphash.String(p.all.seeds[1], key)}
-	if p.known(sum) {
-		p.dropped++
+	sum := d.all.hasher.hash(key)
+	if d.hasSeen(sum) {
+		d.dropped++
 		return nil
 	}
-	p.seen[sum] = struct{}{}
-	return p.Page.Append(record)
+	d.seen[sum] = struct{}{}
+	return d.Batch.Append(record)
 }
 
-func (p *distinctPage) known(sum [2]uint64) bool {
-	if _, known := p.seen[sum]; known {
+func (d *distinctBatch) hasSeen(sum keyHash) bool {
+	if _, known := d.seen[sum]; known {
 		return true
 	}
-	p.all.mu.Lock()
-	defer p.all.mu.Unlock()
-	_, known := p.all.seen[sum]
-	return known
+	d.all.mu.Lock()
+	defer d.all.mu.Unlock()
+	return d.all.seen.has(sum)
 }
 
-func (p *distinctPage) Commit() error {
-	if err := p.Page.Commit(); err != nil {
+func (d *distinctBatch) Commit() error {
+	if err := d.Batch.Commit(); err != nil {
 		return err
 	}
-	p.all.mu.Lock()
-	defer p.all.mu.Unlock()
-	for sum := range p.seen {
-		p.all.seen[sum] = struct{}{}
+	d.all.mu.Lock()
+	defer d.all.mu.Unlock()
+	for sum := range d.seen {
+		d.all.seen.add(sum)
 	}
-	p.all.dropped += p.dropped
-	p.seen, p.dropped = nil, 0
+	d.all.dropped += d.dropped
+	d.seen, d.dropped = nil, 0
 	return nil
 }

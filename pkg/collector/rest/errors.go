@@ -2,82 +2,100 @@ package rest
 
 import (
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
+	"github.com/dustin/go-humanize/english"
+	"go.uber.org/zap"
+
+	"github.com/collectord/collectord/internal/netadvice"
+	"github.com/collectord/collectord/internal/redact"
 	"github.com/collectord/collectord/pkg/collector"
 )
 
-// A Verdict is what a refusing answer means for the request.
+// A Verdict says what an unsuccessful response means for the request.
 type Verdict int
 
 // The verdicts.
 const (
-	// Fatal ends the extraction: asking again cannot help.
+	// Fatal ends the extraction: a retry cannot succeed.
 	Fatal Verdict = iota
-	// Transient may pass: the request is repeated a few times.
+	// Transient may pass: the request is repeated for the run's retry time.
 	Transient
-	// Limited asks for patience: the request is repeated after a wait, for as
-	// long as the run may take.
+	// Limited is a rate limit: the request is repeated after a wait, until the
+	// run's deadline.
 	Limited
-	// Unauthorized asks for a new token, once.
+	// Unauthorized means that the authorization must be renewed. If it cannot be
+	// renewed, or the new one is refused too, the request is repeated only if
+	// the vendor accepted the credentials before in the same extraction.
 	Unauthorized
 )
 
-// Classify tells what is peculiar about a vendor's answers: it gets an answer
-// that is no success with the verdict by the usual rules, and returns its own.
+// A Classify function returns the verdict on an unsuccessful response. usual is
+// the verdict by the usual rules.
 type Classify func(s *StatusError, usual Verdict) Verdict
 
-// A StatusError is an answer that is no success.
+// A StatusError is a response with a status that is no success.
 type StatusError struct {
 	Status int
 	Header http.Header
 	// Body is the start of the body, up to 2 KB.
 	Body []byte
-	// Times counts the attempts of this request that were answered with this
-	// status, this one included.
+	// Times is the number of attempts of this request that got this status,
+	// including this one.
 	Times int
 
 	verdict Verdict
 	req     *http.Request
+	// accepted means that the vendor accepted the credentials before, in the
+	// same extraction.
+	accepted bool
 }
 
 func (e *StatusError) Error() string {
 	text := fmt.Sprintf("%d %s", e.Status, http.StatusText(e.Status))
-	if told := e.told(); told != "" {
-		text += ": " + told
+	if body := e.bodyText(); body != "" {
+		text += ": " + body
 	}
 	return text
 }
 
-// told is what the vendor said, in one short line.
-func (e *StatusError) told() string {
+// Request returns the method and the path of the request that got the response.
+func (e *StatusError) Request() (method, path string) {
+	if e.req == nil {
+		return "", ""
+	}
+	return e.req.Method, e.req.URL.Path
+}
+
+// bodyText returns the start of the body in one line.
+func (e *StatusError) bodyText() string {
 	text := strings.TrimSpace(string(e.Body))
 	if strings.HasPrefix(text, "<") {
-		return "(an HTML page)"
+		return "(" + describePage(e.Body) + ")"
 	}
 	return excerpt(text, 200)
 }
 
-// excerpt makes one line of at most max bytes of text.
+// excerpt returns the first max bytes of text in one line.
 func excerpt(text string, max int) string {
 	text = strings.Join(strings.Fields(strings.ToValidUTF8(text, "\ufffd")), " ")
 	if len(text) > max {
-		text = strings.ToValidUTF8(text[:max], "") + cutMark
+		text = strings.ToValidUTF8(text[:max], "") + redact.CutMark
 	}
 	return text
 }
 
-// Unwrap tells callers which class a status belongs to.
+// Unwrap returns the class of the error, if it has one.
 func (e *StatusError) Unwrap() error {
 	switch {
+	case e.isFromProxy(), e.accepted && e.verdict == Unauthorized:
+		return nil
 	case e.verdict == Unauthorized, e.Status == http.StatusUnauthorized:
 		return collector.ErrRefused
 	case e.Status == http.StatusForbidden && e.verdict == Fatal:
@@ -86,8 +104,28 @@ func (e *StatusError) Unwrap() error {
 	return nil
 }
 
-// verdictOf holds the usual rules.
+// HasStatus reports whether err is a StatusError with one of the statuses, from
+// the vendor: a page of a proxy says nothing about what was requested.
+func HasStatus(err error, statuses ...int) bool {
+	var s *StatusError
+	return errors.As(err, &s) && slices.Contains(statuses, s.Status) && !s.isFromProxy()
+}
+
+// IsRedirect reports whether err is a redirect that was not followed, of a request
+// or of the token request that it needed.
+func IsRedirect(err error) bool {
+	var token *authError
+	if errors.As(err, &token) {
+		err = token.err
+	}
+	return HasStatus(err, http.StatusMovedPermanently, http.StatusFound, http.StatusSeeOther, http.StatusTemporaryRedirect, http.StatusPermanentRedirect)
+}
+
+// verdictOf returns the verdict by the usual rules.
 func verdictOf(e *StatusError) Verdict {
+	if e.isFromProxy() {
+		return proxyVerdict(e)
+	}
 	switch e.Status {
 	case http.StatusTooManyRequests:
 		return Limited
@@ -95,27 +133,31 @@ func verdictOf(e *StatusError) Verdict {
 		return Unauthorized
 	case http.StatusRequestTimeout, http.StatusTooEarly, http.StatusInternalServerError,
 		http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout,
-		// Content delivery networks' own words for a vendor in trouble.
+		// Content delivery networks use these when the vendor has a problem.
 		520, 521, 522, 523, 524, 529:
 		return Transient
 	}
 	return Fatal
 }
 
-// A BodyError is a body that was cut, broken, or not what was asked for,
-// under a status that says success.
-type BodyError struct{ Err error }
+// A BodyError means that the body of a successful response is incomplete or
+// invalid, or is not what was requested.
+type BodyError struct {
+	Err error
 
-func (e *BodyError) Error() string { return "answer: " + e.Err.Error() }
+	cut bool // the connection failed before the end of the body
+}
 
-// Unwrap returns the cause and marks the answer as worth nothing.
+func (e *BodyError) Error() string { return "response: " + e.Err.Error() }
+
+// Unwrap returns the cause and collector.ErrIncomplete.
 func (e *BodyError) Unwrap() []error { return []error{e.Err, collector.ErrIncomplete} }
 
-// errTransport marks failures between us and the vendor.
+// errTransport means that a request failed on the way to the vendor or back.
 var errTransport = errors.New("network")
 
-// transportError names the reason of a failed request without its address,
-// whose query may hold keys.
+// transportError returns the reason of a failed request without its address,
+// whose query may contain keys.
 func transportError(err error) error {
 	var u *url.Error
 	if errors.As(err, &u) {
@@ -127,9 +169,9 @@ func transportError(err error) error {
 	return &networkError{err}
 }
 
-// networkError is a failure of the network. The library's time-outs of
-// connections claim to be the end of a context; here they are not, since the
-// context of the run goes on and another attempt may succeed.
+// networkError is a failure of the network. The timeouts of net/http match
+// context.DeadlineExceeded; a networkError does not, because the context of the
+// run has not ended and another attempt may succeed.
 type networkError struct{ err error }
 
 func (e *networkError) Error() string      { return "network: " + e.err.Error() }
@@ -139,80 +181,84 @@ func (e *networkError) Is(target error) bool {
 		target != context.DeadlineExceeded && target != context.Canceled && errors.Is(e.err, target)
 }
 
-// lasting tells failures of the network that no retry mends.
-func lasting(err error) bool {
-	var dns *net.DNSError
-	var unknown x509.UnknownAuthorityError
-	var host x509.HostnameError
-	var invalid x509.CertificateInvalidError
-	var record tls.RecordHeaderError
-	return errors.As(err, &dns) && dns.IsNotFound ||
-		errors.As(err, &unknown) || errors.As(err, &host) || errors.As(err, &invalid) || errors.As(err, &record) ||
-		errors.Is(err, http.ErrSchemeMismatch)
+// retryState is the state of one Do.
+type retryState struct {
+	failures     int         // failed attempts
+	period       RetryPeriod // of failures of the network or of the vendor's servers
+	unauthorized unauthorizedState
+	lastErr      error         // of the last failed attempt
+	retryWait    time.Duration // before the current attempt
+	statusCounts map[int]int   // unsuccessful responses by status
 }
 
-// try is the state of one Do.
-type try struct {
-	count   int // attempts that failed
-	counted int // of these, the ones that wear out the patience
-	renewed bool
-	last    error         // why the last of them failed
-	paused  time.Duration // before the present attempt
-	times   map[int]int   // answers by status
-}
-
-// met counts an answer that is no success.
-func (t *try) met(status int) int {
-	if t.times == nil {
-		t.times = map[int]int{}
+// countStatus counts an unsuccessful response and returns how many had its
+// status.
+func (retry *retryState) countStatus(status int) int {
+	if retry.statusCounts == nil {
+		retry.statusCounts = map[int]int{}
 	}
-	t.times[status]++
-	return t.times[status]
+	retry.statusCounts[status]++
+	return retry.statusCounts[status]
 }
 
-// ended makes the error of a request that ran out of time or was called off;
-// it says what the vendor did until then.
-func (t *try) ended(ctx context.Context, r Request) error {
-	if t.last == nil {
+// contextError returns the error of a request that was canceled or reached its
+// deadline. It includes the last failure.
+func (retry *retryState) contextError(ctx context.Context, r Request) error {
+	if retry.lastErr == nil {
 		return fmt.Errorf("%s: %w", r.Step(), context.Cause(ctx))
 	}
-	// The last failure is told, not wrapped: the end is of the context's class.
-	return fmt.Errorf("%s: %w after %d attempts, the last: %v", r.Step(), context.Cause(ctx), t.count, t.last)
+	// The last failure is not wrapped: the error has the class of the context.
+	return fmt.Errorf("%s: %w after %s, the last: %v", r.Step(), context.Cause(ctx), english.Plural(retry.failures, "attempt", ""), retry.lastErr)
 }
 
-// explain makes the final error of a request.
-func (t *try) explain(r Request, err error, hints map[int]string) error {
+// finalError returns the error of a request that is not repeated, with the
+// remedy.
+func (retry *retryState) finalError(r Request, err error, hints map[int]string) error {
 	text := r.Step()
-	if t.count > 1 {
-		text += fmt.Sprintf(" (%d attempts)", t.count)
+	switch lasted := retry.period.duration(); {
+	case lasted >= time.Minute:
+		text += fmt.Sprintf(" (%d attempts in %v)", retry.failures, lasted.Round(time.Second))
+	case retry.failures > 1:
+		text += fmt.Sprintf(" (%d attempts)", retry.failures)
 	}
-	var s *StatusError
-	if errors.As(err, &s) && hints[s.Status] != "" {
-		return fmt.Errorf("%s: %w: %s", text, err, hints[s.Status])
+	if hint := hintFor(err, hints); hint != "" {
+		return fmt.Errorf("%s: %w: %s", text, err, hint)
 	}
-	return fmt.Errorf("%s: %w%s", text, err, networkHint(err))
+	return fmt.Errorf("%s: %w", text, err)
 }
 
-// networkHint says what to do about a failure of the network.
-func networkHint(err error) string {
-	var dns *net.DNSError
-	var unknown x509.UnknownAuthorityError
-	var host x509.HostnameError
-	var invalid x509.CertificateInvalidError
-	var record tls.RecordHeaderError
+// reportFailing logs a request that has failed for a minute and is repeated. Of
+// the requests that fail at the same time, only one is logged.
+func (retry *retryState) reportFailing(ctx context.Context, r Request, err error) {
+	if retry.period.duration() < longWait {
+		return
+	}
+	until := retry.period.end(ctx)
+	if !collector.StatsFrom(ctx).FirstFailing(until) {
+		return
+	}
+	collector.LogFrom(ctx).Warn("a request keeps failing and is repeated", zap.String("request", r.Step()),
+		zap.String("until", formatUntil(until)), zap.Error(err))
+}
+
+// hintFor returns what to do about err; "" if that is unknown.
+func hintFor(err error, hints map[int]string) string {
+	var s *StatusError
+	var p *proxyError
 	switch {
-	case errors.As(err, &dns):
-		return ": check the host's name and DNS"
-	case errors.As(err, &unknown):
-		return ": add the issuing authority by SSL_CERT_FILE"
-	case errors.As(err, &host):
-		return ": the certificate is for another name: check the address and HTTPS_PROXY"
-	case errors.As(err, &invalid):
-		return ": check the dates of the server's certificate and this machine's clock"
-	case errors.As(err, &record), errors.Is(err, http.ErrSchemeMismatch):
-		return ": the server does not speak TLS there: check the address and HTTPS_PROXY"
+	case errors.As(err, &s) && s.isFromProxy():
+		if s.verdict == Fatal { // nothing is found at the address
+			return strings.TrimSuffix(proxyHint(s)+": "+hints[s.Status], ": ")
+		}
+		return proxyHint(s)
+	case errors.As(err, &s) && s.accepted && s.verdict == Unauthorized:
+		return strings.TrimSuffix("the vendor accepted the same credentials before in this run: "+hints[s.Status], ": ")
+	case errors.As(err, &s):
+		return hints[s.Status]
+	case errors.As(err, &p):
+		return "check HTTPS_PROXY, its user and password, and that the proxy allows this host"
 	case errors.Is(err, errTransport):
-		return ": check the address, the network and HTTPS_PROXY"
+		return netadvice.For(err)
 	}
 	return ""
 }

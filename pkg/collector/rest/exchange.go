@@ -19,87 +19,88 @@ import (
 
 const tracerName = "github.com/collectord/collectord/pkg/collector/rest"
 
-// An exchange is one attempt at a request, as the log at debug and the trace
-// of the run tell it: without the query, which may hold keys. A nil *exchange
-// tells nothing.
+// An exchange is one attempt at a request, for the debug log and the trace of
+// the run. It does not contain the query, which may contain keys. The methods
+// of a nil *exchange do nothing.
 type exchange struct {
 	client  *Client
 	req     *http.Request
 	log     *zap.Logger
 	span    trace.Span
 	attempt int
-	waited  time.Duration // before it, for limits and for the next try
+	waited  time.Duration // before the attempt, for rate limits and retries
 	began   time.Time
 	path    string
 	status  int
 	body    *body
 }
 
-// tell begins an exchange; nil when nobody wants to know of it.
-func (c *Client) tell(ctx context.Context, t *try, req *http.Request, waited time.Duration) *exchange {
+// startExchange starts an exchange. It returns nil if neither the log nor the
+// trace needs it.
+func (c *Client) startExchange(ctx context.Context, retry *retryState, req *http.Request, waited time.Duration) *exchange {
 	log, parent := collector.LogFrom(ctx), trace.SpanFromContext(ctx)
 	if !parent.IsRecording() && !log.Core().Enabled(zapcore.DebugLevel) {
 		return nil
 	}
-	x := &exchange{client: c, req: req, log: log, attempt: t.count + 1, waited: waited, began: time.Now()}
-	x.path = hideIn(req.URL.EscapedPath(), c.secrets())
+	x := &exchange{client: c, req: req, log: log, attempt: retry.failures + 1, waited: waited, began: time.Now()}
+	x.path = c.redactor().Redact(req.URL.EscapedPath())
 	_, x.span = parent.TracerProvider().Tracer(tracerName).Start(ctx, req.Method,
 		trace.WithSpanKind(trace.SpanKindClient), trace.WithAttributes(x.attributes()...))
 	return x
 }
 
-func (x *exchange) attributes() []attribute.KeyValue {
+func (e *exchange) attributes() []attribute.KeyValue {
 	all := []attribute.KeyValue{
-		semconv.HTTPRequestMethodKey.String(x.req.Method),
-		semconv.URLScheme(x.req.URL.Scheme), semconv.URLPath(x.path),
-		semconv.ServerAddress(x.req.URL.Hostname()),
-		attribute.Int64("collectord.waited_ms", x.waited.Milliseconds()),
+		semconv.HTTPRequestMethodKey.String(e.req.Method),
+		semconv.URLScheme(e.req.URL.Scheme), semconv.URLPath(e.path),
+		semconv.ServerAddress(e.req.URL.Hostname()),
+		attribute.Int64("collectord.waited_ms", e.waited.Milliseconds()),
 	}
-	if port, err := strconv.Atoi(x.req.URL.Port()); err == nil {
+	if port, err := strconv.Atoi(e.req.URL.Port()); err == nil {
 		all = append(all, semconv.ServerPort(port))
 	}
-	if x.attempt > 1 {
-		all = append(all, semconv.HTTPRequestResendCount(x.attempt-1))
+	if e.attempt > 1 {
+		all = append(all, semconv.HTTPRequestResendCount(e.attempt-1))
 	}
 	return all
 }
 
-// answered notes an answer whose body is about to be read.
-func (x *exchange) answered(status int, b *body) {
-	if x != nil {
-		x.status, x.body = status, b
+// setResponse records a response whose body will be read.
+func (e *exchange) setResponse(status int, b *body) {
+	if e != nil {
+		e.status, e.body = status, b
 	}
 }
 
-// end tells how the exchange ended.
-func (x *exchange) end(err error) {
-	if x == nil {
+// endExchange logs the exchange and ends its span.
+func (e *exchange) endExchange(err error) {
+	if e == nil {
 		return
 	}
-	err = hide(err, x.client.secrets())
+	err = e.client.redactor().Error(err)
 	var received int64
-	if x.body != nil {
-		received = x.body.received
+	if e.body != nil {
+		received = e.body.received
 	}
 	fields := []zap.Field{
-		zap.String("method", x.req.Method), zap.String("path", x.path), zap.Int("status", x.status),
-		zap.Int64("bytes", received), zap.Duration("took", time.Since(x.began)),
-		zap.Int("attempt", x.attempt), zap.Duration("waited", x.waited),
+		zap.String("method", e.req.Method), zap.String("path", e.path), zap.Int("status", e.status),
+		zap.Int64("bytes", received), zap.Duration("took", time.Since(e.began)),
+		zap.Int("attempt", e.attempt), zap.Duration("waited", e.waited),
 	}
-	if x.status != 0 {
-		x.span.SetAttributes(semconv.HTTPResponseStatusCode(x.status), attribute.Int64("http.response.body.size", received))
+	if e.status != 0 {
+		e.span.SetAttributes(semconv.HTTPResponseStatusCode(e.status), attribute.Int64("http.response.body.size", received))
 	}
 	if err != nil {
 		fields = append(fields, zap.NamedError("error", err))
-		x.span.SetAttributes(semconv.ErrorTypeKey.String(typeOf(err)))
-		x.span.SetStatus(codes.Error, err.Error())
+		e.span.SetAttributes(semconv.ErrorTypeKey.String(errorType(err)))
+		e.span.SetStatus(codes.Error, err.Error())
 	}
-	x.log.Debug("request", fields...)
-	x.span.End()
+	e.log.Debug("request", fields...)
+	e.span.End()
 }
 
-// typeOf is the class of an error, of which there are few.
-func typeOf(err error) string {
+// errorType returns the class of an error, one of a small number.
+func errorType(err error) string {
 	var s *StatusError
 	var b *BodyError
 	switch {

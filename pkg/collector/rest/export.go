@@ -4,323 +4,272 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"sync"
 	"time"
 
+	"go.uber.org/zap"
+
+	"github.com/collectord/collectord/internal/backoff"
 	"github.com/collectord/collectord/pkg/collector"
 )
 
-// An Export is an extraction by a job at the vendor: start it, ask for its
-// state, and fetch its chunks while it still works. The functions are the
-// vendor's facts, the life cycle is the toolkit's.
+// An Export reads records by a job at the vendor: it starts the job, polls its
+// state, and fetches its chunks while it is still running. The functions make
+// the vendor's requests; Run controls when they are called.
 type Export struct {
-	// Start begins the job, or finds the one that is already under way, and
-	// returns its id. attempt counts from 0 and rises when a job has died, so
-	// that a vendor's file can ask for less at once.
+	// Start starts the job, or finds the one that is already running, and
+	// returns its id. attempt counts from 0 and increases when a job has
+	// failed, so that a vendor can request less at once.
 	Start func(ctx context.Context, attempt int) (id string, err error)
-	// Status asks for the job's state.
+	// Status returns the job's state.
 	Status func(ctx context.Context, id string) (JobStatus, error)
-	// Fetch reads one chunk into page. It may be called again for the same
-	// chunk after an error that wraps ErrNotReady.
+	// Fetch writes the records of one chunk to out. It may be called again for
+	// the same chunk after an error that wraps ErrNotReady or ErrJobLost.
 	Fetch func(ctx context.Context, id, chunk string, out collector.Output) error
-	// Cancel tells the vendor that nobody waits for the job any more.
+	// Cancel cancels a job that is no longer needed; nil for none.
 	Cancel func(ctx context.Context, id string) error
-	// Asked says all that the job's content depends on, such as its filters and
-	// the account. When it is set and the output is a collector.Keeper, a job
-	// that a run which was cut off has left is continued. Fetch must then commit
-	// one page for a chunk.
-	Asked string
+	// Selection is everything that the job's content depends on, such as its
+	// filters and the account. If it is set and the output is a
+	// collector.ResumableOutput, the job of a run that did not end it is
+	// continued. Fetch must then commit one batch for each chunk.
+	Selection string
 	// Parallel is how many chunks are fetched at once; 1 when zero.
 	Parallel int
-	// FirstPoll is the first wait between two questions for the state, 2 s
-	// when zero; the waits grow to LongestPoll, 30 s when zero.
-	FirstPoll, LongestPoll time.Duration
-	// Deadline bounds one job; 6 h when zero.
-	Deadline time.Duration
-	// Restarts bounds how often a dead job is started anew; 2 when zero.
-	Restarts int
+
+	// The following are for tests; the constants when zero.
+	firstPoll, maxPoll, deadline time.Duration
+	restarts                     int
 }
+
+const (
+	// firstPollWait is the first wait between two requests for a job's state.
+	// The waits grow up to maxPollWait.
+	firstPollWait = 2 * time.Second
+	maxPollWait   = 30 * time.Second
+	// jobDeadline bounds the time of one job.
+	jobDeadline = 6 * time.Hour
+	// maxJobRestarts bounds how often a failed job is replaced by a new one. A
+	// job that brought more chunks than those before it does not count, up to
+	// maxAllRestarts.
+	maxJobRestarts = 2
+	maxAllRestarts = 5
+	// lostJobWait is the shortest time between the first and the last response
+	// by which a job counts as lost. A job that is younger than startGrace is not
+	// lost: a server of the vendor may not know it yet.
+	lostJobWait = 30 * time.Second
+	startGrace  = time.Minute
+	// firstRestartWait is the wait before the first new job; each wait is four
+	// times the one before. With a short retry time the waits are shorter.
+	firstRestartWait = 30 * time.Second
+	maxRestartWait   = 10 * time.Minute
+)
 
 // A JobStatus is an export job's state.
 type JobStatus struct {
 	// Done means that the job has ended and Ready will not grow.
 	Done bool
-	// Ready are the ids of chunks that can be fetched; ids once seen need not
-	// be repeated.
+	// Ready are the ids of chunks that can be fetched. Ids of earlier states
+	// may be left out.
 	Ready []string
-	// Dead says why the job's result is worth nothing, such as "2 chunks
-	// failed"; "" while it is good.
-	Dead string
-	// Missing says why the job's result, though Done, is not all; "" when it is.
+	// Failed says why the job's result cannot be used, such as "2 chunks
+	// failed"; "" if it can.
+	Failed string
+	// Missing says what is missing in the result of a job that is Done; "" if
+	// nothing is.
 	Missing string
+	// Doubt is the text of a collector.Doubt about the result of a job that is
+	// Done; "" for none.
+	Doubt string
 }
 
-// ErrNotReady marks a chunk that was announced and cannot be read yet.
+// ErrNotReady means that a chunk was announced but cannot be read yet.
 var ErrNotReady = errors.New("chunk is not ready yet")
 
-// ErrJobLost marks an answer that says the vendor does not know the job.
-var ErrJobLost = errors.New("the vendor does not know the export job any more")
+// ErrJobLost means that the vendor does not know the job.
+var ErrJobLost = errors.New("the vendor no longer knows the export job")
 
-// errJobDead marks a job that must be started anew.
-var errJobDead = errors.New("export job")
+// errJobFailed means that a new job must be started.
+var errJobFailed = errors.New("export job")
 
-// Run extracts all chunks into out. A job that dies is started anew with what
-// it brought dropped, so out must hold nothing but this export. A job that is
-// not needed any more is cancelled.
+// isUseless reports whether err means that the result of a job cannot be used,
+// and that a new job may have one.
+func isUseless(err error) bool { return errors.Is(err, errJobFailed) || errors.Is(err, ErrJobLost) }
+
+// Run writes the records of all chunks to out. When the result of a job cannot
+// be used, Run drops its records with out.Reset and starts another, so out must
+// contain nothing else. Run cancels such a job. After any other failure, a
+// collector.ResumableOutput keeps the job and its chunks, so that the next run
+// continues it.
 func (e Export) Run(ctx context.Context, out collector.Output) error {
+	restarts, most := 0, 0 // most is the largest number of chunks that a job brought
 	for attempt := 0; ; attempt++ {
-		err := e.job(ctx, attempt, out)
-		if err == nil || ctx.Err() != nil || !errors.Is(err, errJobDead) && !errors.Is(err, ErrJobLost) {
+		fetched, err := e.runJob(ctx, attempt, out)
+		if err == nil || ctx.Err() != nil || !isUseless(err) {
 			return err
 		}
-		if attempt >= orInt(e.Restarts, 2) {
+		if attempt > 0 && fetched <= most {
+			restarts++
+		}
+		most = max(most, fetched)
+		if restarts >= orInt(e.restarts, maxJobRestarts) || attempt >= maxAllRestarts {
 			return fmt.Errorf("%w: %w: gave up after %d jobs", collector.ErrIncomplete, err, attempt+1)
 		}
 		if err := out.Reset(); err != nil {
 			return err
 		}
+		collector.LogFrom(ctx).Warn("an export job was useless; starting another", zap.Error(err), zap.Int("jobs", attempt+1))
+		if waitErr := Sleep(ctx, restartWait(ctx, attempt+1), "a new export job"); waitErr != nil {
+			return fmt.Errorf("%w after %w", waitErr, err)
+		}
 	}
 }
 
-// job runs one job to its end.
-func (e Export) job(ctx context.Context, attempt int, out collector.Output) error {
-	id, err := e.begin(ctx, attempt, out)
+// restartWait returns the wait before the nth new job.
+func restartWait(ctx context.Context, n int) time.Duration {
+	retryTime := collector.RetryTime(ctx)
+	waits := backoff.Policy{First: min(firstRestartWait, retryTime/30), Longest: min(maxRestartWait, retryTime), Growth: 4}
+	return waits.Wait(n)
+}
+
+// runJob runs one job to its end and returns the number of chunks that it
+// brought.
+func (e Export) runJob(ctx context.Context, attempt int, out collector.Output) (fetched int, err error) {
+	id, resumed, err := e.findOrStart(ctx, attempt, out)
 	if err != nil {
-		return err
+		return 0, err
 	}
-	within, cancel := context.WithTimeoutCause(ctx, orDuration(e.Deadline, 6*time.Hour),
-		fmt.Errorf("%w %s: not finished within %v", errJobDead, id, orDuration(e.Deadline, 6*time.Hour)))
-	defer cancel()
-	j := &job{Export: e, id: id, out: out, seen: map[string]bool{}}
+	// The job has no deadline of the context: that is the run's.
+	jobCtx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	deadline := orDuration(e.deadline, jobDeadline)
+	timer := time.AfterFunc(deadline, func() { cancel(fmt.Errorf("%w %s: not finished within %v", errJobFailed, id, deadline)) })
+	defer timer.Stop()
+	j := &jobState{
+		Export: e, id: id, resumed: resumed, out: out, started: time.Now(), announced: map[string]bool{}, statusSlot: make(chan struct{}, 1),
+	}
 	j.cond = sync.NewCond(&j.mu)
-	err = j.run(within)
+	if err = j.fetchAll(jobCtx); err != nil {
+		return j.fetched, e.endFailedJob(ctx, id, out, err)
+	}
+	if j.doubt != "" {
+		collector.StatsFrom(ctx).AddDoubt(j.doubt, 1)
+	}
+	return j.fetched, nil
+}
+
+// endFailedJob keeps the job for the next run, or cancels it and drops its chunks
+// if its result cannot be used. It returns err.
+func (e Export) endFailedJob(ctx context.Context, id string, out collector.Output, err error) error {
+	resumable := e.resumableOutput(out)
+	useless := ctx.Err() == nil && isUseless(err)
 	switch {
-	case err == nil, errors.Is(err, collector.ErrRefused):
-		// A vendor that refuses the credentials would refuse the courtesy, too.
-	case ctx.Err() != nil && e.keeper(out) != nil:
-		// The run was stopped; the next one continues the job.
-	default:
-		e.abandon(ctx, id)
+	case resumable != nil && !useless:
+		collector.LogFrom(ctx).Info("the export job is kept for the next run", zap.String("job", id))
+		return err
+	case !errors.Is(err, collector.ErrRefused): // a vendor that refuses the credentials would also refuse to cancel
+		e.cancelJob(ctx, id)
+	}
+	if resumable != nil {
+		err = errors.Join(err, resumable.DropJob())
 	}
 	return err
 }
 
-// begin finds the job to fetch: the one that was cut off, or a new one.
-func (e Export) begin(ctx context.Context, attempt int, out collector.Output) (id string, err error) {
-	keeper := e.keeper(out)
-	if keeper == nil {
-		return e.Start(ctx, attempt)
+// findOrStart returns the id of the job to fetch, and whether an earlier run has
+// started it.
+func (e Export) findOrStart(ctx context.Context, attempt int, out collector.Output) (id string, resumed bool, err error) {
+	resumable := e.resumableOutput(out)
+	if resumable == nil {
+		id, err = e.Start(ctx, attempt)
+		return id, false, err
 	}
 	if attempt == 0 {
-		if id, err = e.left(ctx, keeper); err != nil {
-			return "", err
+		if id, err = e.findInterrupted(ctx, resumable); err != nil {
+			return "", false, err
 		}
 	}
-	if id == "" {
+	resumed = id != ""
+	if !resumed {
+		if err := e.cancelOthers(ctx, resumable); err != nil {
+			return "", false, err
+		}
 		if id, err = e.Start(ctx, attempt); err != nil {
-			return "", err
+			return "", false, err
 		}
 	}
-	if err := keeper.Begin(e.Asked, id); err != nil {
-		e.abandon(ctx, id)
-		return "", err
+	if err := resumable.BeginJob(e.Selection, id); err != nil {
+		e.cancelJob(ctx, id)
+		return "", false, err
 	}
-	return id, nil
+	return id, resumed, nil
 }
 
-// left returns the job that a run which was cut off has left, if it is still
-// good; "" when there is none.
-func (e Export) left(ctx context.Context, keeper collector.Keeper) (string, error) {
-	id, err := keeper.Kept(e.Asked)
+// cancelOthers cancels the jobs with other selections that earlier runs did not
+// end.
+func (e Export) cancelOthers(ctx context.Context, resumable collector.ResumableOutput) error {
+	others, err := resumable.OtherJobs(e.Selection)
+	for _, id := range others {
+		e.cancelJob(ctx, id)
+	}
+	return err
+}
+
+// findInterrupted returns the id of the job that an earlier run did not end; ""
+// when there is none or its result cannot be used.
+func (e Export) findInterrupted(ctx context.Context, resumable collector.ResumableOutput) (string, error) {
+	id, err := resumable.FindJob(e.Selection)
 	if err != nil || id == "" {
 		return "", err
 	}
-	status, err := e.Status(ctx, id)
+	status, err := confirmLost(ctx, time.Time{}, func() (JobStatus, error) { return e.Status(ctx, id) })
+	var refusal *StatusError
 	switch {
 	case errors.Is(err, ErrJobLost):
 		return "", nil
+	case errors.As(err, &refusal) && refusal.verdict == Fatal:
+		collector.LogFrom(ctx).Warn("the export job of an earlier run cannot be continued", zap.String("job", id), zap.Error(err))
+		return "", nil
 	case err != nil:
 		return "", err
-	case status.Dead != "", status.Done && status.Missing != "":
+	case status.Failed != "", status.Done && status.Missing != "":
 		return "", nil
 	}
 	return id, nil
 }
 
-func (e Export) keeper(out collector.Output) collector.Keeper {
-	keeper, ok := out.(collector.Keeper)
-	if !ok || e.Asked == "" {
-		return nil
+// confirmLost returns the result of status, which it calls again until an
+// ErrJobLost is certain. started is when the job was started, or zero if that
+// was long ago.
+func confirmLost(ctx context.Context, started time.Time, status func() (JobStatus, error)) (JobStatus, error) {
+	for first := time.Now(); ; {
+		s, err := status()
+		if !errors.Is(err, ErrJobLost) || time.Since(first) >= lostJobWait && time.Since(started) >= startGrace {
+			return s, err
+		}
+		if sleepErr := Sleep(ctx, lostJobWait/3, "export job that is not known"); sleepErr != nil {
+			return s, sleepErr
+		}
 	}
-	return keeper
 }
 
-// abandon cancels a job that nobody waits for: it would hold one of the few
-// places that the vendor has for jobs. It is a courtesy, so its failure is
-// not worth more than the failure that led here.
-func (e Export) abandon(ctx context.Context, id string) {
+// resumableOutput returns out if an interrupted job can be continued in it,
+// and nil otherwise.
+func (e Export) resumableOutput(out collector.Output) collector.ResumableOutput {
+	resumable, ok := out.(collector.ResumableOutput)
+	if !ok || e.Selection == "" {
+		return nil
+	}
+	return resumable
+}
+
+// cancelJob cancels a job that is no longer needed, so that it does not occupy
+// one of the few slots that the vendor has for jobs. An error is ignored: the
+// caller has a more important one.
+func (e Export) cancelJob(ctx context.Context, id string) {
 	if e.Cancel == nil {
 		return
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 	defer cancel()
 	_ = e.Cancel(ctx, id)
-}
-
-// job is the state of one export job.
-type job struct {
-	Export
-	id  string
-	out collector.Output
-
-	mu    sync.Mutex
-	cond  *sync.Cond
-	queue []string        // chunks to fetch
-	seen  map[string]bool // chunks announced
-	ended bool            // no more chunks will be announced
-	err   error           // the first failure
-}
-
-func (j *job) run(ctx context.Context) error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	// Workers wait on the condition, which knows no context.
-	stop := context.AfterFunc(ctx, j.wake)
-	defer stop()
-	var workers sync.WaitGroup
-	for range max(1, j.Parallel) {
-		workers.Go(func() {
-			if err := j.work(ctx); err != nil {
-				j.fail(err)
-				cancel()
-			}
-		})
-	}
-	if err := j.poll(ctx); err != nil {
-		j.fail(err)
-		cancel()
-	}
-	workers.Wait()
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	if j.err == nil && ctx.Err() != nil {
-		// Workers that saw the end left their chunks, though the last question
-		// for the state was still answered.
-		return context.Cause(ctx)
-	}
-	return j.err
-}
-
-// wake lets the workers look again. Without the lock, one that is about to
-// wait could miss it.
-func (j *job) wake() {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	j.cond.Broadcast()
-}
-
-func (j *job) fail(err error) {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	if j.err == nil {
-		j.err = err
-	}
-	j.cond.Broadcast()
-}
-
-// poll asks for the job's state until it has ended.
-func (j *job) poll(ctx context.Context) error {
-	wait := orDuration(j.FirstPoll, 2*time.Second)
-	for {
-		status, err := j.Status(ctx, j.id)
-		if err != nil {
-			return err
-		}
-		if status.Dead != "" {
-			return fmt.Errorf("%w %s: %s", errJobDead, j.id, status.Dead)
-		}
-		if status.Done && status.Missing != "" {
-			return fmt.Errorf("%w %s: %s", errJobDead, j.id, status.Missing)
-		}
-		j.announce(status)
-		if status.Done {
-			return nil
-		}
-		if err := Sleep(ctx, wait, "export job "+j.id, false); err != nil {
-			return err
-		}
-		wait = min(wait+wait/2, orDuration(j.LongestPoll, 30*time.Second))
-	}
-}
-
-// announce queues the chunks that are new.
-func (j *job) announce(s JobStatus) {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	for _, chunk := range s.Ready {
-		if !j.seen[chunk] {
-			j.seen[chunk] = true
-			j.queue = append(j.queue, chunk)
-		}
-	}
-	j.ended = s.Done
-	j.cond.Broadcast()
-}
-
-// take waits for a chunk to fetch; false when there will be none.
-func (j *job) take(ctx context.Context) (string, bool) {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	for len(j.queue) == 0 && !j.ended && j.err == nil && ctx.Err() == nil {
-		j.cond.Wait()
-	}
-	if len(j.queue) == 0 || j.err != nil {
-		return "", false
-	}
-	chunk := j.queue[0]
-	j.queue = j.queue[1:]
-	return chunk, true
-}
-
-// work fetches chunks until there are no more.
-func (j *job) work(ctx context.Context) error {
-	for {
-		chunk, ok := j.take(ctx)
-		if !ok {
-			return nil
-		}
-		if err := j.fetch(ctx, chunk); err != nil {
-			return err
-		}
-	}
-}
-
-// fetch reads one chunk; one that is announced but not ready is asked for
-// again a few times.
-func (j *job) fetch(ctx context.Context, chunk string) error {
-	out := j.out
-	if keeper := j.keeper(out); keeper != nil {
-		if done, err := keeper.Carry(ctx, chunk); done || err != nil {
-			return err
-		}
-		out = keeper.Keep(chunk)
-	}
-	for n := 1; ; n++ {
-		err := j.Fetch(ctx, j.id, chunk, out)
-		switch {
-		case err == nil:
-			return nil
-		case errors.Is(err, ErrNotReady) && n < 10:
-			wait := orDuration(j.LongestPoll, 30*time.Second)/10 + rand.N(time.Second)
-			if err := Sleep(ctx, wait, "chunk "+chunk, false); err != nil {
-				return err
-			}
-		case errors.Is(err, collector.ErrIncomplete), errors.Is(err, ErrNotReady):
-			// A chunk that stays broken spoils the job, not the run.
-			return fmt.Errorf("%w %s: chunk %s: %w", errJobDead, j.id, chunk, err)
-		default:
-			return err
-		}
-	}
 }

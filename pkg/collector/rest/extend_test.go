@@ -43,6 +43,6 @@ func TestExtensionKeepsTheRecordsOwnBytes(t *testing.T) {
 		})
 	}
 	if _, err := x.Append(nil, []byte(`{"a":`)); err == nil {
-		t.Error("a record that is cut was taken")
+		t.Error("an incomplete record was accepted")
 	}
 }

@@ -2,57 +2,62 @@ package rest
 
 import (
 	"context"
+	"time"
 
 	"github.com/collectord/collectord/pkg/collector"
 )
 
-// Each passes one record of an answer on to its page. The Envelope holds what
-// came before the record; raw is valid until Each returns. A nil Each keeps
-// every record as it is.
-type Each func(page collector.Page, e *Envelope, raw []byte) error
+// A RecordFunc handles one record of a response; usually it appends the record
+// to batch. The Envelope has the members that came before the record. raw is
+// valid until the function returns. A nil RecordFunc appends every record
+// unchanged.
+type RecordFunc func(batch collector.Batch, e *Envelope, raw []byte) error
 
-// Fetch asks for one answer and keeps its records as one page of out.
-func (c *Client) Fetch(ctx context.Context, r Request, shape Shape, out collector.Output, each Each) (*Envelope, error) {
-	return c.FetchThen(ctx, r, shape, out, each, nil)
+// Fetch makes one request and writes the records of its response to out, in
+// one batch.
+func (c *Client) Fetch(ctx context.Context, r Request, shape Shape, out collector.Output, onRecord RecordFunc) (*Envelope, error) {
+	return c.FetchThen(ctx, r, shape, out, onRecord, nil)
 }
 
-// FetchThen is Fetch with a last look at the whole answer before its page is
-// kept; then may still add records to the page, and its error drops the page.
-func (c *Client) FetchThen(ctx context.Context, r Request, shape Shape, out collector.Output, each Each, then func(collector.Page, *Envelope) error) (*Envelope, error) {
-	page, envelope, err := c.fetch(ctx, r, shape, out, each)
+// FetchThen is like Fetch, and calls atEnd with the whole envelope before the
+// batch is committed. atEnd may append records to the batch. If it returns an
+// error, the batch is discarded.
+func (c *Client) FetchThen(ctx context.Context, r Request, shape Shape, out collector.Output, onRecord RecordFunc, atEnd func(collector.Batch, *Envelope) error) (*Envelope, error) {
+	batch, envelope, err := c.fetchBatch(ctx, r, shape, out, onRecord)
 	if err != nil {
 		return nil, err
 	}
-	defer page.Discard()
-	if then != nil {
-		if err := then(page, envelope); err != nil {
+	defer batch.Discard()
+	if atEnd != nil {
+		if err := atEnd(batch, envelope); err != nil {
 			return nil, err
 		}
 	}
-	return envelope, page.Commit()
+	return envelope, batch.Commit()
 }
 
-// fetch asks for one answer and returns its records as an open page. A page
-// of an attempt that failed is dropped with it.
-func (c *Client) fetch(ctx context.Context, r Request, shape Shape, out collector.Output, each Each) (collector.Page, *Envelope, error) {
-	var page collector.Page
+// fetchBatch makes one request and returns its records in an open batch. The
+// batch of a failed attempt is discarded.
+func (c *Client) fetchBatch(ctx context.Context, r Request, shape Shape, out collector.Output, onRecord RecordFunc) (collector.Batch, *Envelope, error) {
+	var batch collector.Batch
 	var envelope *Envelope
 	discard := func() {
-		if page != nil {
-			page.Discard()
+		if batch != nil {
+			batch.Discard()
 		}
 	}
 	err := c.Do(ctx, r, func(resp *Response) (err error) {
+		received := time.Now()
 		discard()
-		page = out.Page()
+		batch = out.NewBatch()
 		envelope, err = Split(resp.Body, shape, func(e *Envelope, raw []byte) error {
-			if each != nil {
-				return each(page, e, raw)
+			if onRecord != nil {
+				return onRecord(batch, e, raw)
 			}
-			return page.Append(raw)
+			return batch.Append(raw)
 		})
 		if err == nil {
-			envelope.Header = resp.Header
+			envelope.Header, envelope.received = resp.Header, received
 		}
 		return err
 	})
@@ -60,11 +65,11 @@ func (c *Client) fetch(ctx context.Context, r Request, shape Shape, out collecto
 		discard()
 		return nil, nil, err
 	}
-	return page, envelope, nil
+	return batch, envelope, nil
 }
 
-// Get asks for one small answer without records, such as a job's state. It
-// must be a JSON object.
+// Get makes one request whose response is a small JSON object without records,
+// such as a job's state.
 func (c *Client) Get(ctx context.Context, r Request) (*Envelope, error) {
 	var envelope *Envelope
 	err := c.Do(ctx, r, func(resp *Response) (err error) {
@@ -77,5 +82,5 @@ func (c *Client) Get(ctx context.Context, r Request) (*Envelope, error) {
 	return envelope, err
 }
 
-// noRecords is a member that no document has.
+// noRecords is a member name that no document has.
 const noRecords = "\x00"

@@ -2,234 +2,245 @@ package rest
 
 import (
 	"context"
+	"maps"
 	"net/http"
 	"slices"
 	"strconv"
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/collectord/collectord/pkg/collector"
 )
 
-// A Rate allows N requests in any span of Per; one with a zero in it allows
-// any number.
+// A Rate allows N requests in any period of the length Per. If N or Per is
+// zero, the Rate is not limited.
 type Rate struct {
 	N   int
 	Per time.Duration
 }
 
-// A Limit is what one class of endpoints permits.
+// A Limit is what the vendor allows for one class of endpoints.
 type Limit struct {
-	// Rates all hold at the same time.
+	// Rates all apply at the same time.
 	Rates []Rate
-	// Concurrent bounds the requests under way at once; nothing does when it is
-	// zero. An answer that asks for patience halves it, once per wait, and
-	// successes let it grow back.
+	// Concurrent is the largest number of requests at once; unlimited when zero.
+	// A rate limit response halves it, once per wait, and successful responses
+	// increase it again.
 	Concurrent int
-	// Quota reads what the vendor says is left; the zero Quota reads nothing.
+	// Quota evaluates the remaining quota in response headers, if it is set.
 	Quota Quota
 }
 
-// A Quota names the headers in which a vendor says what is left of a bucket
-// that other programs draw from, too. When less than Reserve of it is left,
-// the class waits until the bucket is full again.
+// A Quota names the headers that report the remaining requests of a limit that
+// other programs share. While less than Reserve of the limit is left, the class
+// waits until the limit is reset.
 type Quota struct {
-	// Limit and Remaining hold plain numbers. Limit may be a list, such as
-	// "160, 160;w=1, 1620;w=60", whose first item is the bucket that Remaining
-	// is about. Anything else is passed over.
+	// Limit and Remaining contain numbers. Limit may be a list, such as
+	// "160, 160;w=1, 1620;w=60", whose first item is the limit that Remaining
+	// refers to. Other values are ignored.
 	Limit, Remaining string
-	// Reset holds the instant or the number of seconds until the bucket is
-	// full, in any form of Retry.WaitHeaders.
+	// Reset contains the time of the reset or the number of seconds until then,
+	// in any form of Retry.WaitHeaders.
 	Reset string
-	// Pause is the wait where the vendor names no Reset, as with a window that
-	// slides; none when zero.
+	// Pause is the wait if there is no Reset, as with a sliding window; none
+	// when zero.
 	Pause time.Duration
-	// Reserve is the share of Limit, between 0 and 1, that is left to others.
+	// Reserve is the share of Limit, between 0 and 1, that is left to other
+	// programs.
 	Reserve float64
-	// Most bounds the wait; 60 s when zero.
-	Most time.Duration
+	// MaxWait bounds the wait; 60 s when zero.
+	MaxWait time.Duration
 }
 
-// A Limiter paces the requests of one credential. Collectors that share a
-// credential share its Limiter.
+// A Limiter limits the rate of the requests with one set of credentials.
 type Limiter struct {
 	mu      sync.Mutex
-	classes map[string]*class
+	classes map[string]*endpointClass
 }
 
-// class is the state of one endpoint class.
-type class struct {
-	limit    Limit
-	sent     [][]time.Time // per rate, a ring of the last N starts
-	next     []int
-	coolEnds time.Time
-	width    float64 // how many may be under way now
-	under    int
-	free     chan struct{} // closed when a place may have become free
+// endpointClass is the state of one endpoint class.
+type endpointClass struct {
+	limit       Limit
+	starts      [][]time.Time // per rate, a ring of the start times of the last N requests
+	oldest      []int
+	pausedUntil time.Time
+	allowed     float64 // how many requests may run now
+	running     int
+	slotFreed   chan struct{} // closed when a slot may have become free
+	// holders are the extractions whose requests have slots, with the numbers of
+	// the slots. Those that wait for a slot wait for them.
+	holders map[*collector.Stats]int
 }
 
-// tokenClass is the class of token requests. It is never that of another
-// request: one that needs a token holds a place of its own class while the
-// token is fetched.
+// tokenClass is the class of token requests. No other request may have it: a
+// request that needs a token occupies a slot of its own class while the token
+// is fetched.
 const tokenClass = "token"
 
-// NewLimiter makes a Limiter with a Limit for each endpoint class. Requests
-// of a class that is not named are paced by the class "", except those for
-// tokens, whose class is "token".
+// NewLimiter returns a Limiter with a Limit for each endpoint class. The Limit
+// of the class "" applies to all classes without a Limit, except for the class
+// "token" of the requests for tokens.
 func NewLimiter(limits map[string]Limit) *Limiter {
-	l := &Limiter{classes: map[string]*class{"": newClass(Limit{}), tokenClass: newClass(Limit{})}}
+	l := &Limiter{classes: map[string]*endpointClass{"": newClass(Limit{}), tokenClass: newClass(Limit{})}}
 	for name, limit := range limits {
 		l.classes[name] = newClass(limit)
 	}
 	return l
 }
 
-func newClass(limit Limit) *class {
+func newClass(limit Limit) *endpointClass {
 	limit.Rates = slices.DeleteFunc(slices.Clone(limit.Rates), func(r Rate) bool { return r.N <= 0 || r.Per <= 0 })
-	c := &class{limit: limit, width: float64(limit.Concurrent), free: make(chan struct{})}
+	c := &endpointClass{limit: limit, allowed: float64(limit.Concurrent), slotFreed: make(chan struct{}), holders: map[*collector.Stats]int{}}
 	for _, r := range limit.Rates {
-		c.sent = append(c.sent, make([]time.Time, r.N))
+		c.starts = append(c.starts, make([]time.Time, r.N))
 	}
-	c.next = make([]int, len(limit.Rates))
+	c.oldest = make([]int, len(limit.Rates))
 	return c
 }
 
-func (l *Limiter) class(name string) *class {
+func (l *Limiter) classOf(name string) *endpointClass {
 	if c, ok := l.classes[name]; ok {
 		return c
 	}
 	return l.classes[""]
 }
 
-// enter waits until a request of the class may start; release is called when
-// it has ended. ready makes the request, and again after each wait: what it
-// waits for itself, such as a token, must not come between the moment that is
-// counted and the sending.
-func (l *Limiter) enter(ctx context.Context, name string, ready func() error) (release func(), err error) {
+// acquire waits until a request of the class may start. The caller calls release
+// when the request has ended. ready prepares the request. It is called again
+// after each wait, because it may itself wait, for example for a token, and
+// there must be no wait between the counted start of the request and its start.
+func (l *Limiter) acquire(ctx context.Context, name string, ready func() error) (release func(), err error) {
 	if l == nil {
 		return func() {}, ready()
 	}
-	c := l.class(name)
-	if err := l.place(ctx, c); err != nil {
+	c := l.classOf(name)
+	holder := collector.StatsFrom(ctx)
+	if err := l.acquireSlot(ctx, c, holder); err != nil {
 		return nil, err
 	}
 	for {
 		if err := ready(); err != nil {
-			l.leave(c)
+			l.releaseSlot(c, holder)
 			return nil, err
 		}
-		wait := l.start(c, time.Now())
+		wait, requested := l.reserveStart(c, time.Now())
 		if wait <= 0 {
-			return func() { l.leave(c) }, nil
+			return func() { l.releaseSlot(c, holder) }, nil
 		}
-		if err := Sleep(ctx, wait, "rate limit", true); err != nil {
-			l.leave(c)
+		if err := (waiting{what: "rate limit", requested: requested, limited: true}).sleep(ctx, wait); err != nil {
+			l.releaseSlot(c, holder)
 			return nil, err
 		}
 	}
 }
 
-// place waits for one of the class's concurrent places.
-func (l *Limiter) place(ctx context.Context, c *class) error {
+// acquireSlot waits for a slot of the class, which has Concurrent slots.
+func (l *Limiter) acquireSlot(ctx context.Context, c *endpointClass, holder *collector.Stats) error {
 	for {
 		l.mu.Lock()
-		if c.limit.Concurrent == 0 || c.under < max(1, int(c.width)) {
-			c.under++
+		if c.limit.Concurrent == 0 || c.running < max(1, int(c.allowed)) {
+			c.running++
+			c.holders[holder]++
 			l.mu.Unlock()
 			return nil
 		}
-		free := c.free
+		free, holders := c.slotFreed, slices.Collect(maps.Keys(c.holders))
 		l.mu.Unlock()
-		select {
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		case <-free:
+		if err := WaitOn(ctx, free, "other requests", holders...); err != nil {
+			return err
 		}
 	}
 }
 
-func (l *Limiter) leave(c *class) {
+func (l *Limiter) releaseSlot(c *endpointClass, holder *collector.Stats) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	c.under--
-	close(c.free)
-	c.free = make(chan struct{})
+	c.running--
+	if c.holders[holder]--; c.holders[holder] == 0 {
+		delete(c.holders, holder)
+	}
+	close(c.slotFreed)
+	c.slotFreed = make(chan struct{})
 }
 
-// start notes a request that starts now, or returns how long it must wait.
-func (l *Limiter) start(c *class, now time.Time) time.Duration {
+// reserveStart counts a request that starts now and returns 0, or returns how
+// long the request must wait, and whether the vendor asks for that.
+func (l *Limiter) reserveStart(c *endpointClass, now time.Time) (wait time.Duration, requested bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	wait := c.coolEnds.Sub(now)
+	wait = c.pausedUntil.Sub(now)
+	requested = wait > 0
 	for i, r := range c.limit.Rates {
-		if oldest := c.sent[i][c.next[i]]; !oldest.IsZero() {
-			wait = max(wait, oldest.Add(r.Per).Sub(now))
+		if oldest := c.starts[i][c.oldest[i]]; !oldest.IsZero() && oldest.Add(r.Per).Sub(now) > wait {
+			wait, requested = oldest.Add(r.Per).Sub(now), false
 		}
 	}
 	if wait > 0 {
-		return wait
+		return wait, requested
 	}
-	for i := range c.sent {
-		c.sent[i][c.next[i]] = now
-		c.next[i] = (c.next[i] + 1) % len(c.sent[i])
+	for i := range c.starts {
+		c.starts[i][c.oldest[i]] = now
+		c.oldest[i] = (c.oldest[i] + 1) % len(c.starts[i])
 	}
-	return 0
+	return 0, false
 }
 
-// cool keeps the whole class from starting requests until then.
-func (l *Limiter) cool(name string, until time.Time) {
+// pauseClass lets no request of the class start until the given time.
+func (l *Limiter) pauseClass(name string, until time.Time) {
 	if l == nil {
 		return
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	c := l.class(name)
-	// Answers to requests that were under way when a wait began say the same
-	// once more; they are no reason to halve again.
-	if !time.Now().Before(c.coolEnds) {
-		c.width = max(1, c.width/2)
+	c := l.classOf(name)
+	// Requests that were already running when the pause began may get the same
+	// response. Only the first one halves the number of slots.
+	if !time.Now().Before(c.pausedUntil) {
+		c.allowed = max(1, c.allowed/2)
 	}
-	if until.After(c.coolEnds) {
-		c.coolEnds = until
+	if until.After(c.pausedUntil) {
+		c.pausedUntil = until
 	}
 }
 
-// learn reads an answer's headers; good tells that it is a success.
-func (l *Limiter) learn(name string, good bool, h http.Header) {
+// observeResponse evaluates the headers of a response.
+func (l *Limiter) observeResponse(name string, success bool, h http.Header) {
 	if l == nil {
 		return
 	}
 	now := time.Now()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	c := l.class(name)
-	if good && c.width < float64(c.limit.Concurrent) {
-		c.width = min(float64(c.limit.Concurrent), c.width+1/max(1, c.width))
+	c := l.classOf(name)
+	if success && c.allowed < float64(c.limit.Concurrent) {
+		c.allowed = min(float64(c.limit.Concurrent), c.allowed+1/max(1, c.allowed))
 	}
-	if wait, ok := c.limit.Quota.wait(h, now); ok {
-		if until := now.Add(wait); until.After(c.coolEnds) {
-			c.coolEnds = until
+	if wait, ok := c.limit.Quota.quotaWait(h, now); ok {
+		if until := now.Add(wait); until.After(c.pausedUntil) {
+			c.pausedUntil = until
 		}
 	}
 }
 
-// wait tells how long to leave the bucket alone, when it is nearly empty.
-func (q Quota) wait(h http.Header, now time.Time) (time.Duration, bool) {
+// quotaWait returns how long the class must wait, and whether it must.
+func (q Quota) quotaWait(h http.Header, now time.Time) (time.Duration, bool) {
 	if q.Remaining == "" {
 		return 0, false
 	}
 	first, _, _ := strings.Cut(h.Get(q.Limit), ",")
 	limit, err1 := strconv.ParseFloat(strings.TrimSpace(first), 64)
 	left, err2 := strconv.ParseFloat(h.Get(q.Remaining), 64)
-	// A limit of zero is a vendor's way to report another limit than a rate.
+	// Some vendors report a limit of zero for limits other than rates.
 	if err1 != nil || err2 != nil || limit <= 0 || left > q.Reserve*limit {
 		return 0, false
 	}
-	wait, ok := parseWait(h.Get(q.Reset), sent(h, now))
+	wait, ok := parseWait(h.Get(q.Reset), serverTime(h, now))
 	if !ok {
 		wait = q.Pause
 	}
 	if wait <= 0 {
 		return 0, false
 	}
-	return min(wait, orDuration(q.Most, time.Minute)), true
+	return min(wait, orDuration(q.MaxWait, time.Minute)), true
 }

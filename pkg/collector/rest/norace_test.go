@@ -2,4 +2,4 @@
 
 package rest
 
-const underRace = false
+const raceEnabled = false

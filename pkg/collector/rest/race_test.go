@@ -2,5 +2,5 @@
 
 package rest
 
-// underRace tells that the race detector slows this program down.
-const underRace = true
+// raceEnabled reports whether the race detector is on, which slows the tests.
+const raceEnabled = true

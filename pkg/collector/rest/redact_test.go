@@ -11,14 +11,15 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/collectord/collectord/internal/redact"
 	"github.com/collectord/collectord/pkg/collector"
 )
 
 const secret = `pa55/wörd+"=%x`
 
-// leaks tells in which spelling text shows a secret, or a part of it that is
-// long enough to matter.
-func leaks(text string, secrets ...string) string {
+// findSecret returns the spelling in which text contains a secret, or the first
+// half of one; "" if it contains none.
+func findSecret(text string, secrets ...string) string {
 	for _, s := range secrets {
 		quoted, _ := json.Marshal(s)
 		for _, spelt := range []string{s, url.QueryEscape(s), url.PathEscape(s), strings.Trim(string(quoted), `"`), s[:len(s)/2]} {
@@ -30,8 +31,8 @@ func leaks(text string, secrets ...string) string {
 	return ""
 }
 
-// mustHide fails the test when err, however it is printed, shows a secret.
-func mustHide(t *testing.T, err error, secrets ...string) {
+// assertHidden fails the test if err shows a secret in any form of printing.
+func assertHidden(t *testing.T, err error, secrets ...string) {
 	t.Helper()
 	if err == nil {
 		t.Fatal("no error")
@@ -45,14 +46,14 @@ func mustHide(t *testing.T, err error, secrets ...string) {
 		prints = append(prints, status.Error(), string(status.Body))
 	}
 	for _, text := range prints {
-		if shown := leaks(text, secrets...); shown != "" {
+		if shown := findSecret(text, secrets...); shown != "" {
 			t.Errorf("%q shows %q", text, shown)
 		}
 	}
 }
 
-// echoes are answers that send the credential back.
-func echoes() map[string]http.HandlerFunc {
+// echoingResponses returns responses that repeat the secret.
+func echoingResponses() map[string]http.HandlerFunc {
 	all := map[string]http.HandlerFunc{}
 	quoted, _ := json.Marshal(secret)
 	for name, text := range map[string]string{
@@ -60,19 +61,19 @@ func echoes() map[string]http.HandlerFunc {
 		"JSON with escaped slashes": strings.ReplaceAll(string(quoted), "/", `\/`),
 	} {
 		body := `{"message":"unknown key ` + text + `"}`
-		all["400 "+name] = says(400, body)
-		all["401 "+name] = says(401, body)
-		all["500 "+name] = says(500, body)
-		all["200 errors "+name] = says(200, `{"data":[],"errors":["`+strings.Trim(text, `"`)+`"]}`)
-		all["200 text "+name] = says(200, "<html>"+text)
-		all["200 array "+name] = says(200, `["`+strings.Trim(text, `"`)+`"]`)
-		all["200 cut by the excerpt "+name] = says(200, "<html>"+strings.Repeat("x", 80-len("<html>")-len(text)*2/3)+text)
-		all["500 cut by the excerpt "+name] = says(500, strings.Repeat("x", 200-len(text)*2/3)+text)
-		all["500 cut by the bound "+name] = says(500, strings.Repeat(" ", 2<<10-len(text)*2/3)+text)
-		all["reset "+name] = wire("HTTP/1.1 200 "+text, true)
-		all["next link "+name] = says(200, `{"data":[],"next":"https://evil.test/?key=`+url.QueryEscape(secret)+`"}`)
-		all["broken next link "+name] = says(200, `{"data":[],"next":"http://vendor.test:x/?key=`+url.QueryEscape(secret)+`"}`)
-		all["redirect "+name] = says(302, "", "Location", "https://evil.test/?key="+url.QueryEscape(secret))
+		all["400 "+name] = respond(400, body)
+		all["401 "+name] = respond(401, body)
+		all["500 "+name] = respond(500, body)
+		all["200 errors "+name] = respond(200, `{"data":[],"errors":["`+strings.Trim(text, `"`)+`"]}`)
+		all["200 text "+name] = respond(200, "<html>"+text)
+		all["200 array "+name] = respond(200, `["`+strings.Trim(text, `"`)+`"]`)
+		all["200 cut by the excerpt "+name] = respond(200, "<html>"+strings.Repeat("x", 80-len("<html>")-len(text)*2/3)+text)
+		all["500 cut by the excerpt "+name] = respond(500, strings.Repeat("x", 200-len(text)*2/3)+text)
+		all["500 cut by the bound "+name] = respond(500, strings.Repeat(" ", 2<<10-len(text)*2/3)+text)
+		all["reset "+name] = respondRaw("HTTP/1.1 200 "+text, true)
+		all["next link "+name] = respond(200, `{"data":[],"next":"https://evil.test/?key=`+url.QueryEscape(secret)+`"}`)
+		all["broken next link "+name] = respond(200, `{"data":[],"next":"http://vendor.test:x/?key=`+url.QueryEscape(secret)+`"}`)
+		all["redirect "+name] = respond(302, "", "Location", "https://evil.test/?key="+url.QueryEscape(secret))
 	}
 	return all
 }
@@ -91,19 +92,19 @@ func TestErrorsShowNoCredential(t *testing.T) {
 		"named by it": {redact: []string{"", "x", secret}},
 	}
 	for name, a := range auths {
-		for echo, h := range echoes() {
+		for echo, h := range echoingResponses() {
 			t.Run(name+"/"+echo, func(t *testing.T) {
-				c := loopback(t, h)
-				c.Auth, c.Redact, c.Retry.Attempts = a.auth, a.redact, 1
-				var out Gathered
+				c := startServer(t, h)
+				c.Auth, c.Redact, c.Retry.attempts = a.auth, a.redact, 1
+				var out MemoryOutput
 				_, err := c.Walk(context.Background(), Listing{
 					Request: Request{Path: "/x", Query: url.Values{"key": {secret}}},
 					Shape:   Shape{Records: "data", Errors: []string{"errors"}}, Pager: NextURL{Path: "next"},
 				}, &out)
-				mustHide(t, err, append(a.hidden, secret)...)
-				// A refused next link is the request that it leads to.
+				assertHidden(t, err, append(a.hidden, secret)...)
+				// The error of a refused link names the request that it leads to.
 				if !strings.HasPrefix(err.Error(), "GET /") {
-					t.Errorf("lacks the request: %v", err)
+					t.Errorf("the error does not name the request: %v", err)
 				}
 			})
 		}
@@ -112,27 +113,27 @@ func TestErrorsShowNoCredential(t *testing.T) {
 
 func TestTokenRequestsShowNoCredential(t *testing.T) {
 	const token = "t0k3n-of-the-vendor"
-	for echo, h := range echoes() {
+	for echo, h := range echoingResponses() {
 		t.Run(echo, func(t *testing.T) {
 			mux := http.NewServeMux()
 			mux.HandleFunc("/token", h)
-			c := loopback(t, mux)
-			c.Retry.Attempts = 1
+			c := startServer(t, mux)
+			c.Retry.attempts = 1
 			tokens := *c
 			c.Auth = &ClientCredentials{Client: &tokens, Path: "/token", Form: url.Values{"client_id": {"id"}, "client_secret": {secret}}}
-			mustHide(t, get(c, "/x"), secret)
+			assertHidden(t, getPath(c, "/x"), secret)
 		})
 	}
 	t.Run("token echoed", func(t *testing.T) {
 		mux := http.NewServeMux()
-		mux.HandleFunc("/token", says(200, `{"access_token":"`+token+`"}`))
-		mux.HandleFunc("/x", says(401, "no good: "+token))
-		c := loopback(t, mux)
+		mux.HandleFunc("/token", respond(200, `{"access_token":"`+token+`"}`))
+		mux.HandleFunc("/x", respond(401, "no good: "+token))
+		c := startServer(t, mux)
 		tokens := *c
 		c.Auth = &ClientCredentials{Client: &tokens, Path: "/token"}
-		err := get(c, "/x")
-		mustHide(t, err, token)
-		mustHold(t, err, "GET /x (2 attempts): 401 Unauthorized: no good: [redacted]")
+		err := getPath(c, "/x")
+		assertHidden(t, err, token)
+		assertError(t, err, "GET /x (2 attempts): 401 Unauthorized: no good: [redacted]")
 		if !errors.Is(err, collector.ErrRefused) {
 			t.Errorf("the class is lost: %v", err)
 		}
@@ -141,21 +142,23 @@ func TestTokenRequestsShowNoCredential(t *testing.T) {
 
 func TestHiddenErrorsKeepTheirChain(t *testing.T) {
 	status := &StatusError{Status: 403}
-	err := hide(fmt.Errorf("key %s: %w", secret, status), []string{secret})
+	set := redact.NewSet(minSecret, secret)
+	err := set.Error(fmt.Errorf("key %s: %w", secret, status))
 	var got *StatusError
 	if !errors.As(err, &got) || got != status || !errors.Is(err, collector.ErrForbidden) || err.Error() != "key [redacted]: 403 Forbidden" {
 		t.Errorf("%v", err)
 	}
-	if plain := errors.New("plain"); hide(plain, []string{secret}) != plain || hide(nil, nil) != nil {
+	if plain := errors.New("plain"); set.Error(plain) != plain || set.Error(nil) != nil {
 		t.Error("an error without a secret is changed")
 	}
 }
 
-// The library's own errors hold the whole address, query and all.
+// TestAddressIsNotShown: the errors of net/http contain the whole address with the
+// query; ours do not.
 func TestAddressIsNotShown(t *testing.T) {
-	c := clientOf(t, "http://127.0.0.1:1")
+	c := newTestClient(t, "http://127.0.0.1:1")
 	_, err := c.Get(context.Background(), Request{Path: "/x?key=" + url.QueryEscape(secret)})
-	mustHide(t, err, secret)
+	assertHidden(t, err, secret)
 	err = transportError(&url.Error{Op: "Get", URL: "https://x.test/?key=" + secret, Err: errors.New("refused")})
-	mustHide(t, err, secret)
+	assertHidden(t, err, secret)
 }

@@ -3,31 +3,34 @@ package rest
 import (
 	"context"
 	"errors"
+	"math"
 	"math/rand/v2"
 	"net/http"
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/collectord/collectord/internal/netadvice"
+	"github.com/collectord/collectord/pkg/collector"
 )
 
-// Retry says how often a request is repeated and how long the waits are. Its
-// zero value is the default.
+// Retry controls the waits between the attempts of a request. After server and
+// network errors it is repeated for the retry time of the run, see
+// collector.WithRetryTime; while a rate limit refuses it, until the run's
+// deadline. The zero value has the defaults.
 type Retry struct {
-	// Attempts bounds how often a request is made when the vendor or the
-	// network is in trouble; 6 when zero. Waits for a rate limit do not count:
-	// only the run's own deadline ends them.
-	Attempts int
-	// First is the first wait, 1 s when zero; each next one doubles, up to
-	// Longest, 60 s when zero. Half of each wait is left to chance.
+	// First and Longest are those of RetryPeriod.
 	First, Longest time.Duration
-	// WaitHeaders are the headers in which the vendor says how long to wait or
-	// until when, in order; Retry-After when empty.
+	// WaitHeaders are the headers that say how long or until when to wait, by
+	// precedence; Retry-After when empty.
 	WaitHeaders []string
-	// MostAsked bounds a wait that the vendor asks for; 15 min when zero.
-	MostAsked time.Duration
-}
+	// MaxWait bounds a wait that a header other than Retry-After requests, for vendors whose headers
+	// are not reliable; not bounded when zero. A wait that ends after the run's
+	// deadline fails the request at once.
+	MaxWait time.Duration
 
-func (p Retry) attempts() int { return orInt(p.Attempts, 6) }
+	attempts int // for tests: the largest number of attempts; no limit when zero
+}
 
 func orInt(n, or int) int {
 	if n == 0 {
@@ -43,103 +46,164 @@ func orDuration(d, or time.Duration) time.Duration {
 	return d
 }
 
-// backoff is the wait before attempt n+1, n from 1.
-func (p Retry) backoff(n int) time.Duration {
-	longest := orDuration(p.Longest, time.Minute)
-	d := orDuration(p.First, time.Second)
-	for i := 1; i < n && d < longest; i++ {
-		d *= 2
-	}
-	d = min(d, longest)
-	return d/2 + rand.N(d/2+1)
+// period returns a period that has not begun, with the waits of r.
+func (r Retry) period() RetryPeriod { return RetryPeriod{First: r.First, Longest: r.Longest} }
+
+// retryPlan is a wait before the next attempt.
+type retryPlan struct {
+	wait time.Duration
+	// requested means that the vendor asks for the wait, and limited that this is
+	// because of its rate limit.
+	requested, limited bool
 }
 
-// again decides whether the request is repeated, and after which wait.
-func (c *Client) again(ctx context.Context, t *try, r Request, err error) (time.Duration, bool) {
-	t.count++
+// planRetry decides whether the request is repeated after err, and after which
+// wait.
+func (c *Client) planRetry(ctx context.Context, retry *retryState, r Request, err error) (retryPlan, bool) {
+	retry.failures++
 	var s *StatusError
 	var b *BodyError
 	switch {
 	case errors.As(err, &s):
-		return c.againStatus(ctx, t, r, s)
+		return c.planStatusRetry(ctx, retry, r, s)
 	case errors.Is(err, errOversize):
-		return 0, false // it would be as long the next time
+		return retryPlan{}, false // it would be as long again
 	case errors.As(err, &b):
-		// A body that broke off was an answer: asking again is as safe as the
-		// request itself.
+		// An incomplete body may pass.
 	case errors.Is(err, errTransport):
-		if lasting(err) {
-			return 0, false
+		// A name that was resolved and a certificate that was valid in this
+		// extraction will probably be so again.
+		if netadvice.IsPermanent(err) && !collector.StatsFrom(ctx).Accepted() {
+			return retryPlan{}, false
 		}
 	default:
-		return 0, false
+		return retryPlan{}, false
 	}
-	return c.patience(t, r)
+	return c.planTimedRetry(ctx, retry, r, err)
 }
 
-func (c *Client) againStatus(ctx context.Context, t *try, r Request, s *StatusError) (time.Duration, bool) {
+func (c *Client) planStatusRetry(ctx context.Context, retry *retryState, r Request, s *StatusError) (retryPlan, bool) {
+	if s.Status == http.StatusRequestEntityTooLarge && r.Size != nil {
+		return c.planTimedRetry(ctx, retry, r, s) // with a smaller page
+	}
 	switch s.verdict {
 	case Limited:
-		wait, ok := c.Retry.asked(s.Header, time.Now())
-		if !ok {
-			return c.Retry.backoff(t.count), true
-		}
-		if t.count > 1 { // being told "now" again and again is no reason to hammer
-			wait = max(wait, c.Retry.backoff(t.count-1))
-		}
-		// A little later than told: at the very instant others wait, too.
-		return wait + rand.N(time.Second/2), true
+		retry.period.reset() // the vendor's servers are available
+		return c.planLimitedRetry(retry, s), true
 	case Unauthorized:
-		if c.Auth == nil || t.renewed {
-			return 0, false
-		}
-		t.renewed = true
-		renewed, err := c.Auth.Renew(ctx, s.req)
-		return 0, renewed && err == nil
+		wait, again := c.planUnauthorizedRetry(ctx, retry, s)
+		return retryPlan{wait: wait}, again
 	case Transient:
-		wait, again := c.patience(t, r)
-		if asked, ok := c.Retry.asked(s.Header, time.Now()); ok {
-			wait = max(wait, asked)
+		plan, again := c.planTimedRetry(ctx, retry, r, s)
+		if requested, ok := c.Retry.requestedWait(s.Header, time.Now()); ok && requested > plan.wait {
+			plan = retryPlan{wait: requested, requested: true}
 		}
-		return wait, again
+		return plan, again
 	}
-	return 0, false
+	return retryPlan{}, false
 }
 
-// patience counts an attempt that failed for no fault of ours.
-func (c *Client) patience(t *try, r Request) (time.Duration, bool) {
-	t.counted++
-	if r.Once || t.counted >= c.Retry.attempts() {
+// planLimitedRetry returns the wait for the vendor's rate limit.
+func (c *Client) planLimitedRetry(retry *retryState, s *StatusError) retryPlan {
+	period := c.Retry.period()
+	wait, requested := c.Retry.requestedWait(s.Header, time.Now())
+	if !requested {
+		return retryPlan{wait: period.backoff(retry.failures), limited: true}
+	}
+	if retry.failures > 1 { // the vendor may request no wait again and again
+		wait = max(wait, period.backoff(retry.failures-1))
+	}
+	// Slightly later than requested, because other clients wait for the same time.
+	return retryPlan{wait: wait + rand.N(time.Second/2), requested: true, limited: true}
+}
+
+// unauthorizedState is the state of one Do for responses that the authorization
+// is not valid.
+type unauthorizedState struct {
+	last    time.Time // of the last such response
+	renewed bool      // the authorization was renewed
+	waits   int       // waits after which the same authorization was used again
+}
+
+// unauthorizedApart is the time after which a refused authorization is no
+// consequence of the previous one. A request may wait for hours, in which its
+// token expires more than once.
+const unauthorizedApart = 5 * time.Minute
+
+// unauthorizedWaits are the waits before the attempts with an authorization
+// that was refused, although the vendor accepted the credentials before.
+var unauthorizedWaits = [...]time.Duration{10 * time.Second, 20 * time.Second, 30 * time.Second}
+
+// planUnauthorizedRetry decides about a request whose authorization was
+// refused. The authorization is renewed if that is possible. Otherwise, one
+// server of the vendor may refuse what the others accept, for a short time.
+func (c *Client) planUnauthorizedRetry(ctx context.Context, retry *retryState, s *StatusError) (time.Duration, bool) {
+	if c.Auth == nil {
 		return 0, false
 	}
-	return c.Retry.backoff(t.counted), true
+	state := &retry.unauthorized
+	now := time.Now()
+	if now.Sub(state.last) > unauthorizedApart {
+		*state = unauthorizedState{}
+	}
+	state.last = now
+	if !state.renewed {
+		state.renewed = true
+		if renewed, err := c.Auth.Renew(ctx, s.req); renewed && err == nil {
+			return 0, true
+		}
+	}
+	if !s.accepted || state.waits >= len(unauthorizedWaits) {
+		return 0, false
+	}
+	state.waits++
+	return unauthorizedWaits[state.waits-1], true
 }
 
-// asked reads how long the vendor asks to wait.
-func (p Retry) asked(h http.Header, now time.Time) (time.Duration, bool) {
-	names := p.WaitHeaders
+// planTimedRetry decides about a failure of the network or of the vendor's
+// servers.
+func (c *Client) planTimedRetry(ctx context.Context, retry *retryState, r Request, err error) (retryPlan, bool) {
+	if retry.period.failures == 0 {
+		retry.period = c.Retry.period()
+	}
+	wait, again := retry.period.NextWait(ctx, err)
+	if r.Once || c.Retry.attempts > 0 && retry.period.failures >= c.Retry.attempts {
+		again = false
+	}
+	return retryPlan{wait: wait}, again
+}
+
+// requestedWait returns the wait that the headers request, and whether they do.
+func (r Retry) requestedWait(h http.Header, now time.Time) (time.Duration, bool) {
+	names := r.WaitHeaders
 	if len(names) == 0 {
 		names = []string{"Retry-After"}
 	}
 	for _, name := range names {
-		if wait, ok := parseWait(h.Get(name), sent(h, now)); ok {
-			return min(max(wait, 0), orDuration(p.MostAsked, 15*time.Minute)), true
+		if wait, ok := parseWait(h.Get(name), serverTime(h, now)); ok {
+			if name == "Retry-After" { // the vendor's own words
+				return max(wait, 0), true
+			}
+			return min(max(wait, 0), orDuration(r.MaxWait, math.MaxInt64)), true
 		}
 	}
 	return 0, false
 }
 
-// sent is the vendor's own time of an answer, so that a wrong clock here does
-// not spoil what it says about instants.
-func sent(h http.Header, now time.Time) time.Time {
+// serverTime returns the vendor's time of a response, so that the times in its
+// headers are evaluated correctly even if the local clock is wrong.
+func serverTime(h http.Header, now time.Time) time.Time {
 	if t, err := http.ParseTime(h.Get("Date")); err == nil {
 		return t
 	}
 	return now
 }
 
-// parseWait reads a wait in any of the forms that vendors use: seconds, the
-// instant as Unix seconds or milliseconds, an HTTP date, or RFC 3339.
+// maxWaitSeconds bounds a wait in seconds, so that it is a time.Duration.
+const maxWaitSeconds = 100 * 365 * 24 * 3600
+
+// parseWait parses a wait in any of the forms that vendors use: seconds, or a
+// time in Unix seconds, in Unix milliseconds, as an HTTP date or in RFC 3339.
 func parseWait(text string, now time.Time) (time.Duration, bool) {
 	text = strings.TrimSpace(text)
 	if text == "" {
@@ -149,10 +213,10 @@ func parseWait(text string, now time.Time) (time.Duration, bool) {
 		switch {
 		case n > 1e11:
 			return time.UnixMilli(int64(n)).Sub(now), true
-		case n > 1e8: // as a wait it would be three years
+		case n > 1e8: // a wait of three years is unlikely
 			return time.Unix(int64(n), 0).Sub(now), true
 		}
-		return time.Duration(n * float64(time.Second)), true
+		return time.Duration(min(n, maxWaitSeconds) * float64(time.Second)), true
 	}
 	if t, err := http.ParseTime(text); err == nil {
 		return t.Sub(now), true

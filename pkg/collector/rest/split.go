@@ -10,59 +10,62 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/go-json-experiment/json/jsontext"
 )
 
 const (
-	// maxRecord bounds one record: far above any that a vendor sends, far below
-	// what would endanger the process.
+	// maxRecord bounds the bytes of one record. It is much larger than the
+	// records of any vendor, and small enough for the memory of the process.
 	maxRecord = 64 << 20
-	// maxMember bounds a member of the envelope beside the records.
+	// maxMember bounds the bytes of one member of the envelope.
 	maxMember = 4 << 20
-	// maxEnvelope bounds all of them, names included.
+	// maxEnvelope bounds the bytes of all members of the envelope.
 	maxEnvelope = 16 << 20
-	// maxPooled is the longest value after which a decoder, whose buffer never
-	// shrinks, is used again.
+	// maxPooled is the longest value after which a decoder is used again. The
+	// buffer of a decoder never shrinks.
 	maxPooled = 1 << 20
 )
 
-// A Shape says where the records are in an answer's JSON document.
+// A Shape says where the records are in the JSON document of a response.
 type Shape struct {
-	// Records is the member that holds the array of records, dotted when it
-	// lies deeper, such as "data" or "result.items"; "" when the document is
-	// the array itself.
+	// Records is the dotted path of the array of records, such as "data" or
+	// "result.items"; "" if the document itself is the array.
 	Records string
-	// Errors are members, dotted as Records, that must be absent, null, empty
-	// or false: an answer that has them filled is a failure, whatever its
-	// status says.
+	// Errors are the dotted paths of members that must be absent, null, empty or
+	// false. A response with another value is a failure, even if its status says
+	// success.
 	Errors []string
-	// Harmless tells a filled member of Errors that is no failure, such as one
-	// that says which of the wanted ids do not exist; nil for none.
+	// Harmless reports whether the value of a member of Errors is not a failure,
+	// such as a list of requested ids that do not exist. It may be nil.
 	Harmless func(filled []byte) bool
-	// Optional permits the records member to be absent, which then means none.
+	// Optional means that the member Records may be absent if there are no
+	// records.
 	Optional bool
-	// OrArray permits the document to be the array of records itself, for a
-	// vendor that answers in either form; Envelope.IsArray tells which it was.
+	// OrArray means that the document may also be the array of records itself,
+	// see Envelope.IsArray.
 	OrArray bool
 }
 
-// An Envelope is an answer's document without its records.
+// An Envelope is the document of a response without its records.
 type Envelope struct {
-	// Records counts the records that were passed on.
+	// Records is the number of records so far.
 	Records int
-	// Header holds the answer's headers, when there are any.
-	Header  http.Header
-	members map[string]jsontext.Value
-	array   bool
+	// Header has the headers of the response; nil in a RecordFunc.
+	Header   http.Header
+	members  map[string]jsontext.Value
+	array    bool
+	received time.Time // when the head of the response was received
 }
 
-// IsArray tells whether the document was the array of records itself.
+// IsArray reports whether the document is the array of records itself.
 func (e *Envelope) IsArray() bool { return e.array }
 
-// Value returns the raw member at the dotted path, nil when it is absent.
+// Value returns the raw member at the dotted path; nil if it is absent.
 func (e *Envelope) Value(path string) jsontext.Value {
-	// Members on the way to the records are kept under their whole path.
+	// The members of the objects that contain the records are stored under their
+	// whole path.
 	for end := len(path); end > 0; end = strings.LastIndexByte(path[:end], '.') {
 		if v := e.members[path[:end]]; v != nil {
 			return Member(v, strings.TrimPrefix(path[end:], "."))
@@ -71,12 +74,12 @@ func (e *Envelope) Value(path string) jsontext.Value {
 	return nil
 }
 
-// Text returns the member at path as text: a string's content, a number's
-// digits; "" when it is absent, null or of another kind.
-func (e *Envelope) Text(path string) string { return Text(e.Value(path)) }
+// Text returns the member at the dotted path as text: the content of a string
+// or the digits of a number; "" if it is absent or of another kind.
+func (e *Envelope) Text(path string) string { return TextOf(e.Value(path)) }
 
-// Count returns the member at path as a count, and whether it is one: a
-// number that is not negative and below 2^53.
+// Count returns the member at the dotted path as a count, and whether it is one:
+// a number that is not negative and is less than 2^53.
 func (e *Envelope) Count(path string) (int64, bool) {
 	v := e.Value(path)
 	if v == nil || v.Kind() != '0' {
@@ -86,8 +89,8 @@ func (e *Envelope) Count(path string) (int64, bool) {
 	return int64(n), err == nil && n >= 0 && n < 1<<53
 }
 
-// Member returns the raw member at the dotted path within the object v, nil
-// when it is absent.
+// Member returns the raw member at the dotted path in the object v; nil if it is
+// absent.
 func Member(v []byte, path string) jsontext.Value {
 	for path != "" {
 		name, rest, _ := strings.Cut(path, ".")
@@ -120,9 +123,9 @@ func Member(v []byte, path string) jsontext.Value {
 	return v
 }
 
-// Text returns a raw value as text: a string's content, a number's digits;
-// "" for anything else.
-func Text(v jsontext.Value) string {
+// TextOf returns a raw value as text: the content of a string or the digits of a
+// number; "" for anything else.
+func TextOf(v jsontext.Value) string {
 	switch {
 	case v == nil:
 	case v.Kind() == '"':
@@ -135,16 +138,16 @@ func Text(v jsontext.Value) string {
 	return ""
 }
 
-// lenient takes what vendors really send: a duplicate name or a lone
-// surrogate is a flaw of one record and no reason to lose the others.
+// lenient accepts what vendors send in practice. A duplicate name or a lone
+// surrogate in one record is no reason to lose the others.
 var lenient = []jsontext.Options{
 	jsontext.AllowDuplicateNames(true),
 	jsontext.AllowInvalidUTF8(true),
 }
 
-// decoders have buffers of splitBuffer: left alone a decoder's buffer grows
-// beyond 4 KiB only for a longer value, which halves its speed, so each gets
-// one to read first.
+// decoders have buffers of splitBuffer bytes. The buffer of a new decoder has
+// 4 KiB, which halves its speed, and grows only for a longer value, so each
+// decoder reads such a value first.
 var decoders = sync.Pool{New: func() any {
 	d := jsontext.NewDecoder(strings.NewReader(`"` + strings.Repeat(" ", splitBuffer-2) + `"`))
 	if _, err := d.ReadValue(); err != nil { // it is constant
@@ -155,12 +158,12 @@ var decoders = sync.Pool{New: func() any {
 
 const splitBuffer = 64 << 10
 
-// Split reads one JSON document from r and passes each record to record while
-// the document still arrives; the bytes are valid until record returns. Its
-// memory is bounded by the longest record. The Envelope that record gets holds
-// what has arrived before that record. An error of the document or of r
-// is a *BodyError; one of record is returned as it is. A nil record drops the
-// records. When Split returns nil the document was whole and nothing followed
+// Split reads one JSON document from r and calls record with each record while
+// the document is still arriving. The bytes are valid until record returns. The
+// memory that Split needs is bounded by the longest record. The Envelope has
+// the members that came before the record. An error of the document or of r is
+// returned as a *BodyError, an error of record as it is. A nil record drops the
+// records. If Split returns nil, the document was complete and nothing followed
 // it.
 func Split(r io.Reader, shape Shape, record func(e *Envelope, raw []byte) error) (*Envelope, error) {
 	if record == nil {
@@ -174,7 +177,7 @@ func Split(r io.Reader, shape Shape, record func(e *Envelope, raw []byte) error)
 	s.in = &markedReader{r: buffered}
 	s.d = decoders.Get().(*jsontext.Decoder)
 	s.d.Reset(s.in, lenient...)
-	err := s.document()
+	err := s.readDocument()
 	if err == nil && s.longest <= maxPooled {
 		s.d.Reset(bytes.NewReader(nil))
 		decoders.Put(s.d)
@@ -189,8 +192,8 @@ func Split(r io.Reader, shape Shape, record func(e *Envelope, raw []byte) error)
 	return &s.envelope, nil
 }
 
-// looksLikeJSON tells what is no JSON document in words. A byte order mark,
-// which some servers write, is passed over.
+// looksLikeJSON returns an error that describes a body which is obviously not
+// JSON. It skips a byte order mark, which some servers send.
 func looksLikeJSON(r *bufio.Reader) error {
 	if mark, _ := r.Peek(3); string(mark) == "\ufeff" {
 		if _, err := r.Discard(3); err != nil {
@@ -210,13 +213,17 @@ func looksLikeJSON(r *bufio.Reader) error {
 		return err
 	}
 	if start[0] == '<' {
-		page, _ := r.Peek(120)
-		return fmt.Errorf("body is an HTML or XML page, want JSON: %s", excerpt(string(page), 80))
+		page, _ := r.Peek(1 << 10) // a page may be shorter
+		if looksLikeHTML(page) {
+			return fmt.Errorf("body is %s, want JSON: it may be from a proxy or firewall", describePage(page))
+		}
+		return fmt.Errorf("body is XML, want JSON: %s", excerpt(string(page), 80))
 	}
 	return nil
 }
 
-// markedReader fails when more than a bound is read without a mark.
+// markedReader returns an error when more than bound bytes are read after the
+// mark, which the splitter moves to the start of each value.
 type markedReader struct {
 	r     io.Reader
 	read  int64
@@ -239,41 +246,41 @@ type splitter struct {
 	shape    Shape
 	record   func(*Envelope, []byte) error
 	envelope Envelope
-	kept     int // bytes of the envelope
+	kept     int // bytes of the envelope's members
 	longest  int // bytes of the longest value
 	found    bool
 }
 
-// recordError carries an error of the record function past the decoder's.
+// recordError is an error of the record function, as opposed to the decoder.
 type recordError struct{ err error }
 
 func (e *recordError) Error() string { return e.err.Error() }
 
-func (s *splitter) document() error {
+func (s *splitter) readDocument() error {
 	s.in.bound = maxMember
 	if s.shape.Records == "" || s.shape.OrArray && s.d.PeekKind() == '[' {
 		s.envelope.array = true
-		if err := s.records("the document"); err != nil {
+		if err := s.readRecords("the document"); err != nil {
 			return err
 		}
 	} else {
 		if s.d.PeekKind() != '{' {
 			if s.shape.Records == noRecords {
-				return s.unexpected("an object")
+				return s.unexpectedValue("an object")
 			}
-			return s.unexpected("an object with the member " + s.shape.Records)
+			return s.unexpectedValue("an object with the member " + s.shape.Records)
 		}
-		if err := s.object(""); err != nil {
+		if err := s.readObject(""); err != nil {
 			return err
 		}
 	}
 	if _, err := s.d.ReadToken(); err != io.EOF {
 		if err == nil {
-			return errors.New("something follows the JSON document")
+			return errors.New("there is more data after the JSON document")
 		}
 		return err
 	}
-	if err := s.refusals(); err != nil {
+	if err := s.checkErrors(); err != nil {
 		return err
 	}
 	if !s.found && !s.shape.Optional {
@@ -282,8 +289,8 @@ func (s *splitter) document() error {
 	return nil
 }
 
-// object reads the object at prefix, on the way to the records or with them.
-func (s *splitter) object(prefix string) error {
+// readObject reads the object at prefix, which contains the records.
+func (s *splitter) readObject(prefix string) error {
 	if _, err := s.d.ReadToken(); err != nil {
 		return err
 	}
@@ -296,13 +303,13 @@ func (s *splitter) object(prefix string) error {
 		switch {
 		case path == s.shape.Records:
 			if s.found {
-				return fmt.Errorf("the member %s comes twice", path)
+				return fmt.Errorf("the member %s appears twice", path)
 			}
-			err = s.records("the member " + path)
+			err = s.readRecords("the member " + path)
 		case s.d.PeekKind() == '{' && strings.HasPrefix(s.shape.Records, path+"."):
-			err = s.object(path + ".")
+			err = s.readObject(path + ".")
 		default:
-			err = s.member(path)
+			err = s.readMember(path)
 		}
 		if err != nil {
 			return err
@@ -312,8 +319,8 @@ func (s *splitter) object(prefix string) error {
 	return err
 }
 
-// member keeps a member of the envelope.
-func (s *splitter) member(path string) error {
+// readMember keeps a member of the envelope.
+func (s *splitter) readMember(path string) error {
 	s.in.bound, s.in.mark = maxMember, s.d.InputOffset()
 	v, err := s.d.ReadValue()
 	if err != nil {
@@ -327,8 +334,8 @@ func (s *splitter) member(path string) error {
 	return nil
 }
 
-// records reads the array of records.
-func (s *splitter) records(what string) error {
+// readRecords reads the array of records.
+func (s *splitter) readRecords(what string) error {
 	s.found = true
 	switch s.d.PeekKind() {
 	case '[':
@@ -336,7 +343,7 @@ func (s *splitter) records(what string) error {
 		_, err := s.d.ReadToken()
 		return err
 	default:
-		return s.unexpected(what + " to be an array")
+		return s.unexpectedValue(what + " to be an array")
 	}
 	if _, err := s.d.ReadToken(); err != nil {
 		return err
@@ -362,7 +369,7 @@ func (s *splitter) records(what string) error {
 	return err
 }
 
-func (s *splitter) unexpected(want string) error {
+func (s *splitter) unexpectedValue(want string) error {
 	if s.d.PeekKind() == 0 {
 		_, err := s.d.ReadToken()
 		return err
@@ -374,8 +381,8 @@ func (s *splitter) unexpected(want string) error {
 	return fmt.Errorf("want %s, got %s", want, excerpt(string(v), 80))
 }
 
-// refusals fails an answer that carries errors under a status of success.
-func (s *splitter) refusals() error {
+// checkErrors returns an error if a member of Shape.Errors has a value.
+func (s *splitter) checkErrors() error {
 	for _, path := range s.shape.Errors {
 		v := s.envelope.Value(path)
 		if v == nil {
@@ -387,7 +394,7 @@ func (s *splitter) refusals() error {
 			if s.shape.Harmless != nil && s.shape.Harmless(v) {
 				continue
 			}
-			return fmt.Errorf("the answer carries %s: %s", path, excerpt(string(v), 200))
+			return fmt.Errorf("the member %s is not empty: %s", path, excerpt(string(v), 200))
 		}
 	}
 	return nil

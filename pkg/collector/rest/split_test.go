@@ -17,7 +17,7 @@ import (
 	"github.com/collectord/collectord/pkg/collector"
 )
 
-// splitAll returns copies of all records that Split passes on.
+// splitAll returns copies of all records that Split finds.
 func splitAll(r io.Reader, shape Shape) (records []string, e *Envelope, err error) {
 	e, err = Split(r, shape, func(e *Envelope, raw []byte) error {
 		if e.Records != len(records) {
@@ -36,73 +36,73 @@ var splits = []struct {
 	want  []string
 	fails string
 }{
-	{"an array", Shape{}, `[{"a":1},{"b":[2]}]`, []string{`{"a":1}`, `{"b":[2]}`}, ""},
-	{"an empty array", Shape{}, ` [ ] `, nil, ""},
-	{"null for no records", Shape{}, `null`, nil, ""},
-	{"a member", Shape{Records: "data"}, `{"data":[{"a":1}]}`, []string{`{"a":1}`}, ""},
-	{"a member of null", Shape{Records: "data"}, `{"data":null}`, nil, ""},
-	{"behind and before others", Shape{Records: "data"}, `{"x":{"data":[1]},"data":[{"a":1}],"y":"]}"}`, []string{`{"a":1}`}, ""},
-	{"a name with escapes", Shape{Records: "data"}, `{"d\u0061ta":[{"a":1}]}`, []string{`{"a":1}`}, ""},
-	{"deeper", Shape{Records: "r.i"}, `{"n":1,"r":{"t":2,"i":[{"a":1}],"u":3},"z":4}`, []string{`{"a":1}`}, ""},
-	{"deeper still", Shape{Records: "a.b.c"}, `{"a":{"b":{"c":[1]}}}`, []string{`1`}, ""},
-	{"absent, optional", Shape{Records: "data", Optional: true}, `{"x":1}`, nil, ""},
-	{"absent", Shape{Records: "data"}, `{"x":1}`, nil, "the member data is missing"},
-	{"absent deeper", Shape{Records: "r.i"}, `{"r":null}`, nil, "the member r.i is missing"},
-	{"on the way of another kind", Shape{Records: "r.i"}, `{"r":[1]}`, nil, "the member r.i is missing"},
-	{"twice", Shape{Records: "r.i"}, `{"r":{"i":[1]},"r":{"i":[2]}}`, []string{"1"}, "the member r.i comes twice"},
-	{"an object, not an array", Shape{}, `{"error":"x"}`, nil, `want the document to be an array, got {"error":"x"}`},
-	{"a text, not an object", Shape{Records: "data"}, `"x"`, nil, `want an object with the member data, got "x"`},
-	{"a number for records", Shape{Records: "data"}, `{"data":1}`, nil, "want the member data to be an array, got 1"},
-	{"pretty", Shape{Records: "data"}, "{\n\t\"data\" : [\r\n {\n  \"a\" : 1\n } ,\n {} ]\n}\n", []string{"{\n  \"a\" : 1\n }", "{}"}, ""},
-	{"brackets in strings", Shape{}, `[{"a":"]}\"]}"},{"b":"[{"}]`, []string{`{"a":"]}\"]}"}`, `{"b":"[{"}`}, ""},
-	{"duplicates", Shape{}, `[{"a":1,"a":2}]`, []string{`{"a":1,"a":2}`}, ""},
-	{"lone surrogate", Shape{}, `[{"a":"\ud800"}]`, []string{`{"a":"\ud800"}`}, ""},
-	{"not UTF-8", Shape{}, "[{\"a\":\"\xff\"}]", []string{"{\"a\":\"\xff\"}"}, ""},
-	{"numbers keep their spelling", Shape{}, `[{"a":1e400,"b":1.0,"c":9007199254740993,"d":-0,"e":1E-7}]`, []string{`{"a":1e400,"b":1.0,"c":9007199254740993,"d":-0,"e":1E-7}`}, ""},
-	{"other kinds", Shape{}, `[1,"a",null,true,[2]]`, []string{"1", `"a"`, "null", "true", "[2]"}, ""},
-	{"byte order mark", Shape{}, "\ufeff[1]", []string{"1"}, ""},
-	{"nothing but a byte order mark", Shape{}, "\ufeff", nil, "body is empty"},
-	{"as deep as can be", Shape{}, "[" + strings.Repeat("[", 9999) + strings.Repeat("]", 9999) + "]", []string{strings.Repeat("[", 9999) + strings.Repeat("]", 9999)}, ""},
-	{"deeper than can be", Shape{}, "[" + strings.Repeat("[", 10000) + strings.Repeat("]", 10000) + "]", nil, "exceeded max depth"},
-	{"errors empty", Shape{Records: "d", Errors: []string{"e", "m.e"}}, `{"d":[],"e":[ ],"m":{"e":{ }}}`, nil, ""},
-	{"errors null", Shape{Records: "d", Errors: []string{"e", "m.e"}}, `{"d":[],"e":null,"m":{"e":""}}`, nil, ""},
-	{"errors false", Shape{Records: "d", Errors: []string{"e"}}, `{"d":[],"e":false}`, nil, ""},
-	{"errors filled", Shape{Records: "d", Errors: []string{"e"}}, `{"e":[{"m":"x"}],"d":[1]}`, []string{"1"}, `the answer carries e: [{"m":"x"}]`},
-	{"errors deeper", Shape{Records: "d", Errors: []string{"m.e"}}, `{"d":[1],"m":{"e":"x"}}`, []string{"1"}, `the answer carries m.e: "x"`},
-	{"errors on the way to the records", Shape{Records: "r.d", Errors: []string{"r.e.x"}}, `{"r":{"d":[1],"e":{"x":true}}}`, []string{"1"}, `the answer carries r.e.x: true`},
-	{"no comma", Shape{}, `[1 2]`, []string{"1"}, "invalid character '2'"},
-	{"comma at the end", Shape{}, `[1,]`, []string{"1"}, "invalid character"},
-	{"closed by the wrong bracket", Shape{Records: "d"}, `{"d":[1}}`, []string{"1"}, "invalid character '}'"},
-	{"trailing garbage", Shape{}, `[1]]`, []string{"1"}, "invalid character ']'"},
-	{"second document", Shape{}, "[1]\n[2]", []string{"1"}, "something follows the JSON document"},
-	{"cut in a record", Shape{}, `[1,{"a":`, []string{"1"}, "record 2: "},
-	{"cut behind a record", Shape{}, `[1,2`, []string{"1", "2"}, "unexpected EOF"},
-	{"cut behind the records", Shape{Records: "d"}, `{"d":[1]`, []string{"1"}, "unexpected EOF"},
-	{"cut behind a member", Shape{Records: "d"}, `{"d":[1],"n":"x"`, []string{"1"}, "unexpected EOF"},
-	{"control character", Shape{}, "[\"a\nb\"]", nil, `invalid character '\n'`},
-	{"the name that no document has", Shape{Records: noRecords, Optional: true}, `{"\u0000":[1]}`, []string{"1"}, ""},
+	{name: "an array", shape: Shape{}, text: `[{"a":1},{"b":[2]}]`, want: []string{`{"a":1}`, `{"b":[2]}`}},
+	{name: "an empty array", shape: Shape{}, text: ` [ ] `},
+	{name: "null for no records", shape: Shape{}, text: `null`},
+	{name: "a member", shape: Shape{Records: "data"}, text: `{"data":[{"a":1}]}`, want: []string{`{"a":1}`}},
+	{name: "a member of null", shape: Shape{Records: "data"}, text: `{"data":null}`},
+	{name: "behind and before others", shape: Shape{Records: "data"}, text: `{"x":{"data":[1]},"data":[{"a":1}],"y":"]}"}`, want: []string{`{"a":1}`}},
+	{name: "a name with escapes", shape: Shape{Records: "data"}, text: `{"d\u0061ta":[{"a":1}]}`, want: []string{`{"a":1}`}},
+	{name: "deeper", shape: Shape{Records: "r.i"}, text: `{"n":1,"r":{"t":2,"i":[{"a":1}],"u":3},"z":4}`, want: []string{`{"a":1}`}},
+	{name: "deeper still", shape: Shape{Records: "a.b.c"}, text: `{"a":{"b":{"c":[1]}}}`, want: []string{`1`}},
+	{name: "absent, optional", shape: Shape{Records: "data", Optional: true}, text: `{"x":1}`},
+	{name: "absent", shape: Shape{Records: "data"}, text: `{"x":1}`, fails: "the member data is missing"},
+	{name: "absent deeper", shape: Shape{Records: "r.i"}, text: `{"r":null}`, fails: "the member r.i is missing"},
+	{name: "on the way of another kind", shape: Shape{Records: "r.i"}, text: `{"r":[1]}`, fails: "the member r.i is missing"},
+	{name: "twice", shape: Shape{Records: "r.i"}, text: `{"r":{"i":[1]},"r":{"i":[2]}}`, want: []string{"1"}, fails: "the member r.i appears twice"},
+	{name: "an object, not an array", shape: Shape{}, text: `{"error":"x"}`, fails: `want the document to be an array, got {"error":"x"}`},
+	{name: "a text, not an object", shape: Shape{Records: "data"}, text: `"x"`, fails: `want an object with the member data, got "x"`},
+	{name: "a number for records", shape: Shape{Records: "data"}, text: `{"data":1}`, fails: "want the member data to be an array, got 1"},
+	{name: "pretty", shape: Shape{Records: "data"}, text: "{\n\t\"data\" : [\r\n {\n  \"a\" : 1\n } ,\n {} ]\n}\n", want: []string{"{\n  \"a\" : 1\n }", "{}"}},
+	{name: "brackets in strings", shape: Shape{}, text: `[{"a":"]}\"]}"},{"b":"[{"}]`, want: []string{`{"a":"]}\"]}"}`, `{"b":"[{"}`}},
+	{name: "duplicates", shape: Shape{}, text: `[{"a":1,"a":2}]`, want: []string{`{"a":1,"a":2}`}},
+	{name: "lone surrogate", shape: Shape{}, text: `[{"a":"\ud800"}]`, want: []string{`{"a":"\ud800"}`}},
+	{name: "not UTF-8", shape: Shape{}, text: "[{\"a\":\"\xff\"}]", want: []string{"{\"a\":\"\xff\"}"}},
+	{name: "numbers keep their spelling", shape: Shape{}, text: `[{"a":1e400,"b":1.0,"c":9007199254740993,"d":-0,"e":1E-7}]`, want: []string{`{"a":1e400,"b":1.0,"c":9007199254740993,"d":-0,"e":1E-7}`}},
+	{name: "other kinds", shape: Shape{}, text: `[1,"a",null,true,[2]]`, want: []string{"1", `"a"`, "null", "true", "[2]"}},
+	{name: "byte order mark", shape: Shape{}, text: "\ufeff[1]", want: []string{"1"}},
+	{name: "nothing but a byte order mark", shape: Shape{}, text: "\ufeff", fails: "body is empty"},
+	{name: "as deep as can be", shape: Shape{}, text: "[" + strings.Repeat("[", 9999) + strings.Repeat("]", 9999) + "]", want: []string{strings.Repeat("[", 9999) + strings.Repeat("]", 9999)}},
+	{name: "deeper than can be", shape: Shape{}, text: "[" + strings.Repeat("[", 10000) + strings.Repeat("]", 10000) + "]", fails: "exceeded max depth"},
+	{name: "errors empty", shape: Shape{Records: "d", Errors: []string{"e", "m.e"}}, text: `{"d":[],"e":[ ],"m":{"e":{ }}}`},
+	{name: "errors null", shape: Shape{Records: "d", Errors: []string{"e", "m.e"}}, text: `{"d":[],"e":null,"m":{"e":""}}`},
+	{name: "errors false", shape: Shape{Records: "d", Errors: []string{"e"}}, text: `{"d":[],"e":false}`},
+	{name: "errors filled", shape: Shape{Records: "d", Errors: []string{"e"}}, text: `{"e":[{"m":"x"}],"d":[1]}`, want: []string{"1"}, fails: `the member e is not empty: [{"m":"x"}]`},
+	{name: "errors deeper", shape: Shape{Records: "d", Errors: []string{"m.e"}}, text: `{"d":[1],"m":{"e":"x"}}`, want: []string{"1"}, fails: `the member m.e is not empty: "x"`},
+	{name: "errors on the way to the records", shape: Shape{Records: "r.d", Errors: []string{"r.e.x"}}, text: `{"r":{"d":[1],"e":{"x":true}}}`, want: []string{"1"}, fails: `the member r.e.x is not empty: true`},
+	{name: "no comma", shape: Shape{}, text: `[1 2]`, want: []string{"1"}, fails: "invalid character '2'"},
+	{name: "comma at the end", shape: Shape{}, text: `[1,]`, want: []string{"1"}, fails: "invalid character"},
+	{name: "closed by the wrong bracket", shape: Shape{Records: "d"}, text: `{"d":[1}}`, want: []string{"1"}, fails: "invalid character '}'"},
+	{name: "trailing garbage", shape: Shape{}, text: `[1]]`, want: []string{"1"}, fails: "invalid character ']'"},
+	{name: "second document", shape: Shape{}, text: "[1]\n[2]", want: []string{"1"}, fails: "there is more data after the JSON document"},
+	{name: "cut in a record", shape: Shape{}, text: `[1,{"a":`, want: []string{"1"}, fails: "record 2: "},
+	{name: "cut behind a record", shape: Shape{}, text: `[1,2`, want: []string{"1", "2"}, fails: "unexpected EOF"},
+	{name: "cut behind the records", shape: Shape{Records: "d"}, text: `{"d":[1]`, want: []string{"1"}, fails: "unexpected EOF"},
+	{name: "cut behind a member", shape: Shape{Records: "d"}, text: `{"d":[1],"n":"x"`, want: []string{"1"}, fails: "unexpected EOF"},
+	{name: "control character", shape: Shape{}, text: "[\"a\nb\"]", fails: `invalid character '\n'`},
+	{name: "the name that no document has", shape: Shape{Records: noRecords, Optional: true}, text: `{"\u0000":[1]}`, want: []string{"1"}},
 }
 
 func TestSplit(t *testing.T) {
 	for _, f := range splits {
 		t.Run(f.name, func(t *testing.T) {
-			for way, r := range map[string]io.Reader{
-				"whole":        strings.NewReader(f.text),
-				"byte by byte": iotest.OneByteReader(strings.NewReader(f.text)),
-				"with the end": iotest.DataErrReader(strings.NewReader(f.text)),
+			for reading, r := range map[string]io.Reader{
+				"whole":         strings.NewReader(f.text),
+				"byte by byte":  iotest.OneByteReader(strings.NewReader(f.text)),
+				"data with EOF": iotest.DataErrReader(strings.NewReader(f.text)),
 			} {
 				got, _, err := splitAll(r, f.shape)
 				if !slices.Equal(got, f.want) {
-					t.Errorf("%s: %q, want %q", way, got, f.want)
+					t.Errorf("%s: %q, want %q", reading, got, f.want)
 				}
 				var b *BodyError
 				switch {
 				case f.fails == "" && err != nil:
-					t.Errorf("%s: %v", way, err)
+					t.Errorf("%s: %v", reading, err)
 				case f.fails != "":
-					mustHold(t, err, f.fails)
+					assertError(t, err, f.fails)
 					if !errors.As(err, &b) || !errors.Is(err, collector.ErrIncomplete) {
-						t.Errorf("%s: %v is no BodyError", way, err)
+						t.Errorf("%s: %v is not a BodyError", reading, err)
 					}
 				}
 			}
@@ -110,7 +110,7 @@ func TestSplit(t *testing.T) {
 	}
 }
 
-// Every cut of a document is an error: nothing that was cut passes for whole.
+// TestSplitFindsEveryCut: every incomplete document is an error.
 func TestSplitFindsEveryCut(t *testing.T) {
 	text := `{"m":{"t":2},"r":{"d":[{"a":"é\"]}"},{"b":[1,{}]}],"e":[]},"z":12}`
 	for n := range len(text) {
@@ -166,28 +166,63 @@ func TestEnvelope(t *testing.T) {
 		t.Errorf("Value(o) is %s", v)
 	}
 	if _, e, _ := splitAll(strings.NewReader("[]"), Shape{}); !e.IsArray() {
-		t.Error("an array is not told")
+		t.Error("IsArray is false for an array")
+	}
+}
+
+func TestShapeOrArray(t *testing.T) {
+	for name, tc := range map[string]struct {
+		shape   Shape
+		text    string
+		records int
+		array   bool
+		refused bool // an error is expected
+	}{
+		"object":                    {shape: Shape{Records: "data", OrArray: true}, text: `{"data":[{},{}],"next":1}`, records: 2},
+		"array":                     {shape: Shape{Records: "data", OrArray: true}, text: ` [{}]`, records: 1, array: true},
+		"empty array":               {shape: Shape{Records: "data", OrArray: true}, text: `[]`, array: true},
+		"neither":                   {shape: Shape{Records: "data", OrArray: true}, text: `7`, refused: true},
+		"array that is not allowed": {shape: Shape{Records: "data"}, text: `[{}]`, refused: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			records := 0
+			e, err := Split(strings.NewReader(tc.text), tc.shape, func(e *Envelope, _ []byte) error {
+				if records++; e.IsArray() != tc.array {
+					t.Errorf("IsArray is %v at a record", e.IsArray())
+				}
+				return nil
+			})
+			if tc.refused {
+				if !errors.Is(err, collector.ErrIncomplete) {
+					t.Errorf("error %v, want one that wraps ErrIncomplete", err)
+				}
+				return
+			}
+			if err != nil || records != tc.records || e.IsArray() != tc.array {
+				t.Errorf("%d records, array %v, error %v", records, e != nil && e.IsArray(), err)
+			}
+		})
 	}
 }
 
 func TestMember(t *testing.T) {
 	for _, f := range []struct{ text, path, want string }{
-		{`{"a":1,"b":{"c":"x"}}`, "b.c", `"x"`},
-		{`{"a":1}`, "", `{"a":1}`},
-		{`{"a":1,"a":2}`, "a", "1"},
-		{`{"\u0061":1}`, "a", "1"},
-		{` { "a" : [ 1 ] } `, "a", "[ 1 ]"},
-		{`{"a":1}`, "b", ""},
-		{`{"a":1}`, "a.b", ""},
-		{`[1]`, "a", ""},
-		{`{"a":`, "a", ""},
-		{`{"b":{,"a":1}`, "a", ""},
-		{``, "a", ""},
+		{text: `{"a":1,"b":{"c":"x"}}`, path: "b.c", want: `"x"`},
+		{text: `{"a":1}`, want: `{"a":1}`},
+		{text: `{"a":1,"a":2}`, path: "a", want: "1"},
+		{text: `{"\u0061":1}`, path: "a", want: "1"},
+		{text: ` { "a" : [ 1 ] } `, path: "a", want: "[ 1 ]"},
+		{text: `{"a":1}`, path: "b"},
+		{text: `{"a":1}`, path: "a.b"},
+		{text: `[1]`, path: "a"},
+		{text: `{"a":`, path: "a"},
+		{text: `{"b":{,"a":1}`, path: "a"},
+		{text: ``, path: "a"},
 	} {
 		v := []byte(f.text)
 		got := Member(v, f.path)
 		if f.path != "" {
-			clear(v) // what is returned is the caller's own
+			clear(v) // the result must not share its memory
 		}
 		if string(got) != f.want {
 			t.Errorf("Member(%s, %s) is %s, want %s", f.text, f.path, got, f.want)
@@ -195,8 +230,8 @@ func TestMember(t *testing.T) {
 	}
 }
 
-// A generator of a long document: head, n times part with sep between, tail.
-type generator struct {
+// documentGenerator is a reader of a long document: head, n times part, tail.
+type documentGenerator struct {
 	next []byte
 	head string
 	part []byte
@@ -205,13 +240,13 @@ type generator struct {
 	at   int
 }
 
-func (g *generator) Read(p []byte) (n int, err error) {
-	for n < len(p) && g.at <= g.n+2 {
-		if len(g.next) == 0 {
-			g.step()
+func (d *documentGenerator) Read(p []byte) (n int, err error) {
+	for n < len(p) && d.at <= d.n+2 {
+		if len(d.next) == 0 {
+			d.step()
 		}
-		copied := copy(p[n:], g.next)
-		g.next = g.next[copied:]
+		copied := copy(p[n:], d.next)
+		d.next = d.next[copied:]
 		n += copied
 	}
 	if n == 0 {
@@ -220,20 +255,21 @@ func (g *generator) Read(p []byte) (n int, err error) {
 	return n, nil
 }
 
-func (g *generator) step() {
+func (d *documentGenerator) step() {
 	switch {
-	case g.at == 0:
-		g.next = []byte(g.head)
-	case g.at <= g.n:
-		g.next = g.part
-	case g.at == g.n+1:
-		g.next = []byte(g.tail)
+	case d.at == 0:
+		d.next = []byte(d.head)
+	case d.at <= d.n:
+		d.next = d.part
+	case d.at == d.n+1:
+		d.next = []byte(d.tail)
 	}
-	g.at++
+	d.at++
 }
 
-// peak runs f and returns by how much the memory taken from the system grew.
-func peak(f func()) uint64 {
+// measureMemoryGrowth runs f and returns by how many bytes the memory obtained
+// from the system grew.
+func measureMemoryGrowth(f func()) uint64 {
 	runtime.GC()
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
@@ -244,15 +280,15 @@ func peak(f func()) uint64 {
 
 func TestSplitMemoryIsBounded(t *testing.T) {
 	volume := 1 << 30
-	if underRace {
+	if raceEnabled {
 		volume = 1 << 26
 	}
 	part := []byte(`{"id":"` + strings.Repeat("x", 2000) + `"},`)
 	t.Run("many records", func(t *testing.T) {
 		n := volume / len(part)
 		got := 0
-		grew := peak(func() {
-			_, err := Split(&generator{head: `{"d":[`, part: part, n: n, tail: `1]}`}, Shape{Records: "d"}, func(*Envelope, []byte) error {
+		grew := measureMemoryGrowth(func() {
+			_, err := Split(&documentGenerator{head: `{"d":[`, part: part, n: n, tail: `1]}`}, Shape{Records: "d"}, func(*Envelope, []byte) error {
 				got++
 				return nil
 			})
@@ -266,45 +302,68 @@ func TestSplitMemoryIsBounded(t *testing.T) {
 	})
 	for _, f := range []struct {
 		name  string
-		g     *generator
+		g     *documentGenerator
 		shape Shape
 		most  uint64
 		fails string
 	}{
-		{"a record without end", &generator{head: `{"d":["`, part: bytes.Repeat([]byte("x"), 8<<20), n: 1 << 7}, Shape{Records: "d"}, 512 << 20, "one value has more than 64 MiB"},
-		{"a member without end", &generator{head: `{"x":"`, part: bytes.Repeat([]byte("x"), 8<<20), n: 1 << 7}, Shape{Records: "d"}, 64 << 20, "one value has more than 4 MiB"},
-		{"records under another name", &generator{head: `{"x":[`, part: part, n: 1 << 18}, Shape{Records: "d"}, 64 << 20, "one value has more than 4 MiB"},
-		{"members without end", &generator{head: `{"x":1`, part: []byte(`,"` + strings.Repeat("y", 2000) + `":1`), n: 1 << 18}, Shape{Records: "d"}, 128 << 20, "what surrounds the records has more than 16 MiB"},
-		{"a name without end", &generator{head: `{"`, part: bytes.Repeat([]byte("x"), 8<<20), n: 1 << 7}, Shape{Records: "d"}, 64 << 20, "one value has more than 4 MiB"},
-		{"spaces without end", &generator{head: `{"d":[],`, part: bytes.Repeat([]byte(" "), 8<<20), n: 1 << 7}, Shape{Records: "d"}, 64 << 20, "one value has more than 4 MiB"},
-		{"spaces behind the end", &generator{head: `{"d":[]}`, part: bytes.Repeat([]byte(" "), 8<<20), n: 1 << 7}, Shape{Records: "d"}, 64 << 20, "one value has more than 4 MiB"},
+		{
+			name: "a record without end", g: &documentGenerator{head: `{"d":["`, part: bytes.Repeat([]byte("x"), 8<<20), n: 1 << 7},
+			shape: Shape{Records: "d"}, most: 768 << 20, fails: "one value has more than 64 MiB",
+		},
+		{
+			name: "a member without end", g: &documentGenerator{head: `{"x":"`, part: bytes.Repeat([]byte("x"), 8<<20), n: 1 << 7},
+			shape: Shape{Records: "d"}, most: 64 << 20, fails: "one value has more than 4 MiB",
+		},
+		{
+			name: "records under another name", g: &documentGenerator{head: `{"x":[`, part: part, n: 1 << 18}, shape: Shape{Records: "d"},
+			most: 64 << 20, fails: "one value has more than 4 MiB",
+		},
+		{
+			name:  "members without end",
+			g:     &documentGenerator{head: `{"x":1`, part: []byte(`,"` + strings.Repeat("y", 2000) + `":1`), n: 1 << 18},
+			shape: Shape{Records: "d"}, most: 128 << 20, fails: "what surrounds the records has more than 16 MiB",
+		},
+		{
+			name: "a name without end", g: &documentGenerator{head: `{"`, part: bytes.Repeat([]byte("x"), 8<<20), n: 1 << 7},
+			shape: Shape{Records: "d"}, most: 64 << 20, fails: "one value has more than 4 MiB",
+		},
+		{
+			name: "spaces without end", g: &documentGenerator{head: `{"d":[],`, part: bytes.Repeat([]byte(" "), 8<<20), n: 1 << 7},
+			shape: Shape{Records: "d"}, most: 64 << 20, fails: "one value has more than 4 MiB",
+		},
+		{
+			name: "spaces behind the end", g: &documentGenerator{head: `{"d":[]}`, part: bytes.Repeat([]byte(" "), 8<<20), n: 1 << 7},
+			shape: Shape{Records: "d"}, most: 64 << 20, fails: "one value has more than 4 MiB",
+		},
 	} {
 		t.Run(f.name, func(t *testing.T) {
 			var err error
-			grew := peak(func() { _, err = Split(f.g, f.shape, nil) })
-			mustHold(t, err, "too long: ", f.fails)
+			grew := measureMemoryGrowth(func() { _, err = Split(f.g, f.shape, nil) })
+			assertError(t, err, "too long: ", f.fails)
 			if grew > f.most {
 				t.Errorf("memory grew by %d MiB", grew>>20)
 			}
 		})
 	}
 	t.Run("spaces before the start", func(t *testing.T) {
-		g := &generator{head: ` `, part: bytes.Repeat([]byte(" "), 4096), n: volume >> 18, tail: `[]`}
+		g := &documentGenerator{head: ` `, part: bytes.Repeat([]byte(" "), 4096), n: volume >> 18, tail: `[]`}
 		var err error
-		if grew := peak(func() { _, err = Split(g, Shape{}, nil) }); err != nil || grew > 8<<20 {
+		if grew := measureMemoryGrowth(func() { _, err = Split(g, Shape{}, nil) }); err != nil || grew > 8<<20 {
 			t.Errorf("%v, memory grew by %d MiB", err, grew>>20)
 		}
 	})
 }
 
-// A record just below the bound passes, and does not stay in memory.
+// TestSplitLongRecord: a record just below the limit is accepted, and its buffer
+// is not kept.
 func TestSplitLongRecord(t *testing.T) {
 	record := `"` + strings.Repeat("x", 60<<20) + `"`
 	got, _, err := splitAll(strings.NewReader(`[1,`+record+`,2]`), Shape{})
 	if err != nil || len(got) != 3 || got[1] != record {
 		t.Fatalf("%d records, %v", len(got), err)
 	}
-	for range 10 { // whatever decoder is taken from the pool
+	for range 10 { // more than there are decoders in the pool
 		d := decoders.Get().(*jsontext.Decoder)
 		if n := cap(d.UnreadBuffer()); n > 4<<20 {
 			t.Errorf("a buffer of %d MiB is kept", n>>20)
@@ -312,7 +371,7 @@ func TestSplitLongRecord(t *testing.T) {
 	}
 }
 
-// chunked reads in chunks of random sizes, sometimes of none.
+// chunked reads in chunks of random sizes, some of them empty.
 type chunked struct {
 	r   io.Reader
 	rnd *rand.Rand
@@ -326,12 +385,12 @@ func (c chunked) Read(p []byte) (int, error) {
 	return c.r.Read(p[:min(n, len(p))])
 }
 
-// FuzzSplit checks that how a document arrives never changes what comes of
-// it, that records are bytes of the document, in order, and that what passes
-// is JSON.
+// FuzzSplit checks that the result does not depend on how a document arrives,
+// that records are bytes of the document, in order, and that accepted documents
+// are JSON.
 func FuzzSplit(f *testing.F) {
 	for _, s := range splits {
-		if len(s.text) < 1000 { // longer ones only slow the search down
+		if len(s.text) < 1000 { // longer ones only slow down the search
 			f.Add(s.text, s.shape.Records, uint64(1))
 		}
 	}
@@ -354,7 +413,7 @@ func FuzzSplit(f *testing.F) {
 			}
 			at += n + len(r)
 			if !jsontext.Value(r).IsValid(lenient...) {
-				t.Fatalf("record %q is no JSON", r)
+				t.Fatalf("record %q is not JSON", r)
 			}
 		}
 		if err != nil {
@@ -374,8 +433,8 @@ func FuzzSplit(f *testing.F) {
 	})
 }
 
-// FuzzLink checks that no header makes the parser fail or find what is not
-// there.
+// FuzzLink checks that no header makes the parser panic or return text that the
+// header does not contain.
 func FuzzLink(f *testing.F) {
 	f.Add(`<https://x/1?a=b,c;d>; rel="self", <https://x/2>; title="a, \"b\""; rel="next"`)
 	f.Add(`<>; rel=next, "`)
@@ -383,8 +442,8 @@ func FuzzLink(f *testing.F) {
 		if target, found := nextLink(map[string][]string{"Link": {line}}); found && !strings.Contains(line, target) {
 			t.Errorf("%q is not in %q", target, line)
 		}
-		if parts := cutOutside(line, ','); strings.Join(parts, ",") != line {
-			t.Errorf("%q is cut into %q", line, parts)
+		if parts := splitUnquoted(line, ','); strings.Join(parts, ",") != line {
+			t.Errorf("%q is split into %q", line, parts)
 		}
 	})
 }

@@ -15,13 +15,13 @@ import (
 	"github.com/collectord/collectord/pkg/snapshot"
 )
 
-// spool is a snapshot's writer as an Output.
+// spool is an Output that writes to a snapshot.
 type spool struct{ *snapshot.Writer }
 
-func (s spool) Page() collector.Page { return s.Writer.Page() }
+func (s spool) NewBatch() collector.Batch { return s.Writer.NewBatch() }
 
-// Pages that broke off after much of them was written leave nothing in the
-// snapshot.
+// TestBrokenPagesLeaveNoRecord: a page that breaks off after many of its records
+// were written leaves no record in the snapshot.
 func TestBrokenPagesLeaveNoRecord(t *testing.T) {
 	const pages, perPage = 12, 3000
 	var asked atomic.Int64
@@ -36,15 +36,15 @@ func TestBrokenPagesLeaveNoRecord(t *testing.T) {
 		}
 		return `{"data":[` + b.String()[1:] + `],"next":` + next + `}`
 	}
-	c := loopback(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	c := startServer(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		n, _ := strconv.Atoi(r.URL.Query().Get("after"))
 		text := page(n)
-		if asked.Add(1)%2 == 1 { // each page breaks off once, at another place
+		if asked.Add(1)%2 == 1 { // each page breaks off once, at another position
 			w.Header().Set("Content-Length", strconv.Itoa(len(text)))
 			_, _ = io.WriteString(w, text[:len(text)*(n+1)/(pages+1)])
 			panic(http.ErrAbortHandler)
 		}
-		says(200, packed(text), "Content-Encoding", "gzip")(w, r)
+		respond(200, gzipped(text), "Content-Encoding", "gzip")(w, r)
 	}))
 	dir := t.TempDir()
 	w, err := snapshot.Create(filepath.Join(dir, "spool"), snapshot.Header{Tenancy: "acme"})

@@ -19,60 +19,60 @@ import (
 	"go.uber.org/goleak"
 )
 
-// asChild makes the test program do something else than tests: the library
-// reads the proxy variables once in a process.
+// asChild is the variable that makes the test program make one request instead of
+// running tests, because net/http reads the proxy variables once per process.
 const asChild = "REST_TEST_GET"
 
 func TestMain(m *testing.M) {
 	if address := os.Getenv(asChild); address != "" {
 		base, _ := url.Parse(address)
-		c := &Client{Base: base, HTTP: NewHTTP(), Retry: Retry{Attempts: 1}}
+		c := &Client{Base: base, HTTP: NewHTTP(), Retry: Retry{attempts: 1}}
 		e, err := c.Get(context.Background(), Request{Path: "/x"})
 		if err != nil {
 			fmt.Println(err)
 			os.Exit(0)
 		}
-		fmt.Println(e.Text("answer"))
+		fmt.Println(e.Text("text"))
 		os.Exit(0)
 	}
 	goleak.VerifyTestMain(m)
 }
 
-// quick keeps the waits of tests on real sockets short.
-var quick = Retry{Attempts: 4, First: time.Millisecond, Longest: 2 * time.Millisecond}
+// testRetry has short waits, for tests with real sockets.
+var testRetry = Retry{attempts: 4, First: time.Millisecond, Longest: 2 * time.Millisecond}
 
-// loopback serves h on a real socket and returns a client for it.
-func loopback(t *testing.T, h http.Handler) *Client {
+// startServer serves h on a real socket and returns its client.
+func startServer(t *testing.T, h http.Handler) *Client {
 	t.Helper()
 	s := httptest.NewUnstartedServer(h)
 	s.Config.ErrorLog = log.New(io.Discard, "", 0)
 	s.Start()
-	c := clientOf(t, s.URL)
+	c := newTestClient(t, s.URL)
 	t.Cleanup(s.Close)
 	t.Cleanup(c.HTTP.CloseIdleConnections)
 	return c
 }
 
-func clientOf(t *testing.T, address string) *Client {
+func newTestClient(t *testing.T, address string) *Client {
 	t.Helper()
 	base, err := url.Parse(address)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &Client{Base: base, HTTP: NewHTTP(), Retry: quick, UserAgent: "collectord/test"}
+	return &Client{Base: base, HTTP: NewHTTP(), Retry: testRetry, UserAgent: "collectord/test"}
 }
 
-// inMemory serves h without sockets, for tests whose time is that of a
-// synctest bubble. stop must be called before the bubble ends.
-func inMemory(t *testing.T, h http.Handler) (_ *Client, stop func()) {
+// startInMemory serves h without sockets, for tests with the fake clock of
+// synctest. The caller must call stop before the synctest bubble ends.
+func startInMemory(t *testing.T, h http.Handler) (_ *Client, stop func()) {
 	t.Helper()
-	// Let the bubble's clock, which starts in 2000, reach an instant that
-	// counts as one when it is written in Unix seconds.
+	// The fake clock starts in 2000. Move it to a time whose Unix seconds
+	// parseWait recognizes as a time.
 	time.Sleep(26 * 365 * 24 * time.Hour)
 	p := &pipes{conns: make(chan net.Conn), closed: make(chan struct{})}
 	s := &http.Server{Handler: h, ErrorLog: log.New(io.Discard, "", 0)}
 	go func() { _ = s.Serve(p) }()
-	c := clientOf(t, "http://vendor.test")
+	c := newTestClient(t, "http://vendor.test")
 	c.Retry = Retry{}
 	transport := c.HTTP.Transport.(*http.Transport)
 	transport.Proxy = nil
@@ -83,7 +83,7 @@ func inMemory(t *testing.T, h http.Handler) (_ *Client, stop func()) {
 	}
 }
 
-// pipes is a listener in memory.
+// pipes is a listener of connections in memory.
 type pipes struct {
 	conns  chan net.Conn
 	closed chan struct{}
@@ -118,18 +118,18 @@ func (p *pipes) Close() error {
 
 func (p *pipes) Addr() net.Addr { return &net.UnixAddr{Name: "pipe", Net: "pipe"} }
 
-// script answers the nth request with the nth step, and all later ones with
-// the last.
-type script struct {
+// scriptedServer is a server whose nth response is the nth step. Later requests
+// get the last step.
+type scriptedServer struct {
 	mu    sync.Mutex
 	steps []http.HandlerFunc
 	seen  []string // request URIs
 	at    []time.Time
 }
 
-func steps(s ...http.HandlerFunc) *script { return &script{steps: s} }
+func newScript(s ...http.HandlerFunc) *scriptedServer { return &scriptedServer{steps: s} }
 
-func (s *script) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+func (s *scriptedServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.mu.Lock()
 	step := s.steps[min(len(s.seen), len(s.steps)-1)]
 	s.seen = append(s.seen, r.URL.RequestURI())
@@ -138,14 +138,15 @@ func (s *script) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	step(w, r)
 }
 
-func (s *script) requests() []string {
+func (s *scriptedServer) requests() []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return slices.Clone(s.seen)
 }
 
-// says answers with status and body; headers are pairs.
-func says(status int, body string, headers ...string) http.HandlerFunc {
+// respond returns a handler that responds with a status, a body and headers, which
+// are pairs of name and value.
+func respond(status int, body string, headers ...string) http.HandlerFunc {
 	return func(w http.ResponseWriter, _ *http.Request) {
 		for i := 0; i < len(headers); i += 2 {
 			w.Header().Set(headers[i], headers[i+1])
@@ -155,9 +156,9 @@ func says(status int, body string, headers ...string) http.HandlerFunc {
 	}
 }
 
-// wire answers with raw bytes and then cuts the connection, by a reset if
-// wanted.
-func wire(raw string, reset bool) http.HandlerFunc {
+// respondRaw returns a handler that sends raw bytes and then closes the
+// connection, with a reset if reset is set.
+func respondRaw(raw string, reset bool) http.HandlerFunc {
 	return func(w http.ResponseWriter, _ *http.Request) {
 		conn, _, err := w.(http.Hijacker).Hijack()
 		if err != nil {
@@ -171,7 +172,7 @@ func wire(raw string, reset bool) http.HandlerFunc {
 	}
 }
 
-// recordsOf makes the records n to m-1, joined by commas.
+// recordsOf returns the records n to m-1, separated by commas.
 func recordsOf(n, m int) string {
 	var all []string
 	for ; n < m; n++ {
@@ -180,8 +181,8 @@ func recordsOf(n, m int) string {
 	return strings.Join(all, ",")
 }
 
-// texts are the gathered records.
-func texts(g *Gathered) string {
+// recordTexts returns the records of an output, separated by commas.
+func recordTexts(g *MemoryOutput) string {
 	var all []string
 	for _, r := range g.Records() {
 		all = append(all, string(r))
@@ -189,8 +190,8 @@ func texts(g *Gathered) string {
 	return strings.Join(all, ",")
 }
 
-// mustHold fails the test for each text that err does not hold.
-func mustHold(t *testing.T, err error, want ...string) {
+// assertError fails the test if err does not contain all texts.
+func assertError(t *testing.T, err error, want ...string) {
 	t.Helper()
 	if err == nil {
 		t.Fatalf("no error, want one with %q", want)

@@ -2,152 +2,243 @@ package rest
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"hash/maphash"
+	"slices"
+	"strings"
+
+	"go.uber.org/zap"
 
 	"github.com/collectord/collectord/pkg/collector"
 )
 
-// A Listing is a paged extraction as data.
+// A Listing describes how the records of a paged listing are read.
 type Listing struct {
-	// Request asks for the first page.
+	// Request is the request for the first page.
 	Request
 	Shape Shape
 	Pager Pager
-	// Total is the dotted member with the declared number of records; when it
-	// is set, fewer records than the last page that had any declared are an
-	// error. A listing that declares none is not checked.
+	// Total is the dotted path of the member with the declared number of
+	// records. If it is set, it is an error to receive fewer records than the
+	// first and the last page that have the member declare. If no page has it,
+	// the number is not checked.
 	Total string
-	// Slack is the share of Total, between 0 and 1, that may be missing
-	// because the vendor's own data moves while it is read.
+	// Slack is the share of Total, between 0 and 1, that may be missing,
+	// because the vendor's data changes while it is read. A difference that is
+	// accepted is logged and counted as a doubt.
 	Slack float64
-	// MaxPages ends a listing that does not end; 1,000,000 when zero.
-	MaxPages int
-	// Each passes one record on; it is kept as it is when Each is nil.
-	Each Each
-	// Came is told after each page that is kept how many records have come;
-	// nil tells nobody.
-	Came func(records int64)
-	// Expired tells errors after which the vendor has forgotten the place in
-	// the listing, so that it must start over; nil for none.
+	// OnRecord handles each record; nil appends every record unchanged.
+	OnRecord RecordFunc
+	// CheckPage is called with each page before it is committed, and with the
+	// number of records up to its end. Its error ends the listing. It may be nil.
+	CheckPage func(e *Envelope, records int64) error
+	// OnProgress is called after each committed page with the number of
+	// records read so far; it may be nil.
+	OnProgress func(records int64)
+	// Expired reports whether an error means that the vendor no longer knows
+	// the position in the listing, so that Walk must start over; nil if there
+	// is no such error.
 	Expired func(error) bool
-	// Restarts bounds how often it starts over; 2 when zero.
-	Restarts int
+
+	maxPages int // for tests; the constant when zero
 }
 
-// Walk passes every record of the listing to out. When the listing must start
-// over, what out has received is dropped with Reset, so out must hold nothing
-// but this listing if Expired is set.
+const (
+	// maxListingPages bounds the number of pages in a listing.
+	maxListingPages = 1_000_000
+	// maxListingRestarts bounds how often a listing starts over.
+	maxListingRestarts = 2
+)
+
+// Walk writes every record of the listing to out and returns their number. It
+// fails if fewer records are received than Total and Slack require; WalkComplete
+// reads them again. When the listing starts over, Walk drops the records with
+// out.Reset. So if Expired is set, out must contain nothing else.
 func (c *Client) Walk(ctx context.Context, l Listing, out collector.Output) (records int64, err error) {
-	for restart := 0; ; restart++ {
-		w := walk{client: c, listing: l, out: out, seed: maphash.MakeSeed(), seen: map[uint64]struct{}{}}
-		err := w.all(ctx)
+	for restarts := 0; ; restarts++ {
+		w := newWalk(c, l, out)
+		err := w.readPages(ctx)
 		if err == nil {
+			w.reportDifference(ctx)
 			return w.records, nil
 		}
-		if l.Expired == nil || !l.Expired(err) || restart >= orInt(l.Restarts, 2) {
+		if !l.hasExpired(err) || restarts >= maxListingRestarts {
 			return w.records, err
 		}
+		collector.LogFrom(ctx).Info("the listing is read again from its start", zap.String("request", l.Step()), zap.NamedError("reason", err))
 		if err := out.Reset(); err != nil {
 			return 0, err
 		}
 	}
 }
 
-// walk is the state of one pass over a listing.
-type walk struct {
-	client  *Client
-	listing Listing
-	out     collector.Output
-	records int64
-	pages   int
-	total   int64
-	seed    maphash.Seed
-	seen    map[uint64]struct{} // sums of the requests made
-	start   uint64              // sum of the last page's first record; 0 before
+// hasExpired reports whether err means that the listing must start over.
+func (l *Listing) hasExpired(err error) bool {
+	return l.Expired != nil && (errors.Is(err, ErrCursorExpired) || l.Expired(err))
 }
 
-func (w *walk) all(ctx context.Context) error {
+// walkState is the state of one pass over a listing.
+type walkState struct {
+	client      *Client
+	listing     Listing
+	out         collector.Output
+	records     int64
+	pages       int
+	totals      TotalRange // without totals of 0
+	seed        maphash.Seed
+	requested   map[uint64]struct{} // hashes of the requests
+	firstRecord uint64              // hash of the last page's first record; 0 before the first page
+	keys        *pageKeys           // nil unless pages are read again
+	empty       bool                // the last page had no records
+	unchecked   bool                // the caller checks the totals
+}
+
+// readPages reads all pages.
+func (w *walkState) readPages(ctx context.Context) error {
 	r := w.listing.Request
-	w.first(r)
+	w.requested[w.hashRequest(r)] = struct{}{}
 	for {
-		next, more, err := w.page(ctx, r)
+		if w.keys != nil {
+			w.keys.beginNext()
+		}
+		next, more, err := w.readPage(ctx, r)
 		if err != nil {
 			return err
 		}
-		if !more {
-			return w.complete()
+		if w.keys != nil {
+			if err := w.rereadPages(ctx, r, w.keys.Param); err != nil {
+				return err
+			}
 		}
-		if err := w.guard(next); err != nil {
+		if more && w.empty && w.hashRequest(next) == w.hashRequest(r) {
+			w.reportLoop(ctx, r)
+			more = false
+		}
+		if !more {
+			return w.checkTotal()
+		}
+		if err := w.checkProgress(next); err != nil {
 			return err
 		}
 		r = next
 	}
 }
 
-// page reads one page and keeps it.
-func (w *walk) page(ctx context.Context, r Request) (next Request, more bool, err error) {
-	var start uint64
-	page, envelope, err := w.client.fetch(ctx, r, w.listing.Shape, w.out, func(page collector.Page, e *Envelope, raw []byte) error {
+// readPage reads and commits one page. It returns the request for the next
+// page, and whether there is one.
+func (w *walkState) readPage(ctx context.Context, r Request) (next Request, more bool, err error) {
+	var firstRecord uint64
+	onRecord := func(batch collector.Batch, e *Envelope, raw []byte) error {
 		if e.Records == 0 {
-			start = maphash.Bytes(w.seed, raw)
+			firstRecord = maphash.Bytes(w.seed, raw)
 		}
-		if w.listing.Each != nil {
-			return w.listing.Each(page, e, raw)
-		}
-		return page.Append(raw)
-	})
+		return w.handleRecord(batch, e, raw)
+	}
+	batch, envelope, err := w.client.fetchBatch(ctx, r, w.listing.Shape, w.out, onRecord)
 	if err != nil {
 		return r, false, err
 	}
-	defer page.Discard()
-	if envelope.Records > 0 && start == w.start {
-		return r, false, fmt.Errorf("%s: %w: page %d begins as the one before it", r.Step(), collector.ErrIncomplete, w.pages+1)
+	defer batch.Discard()
+	if envelope.Records > 0 && firstRecord == w.firstRecord {
+		return r, false, fmt.Errorf("%s: %w: page %d begins with the same record as the page before it", r.Step(), collector.ErrIncomplete, w.pages+1)
 	}
-	next, more, err = w.listing.Pager.next(pageSeen{request: r, envelope: envelope, before: w.records})
+	next, more, err = w.listing.Pager.nextPage(pageResult{request: r, envelope: envelope, recordsBefore: w.records})
+	if err == nil && w.listing.CheckPage != nil {
+		err = w.listing.CheckPage(envelope, w.records+int64(envelope.Records))
+	}
 	if err != nil {
 		return r, false, fmt.Errorf("%s: %w: %w", r.Step(), collector.ErrIncomplete, err)
 	}
-	if err := page.Commit(); err != nil {
+	if err := batch.Commit(); err != nil {
 		return r, false, err
 	}
 	if envelope.Records > 0 {
-		w.start = start
+		w.firstRecord = firstRecord
 	}
 	w.pages++
-	w.records += int64(envelope.Records)
-	if w.listing.Came != nil {
-		w.listing.Came(w.records)
+	w.empty = envelope.Records == 0
+	if w.keys != nil {
+		w.records += w.keys.commit()
+	} else {
+		w.records += int64(envelope.Records)
+	}
+	if w.listing.OnProgress != nil {
+		w.listing.OnProgress(w.records)
 	}
 	if total, ok := envelope.Count(w.listing.Total); ok && total > 0 {
-		w.total = total
+		w.totals.AddTotal(total)
 	}
 	return next, more, nil
 }
 
-func (w *walk) first(r Request) { w.seen[w.sum(r)] = struct{}{} }
-
-func (w *walk) sum(r Request) uint64 {
-	return maphash.String(w.seed, r.Path+"?"+r.Query.Encode()+"#"+string(r.Body))
+// handleRecord appends a record to batch, unless its key was already stored.
+func (w *walkState) handleRecord(batch collector.Batch, e *Envelope, raw []byte) error {
+	if w.keys != nil {
+		if isNew, err := w.keys.add(raw); err != nil || !isNew {
+			return err
+		}
+	}
+	if w.listing.OnRecord != nil {
+		return w.listing.OnRecord(batch, e, raw)
+	}
+	return batch.Append(raw)
 }
 
-// guard ends a listing that goes in circles or does not end.
-func (w *walk) guard(next Request) error {
-	sum := w.sum(next)
-	if _, again := w.seen[sum]; again {
-		return fmt.Errorf("%s: %w: page %d leads back to a page that was read already", next.Step(), collector.ErrIncomplete, w.pages)
+// hashRequest returns a hash of the request that does not depend on the order
+// of its query.
+func (w *walkState) hashRequest(r Request) uint64 {
+	path, query, _ := strings.Cut(r.Path, "?")
+	params := strings.Split(mergeQuery(query, r.Query), "&")
+	slices.Sort(params)
+	return maphash.String(w.seed, path+"?"+strings.Join(params, "&")+"#"+string(r.Body))
+}
+
+// reportLoop counts and logs that an empty page leads to itself, which some
+// vendors use as the end of a listing.
+func (w *walkState) reportLoop(ctx context.Context, r Request) {
+	collector.StatsFrom(ctx).AddDoubt("an empty page led to itself and was taken as the end of a listing", 1)
+	collector.LogFrom(ctx).Warn("an empty page leads to itself and is taken as the end of the listing",
+		zap.String("request", w.client.redactor().Redact(r.Step())), zap.Int64("records", w.records), zap.Int("pages", w.pages))
+}
+
+// checkProgress returns an error if the listing repeats a request or has too
+// many pages.
+func (w *walkState) checkProgress(next Request) error {
+	hash := w.hashRequest(next)
+	if _, repeated := w.requested[hash]; repeated {
+		return fmt.Errorf("%s: %w: page %d leads back to a page that was already read", next.Step(), collector.ErrIncomplete, w.pages)
 	}
-	w.seen[sum] = struct{}{}
-	if most := orInt(w.listing.MaxPages, 1_000_000); w.pages >= most {
-		return fmt.Errorf("%s: %w: it goes on after %d pages", next.Step(), collector.ErrIncomplete, most)
+	w.requested[hash] = struct{}{}
+	if most := orInt(w.listing.maxPages, maxListingPages); w.pages >= most {
+		return fmt.Errorf("%s: %w: no last page after %d pages", next.Step(), collector.ErrIncomplete, most)
 	}
 	return nil
 }
 
-// complete compares what came with what was declared.
-func (w *walk) complete() error {
-	if least := w.total - int64(w.listing.Slack*float64(w.total)); w.records < least {
-		return fmt.Errorf("%s: %w: %d records came, %d were declared", w.listing.Step(), collector.ErrIncomplete, w.records, w.total)
+// checkTotal compares the number of records with the declared number. That is
+// the smaller one of the first and the last page: what is added while the
+// listing is read may be behind its cursor, and what is removed is missing.
+func (w *walkState) checkTotal() error {
+	declared := w.totals.Least()
+	if least := declared - int64(w.listing.Slack*float64(declared)); w.records < least && !w.unchecked {
+		return fmt.Errorf("%s: %w: received %d of %d declared records", w.listing.Step(), collector.ErrIncomplete, w.records, declared)
 	}
 	return nil
+}
+
+// reportDifference reports that the number of records differs from all that
+// were declared, although it is accepted.
+func (w *walkState) reportDifference(ctx context.Context) {
+	difference := w.totals.Difference(w.records)
+	if !w.totals.Known() || difference == 0 {
+		return
+	}
+	text := "received more records than declared"
+	if difference < 0 {
+		text, difference = "received fewer records than declared", -difference
+	}
+	collector.StatsFrom(ctx).AddDoubt(text, difference)
+	collector.LogFrom(ctx).Warn(text, zap.String("request", w.listing.Step()), zap.Int64("received", w.records),
+		zap.Int64("first_declared", w.totals.first), zap.Int64("last_declared", w.totals.last))
 }

@@ -9,18 +9,18 @@ import (
 	"github.com/collectord/collectord/pkg/config"
 )
 
-// TestEnvironmentSwitchesSourcesOn: the variables that name a simulated vendor
-// are enough to switch its source on and open it, and nothing else is.
+// TestEnvironmentSwitchesSourcesOn: the variables of a simulated vendor enable
+// its collector, and no other.
 func TestEnvironmentSwitchesSourcesOn(t *testing.T) {
-	described := map[string]collector.Source{}
-	for _, s := range All() {
-		described[s.Name] = s
+	definitions := map[string]collector.Definition{}
+	for _, d := range All() {
+		definitions[d.Name] = d
 	}
-	for _, vendor := range vendorsim.All() {
+	for _, vendor := range vendorsim.AllVendors() {
 		t.Run(vendor.Name(), func(t *testing.T) {
-			source, known := described[vendor.Name()]
+			definition, known := definitions[vendor.Name()]
 			if !known {
-				t.Fatal("no source of this name")
+				t.Fatal("no definition of this name")
 			}
 			environ := append(vendor.Env("https://vendor.test"), "COLLECTORD_TENANCY=t")
 			found, err := config.Open(config.Source{Environ: environ, Dir: t.TempDir()})
@@ -29,13 +29,13 @@ func TestEnvironmentSwitchesSourcesOn(t *testing.T) {
 			}
 			sections := map[string]*config.Section{}
 			var list []*config.Section
-			for name, s := range described {
-				sections[name] = &config.Section{Name: name, Title: s.Title, Into: s.Settings(), Collector: true}
+			for name, d := range definitions {
+				sections[name] = &config.Section{Name: name, Title: d.Title, Into: d.Settings(), Collector: true}
 				list = append(list, sections[name])
 			}
 			if _, err := found.Load(new(config.Settings), list...); err != nil {
 				for line := range strings.Lines(err.Error()) {
-					if !strings.HasPrefix(line, "STORE_") { // destinations are no matter here
+					if !strings.HasPrefix(line, "STORE_") { // destinations are not tested here
 						t.Error(line)
 					}
 				}
@@ -45,20 +45,20 @@ func TestEnvironmentSwitchesSourcesOn(t *testing.T) {
 					t.Errorf("%s active: %v, missing %v", name, s.Active, s.Missing)
 				}
 			}
-			c, err := source.Open(sections[vendor.Name()].Into, collector.Options{Version: "test"})
+			c, err := definition.Open(sections[vendor.Name()].Into, collector.Options{Version: "test"})
 			if err != nil {
 				t.Fatal(err)
 			}
-			if c.Name != source.Name || len(c.Streams) != len(source.Streams) {
-				t.Errorf("collector %s has %d streams, described are %d", c.Name, len(c.Streams), len(source.Streams))
+			if c.Name != definition.Name || len(c.Streams) != len(definition.Streams) {
+				t.Errorf("collector %s has %d streams, its definition has %d", c.Name, len(c.Streams), len(definition.Streams))
 			}
 			for i, s := range c.Streams {
-				if d := source.Streams[i]; s.Name != d.Name || d.Records == "" || d.PageSize == "" || len(d.Endpoints) == 0 {
+				if d := definition.Streams[i]; s.Name != d.Name || d.Records == "" || d.PageSize == "" || len(d.Endpoints) == 0 {
 					t.Errorf("stream %s is described as %+v", s.Name, d)
 				}
 			}
-			if source.Title == "" || source.Docs == "" || source.Permissions == "" || source.RateLimit == "" {
-				t.Errorf("the description has gaps: %+v", source.Info)
+			if definition.Title == "" || definition.Docs == "" || definition.Permissions == "" || definition.RateLimit == "" {
+				t.Errorf("the definition is incomplete: %+v", definition.Info)
 			}
 		})
 	}

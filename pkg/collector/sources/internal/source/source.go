@@ -1,0 +1,111 @@
+// Package source holds what the vendors' packages share: how an account is
+// opened, how its streams are named, and how common settings are parsed.
+package source
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/url"
+	"strings"
+
+	"go.uber.org/zap"
+
+	"github.com/collectord/collectord/pkg/collector"
+	"github.com/collectord/collectord/pkg/collector/rest"
+)
+
+// An Account is one account at a vendor, opened with its settings.
+type Account interface {
+	// Streams returns the account's streams, in the order of the vendor's
+	// definition.
+	Streams() []collector.Stream
+	// Check implements collector.Collector's Check.
+	Check(ctx context.Context) error
+}
+
+// Define returns the definition of a vendor whose settings have the type S.
+// openAccount opens an account with settings that were loaded and validated; it
+// does no I/O.
+func Define[S any, A Account](info collector.Info, openAccount func(*S, collector.Options) (A, error)) collector.Definition {
+	return collector.Define(info, func(settings *S, o collector.Options) (*collector.Collector, error) {
+		account, err := openAccount(settings, o)
+		if err != nil {
+			return nil, err
+		}
+		return NewCollector(info.Name, account), nil
+	})
+}
+
+// NewCollector returns the collector that reads account.
+func NewCollector(name string, account Account) *collector.Collector {
+	return &collector.Collector{Name: name, Streams: account.Streams(), Check: account.Check}
+}
+
+// NewClient returns the HTTP client of one account. It warns if the connections
+// to base are not encrypted.
+func NewClient(base url.URL, auth rest.Auth, limits map[string]rest.Limit, o collector.Options) *rest.Client {
+	if base.Scheme == "http" && !isLoopback(base.Hostname()) {
+		Logger(o).Warn("the address begins with http://, so the credentials and the data are not encrypted: use https://",
+			zap.String("host", base.Host))
+	}
+	return &rest.Client{
+		Base:      &base,
+		HTTP:      rest.NewHTTP(),
+		Auth:      auth,
+		Limits:    rest.NewLimiter(limits),
+		UserAgent: "Integration/1.0 (collectord; collectord; Build/" + o.Version + ")",
+	}
+}
+
+// isLoopback reports whether host is this machine (RFC 6761, section 6.3).
+func isLoopback(host string) bool {
+	name := "." + strings.ToLower(strings.TrimSuffix(host, "."))
+	return net.ParseIP(host).IsLoopback() || strings.HasSuffix(name, ".localhost")
+}
+
+// NamedStream returns a stream whose errors begin with its name. check
+// implements its Check.
+func NamedStream(name string, extract func(context.Context, collector.Output) error, check func(context.Context) error) collector.Stream {
+	addName := func(err error) error {
+		if err == nil {
+			return nil
+		}
+		return fmt.Errorf("%s: %w", strings.Replace(name, "_", " ", 1), err)
+	}
+	return collector.Stream{
+		Name:    name,
+		Extract: func(ctx context.Context, out collector.Output) error { return addName(extract(ctx, out)) },
+		Check:   func(ctx context.Context) error { return addName(check(ctx)) },
+	}
+}
+
+// ExtendRecords returns a RecordFunc that adds the members of x to each record.
+func ExtendRecords(x *rest.Extension) rest.RecordFunc {
+	var record []byte
+	return func(batch collector.Batch, _ *rest.Envelope, raw []byte) (err error) {
+		if record, err = x.Append(record[:0], raw); err != nil {
+			return err
+		}
+		return batch.Append(record)
+	}
+}
+
+// KeyMember returns a key function: the text of a member, or the record itself
+// where it has no such text.
+func KeyMember(name string) func(record []byte) (string, error) {
+	return func(record []byte) (string, error) {
+		if key := rest.TextOf(rest.Member(record, name)); key != "" {
+			return key, nil
+		}
+		return string(record), nil
+	}
+}
+
+// Logger returns the logger of o, or one that discards everything.
+func Logger(o collector.Options) *zap.Logger {
+	if o.Log == nil {
+		return zap.NewNop()
+	}
+	return o.Log
+}
