@@ -1,12 +1,13 @@
 // Package backup keeps a copy of each stream's last-known snapshot in S3, and
-// brings it back where it is missing.
+// restores it where it is missing.
 //
-// Beside each backup lies a small object with the stream's history, so that a
-// new machine knows when the data was last good. Its key is that of the
-// backup's template up to the folder before the first variable, then
-// _history/<stream>/<tenancy>.json: "backup/%TAG/%TENANCY.json" has
-// "backup/_history/okta_users/default.json". Programs that read the backups by
-// a pattern such as backup/*/*.json do not meet it.
+// Each backup has a second, small object with the stream's history, so that a
+// new machine knows when collecting last succeeded. Its key is the directory of
+// the backup's template before the first variable, then
+// _history/<stream>/<tenancy>.json. For the template
+// "backup/%TAG/%TENANCY.json" it is "backup/_history/okta_users/default.json".
+// Patterns such as backup/*/*.json, by which other programs read the backups,
+// do not match it.
 package backup
 
 import (
@@ -22,14 +23,15 @@ import (
 	"github.com/collectord/collectord/pkg/snapshot"
 	"github.com/collectord/collectord/pkg/state"
 	"github.com/collectord/collectord/pkg/store"
+	"github.com/collectord/collectord/pkg/store/s3"
 )
 
-// Setting is the name of the setting that says where backups lie.
+// Setting is the name of the setting that holds the template of the keys.
 const Setting = "STORE_AWS_S3_BACKUP"
 
-// ParsePath parses the template of the backups' keys. It must name the same
-// object for every snapshot of a stream and another for another stream, and
-// its extension must ask for JSON or NDJSON.
+// ParsePath parses the template of the backups' keys. All snapshots of a stream
+// must have the same key, different streams different keys, and the extension
+// must be that of JSON or NDJSON.
 func ParsePath(text string) (*store.Path, error) {
 	p, err := store.ParsePath(Setting, text)
 	if err != nil {
@@ -48,71 +50,98 @@ func ParsePath(text string) (*store.Path, error) {
 		return nil, fmt.Errorf("%s: %w", Setting, err)
 	}
 	if format.Kind == snapshot.Parquet {
-		return nil, fmt.Errorf("%s: %q: the records' own bytes cannot be restored from Parquet: want a name ending in .json, .jsonl or .ndjson, with .gz or .zst behind it if wanted", Setting, text)
+		return nil, fmt.Errorf("%s: %q: the records' own bytes cannot be restored from Parquet: want a name ending in .json, .jsonl or .ndjson, optionally followed by .gz or .zst", Setting, text)
 	}
 	return p, nil
-}
-
-// A Sink is the destination named backup. It is delivered to like the others.
-type Sink struct {
-	*store.S3
-	bucket string
-	path   *store.Path
-	state  *state.State
-	log    *zap.Logger
 }
 
 // Name is the destination's name in the queue, in messages and metrics.
 const Name = "backup"
 
-// New makes the Sink. o's bucket, encryption and log are used; path comes from
-// ParsePath. Without a state no history goes along and only Save restores.
-func New(o store.S3Options, path *store.Path, st *state.State, log *zap.Logger) (*Sink, error) {
-	o.Name, o.Key, o.Sum = Name, path.Render, true
-	s3, err := store.NewS3(o)
+// Definition describes the destination. The history in the backups comes from
+// st; with a nil st none is written, and only Save restores.
+func Definition(st *state.State) store.Definition {
+	return store.Define(store.Info{Name: Name, Title: s3.Title}, func(s *s3.Settings, o store.Options) (store.Sink, error) {
+		if !s.HasBackup() {
+			return nil, nil
+		}
+		path, err := ParsePath(s.Backup)
+		if err != nil {
+			return nil, err
+		}
+		return New(s.Options(o), path, st, o.Log)
+	})
+}
+
+// A Sink is the destination named backup. Snapshots are delivered to it as to
+// the others.
+type Sink struct {
+	*s3.Sink
+	bucket string
+	path   *store.Path
+	state  *state.State
+	note   store.NoteFunc
+	log    *zap.Logger
+}
+
+// New returns a Sink. path comes from ParsePath; o's Name, Setting, Key,
+// KeyTemplate, OneObject, SkipLookup, Sum and Exact are set by New. With a nil st no
+// history is written, and only Save restores.
+func New(o s3.Options, path *store.Path, st *state.State, log *zap.Logger) (*Sink, error) {
+	o.Name, o.Setting, o.Key, o.Sum, o.Exact = Name, Setting, path.Render, true, true
+	o.KeyTemplate, o.OneObject = path.String(), true
+	o.SkipLookup = true // Write of this package does it
+	objects, err := s3.New(o)
 	if err != nil {
 		return nil, err
 	}
-	return &Sink{S3: s3, bucket: o.Bucket, path: path, state: st, log: log}, nil
+	return &Sink{Sink: objects, bucket: o.Bucket, path: path, state: st, note: o.Note, log: log}, nil
 }
 
-// historyKey is the key of the stream's history.
+// historyKey returns the key of the stream's history.
 func (s *Sink) historyKey(h snapshot.Header) string {
-	// TAG and TENANCY are rendered as in the backup's own key.
-	folder := s.path.Folder()
+	// TAG and TENANCY are rendered as in the key of the backup.
+	directory := s.path.Directory()
 	tail, err := store.ParsePath(Setting, "_history/%TAG/%TENANCY.json")
-	if err != nil { // it is constant
+	if err != nil { // the template is constant
 		panic(err)
 	}
-	return path.Join(folder, tail.Render(h))
+	return path.Join(directory, tail.Render(h))
 }
 
-// skewed is how far ahead another machine's clock may be. A backup that is
-// further ahead does not keep newer ones out.
-const skewed = time.Hour
-
-// Write uploads the snapshot and the stream's history, unless the backup that
-// is there is newer: an old snapshot that waited in this machine's queue must
-// not replace what another machine has collected since.
+// Write uploads the snapshot and the stream's history, unless the existing backup
+// is newer by the rule of time, see snapshot.IsFromFuture: an old snapshot that
+// waited in the queue of this machine must not replace what another machine has
+// collected since. It refuses to replace the backup of another stream or tenancy.
+// A backup that cannot be looked up is replaced: an archived or unreadable one must
+// not prevent new ones.
 func (s *Sink) Write(ctx context.Context, snap *snapshot.Snapshot) error {
-	there, err := s.Stat(ctx, s.path.Render(snap.Header))
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+	existing, err := s.Stat(ctx, s.path.Render(snap.Header))
+	switch {
+	case err == nil:
+		if err := s.CheckOwner(existing, snap.Header); err != nil {
+			return fmt.Errorf("s3: upload to s3://%s/%s: %w", s.bucket, existing.Key, err)
+		}
+		if place := store.PlaceIncoming(takenAt(existing), snap.UploadTimestamp, time.Now()); place != store.Current {
+			store.ReportPlacement(ctx, s.note, snap, "the backup", place)
+			return snap.Verify(ctx)
+		}
+	case errors.Is(err, fs.ErrNotExist):
+	case ctx.Err() != nil || s3.IsUnavailable(err):
 		return err
+	default:
+		s.log.Warn("the existing backup cannot be looked up and is replaced", zap.String("stream", snap.Stream),
+			zap.String("upload_id", snap.UploadID), zap.Error(err))
 	}
-	if taken := takenAt(there); err == nil && taken.After(snap.UploadTimestamp) && taken.Before(time.Now().Add(skewed)) {
-		s.log.Warn("the backup is newer than the snapshot and stays", zap.String("stream", snap.Stream),
-			zap.String("upload_id", snap.UploadID), zap.Time("taken", snap.UploadTimestamp), zap.Time("backup_taken", taken))
-		return snap.Verify(ctx)
-	}
-	if err := s.S3.Write(ctx, snap); err != nil {
+	if err := s.Sink.Write(ctx, snap); err != nil {
 		return err
 	}
 	return s.writeHistory(ctx, snap.Header)
 }
 
-// takenAt is when the data of an object was taken, as far as can be told
-// without reading it.
-func takenAt(o store.S3Object) time.Time {
+// takenAt returns when the data of an object was taken: by its metadata or, if
+// another program stored it, when it was stored.
+func takenAt(o s3.Object) time.Time {
 	if o.UploadTimestamp.IsZero() {
 		return o.Modified
 	}

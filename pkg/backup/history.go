@@ -22,17 +22,18 @@ type history struct {
 
 const (
 	historyFormat = 1
-	// historyRuns is how many runs go along.
+	// historyRuns is how many runs the history has at most.
 	historyRuns = 50
-	// historyMax bounds the object that is read.
+	// historyMax bounds how much of an object is read, in bytes.
 	historyMax = 1 << 20
 )
 
+// writeHistory uploads the history of the stream, if there is a state.
 func (s *Sink) writeHistory(ctx context.Context, h snapshot.Header) error {
 	if s.state == nil {
 		return nil
 	}
-	known, err := s.state.History(ctx, h.Stream, h.Tenancy, historyRuns)
+	known, err := s.state.Runs.History(ctx, h.Stream, h.Tenancy, historyRuns)
 	if err != nil {
 		return err
 	}
@@ -43,28 +44,39 @@ func (s *Sink) writeHistory(ctx context.Context, h snapshot.Header) error {
 	return s.Put(ctx, s.historyKey(h), append(text, '\n'))
 }
 
-// restoreHistory takes in the history that lies beside the backup, where this
-// machine has none of its own.
-func (s *Sink) restoreHistory(ctx context.Context, h snapshot.Header) (err error) {
+// readHistory reads the history of the stream. It is empty when another program
+// wrote the backup.
+func (s *Sink) readHistory(ctx context.Context, h snapshot.Header) (_ state.History, err error) {
 	key := s.historyKey(h)
 	body, _, err := s.Get(ctx, key)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil // another program's backup
+		return state.History{}, nil
 	}
 	if err != nil {
-		return err
+		return state.History{}, err
 	}
 	defer func() { err = errors.Join(err, body.Close()) }()
 	text, err := io.ReadAll(io.LimitReader(body, historyMax))
 	if err != nil {
-		return fmt.Errorf("%s: %w", key, err)
+		return state.History{}, fmt.Errorf("%s: %w", key, err)
 	}
 	var past history
 	if err := json.Unmarshal(text, &past); err != nil {
-		return fmt.Errorf("%s is no history: %w", key, err)
+		return state.History{}, fmt.Errorf("%s is not a history: %w", key, err)
 	}
 	if past.Format != historyFormat || past.Stream != h.Stream || past.Tenancy != h.Tenancy {
-		return fmt.Errorf("%s is no history of %s, tenancy %q, in format %d", key, h.Stream, h.Tenancy, historyFormat)
+		return state.History{}, fmt.Errorf("%s is not the history of %s, tenancy %q, in format %d", key, h.Stream, h.Tenancy, historyFormat)
 	}
-	return s.state.ImportHistory(ctx, h, past.History)
+	return past.History, nil
+}
+
+// doubtsOf returns the doubts of the run with an upload id; nil when the history
+// does not have it.
+func doubtsOf(past state.History, uploadID string) snapshot.Doubts {
+	for _, run := range past.Runs {
+		if run.UploadID == uploadID {
+			return run.Doubts
+		}
+	}
+	return nil
 }

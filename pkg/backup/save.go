@@ -10,17 +10,18 @@ import (
 
 	"github.com/collectord/collectord/pkg/snapshot"
 	"github.com/collectord/collectord/pkg/store"
+	"github.com/collectord/collectord/pkg/store/file"
 )
 
-// Save checks the backup of the stream that h names, as a restore does, and
-// writes it to <dir>/<stream>/<tenancy> with the extension of the backup. The
-// state folder is left alone.
+// Save reads and verifies the backup of the stream that h names, as a restore
+// does, and writes it to <dir>/<stream>/<tenancy> with the extension of the
+// backup. It does not change the state.
 func (s *Sink) Save(ctx context.Context, h snapshot.Header, dir string) (_ snapshot.Info, path string, err error) {
 	target, err := store.ParsePath("--to", filepath.Join(strings.NewReplacer("%", "%%", "$", "$$").Replace(dir), "%TAG", "%TENANCY"+extension(s.path.String())))
 	if err != nil {
 		return snapshot.Info{}, "", err
 	}
-	file, err := store.NewFile(target, store.FileOptions{Setting: "--to"})
+	files, err := file.New(file.Options{Path: target, Setting: "--to"})
 	if err != nil {
 		return snapshot.Info{}, "", err
 	}
@@ -32,7 +33,7 @@ func (s *Sink) Save(ctx context.Context, h snapshot.Header, dir string) (_ snaps
 		return snapshot.Info{}, "", fmt.Errorf("--to: %w", err)
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(spool)) }()
-	w, err := s.fetch(ctx, h, func(snapshot.Header, int64) bool { return false }, func(h snapshot.Header) (*snapshot.Writer, error) {
+	w, err := s.fetchBackup(ctx, h, func(snapshot.Header, int64) error { return nil }, func(h snapshot.Header) (*snapshot.Writer, error) {
 		return snapshot.CreateCopy(filepath.Join(spool, "writing"), h)
 	})
 	if err != nil {
@@ -42,10 +43,18 @@ func (s *Sink) Save(ctx context.Context, h snapshot.Header, dir string) (_ snaps
 	if err != nil {
 		return snapshot.Info{}, "", errors.Join(err, w.Abort())
 	}
-	return sealed.Info, target.Render(sealed.Header), file.Write(ctx, sealed)
+	path = target.Render(sealed.Header)
+	var report store.Report
+	if err := files.Write(store.WithReport(ctx, &report), sealed); err != nil {
+		return sealed.Info, path, err
+	}
+	if report.KeptOut() {
+		return sealed.Info, path, fmt.Errorf("--to: %s is newer than the backup and is not replaced: remove it, or choose another directory", path)
+	}
+	return sealed.Info, path, nil
 }
 
-// extension is the part of a name that tells its format.
+// extension returns the part of a name that names its format, such as ".json.gz".
 func extension(name string) string {
 	for _, compressed := range []string{".gz", ".zst"} {
 		if bare, ok := strings.CutSuffix(strings.ToLower(name), compressed); ok {

@@ -3,94 +3,74 @@ package backup
 import (
 	"context"
 	"errors"
-	"fmt"
-	"sync"
 	"time"
 
 	"go.uber.org/zap"
 
+	"github.com/collectord/collectord/internal/backoff"
 	"github.com/collectord/collectord/pkg/snapshot"
 	"github.com/collectord/collectord/pkg/state"
-	"github.com/collectord/collectord/pkg/store"
+	"github.com/collectord/collectord/pkg/store/file"
 )
 
-// A Restorer brings back what is missing on this machine.
+// A Restorer restores what is missing on this machine.
 type Restorer struct {
 	State *state.State
 	// Backup is where the backups are; nil when there are none.
 	Backup *Sink
-	// File puts back the files of last-known snapshots; nil when they are off.
-	File    *store.File
+	// File writes the files of last-known snapshots; nil when the destination
+	// is off.
+	File    *file.Sink
 	Tenancy string
-	Log     *zap.Logger
+	// Policy holds backups as it holds collected snapshots. Its Sinks are not
+	// used: what is restored is delivered to File alone.
+	Policy state.Policy
+	Log    *zap.Logger
 	// Ended, when set, is called with each result, from several goroutines.
 	Ended func(Result)
 }
 
-// A Stream is one to restore.
+// A Stream is a stream to restore.
 type Stream struct{ Collector, Name string }
 
-// An Outcome is what became of a stream's restore.
+// An Outcome is the outcome of a stream's restore.
 type Outcome string
 
 // The outcomes.
 const (
 	Restored Outcome = "restored"  // the backup is the last-known snapshot now
-	Current  Outcome = "current"   // what is here is as new
+	Current  Outcome = "current"   // the present data is as new
 	NoBackup Outcome = "no backup" // there is none
-	Bad      Outcome = "refused"   // there is one that cannot be used
-	Failed   Outcome = "failed"    // it may come back when it is tried again
+	Held     Outcome = "held"      // the backup has far fewer records and waits for Accept
+	Bad      Outcome = "refused"   // the backup cannot be used
+	Failed   Outcome = "failed"    // another attempt may succeed
 )
 
 // Outcomes are all of them.
-var Outcomes = []Outcome{Restored, Current, NoBackup, Bad, Failed}
+var Outcomes = []Outcome{Restored, Current, NoBackup, Held, Bad, Failed}
 
-// A Result is how the restore of one stream ended.
+// A Result is the result of one stream's restore.
 type Result struct {
 	Stream
 	Outcome Outcome
-	// Err says why the outcome is Bad or Failed, or why the file was not put
-	// back.
+	// Err says why the outcome is Bad or Failed, or why the file was not
+	// written.
 	Err error
-	// FilePut tells that the file was missing and is there again.
+	// FilePut reports whether the file of the restored snapshot was missing or
+	// old and was written.
 	FilePut bool
 	// Info is that of the last-known snapshot; zero when there is none.
 	Info snapshot.Info
 }
 
-// parallel bounds the restores that go on at once.
-const parallel = 4
-
-// Run restores the streams, several at once, and returns their results in
-// order. It returns when ctx ends at the latest.
+// Run restores the streams, several at the same time, and returns their results in
+// order. It returns when ctx ends, or earlier.
 func (r *Restorer) Run(ctx context.Context, streams []Stream) []Result {
-	results := make([]Result, len(streams))
-	places := make(chan struct{}, parallel)
-	var all sync.WaitGroup
-	for i, s := range streams {
-		all.Go(func() {
-			places <- struct{}{}
-			defer func() { <-places }()
-			results[i] = r.one(ctx, s)
-			r.report(results[i])
-			if r.Ended != nil {
-				r.Ended(results[i])
-			}
-		})
-	}
-	all.Wait()
-	return results
+	return r.Begin(ctx, streams).Wait()
 }
 
-// Within is Run that takes no longer than limit. It returns the streams that
-// are worth another try.
-func (r *Restorer) Within(ctx context.Context, limit time.Duration, streams []Stream) (again []Stream) {
-	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("not restored within RESTORE_TIMEOUT, %v", limit))
-	defer cancel()
-	return pending(r.Run(ctx, streams))
-}
-
-func pending(results []Result) (again []Stream) {
+// failedStreams returns the streams whose outcome is Failed.
+func failedStreams(results []Result) (again []Stream) {
 	for _, result := range results {
 		if result.Outcome == Failed {
 			again = append(again, result.Stream)
@@ -99,50 +79,56 @@ func pending(results []Result) (again []Stream) {
 	return again
 }
 
-// Waits between the tries of Retry.
-const (
-	firstRetry = 30 * time.Second
-	lastRetry  = 15 * time.Minute
-)
+// retryBackoff has the waits between the attempts of Retry.
+var retryBackoff = backoff.Policy{First: 30 * time.Second, Longest: 15 * time.Minute}
 
-// Retry restores the streams until each is or ctx ends, with growing waits.
-// Beside it collectors may run: what they collect is newer and stays.
+// Retry repeats the restore of the streams, with growing waits, until each is
+// restored or ctx ends. Collectors may run at the same time: what they collect is
+// newer and is not replaced.
 func (r *Restorer) Retry(ctx context.Context, streams []Stream) {
-	for wait := firstRetry; len(streams) > 0; wait = min(2*wait, lastRetry) {
+	for failures := 1; len(streams) > 0; failures++ {
 		select {
 		case <-ctx.Done():
 			return
-		case <-time.After(wait):
+		case <-time.After(retryBackoff.Wait(failures)):
 		}
-		streams = pending(r.Run(ctx, streams))
+		streams = failedStreams(r.Run(ctx, streams))
 	}
 }
 
-// one restores one stream and its file.
-func (r *Restorer) one(ctx context.Context, s Stream) Result {
+// restoreStream restores one stream and its file.
+func (r *Restorer) restoreStream(ctx context.Context, s Stream) Result {
 	result := Result{Stream: s, Outcome: Current}
 	h := snapshot.Header{Collector: s.Collector, Stream: s.Name, Tenancy: r.Tenancy}
 	if r.Backup != nil {
-		result.Outcome, result.Err = OutcomeOf(r.Backup.restore(ctx, h))
+		p := r.Policy
+		if p.Sinks = nil; r.File != nil {
+			p.Sinks = []string{r.File.Name()}
+		}
+		result.Outcome, result.Err = OutcomeOf(r.Backup.restore(ctx, h, p))
+		if errors.Is(result.Err, errSuperseded) {
+			result.Outcome, result.Err = Current, nil
+		}
 	}
-	if r.File != nil {
-		put, err := putFile(context.WithoutCancel(ctx), r.State, r.File, h, result.Outcome == Restored)
+	if r.File != nil && !errors.Is(context.Cause(ctx), errSuperseded) {
+		put, err := putFile(context.WithoutCancel(ctx), r.State, r.File, h)
 		if errors.Is(err, state.ErrLocked) {
-			err = nil // it is being delivered
+			err = nil // the file is being delivered
 		}
 		result.FilePut, result.Err = put && err == nil, errors.Join(result.Err, err)
 	}
-	last, _, err := r.State.LastKnown(context.WithoutCancel(ctx), s.Name, r.Tenancy)
+	last, _, err := r.State.Snapshots.LastKnown(context.WithoutCancel(ctx), s.Name, r.Tenancy)
 	switch {
 	case err == nil:
 		result.Info = last.Info
-	case !errors.Is(err, state.ErrNone):
+	case !errors.Is(err, state.ErrNoSnapshot):
 		result.Err = errors.Join(result.Err, err)
 	}
 	return result
 }
 
-// OutcomeOf sorts the end of a restore.
+// OutcomeOf returns the outcome of a restore that returned taken and err, and the
+// error if the outcome is Bad or Failed.
 func OutcomeOf(taken bool, err error) (Outcome, error) {
 	switch {
 	case err == nil && taken:
@@ -151,29 +137,34 @@ func OutcomeOf(taken bool, err error) (Outcome, error) {
 		return Current, nil
 	case errors.Is(err, errNoBackup):
 		return NoBackup, nil
+	case errors.Is(err, errHeld):
+		return Held, nil
 	case errors.Is(err, ErrBad):
 		return Bad, err
 	}
 	return Failed, err
 }
 
-func (r *Restorer) report(result Result) {
+// logResult logs a result.
+func (r *Restorer) logResult(result Result) {
 	log := r.Log.With(zap.String("stream", result.Name))
 	switch result.Outcome {
 	case Restored:
 		log.Info("restored from the backup", zap.Int64("records", result.Info.Records),
 			zap.String("upload_id", result.Info.UploadID), zap.Time("taken", result.Info.UploadTimestamp))
+	case Held:
+		log.Warn("the backup has far fewer records than the present data (GUARD_DROP): it is held, the present data is kept; `collectord accept` releases it")
 	case Bad:
-		log.Error("the backup is refused; what is here stays", zap.Error(result.Err))
+		log.Error("the backup is refused; the present data is kept", zap.Error(result.Err))
 		return
 	case Failed:
-		log.Warn("not restored; what is here stays", zap.Error(result.Err))
+		log.Warn("not restored; the present data is kept", zap.Error(result.Err))
 		return
 	}
 	if result.Err != nil {
 		log.Error("restore", zap.Error(result.Err))
 	}
 	if result.FilePut {
-		log.Info("the file was missing and is put back", zap.Time("taken", result.Info.UploadTimestamp))
+		log.Info("the file of the restored snapshot was written", zap.Time("taken", result.Info.UploadTimestamp))
 	}
 }

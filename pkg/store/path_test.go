@@ -19,13 +19,13 @@ var someHeader = snapshot.Header{
 
 func TestPathRender(t *testing.T) {
 	for _, c := range []struct{ text, want string }{
-		{"../data/source/%TAG/%TENANCY.json", "../data/source/okta_users/acme.json"},
-		{"../data/source/$TAG/$TENANCY.json", "../data/source/okta_users/acme.json"},
-		{"%YYYY-%MM-%DDT%hh:%mm:%ss", "2026-02-03T14:05:06"},
-		{"$YYYY$MM$DD$hh$mm$ss", "20260203140506"},
-		{"%TAG_old/%TENANCYx", "okta_users_old/acmex"},
-		{"100%%/$$HOME/%%TAG", "100%/$HOME/%TAG"},
-		{"plain.json", "plain.json"},
+		{text: "../data/source/%TAG/%TENANCY.json", want: "../data/source/okta_users/acme.json"},
+		{text: "../data/source/$TAG/$TENANCY.json", want: "../data/source/okta_users/acme.json"},
+		{text: "%YYYY-%MM-%DDT%hh:%mm:%ss", want: "2026-02-03T14:05:06"},
+		{text: "$YYYY$MM$DD$hh$mm$ss", want: "20260203140506"},
+		{text: "%TAG_old/%TENANCYx", want: "okta_users_old/acmex"},
+		{text: "100%%/$$HOME/%%TAG", want: "100%/$HOME/%TAG"},
+		{text: "plain.json", want: "plain.json"},
 	} {
 		p, err := ParsePath("STORE_FILE", c.text)
 		if err != nil {
@@ -94,7 +94,7 @@ func TestPathUUID(t *testing.T) {
 	}
 }
 
-func TestPathFolder(t *testing.T) {
+func TestPathDirectory(t *testing.T) {
 	for text, want := range map[string]string{
 		"../data/source/%TAG/%TENANCY.json": "../data/source",
 		"/data/x-%TAG.json":                 "/data",
@@ -106,7 +106,7 @@ func TestPathFolder(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := p.Folder(); got != want {
+		if got := p.Directory(); got != want {
 			t.Errorf("%q: %q, want %q", text, got, want)
 		}
 	}
@@ -129,7 +129,7 @@ func FuzzPath(f *testing.F) {
 		if p.Render(h) != got {
 			t.Fatal("two renderings differ")
 		}
-		// With harmless names the path has the same folders.
+		// With harmless names the path has the same directories.
 		h.Stream, h.Tenancy = "t", "n"
 		plain := p.Render(h)
 		if strings.Count(got, "/") != strings.Count(plain, "/") || path.IsAbs(got) != path.IsAbs(plain) ||
@@ -139,13 +139,13 @@ func FuzzPath(f *testing.F) {
 		if strings.ContainsRune(got, 0) {
 			t.Fatalf("%q holds NUL", got)
 		}
-		if other != tenancy && other != "" && tenancy != "" && fileName(other) == fileName(tenancy) {
+		if other != tenancy && other != "" && tenancy != "" && EscapeName(other) == EscapeName(tenancy) {
 			t.Fatalf("tenancies %q and %q share the file %q", tenancy, other, got)
 		}
 	})
 }
 
-// leaves counts the steps that a path takes upwards.
+// leaves counts the elements of a path that lead upwards.
 func leaves(p string) int {
 	n := 0
 	for _, step := range strings.Split(p, "/") {

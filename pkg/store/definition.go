@@ -1,0 +1,132 @@
+package store
+
+import (
+	"context"
+	"fmt"
+
+	"go.uber.org/zap"
+
+	"github.com/collectord/collectord/internal/durable"
+)
+
+// Info describes a destination without its settings.
+type Info struct {
+	// Name is the destination's name, see Sink.Name.
+	Name string
+	// Title is the heading of its settings in the reference: "Postgres".
+	Title string
+}
+
+// Options are what the program gives every destination that it opens.
+type Options struct {
+	// Memory bounds the memory of DuckDB in bytes, for destinations that use
+	// it; 0 means 768 MB.
+	Memory int64
+	// Repair reports whether files and objects have U+FFFD in place of escapes
+	// that many programs refuse, see snapshot.RepairEscapes.
+	Repair bool
+	// TempDir is the directory for temporary files, which the program sweeps
+	// at its next start with durable.SweepScratch; "" is os.TempDir().
+	TempDir string
+	// Remember returns the memory of what destinations keep between the
+	// snapshots of a tenancy; nil means that nothing is remembered.
+	Remember func(tenancy string) Memory
+	// Note receives the destination's notes; nil drops them.
+	Note NoteFunc
+	// Log receives the log lines of destinations that write some; nil drops
+	// them.
+	Log *zap.Logger
+}
+
+// A Memory keeps a short text under each key between snapshots. It belongs to one
+// tenancy.
+type Memory interface {
+	// Note returns the text under key; "" if there is none.
+	Note(ctx context.Context, key string) (string, error)
+	// SwapNote stores text under key if the text there is old, and reports
+	// whether it was. An empty text removes the note.
+	SwapNote(ctx context.Context, key, old, text string) (swapped bool, err error)
+}
+
+// A Definition describes a kind of destination and opens it. [Define] makes
+// one.
+type Definition struct {
+	Info
+	// NewSettings returns a pointer to an empty settings struct, for package
+	// config to fill. Definitions with the same type of settings share one
+	// struct.
+	NewSettings func() any
+	// Open opens the destination with settings that NewSettings returned and
+	// package config filled. It does no I/O. It returns a nil Sink when the
+	// settings leave the destination off.
+	Open func(settings any, o Options) (Sink, error)
+}
+
+// Define returns the definition of a destination whose settings have the type
+// S. open returns a nil Sink when the settings leave the destination off.
+func Define[S any](info Info, open func(settings *S, o Options) (Sink, error)) Definition {
+	return Definition{
+		Info:        info,
+		NewSettings: func() any { return new(S) },
+		Open: func(settings any, o Options) (Sink, error) {
+			return open(settings.(*S), o)
+		},
+	}
+}
+
+// LocalSettings is implemented by the settings of destinations that use a disk
+// of this machine.
+type LocalSettings interface {
+	// LocalDir returns the name of the setting that chooses the place and the
+	// directory that it names, up to the first variable. The directory is ""
+	// when the destination is off or its path is invalid.
+	LocalDir() (setting, dir string)
+}
+
+// A Caution says why valid settings may not be what a person wants.
+type Caution struct {
+	// Text begins with the name of the setting.
+	Text string
+	// Urgent is whether each start logs it, not only the commands that examine
+	// the settings.
+	Urgent bool
+}
+
+// CautiousSettings is implemented by the settings of destinations that have
+// cautions.
+type CautiousSettings interface {
+	// Cautions returns what a person should know about the settings.
+	Cautions() []Caution
+}
+
+// TenancyCaution returns a caution if two tenancies that have the same template
+// text, the value of a setting, would have the same paths.
+func TenancyCaution(setting, text string) []Caution {
+	path, err := ParsePath(setting, text)
+	if err != nil || path.Uses("TENANCY") || path.Uses("UUID") {
+		return nil
+	}
+	return []Caution{{Text: fmt.Sprintf("%s: %q has no %%TENANCY: if another tenancy has the same, one of the two is refused: put %%TENANCY into it", setting, text)}}
+}
+
+// NetworkCaution returns a caution if dir, the directory of a database that a
+// setting chooses, is on a network file system.
+func NetworkCaution(setting, dir string) []Caution {
+	name := durable.NetworkFileSystem(dir)
+	if name == "" {
+		return nil
+	}
+	return []Caution{{Urgent: true, Text: fmt.Sprintf("%s: %s is on a network file system, %s: locks and a crash can damage the database there: choose a directory on a disk of this machine",
+		setting, dir, name)}}
+}
+
+// TemplateDir returns the directory of the path template text, the value of a
+// setting: "" when text is empty or invalid. It is a helper for
+// implementations of [LocalSettings].
+func TemplateDir(setting, text string) string {
+	path, err := ParsePath(setting, text)
+	if err != nil {
+		return ""
+	}
+	return path.Directory()
+}

@@ -1,0 +1,50 @@
+package duckdb
+
+import (
+	"time"
+
+	"github.com/collectord/collectord/pkg/config"
+	"github.com/collectord/collectord/pkg/store"
+)
+
+// Name is the destination's name in messages and metrics.
+const Name = "duckdb"
+
+const setting = "STORE_DUCKDB"
+
+// Settings are the settings of the destination.
+type Settings struct {
+	Path     string        `env:"STORE_DUCKDB" want:"a path" example:"../data/collectord.duckdb" doc:"The database file; if unset, DuckDB is off."`
+	Mode     string        `env:"STORE_DUCKDB_MODE" envDefault:"append" oneof:"append,replace" doc:"Whether a snapshot is added to the tenancy's earlier ones or replaces them."`
+	Keep     config.Keep   `env:"STORE_DUCKDB_KEEP" doc:"How many snapshots of a tenancy to keep, or for how long."`
+	LockWait time.Duration `env:"STORE_DUCKDB_LOCK_WAIT" envDefault:"30s" doc:"How long to wait for another process that has the file open."`
+}
+
+// LocalDir implements store.LocalSettings.
+func (s *Settings) LocalDir() (string, string) {
+	return setting, store.TemplateDir(setting, s.Path)
+}
+
+// Cautions implements store.CautiousSettings.
+func (s *Settings) Cautions() []store.Caution {
+	_, dir := s.LocalDir()
+	if dir == "" {
+		return nil
+	}
+	return store.NetworkCaution(setting, dir)
+}
+
+// Definition describes the destination.
+var Definition = store.Define(store.Info{Name: Name, Title: "DuckDB"}, func(s *Settings, o store.Options) (store.Sink, error) {
+	if s.Path == "" {
+		return nil, nil
+	}
+	path, err := store.ParsePath(setting, s.Path)
+	if err != nil {
+		return nil, err
+	}
+	return New(Options{
+		Path: path, Retention: store.RetentionOf(s.Mode, store.Retention(s.Keep)),
+		Memory: o.Memory, LockWait: s.LockWait, Note: o.Note,
+	})
+})

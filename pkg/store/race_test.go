@@ -1,6 +1,0 @@
-//go:build race
-
-package store
-
-// million is how many records TestMillionRecords takes.
-const million = 100_000
