@@ -7,26 +7,25 @@ import (
 	"github.com/robfig/cron/v3"
 )
 
-// A Calendar is an expression read in a time zone. What it does when clocks
-// change:
+// A Calendar is an expression in a time zone. When the clocks change:
 //
-//   - A tick at a local time that is left out comes later by as much as the
-//     clock is put forward: 02:30 becomes 03:30, on that day.
-//   - A tick at a local time that comes twice is at the first of the two.
-//   - A schedule for every hour ("0 * * * *", "*/15 * * * *") goes on every
-//     hour that passes, the repeated one too.
-//   - "@every" counts from the Unix epoch and knows no zone.
+//   - A tick at a local time that does not exist is delayed by the length of the
+//     change: on that day, 02:30 becomes 03:30.
+//   - A tick at a local time that occurs twice takes place at the first of the two.
+//   - An hourly schedule ("0 * * * *", "*/15 * * * *") ticks in every elapsed hour,
+//     also in the repeated one.
+//   - "@every" counts from the Unix epoch and ignores the zone.
 type Calendar struct {
 	Expression
 	zone *time.Location
 }
 
-// In reads an expression in a zone.
+// In returns the calendar of an expression in a zone.
 func (e Expression) In(zone *time.Location) Calendar { return Calendar{e, zone} }
 
-// farthest is how far ahead a tick is looked for: 29 February can be eight
-// years away.
-const farthest = 12
+// maxYearsAhead is how many years ahead Next searches for a tick: from one 29 February to
+// the next can be eight years.
+const maxYearsAhead = 12
 
 // Next returns the first tick after t; the zero time when there is none.
 func (c Calendar) Next(t time.Time) time.Time {
@@ -41,10 +40,10 @@ func (c Calendar) Next(t time.Time) time.Time {
 		}
 		return time.Unix((n+1)*seconds, 0).In(c.zone)
 	}
-	limit := t.AddDate(farthest, 0, 0)
+	limit := t.AddDate(maxYearsAhead, 0, 0)
 	for from := t; from.Before(limit); {
 		start, end := from.In(c.zone).ZoneBounds()
-		if tick := c.within(start, end, t, limit); !tick.IsZero() {
+		if tick := c.firstTickWithin(start, end, t, limit); !tick.IsZero() {
 			return tick
 		}
 		if end.IsZero() {
@@ -55,34 +54,34 @@ func (c Calendar) Next(t time.Time) time.Time {
 	return time.Time{}
 }
 
-// within returns the first tick after t in the time from start to end, in
-// which the zone's offset does not change. Zero bounds are open.
-func (c Calendar) within(start, end, t, limit time.Time) time.Time {
+// firstTickWithin returns the first tick after t between start and end, in which the
+// offset of the zone does not change. A zero start or end means no bound.
+func (c Calendar) firstTickWithin(start, end, t, limit time.Time) time.Time {
 	after := t
 	first := after
 	if !start.IsZero() && after.Before(start) {
 		after = start.Add(-time.Nanosecond)
 		first = after
 	}
-	offset := offsetAt(start, t, c.zone)
+	offset := zoneOffsetFrom(start, t, c.zone)
 	var moved time.Time
 	if !start.IsZero() {
-		before := offsetOf(start.Add(-time.Second), c.zone)
+		before := zoneOffset(start.Add(-time.Second), c.zone)
 		switch change := offset - before; {
-		case change > 0: // local times from start with the old offset, to that much later, are left out
-			moved = c.civil(local(later(first, start.Add(-time.Nanosecond)), before), local(start.Add(change), before))
+		case change > 0: // by the old offset, the local times until start+change do not exist
+			moved = c.firstLocalTick(asLocal(laterOf(first, start.Add(-time.Nanosecond)), before), asLocal(start.Add(change), before))
 			if !moved.IsZero() {
 				moved = moved.Add(-before)
 			}
-		case change < 0 && !c.hourly(): // local times up to that much later were there before
-			after = later(after, start.Add(-change-time.Nanosecond))
+		case change < 0 && !c.isHourly(): // the local times until start-change have already occurred
+			after = laterOf(after, start.Add(-change-time.Nanosecond))
 		}
 	}
 	until := limit
 	if !end.IsZero() && end.Before(limit) {
 		until = end
 	}
-	tick := c.civil(local(after, offset), local(until, offset))
+	tick := c.firstLocalTick(asLocal(after, offset), asLocal(until, offset))
 	if !tick.IsZero() {
 		tick = tick.Add(-offset)
 	}
@@ -95,47 +94,48 @@ func (c Calendar) within(start, end, t, limit time.Time) time.Time {
 	return tick.In(c.zone)
 }
 
-func later(a, b time.Time) time.Time {
+func laterOf(a, b time.Time) time.Time {
 	if a.After(b) {
 		return a
 	}
 	return b
 }
 
-func offsetOf(t time.Time, zone *time.Location) time.Duration {
+func zoneOffset(t time.Time, zone *time.Location) time.Duration {
 	_, seconds := t.In(zone).Zone()
 	return time.Duration(seconds) * time.Second
 }
 
-// offsetAt is the offset from start on, which may be open.
-func offsetAt(start, t time.Time, zone *time.Location) time.Duration {
+// zoneOffsetFrom returns the offset at start, or at t when start is zero.
+func zoneOffsetFrom(start, t time.Time, zone *time.Location) time.Duration {
 	if start.IsZero() {
-		return offsetOf(t, zone)
+		return zoneOffset(t, zone)
 	}
-	return offsetOf(start, zone)
+	return zoneOffset(start, zone)
 }
 
-// local writes the local time of an instant as if it were UTC.
-func local(t time.Time, offset time.Duration) time.Time { return t.UTC().Add(offset) }
+// asLocal returns the local time of an instant as a time in UTC.
+func asLocal(t time.Time, offset time.Duration) time.Time { return t.UTC().Add(offset) }
 
-// hourly tells a schedule that goes by hours that pass, not by the clock.
-func (c Calendar) hourly() bool { return c.spec.Hour&allHours == allHours }
+// isHourly reports whether the schedule ticks in every hour, so that it follows elapsed hours
+// and not the clock.
+func (c Calendar) isHourly() bool { return c.spec.Hour&allHours == allHours }
 
 const allHours = 1<<24 - 1
 
-// civil returns the first minute after t and before limit that the fields
-// name, or the zero time. All of them are local times written as UTC.
-func (c Calendar) civil(t, limit time.Time) time.Time {
+// firstLocalTick returns the first minute after t and before limit that matches the fields,
+// or the zero time. All times are local times as UTC.
+func (c Calendar) firstLocalTick(t, limit time.Time) time.Time {
 	t = t.Truncate(time.Minute).Add(time.Minute)
 	for t.Before(limit) {
 		year, month, day := t.Date()
 		switch {
 		case c.spec.Month&(1<<uint(month)) == 0:
 			t = time.Date(year, month+1, 1, 0, 0, 0, 0, time.UTC)
-		case !c.onDay(t):
+		case !c.matchesDay(t):
 			t = time.Date(year, month, day+1, 0, 0, 0, 0, time.UTC)
 		default:
-			minute, found := c.inDay(t.Hour()*60 + t.Minute())
+			minute, found := c.minuteFrom(t.Hour()*60 + t.Minute())
 			if !found {
 				t = time.Date(year, month, day+1, 0, 0, 0, 0, time.UTC)
 				continue
@@ -148,9 +148,9 @@ func (c Calendar) civil(t, limit time.Time) time.Time {
 	return time.Time{}
 }
 
-// inDay returns the first minute of a day, from the given one on, that hour
-// and minute name.
-func (c Calendar) inDay(from int) (minute int, found bool) {
+// minuteFrom returns the first minute of a day that is not before from and matches the hour
+// and minute fields.
+func (c Calendar) minuteFrom(from int) (minute int, found bool) {
 	for hour := from / 60; hour < 24; hour++ {
 		if c.spec.Hour&(1<<uint(hour)) == 0 {
 			continue
@@ -166,15 +166,15 @@ func (c Calendar) inDay(from int) (minute int, found bool) {
 	return 0, false
 }
 
-// star marks a field that was written as *.
-const star = 1 << 63
+// wildcard marks a field that was written as *.
+const wildcard = 1 << 63
 
-// onDay tells whether the fields for the day name that of t. When both are
-// restricted, one that fits is enough.
-func (c Calendar) onDay(t time.Time) bool {
+// matchesDay reports whether t matches the day fields. When day of month and day of week are
+// both restricted, one match is enough.
+func (c Calendar) matchesDay(t time.Time) bool {
 	inMonth := c.spec.Dom&(1<<uint(t.Day())) != 0
 	inWeek := c.spec.Dow&(1<<uint(t.Weekday())) != 0
-	if c.spec.Dom&star != 0 || c.spec.Dow&star != 0 {
+	if c.spec.Dom&wildcard != 0 || c.spec.Dow&wildcard != 0 {
 		return inMonth && inWeek
 	}
 	return inMonth || inWeek
@@ -182,8 +182,8 @@ func (c Calendar) onDay(t time.Time) bool {
 
 var _ cron.Schedule = Calendar{}
 
-// Last returns the last tick that is not after t; the zero time when there was
-// none for long.
+// Last returns the last tick that is not after t; the zero time when there was none in the
+// last nine years.
 func (c Calendar) Last(t time.Time) time.Time {
 	const day = 24 * time.Hour
 	for _, back := range []time.Duration{time.Minute, time.Hour, day, 32 * day, 367 * day, 9 * 366 * day} {
@@ -202,9 +202,9 @@ func (c Calendar) Last(t time.Time) time.Time {
 	return time.Time{}
 }
 
-// Interval returns the longest time between two ticks that follow each other,
-// by the calendar: a change of clocks makes one of them an hour longer. It is
-// 0 for a schedule that is off.
+// Interval returns the longest time between two consecutive ticks by the calendar, ignoring
+// clock changes, which make one of them an hour longer. It returns 0 for a schedule that is
+// off.
 func (c Calendar) Interval() time.Duration {
 	switch {
 	case c.IsOff():
@@ -216,7 +216,7 @@ func (c Calendar) Interval() time.Duration {
 	const day = 24 * 60
 	previous := -1
 	for n, date := 0, reference; n < 9*366; n, date = n+1, date.AddDate(0, 0, 1) {
-		if c.spec.Month&(1<<uint(date.Month())) == 0 || !c.onDay(date) {
+		if c.spec.Month&(1<<uint(date.Month())) == 0 || !c.matchesDay(date) {
 			continue
 		}
 		if previous >= 0 {
@@ -227,13 +227,13 @@ func (c Calendar) Interval() time.Duration {
 	return time.Duration(longest) * time.Minute
 }
 
-// dayBounds returns the first and last tick of a day and the longest time
-// between two within it, in minutes.
+// dayBounds returns the first and last tick of a day and the longest time between two
+// consecutive ticks of a day, in minutes.
 func (c Calendar) dayBounds() (first, last, longest int) {
-	first, found := c.inDay(0)
+	first, found := c.minuteFrom(0)
 	for last = first; found; {
 		var next int
-		if next, found = c.inDay(last + 1); found {
+		if next, found = c.minuteFrom(last + 1); found {
 			longest, last = max(longest, next-last), next
 		}
 	}

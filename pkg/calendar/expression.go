@@ -1,7 +1,6 @@
-// Package calendar says when a schedule's ticks are. Expressions are cron's
-// five fields as github.com/robfig/cron parses them; the instants that they
-// stand for are found here, so that no tick is lost and none doubled when
-// clocks change.
+// Package calendar computes the ticks of a schedule. Expressions are cron's five fields, as
+// github.com/robfig/cron parses them. This package computes the instants itself, so that no
+// tick is lost or doubled when the clocks change.
 package calendar
 
 import (
@@ -15,8 +14,8 @@ import (
 	"github.com/robfig/cron/v3"
 )
 
-// An Expression is a schedule without its time zone, such as "15 */6 * * *".
-// The zero value is one that was not set.
+// An Expression is a schedule without its time zone, such as "15 */6 * * *". The zero value
+// is an expression that was not set.
 type Expression struct {
 	text  string
 	off   bool
@@ -27,13 +26,11 @@ type Expression struct {
 // Off is the expression that never ticks.
 var Off = Expression{text: "off", off: true}
 
-// shortest is the least that @every may name.
-const shortest = time.Second
+// minEvery is the shortest interval of @every.
+const minEvery = time.Second
 
-// Parse reads five fields ("minute hour day month weekday"), "@hourly",
-// "@daily", "@weekly", "@monthly", "@yearly", "@every 6h", or "off". It refuses
-// what could never tick.
-func Parse(text string) (Expression, error) {
+// parseExpression implements Expression.UnmarshalText.
+func parseExpression(text string) (Expression, error) {
 	text = strings.Join(strings.Fields(text), " ")
 	switch {
 	case text == "":
@@ -55,13 +52,22 @@ func Parse(text string) (Expression, error) {
 	return parseFields(text)
 }
 
+// wholeDays matches the duration of days alone, such as "1d", and of few enough days
+// that they are a duration.
+var wholeDays = regexp.MustCompile(`^([0-9]{1,4})d$`)
+
 func parseEvery(text string) (Expression, error) {
-	every, err := time.ParseDuration(strings.TrimSpace(strings.TrimPrefix(text, "@every")))
+	duration := strings.TrimSpace(strings.TrimPrefix(text, "@every"))
+	every, err := time.ParseDuration(duration)
+	days := wholeDays.FindStringSubmatch(duration)
 	switch {
+	case days != nil:
+		n, _ := strconv.Atoi(days[1])
+		return Expression{}, fmt.Errorf("has days, which Go's durations after @every do not have: want hours, such as @every %dh", n*24)
 	case err != nil:
 		return Expression{}, errors.New("has no duration after @every: want one such as @every 6h or @every 90m")
-	case every < shortest:
-		return Expression{}, fmt.Errorf("is too often: want @every %v or more", shortest)
+	case every < minEvery:
+		return Expression{}, fmt.Errorf("is too often: want @every %v or more", minEvery)
 	case every%time.Second != 0:
 		return Expression{}, errors.New("has a fraction of a second: want whole seconds")
 	}
@@ -76,7 +82,7 @@ func parseFields(text string) (e Expression, err error) {
 			err = errors.New("is not a schedule")
 		}
 	}()
-	parsed, err := parser.Parse(sundays(text))
+	parsed, err := parser.Parse(replaceSundays(text))
 	if err != nil {
 		return Expression{}, fmt.Errorf("is not a schedule: %w", err)
 	}
@@ -92,22 +98,22 @@ func parseFields(text string) (e Expression, err error) {
 	return e, nil
 }
 
-// reference is where an expression is looked ahead from, so that whether it is
-// accepted does not depend on the day.
+// reference is the time from which parseFields looks for a first tick. It is fixed so that
+// the result does not depend on the day.
 var reference = time.Date(2024, time.January, 1, 0, 0, 0, 0, time.UTC)
 
-var toSunday = regexp.MustCompile(`^([0-6])-7(?:/([1-9]))?$`)
+var untilSunday = regexp.MustCompile(`^([0-6])-7(?:/([1-9]))?$`)
 
-// sundays writes the weekday 7, which means Sunday to everybody but the parser,
-// as 0.
-func sundays(text string) string {
+// replaceSundays replaces the weekday 7, which cron treats as Sunday but the parser refuses,
+// by 0.
+func replaceSundays(text string) string {
 	fields := strings.Fields(text)
 	if len(fields) != 5 {
 		return text
 	}
 	var items []string
 	for item := range strings.SplitSeq(fields[4], ",") {
-		if m := toSunday.FindStringSubmatch(item); m != nil {
+		if m := untilSunday.FindStringSubmatch(item); m != nil {
 			first, _ := strconv.Atoi(m[1])
 			step, _ := strconv.Atoi("0" + m[2])
 			for day := first; day <= 7; day += max(step, 1) {
@@ -124,28 +130,30 @@ func sundays(text string) string {
 	return strings.Join(fields, " ")
 }
 
-// UnmarshalText is Parse, for settings.
+// UnmarshalText parses five fields ("minute hour day month weekday"), "@hourly", "@daily",
+// "@weekly", "@monthly", "@yearly", "@every 6h", or "off". An empty text is an expression that
+// is not set. It returns an error for an expression that never ticks.
 func (e *Expression) UnmarshalText(text []byte) (err error) {
-	*e, err = Parse(string(text))
+	*e, err = parseExpression(string(text))
 	return err
 }
 
-// String is the expression as it was written, blanks made one.
+// String returns the expression as it was written, with single spaces.
 func (e Expression) String() string { return e.text }
 
-// IsSet tells whether there is an expression.
+// IsSet reports whether the expression was set.
 func (e Expression) IsSet() bool { return e.text != "" }
 
-// IsOff tells that it never ticks.
+// IsOff reports whether the expression never ticks.
 func (e Expression) IsOff() bool { return e.off || e.text == "" }
 
-// Equal tells whether two are written the same.
+// Equal reports whether two expressions are written the same.
 func (e Expression) Equal(other Expression) bool { return e.text == other.text }
 
 // A Zone is a time zone of the IANA database, such as "Europe/Zurich".
 type Zone struct{ location *time.Location }
 
-// UnmarshalText reads a zone's name.
+// UnmarshalText parses a zone's name.
 func (z *Zone) UnmarshalText(text []byte) error {
 	location, err := time.LoadLocation(string(text))
 	if err != nil {
@@ -155,7 +163,7 @@ func (z *Zone) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// Location is the zone, UTC for the zero value.
+// Location returns the zone; UTC for the zero value.
 func (z Zone) Location() *time.Location {
 	if z.location == nil {
 		return time.UTC
@@ -163,8 +171,8 @@ func (z Zone) Location() *time.Location {
 	return z.location
 }
 
-// String is the zone's name.
+// String returns the zone's name.
 func (z Zone) String() string { return z.Location().String() }
 
-// Equal tells whether two are the same zone.
+// Equal reports whether two zones have the same name.
 func (z Zone) Equal(other Zone) bool { return z.String() == other.String() }

@@ -2,112 +2,118 @@ package config
 
 import (
 	"fmt"
-	"slices"
-	"strings"
 )
 
-// choose decides which sections are active.
-func (l *loading) choose() {
-	named := l.named()
+// activateSections sets which sections and which of their streams are active.
+func (l *loader) activateSections() {
+	chosen := l.parseSelection()
+	if l.inForce != nil && l.faulty["COLLECTORS"] {
+		l.core.Collectors = l.inForce.Core.Collectors
+		chosen = newSelection(l.core.Collectors)
+	}
 	for _, p := range l.parts[1:] {
 		if !p.section.Collector {
-			l.requireAll(p)
+			l.requireAllSet(p)
 			continue
 		}
-		wanted := slices.Contains(named, p.section.Name)
-		if len(named) > 0 && !wanted {
-			p.section.Active, p.section.Missing = false, missing(p)
+		l.selectStreams(p.section, chosen)
+		if p.section.Off != "" {
+			p.section.Active, p.section.Missing = false, missingRequired(p)
 			continue
 		}
-		l.chooseCollector(p, wanted)
+		l.unit = p.section.Into
+		l.activateCollector(p, chosen.namesPartOf(p.section))
+		l.unit = nil
 	}
-	l.requireAll(l.parts[0])
+	l.requireAllSet(l.parts[0])
 }
 
-// named gives the collectors that COLLECTORS allows, and refuses those that do
-// not exist.
-func (l *loading) named() []string {
-	var all []string
-	for _, p := range l.parts[1:] {
-		if p.section.Collector {
-			all = append(all, p.section.Name)
+// selectStreams sets which streams of a collector the selection switches off, and
+// whether it leaves none.
+func (l *loader) selectStreams(section *Section, chosen *selection) {
+	section.Off = chosen.reasonOff(section.Name)
+	on := 0
+	for i := range section.Streams {
+		stream := &section.Streams[i]
+		stream.Off = chosen.reasonOff(stream.Name, section.Name)
+		if stream.Off == "" {
+			on++
 		}
 	}
-	if len(all) == 0 {
-		return l.core.Collectors
+	switch {
+	case on > 0:
+		section.Off = ""
+	case section.Off == "" && len(section.Streams) > 0:
+		section.Off = "COLLECTORS excludes all of its streams"
 	}
-	for _, name := range l.core.Collectors {
-		if slices.Contains(all, name) {
-			continue
-		}
-		if near := nearest(name, all); near != "" {
-			l.problemf("COLLECTORS", "%s is not a collector: did you mean %s?", l.show(name), near)
-		} else {
-			l.problemf("COLLECTORS", "%s is not a collector: want some of %s", l.show(name), enumerate(all, "and"))
-		}
-	}
-	return l.core.Collectors
 }
 
-// missing lists the required variables of a part that are not set.
-func missing(p *part) []string {
-	var names []string
+// requiredSettings returns the settings that a part needs: the required ones, and
+// those that are set, at least in part, in place of a required one.
+func requiredSettings(p *part) []*setting {
+	var all []*setting
 	for _, s := range p.settings {
-		if s.required && !s.read.found && !s.read.failed {
+		if !s.required {
+			continue
+		}
+		var others []*setting
+		isGiven := false
+		for _, other := range p.settings {
+			if other.insteadOf == s.name {
+				others = append(others, other)
+				isGiven = isGiven || other.isGiven()
+			}
+		}
+		if isGiven && !s.isGiven() {
+			all = append(all, others...)
+		} else {
+			all = append(all, s)
+		}
+	}
+	return all
+}
+
+// missingRequired returns the required variables of a part that are not set.
+func missingRequired(p *part) []string {
+	var names []string
+	for _, s := range requiredSettings(p) {
+		if !s.isGiven() {
 			names = append(names, s.name)
 		}
 	}
 	return names
 }
 
-// requireAll refuses each required variable that is not set.
-func (l *loading) requireAll(p *part) {
-	absent := missing(p)
+// requireAllSet reports each required variable that is not set.
+func (l *loader) requireAllSet(p *part) {
+	absent := missingRequired(p)
 	for _, name := range absent {
-		l.problemf(name, "not set, but required")
+		l.addProblemf(name, "not set, but required")
 	}
 	if p.section != nil {
 		p.section.Active, p.section.Missing = true, absent
 	}
 }
 
-// chooseCollector switches a collector on if its required variables are set.
-func (l *loading) chooseCollector(p *part, wanted bool) {
+// activateCollector switches a collector on if its required variables are set.
+// named is the name in COLLECTORS that asks for it; "" for none.
+func (l *loader) activateCollector(p *part, named string) {
 	var required, given []string
-	for _, s := range p.settings {
-		if !s.required {
-			continue
-		}
+	for _, s := range requiredSettings(p) {
 		required = append(required, s.name)
-		if s.read.found || s.read.failed {
-			given = append(given, s.readAs)
+		if s.isGiven() {
+			given = append(given, s.inputName)
 		}
 	}
-	absent := missing(p)
+	absent := missingRequired(p)
 	p.section.Missing = absent
-	p.section.Active = len(absent) == 0 && (wanted || len(required) > 0)
+	p.section.Active = len(absent) == 0 && (named != "" || len(required) > 0)
 	switch {
 	case len(absent) == 0:
+	case named != "":
+		l.addProblemf("COLLECTORS", "%s is named, but %s %s not set", named, Enumerate(absent, "and"), areOrIs(len(absent)))
 	case len(given) > 0:
-		both := "both to switch " + p.section.Name + " on, or neither"
-		if len(required) > 2 {
-			both = fmt.Sprintf("all of %s to switch %s on, or none", enumerate(required, "and"), p.section.Name)
-		}
-		for _, name := range absent {
-			l.problemf(name, "not set, but %s %s: set %s", enumerate(given, "and"), areOrIs(len(given)), both)
-		}
-	case wanted:
-		l.problemf("COLLECTORS", "%s is named, but %s %s not set", p.section.Name, enumerate(absent, "and"), areOrIs(len(absent)))
+		l.off = append(l.off, fmt.Sprintf("%s: not set, but %s %s: the collector %s is off: set %s, or none",
+			Enumerate(absent, "and"), Enumerate(given, "and"), areOrIs(len(given)), p.section.Name, Enumerate(required, "and")))
 	}
-}
-
-// lowered gives the names in lower case, each once, in their order.
-func lowered(names []string) []string {
-	var unique []string
-	for _, name := range names {
-		if name = strings.ToLower(name); !slices.Contains(unique, name) {
-			unique = append(unique, name)
-		}
-	}
-	return unique
 }

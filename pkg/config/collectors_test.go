@@ -18,39 +18,91 @@ func TestWhichCollectorsAreActive(t *testing.T) {
 		name, environ string
 		active        string
 		want          []string
+		warnings      []string
 	}{
-		{"none", "", "", nil},
-		{"one", tio, "tenable", nil},
-		{"two", cs + ";" + tio, "crowdstrike tenable", nil},
-		{"allow-list", cs + ";" + tio + ";COLLECTORS=tenable", "tenable", nil},
-		{"allow-list in another case", cs + ";" + tio + ";COLLECTORS= Tenable ,CROWDSTRIKE", "crowdstrike tenable", nil},
-		{"requires nothing", "COLLECTORS=feed", "feed", nil},
-		{"only optional ones set", "TIO_CHUNK=100", "", nil},
-		{"empty ones are not set", tio + ";FALCON_CLIENT_ID=;FALCON_SECRET=", "tenable", nil},
-		{"half-set", "TIO_ACCESS_KEY=a", "", []string{"TIO_SECRET_KEY: not set, but TIO_ACCESS_KEY is: set both to switch tenable on, or neither"}},
-		{"other half", "TIO_SECRET_KEY=a", "", []string{"TIO_ACCESS_KEY: not set, but TIO_SECRET_KEY is: set both to switch tenable on, or neither"}},
-		{"two of three", "OKTA_ID=a;OKTA_TOKEN=b", "", []string{"OKTA_DOMAIN: not set, but OKTA_ID and OKTA_TOKEN are: set all of OKTA_DOMAIN, OKTA_ID and OKTA_TOKEN to switch okta on, or none"}},
-		{"half-set and named", "TIO_ACCESS_KEY=a;COLLECTORS=tenable", "", []string{"TIO_SECRET_KEY: not set, but TIO_ACCESS_KEY is: set both to switch tenable on, or neither"}},
-		{"half-set and not allowed", cs + ";TIO_ACCESS_KEY=a;COLLECTORS=crowdstrike", "crowdstrike", nil},
-		{"bad value and not allowed", cs + ";TIO_CHUNK=a;COLLECTORS=crowdstrike", "crowdstrike", []string{`TIO_CHUNK: "a" is not a number: want 50 to 5000`}},
-		{"own check and not allowed", cs + ";TIO_ACCESS_KEY=a;TIO_SECRET_KEY=a;COLLECTORS=crowdstrike", "crowdstrike", nil},
-		{"named and not set", cs + ";COLLECTORS=crowdstrike,okta", "crowdstrike", []string{"COLLECTORS: okta is named, but OKTA_DOMAIN, OKTA_ID and OKTA_TOKEN are not set"}},
-		{"unknown", cs + ";COLLECTORS=crowdstrke", "", []string{`COLLECTORS: "crowdstrke" is not a collector: did you mean crowdstrike?`}},
+		{name: "none"},
+		{name: "one", environ: tio, active: "tenable"},
+		{name: "two", environ: cs + ";" + tio, active: "crowdstrike tenable"},
+		{name: "allow-list", environ: cs + ";" + tio + ";COLLECTORS=tenable", active: "tenable"},
+		{
+			name:    "allow-list in another case",
+			environ: cs + ";" + tio + ";COLLECTORS= Tenable ,CROWDSTRIKE",
+			active:  "crowdstrike tenable",
+		},
+		{name: "requires nothing", environ: "COLLECTORS=feed", active: "feed"},
+		{name: "only optional ones set", environ: "TIO_CHUNK=100"},
+		{name: "empty ones are not set", environ: tio + ";FALCON_CLIENT_ID=;FALCON_SECRET=", active: "tenable"},
+		{
+			name:     "half-set",
+			environ:  cs + ";TIO_ACCESS_KEY=a",
+			active:   "crowdstrike",
+			warnings: []string{"TIO_SECRET_KEY: not set, but TIO_ACCESS_KEY is: the collector tenable is off: set TIO_ACCESS_KEY and TIO_SECRET_KEY, or none"},
+		},
+		{
+			name:     "other half",
+			environ:  "TIO_SECRET_KEY=a",
+			warnings: []string{"TIO_ACCESS_KEY: not set, but TIO_SECRET_KEY is: the collector tenable is off: set TIO_ACCESS_KEY and TIO_SECRET_KEY, or none"},
+		},
+		{
+			name:     "two of three",
+			environ:  "OKTA_ID=a;OKTA_TOKEN=b",
+			warnings: []string{"OKTA_DOMAIN: not set, but OKTA_ID and OKTA_TOKEN are: the collector okta is off: set OKTA_DOMAIN, OKTA_ID and OKTA_TOKEN, or none"},
+		},
+		{
+			name:    "half-set and named",
+			environ: "TIO_ACCESS_KEY=a;COLLECTORS=tenable",
+			want:    []string{"COLLECTORS: tenable is named, but TIO_SECRET_KEY is not set"},
+		},
+		{name: "half-set and not allowed", environ: cs + ";TIO_ACCESS_KEY=a;COLLECTORS=crowdstrike", active: "crowdstrike"},
+		{
+			name:    "bad value and not allowed",
+			environ: cs + ";TIO_CHUNK=a;COLLECTORS=crowdstrike",
+			active:  "crowdstrike",
+			want:    []string{`TIO_CHUNK: "a" is not a number: want 50 to 5000`},
+		},
+		{
+			name:    "own check and not allowed",
+			environ: cs + ";TIO_ACCESS_KEY=a;TIO_SECRET_KEY=a;COLLECTORS=crowdstrike",
+			active:  "crowdstrike",
+		},
+		{
+			name:    "named and not set",
+			environ: cs + ";COLLECTORS=crowdstrike,okta",
+			active:  "crowdstrike",
+			want:    []string{"COLLECTORS: okta is named, but OKTA_DOMAIN, OKTA_ID and OKTA_TOKEN are not set"},
+		},
+		{
+			name:    "unknown",
+			environ: cs + ";COLLECTORS=crowdstrke",
+			want:    []string{`COLLECTORS: "crowdstrke" is neither a collector nor a stream: did you mean crowdstrike?`},
+		},
 
-		{"aliases", "CROWDSTRIKE_CLIENT_ID=id;CROWDSTRIKE_CLIENT_SECRET=secret", "crowdstrike", nil},
-		{"one alias", "CROWDSTRIKE_CLIENT_ID=id;FALCON_SECRET=secret", "crowdstrike", nil},
-		{"alias and name agree", cs + ";CROWDSTRIKE_CLIENT_ID=id", "crowdstrike", nil},
-		{"alias and name differ", cs + ";CROWDSTRIKE_CLIENT_ID=other;CROWDSTRIKE_CLIENT_SECRET=other", "crowdstrike", []string{
-			"FALCON_CLIENT_ID: set, and CROWDSTRIKE_CLIENT_ID is set to another value: keep one of the two",
-			"FALCON_SECRET: set, and CROWDSTRIKE_CLIENT_SECRET is set to another value: keep one of the two",
-		}},
-		{"half-set by alias", "CROWDSTRIKE_CLIENT_ID=id", "", []string{"FALCON_SECRET: not set, but CROWDSTRIKE_CLIENT_ID is: set both to switch crowdstrike on, or neither"}},
+		{name: "aliases", environ: "CROWDSTRIKE_CLIENT_ID=id;CROWDSTRIKE_CLIENT_SECRET=secret", active: "crowdstrike"},
+		{name: "one alias", environ: "CROWDSTRIKE_CLIENT_ID=id;FALCON_SECRET=secret", active: "crowdstrike"},
+		{name: "alias and name agree", environ: cs + ";CROWDSTRIKE_CLIENT_ID=id", active: "crowdstrike"},
+		{
+			name:    "alias and name differ",
+			environ: cs + ";CROWDSTRIKE_CLIENT_ID=other;CROWDSTRIKE_CLIENT_SECRET=other",
+			active:  "crowdstrike",
+			want: []string{
+				"FALCON_CLIENT_ID: set, and CROWDSTRIKE_CLIENT_ID is set to another value: keep one of the two",
+				"FALCON_SECRET: set, and CROWDSTRIKE_CLIENT_SECRET is set to another value: keep one of the two",
+			},
+		},
+		{
+			name:     "half-set by alias",
+			environ:  "CROWDSTRIKE_CLIENT_ID=id",
+			warnings: []string{"FALCON_SECRET: not set, but CROWDSTRIKE_CLIENT_ID is: the collector crowdstrike is off: set FALCON_CLIENT_ID and FALCON_SECRET, or none"},
+		},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			l := load(t, config.Source{Environ: strings.Split(tt.environ, ";")})
+			l := loadSource(t, config.Source{Environ: strings.Split(tt.environ, ";")})
 			if diff := cmp.Diff(tt.want, l.problems); diff != "" {
 				t.Errorf("problems (-want +got):\n%s", diff)
+			}
+			if diff := cmp.Diff(tt.warnings, l.warnings); diff != "" {
+				t.Errorf("warnings (-want +got):\n%s", diff)
 			}
 			var active []string
 			for _, name := range []string{"crowdstrike", "tenable", "okta", "feed"} {
@@ -66,7 +118,7 @@ func TestWhichCollectorsAreActive(t *testing.T) {
 }
 
 func TestMissing(t *testing.T) {
-	l := load(t, config.Source{Environ: []string{"OKTA_ID=x", "TIO_ACCESS_KEY=a", "TIO_SECRET_KEY=b"}})
+	l := loadSource(t, config.Source{Environ: []string{"OKTA_ID=x", "TIO_ACCESS_KEY=a", "TIO_SECRET_KEY=b"}})
 	want := map[string][]string{
 		"crowdstrike": {"FALCON_CLIENT_ID", "FALCON_SECRET"}, "tenable": nil, "okta": {"OKTA_DOMAIN", "OKTA_TOKEN"}, "feed": nil,
 	}
@@ -79,8 +131,8 @@ func TestMissing(t *testing.T) {
 
 func TestOriginOfAliases(t *testing.T) {
 	dir := t.TempDir()
-	write(t, dir, "secret", "s\n")
-	l := clean(t, config.Source{Dir: dir, Environ: []string{"CROWDSTRIKE_CLIENT_ID=id", "CROWDSTRIKE_CLIENT_SECRET_FILE=secret"}})
+	writeFile(t, dir, "secret", "s\n")
+	l := loadWithoutProblems(t, config.Source{Dir: dir, Environ: []string{"CROWDSTRIKE_CLIENT_ID=id", "CROWDSTRIKE_CLIENT_SECRET_FILE=secret"}})
 	got := l.sections["crowdstrike"].Into.(*crowdstrike)
 	if got.ClientID != "id" || got.Secret.Reveal() != "s" {
 		t.Errorf("got %q and %q", got.ClientID, got.Secret.Reveal())
@@ -109,7 +161,7 @@ func TestOtherSections(t *testing.T) {
 		if len(environ) == 2 {
 			want = nil
 		}
-		if diff := cmp.Diff(want, lines(t, err)); diff != "" {
+		if diff := cmp.Diff(want, problemLines(t, err)); diff != "" {
 			t.Errorf("problems (-want +got):\n%s", diff)
 		}
 		if !section.Active {
@@ -118,7 +170,7 @@ func TestOtherSections(t *testing.T) {
 	}
 }
 
-// TestWrongStructs panic at once: only a programmer can mend them.
+// TestWrongStructs: Load panics, since only a programmer can fix them.
 func TestWrongStructs(t *testing.T) {
 	type nested struct {
 		A string `env:"A_A" doc:"d"`

@@ -5,63 +5,51 @@ import (
 	"regexp"
 	"strings"
 	"unicode/utf8"
-
-	"github.com/joho/godotenv"
 )
 
-// The rules of a .env file: one NAME=value a line, "export " before it or not,
-// names as a shell has them; NAME: value counts too. Nothing is expanded.
+// The syntax of a .env file is that of python-dotenv: one NAME=value per line,
+// optionally after "export ". NAME: value and 'NAME'=value are allowed as well.
+// Nothing is expanded.
 //
-//   - unquoted: up to the end of the line or to a # after a blank; blanks
-//     around it go; every character is itself, but \$ is $
-//   - 'single quotes': every character is itself, over any number of lines
-//   - "double quotes": \n \r \t \" \' \\ \$ are escapes, any other backslash is
-//     itself, over any number of lines
-//   - the later of two lines for one name wins
-//
-// godotenv reads the values. It expands $NAME, takes quotes off a value that
-// ends in an escaped one, drops the backslash of escapes that it does not know,
-// leaves part of a comment that has two # in it, and puts the file's text into
-// its errors. So each statement is found here, made safe and given to it alone,
-// and its errors are not passed on.
+//   - An unquoted value ends at the end of the line, or at a # after whitespace.
+//     Whitespace around it is removed. Every character is itself.
+//   - In 'single quotes' \' and \\ are escapes and any other backslash is itself,
+//     over any number of lines.
+//   - In "double quotes" \n \r \t \" \' \\ \$ are escapes and any other backslash is
+//     itself, over any number of lines.
+//   - The later of two lines for one name is used.
+//   - A line that cannot be read is ignored, with a warning.
 
 // assignment is one statement of a file.
 type assignment struct {
 	name, value string
-	line        int // where it starts, from 1
+	line        int // of its start, from 1
 }
 
-// guard stands at both ends of a quoted value while godotenv reads it, so that
-// it cannot mistake an escaped quote for the closing one. No file may hold it.
-const guard = "\x00"
+// nameAndSign matches the start of a statement through = or :.
+var nameAndSign = regexp.MustCompile(`^(?:export[ \t]+)?(?:'([^'\n]+)'|([^\s=:#'"]+))[ \t]*[=:]`)
 
-// nameAndSign is the beginning of a statement, through the blanks after = or :.
-var nameAndSign = regexp.MustCompile(`^(?:export[ \t]+)?([A-Za-z_][A-Za-z0-9_.]*)[ \t]*[=:]`)
+// byteOrderMark is what some editors write at the start of a file.
+const byteOrderMark = "\ufeff"
 
-// blanks are what godotenv holds to be a space within a line.
-const blanks = "\t\v\f\r \u0085\u00a0"
+// whitespace is the characters that are spaces within a line.
+const whitespace = "\t\v\f\r \u0085\u00a0"
 
-// parseDotenv reads the text of a file. It gives every statement that it
-// understands and a problem for each that it does not, which never holds any of
-// the text. The label names the file in problems.
-func parseDotenv(label, text string) ([]assignment, []*Problem) {
-	problem := func(line int, message string) *Problem {
-		return &Problem{Name: fmt.Sprintf("%s:%d", label, line), Message: message}
-	}
-	text = strings.TrimPrefix(text, "\ufeff")
+// parseDotenv parses the text of a file. It returns every valid statement, and a
+// problem for each other line, which contains nothing of the text. The label names
+// the file in problems.
+func parseDotenv(label, text string) (found []assignment, ignored []*Problem, err error) {
+	text = strings.TrimPrefix(text, byteOrderMark)
 	text = strings.NewReplacer("\r\n", "\n", "\r", "\n").Replace(text)
 	if line := firstBadLine(text); line > 0 {
-		return nil, []*Problem{problem(line, "is not text: want UTF-8 without NUL bytes")}
+		return nil, nil, fmt.Errorf("line %d is not text: want UTF-8, not UTF-16, and no NUL bytes", line)
 	}
-
-	var found []assignment
-	var problems []*Problem
 	line := 1
 	for text != "" {
 		statement, rest, why := cutStatement(text)
 		switch {
 		case why != "":
-			problems = append(problems, problem(line, why))
+			ignored = append(ignored, &Problem{Name: fmt.Sprintf("%s:%d", label, line), Message: why})
 		case statement.name != "":
 			statement.line = line
 			found = append(found, statement)
@@ -69,10 +57,10 @@ func parseDotenv(label, text string) ([]assignment, []*Problem) {
 		line += strings.Count(text[:len(text)-len(rest)], "\n")
 		text = rest
 	}
-	return found, problems
+	return found, ignored, nil
 }
 
-// firstBadLine gives the first line that is no text, or 0.
+// firstBadLine returns the number of the first line that is not text, or 0.
 func firstBadLine(text string) int {
 	line := 1
 	for i, r := range text {
@@ -90,112 +78,87 @@ func firstBadLine(text string) int {
 	return 0
 }
 
-// cutStatement takes the first statement off the text, with the line end. The
-// statement has no name if the line is blank or a comment; why is not empty if
-// it cannot be read.
+// cutStatement returns the first statement of the text, and the rest after its
+// line end. The statement has no name if the line is empty or a comment; why is the
+// reason if it cannot be read.
 func cutStatement(text string) (statement assignment, rest, why string) {
 	line, after, _ := strings.Cut(text, "\n")
-	trimmed := strings.TrimLeft(line, blanks)
+	trimmed := strings.TrimLeft(line, whitespace)
 	if trimmed == "" || trimmed[0] == '#' {
 		return assignment{}, after, ""
 	}
 	sign := nameAndSign.FindStringSubmatch(trimmed)
 	if sign == nil {
-		return assignment{}, after, "is not a setting: want NAME=value"
+		return assignment{}, after, "is not a setting and is ignored: want NAME=value"
 	}
-	value := trimmed[len(sign[0]):]
-	start := strings.TrimLeft(value, blanks)
+	name, value := sign[1]+sign[2], trimmed[len(sign[0]):]
+	start := strings.TrimLeft(value, whitespace)
 	if start == "" || (start[0] != '"' && start[0] != '\'') {
-		statement, why = readValue(sign[1], guardPlain(value))
-		return statement, after, why
+		return assignment{name: name, value: plainValue(value)}, after, ""
 	}
 
-	// A quoted value may go on over the following lines.
+	// A quoted value may continue on the following lines.
 	quoted := text[len(line)-len(start):]
 	end := closingQuote(quoted)
 	if end < 0 {
-		// Where it ought to end is unknown, so nothing after it can be judged.
-		return assignment{}, "", fmt.Sprintf("the value of %s has no closing %c", sign[1], start[0])
+		return assignment{}, after, fmt.Sprintf("the value of %s has no closing %c, and the line is ignored: add it", name, start[0])
 	}
 	tail, after, _ := strings.Cut(quoted[end+1:], "\n")
-	if comment := strings.TrimLeft(tail, blanks); comment != "" && (comment == tail || comment[0] != '#') {
-		return assignment{}, after, fmt.Sprintf("the value of %s goes on after its closing %c", sign[1], start[0])
+	if comment := strings.TrimLeft(tail, whitespace); comment != "" && comment[0] != '#' {
+		return assignment{}, after, fmt.Sprintf("the value of %s continues after its closing %c, and the line is ignored: put the whole value in quotes", name, start[0])
 	}
-	statement, why = readValue(sign[1], guardQuoted(quoted[:end+1]))
-	return statement, after, why
+	return assignment{name: name, value: unescapeQuoted(quoted[0], quoted[1:end])}, after, ""
 }
 
-// closingQuote gives the place of the quote that ends the value that the text
-// begins with, or -1.
+// closingQuote returns the index of the quote that ends the value at the start of
+// the text, or -1. A backslash before a single quote escapes it only if another one
+// follows, so that 'C:\' is a value as well.
 func closingQuote(text string) int {
+	escaped := -1 // the first single quote after a backslash
 	for i := 1; i < len(text); i++ {
 		switch {
-		case text[i] == '\\' && text[0] == '"':
+		case text[i] == '\\' && i+1 < len(text):
 			i++
+			if text[0] == '\'' && text[i] == '\'' && escaped < 0 {
+				escaped = i
+			}
 		case text[i] == text[0]:
 			return i
 		}
 	}
-	return -1
+	return escaped
 }
 
-// guardPlain takes the comment off an unquoted value and escapes each $ that
-// is not escaped.
-func guardPlain(value string) string {
+// plainValue returns an unquoted value without the comment and the whitespace
+// around it.
+func plainValue(value string) string {
 	previous := ' '
-	var safe strings.Builder
 	for i, r := range value {
-		if r == '#' && strings.ContainsRune(blanks, previous) && i > 0 {
+		if r == '#' && strings.ContainsRune(whitespace, previous) && i > 0 {
+			value = value[:i]
 			break
 		}
-		if r == '$' && previous != '\\' {
-			safe.WriteByte('\\')
-		}
-		safe.WriteRune(r)
 		previous = r
 	}
-	return safe.String()
+	return strings.Trim(value, whitespace)
 }
 
-// guardQuoted makes a quoted value one that godotenv reads by our rules.
-func guardQuoted(quoted string) string {
-	quote, body := quoted[:1], quoted[1:len(quoted)-1]
-	if quote == `"` {
-		body = guardEscapes(body)
-	}
-	return quote + guard + body + guard + quote
-}
+// escapes is what each character means after a backslash in double quotes.
+var escapes = map[byte]byte{'n': '\n', 'r': '\r', 't': '\t', '"': '"', '\'': '\'', '\\': '\\', '$': '$'}
 
-// guardEscapes doubles the backslashes that begin no escape, writes tabs as
-// themselves and escapes each $ that is not escaped.
-func guardEscapes(body string) string {
-	var safe strings.Builder
+// unescapeQuoted returns the value between two quotes.
+func unescapeQuoted(quote byte, body string) string {
+	var value strings.Builder
 	for i := 0; i < len(body); i++ {
-		switch c := body[i]; {
-		case c == '$':
-			safe.WriteString(`\$`)
-		case c != '\\':
-			safe.WriteByte(c)
-		case i+1 < len(body) && body[i+1] == 't':
-			safe.WriteByte('\t')
-			i++
-		case i+1 < len(body) && strings.IndexByte(`nr"'\$`, body[i+1]) >= 0:
-			safe.WriteString(body[i : i+2])
-			i++
-		default:
-			safe.WriteString(`\\`)
+		if body[i] == '\\' && i+1 < len(body) {
+			meant, known := escapes[body[i+1]]
+			if known && (quote == '"' || body[i+1] == '\'' || body[i+1] == '\\') {
+				value.WriteByte(meant)
+				i++
+				continue
+			}
 		}
+		value.WriteByte(body[i])
 	}
-	return safe.String()
-}
-
-// readValue lets godotenv read one statement.
-func readValue(name, value string) (statement assignment, why string) {
-	values, err := godotenv.Unmarshal(name + "=" + value)
-	read, found := values[name]
-	if err != nil || !found || len(values) != 1 {
-		return assignment{}, fmt.Sprintf("the value of %s cannot be read: want it in quotes", name)
-	}
-	read = strings.TrimSuffix(strings.TrimPrefix(read, guard), guard)
-	return assignment{name: name, value: read}, ""
+	return value.String()
 }

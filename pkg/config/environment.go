@@ -13,56 +13,64 @@ import (
 	"strings"
 )
 
-// Source says where settings are read from.
+// Source is where settings are read from.
 type Source struct {
 	// Environ is the process environment as NAME=value, from [os.Environ]. As in
-	// the C library, the first of two entries for one name counts.
+	// the C library, the first of two entries for one name is used.
 	Environ []string
-	// Dir is the working directory, which holds .env; "" is the current one.
+	// Dir is the working directory; "" is the current one. Its .env is read, or that
+	// of the nearest parent directory within the same git repository.
 	Dir string
-	// EnvFile is the file of --env-file, relative to Dir; "" is none. Unlike
-	// .env it must exist.
+	// EnvFile is the file of --env-file, relative to Dir, which is read in place of
+	// .env; "" is none. Unlike .env it must exist.
 	EnvFile string
 }
 
-const (
-	fromEnvironment = "environment"
-	fromCredential  = "credential"
-	fromDotenv      = ".env"
-	fromEnvFile     = "--env-file"
-	fromDefault     = "default"
+// FromEnvironment is the origin of the values in the process environment.
+const FromEnvironment = "environment"
 
-	stateDirectory = "STATE_DIRECTORY" // systemd's
+const (
+	fromCredential = "credential"
+	fromDotenv     = ".env"
+	fromEnvFile    = "--env-file"
+	fromDefault    = "default"
+
+	stateDirectory = "STATE_DIRECTORY" // set by systemd
 )
 
-// maxFile bounds what is read of any file, in bytes.
+// maxFile is the maximum size of any file, in bytes.
 const maxFile = 1 << 20
 
 // file is one file of assignments.
 type file struct {
 	origin, label string
 	values        map[string]assignment
-	repeated      []string // names that it gives different values, sorted
-	open          bool     // anybody on the machine may read it
+	text          string
+	repeated      []string   // names to which it assigns different values, sorted
+	ignored       []*Problem // lines that cannot be read
+	exposure      string     // what any user of the machine can do with it: "read it"; "" for nothing
 }
 
-// Environment is what was found at a [Source]. It is not safe for concurrent use.
+// Environment is the contents of a [Source]. It is not safe for concurrent use.
 type Environment struct {
 	dir         string
 	process     map[string]string
-	credentials string // folder, "" for none
-	files       []*file
+	credentials string // directory, "" for none
+	file        *file  // .env or the --env-file file; nil for none
+	unreadable  string // the .env that the user may not read, or ""
 
 	known   map[string]bool   // variables and their aliases, since the last Load
 	origins map[string]string // by variable, since the last Load
 	secrets map[string]bool
+	exposed []string // warnings of files of secrets that others can read, since the last Load
 }
 
-// Open reads the process environment, .env and the --env-file file. It changes
-// nothing of the process. The error is a [*Problems] that lists every line that
-// cannot be read.
+// Open reads the process environment, and the --env-file file or .env. It does not
+// change the process environment. The error is a [*Problems].
 func Open(src Source) (*Environment, error) {
-	e := &Environment{dir: src.Dir, process: map[string]string{}, origins: map[string]string{}, secrets: map[string]bool{}}
+	e := &Environment{
+		dir: src.Dir, process: map[string]string{}, origins: map[string]string{}, secrets: map[string]bool{},
+	}
 	for _, entry := range src.Environ {
 		name, value, _ := strings.Cut(entry, "=")
 		if _, twice := e.process[name]; !twice && name != "" {
@@ -70,54 +78,85 @@ func Open(src Source) (*Environment, error) {
 		}
 	}
 	e.credentials = e.process["CREDENTIALS_DIRECTORY"]
-
-	var problems []*Problem
-	dotenv, unread := openFile(fromDotenv, fromDotenv, e.path(fromDotenv))
-	problems = append(problems, unread...)
-	if dotenv != nil {
-		e.files = append(e.files, dotenv)
-	}
-	if src.EnvFile != "" && !sameFile(e.path(src.EnvFile), e.path(fromDotenv)) {
-		named, unread := openFile(fromEnvFile, src.EnvFile, e.path(src.EnvFile))
-		problems = append(problems, unread...)
-		if named != nil {
-			e.files = append(e.files, named)
-		}
-	}
-	if len(problems) > 0 {
-		return nil, &Problems{List: problems}
+	if problem := e.openFile(src.EnvFile); problem != nil {
+		return nil, &Problems{List: []*Problem{problem}}
 	}
 	return e, nil
 }
 
-// path gives a file's place, seen from the working directory.
-func (e *Environment) path(name string) string {
+// openFile reads the named file; with no name .env, which need not exist. A .env
+// that the user may not read is ignored with a warning: it is not necessarily meant
+// for the program that was started beside it.
+func (e *Environment) openFile(named string) *Problem {
+	if named != "" {
+		f, err := readAssignments(fromEnvFile, named, e.resolvePath(named))
+		if err != nil {
+			return &Problem{Name: fromEnvFile + " " + named, Message: err.Error()}
+		}
+		e.file = f
+		return nil
+	}
+	label := e.findDotenv()
+	f, err := readAssignments(fromDotenv, label, e.resolvePath(label))
+	switch {
+	case err == nil:
+		e.file = f
+	case errors.Is(err, fs.ErrPermission):
+		e.unreadable = label
+	case !errors.Is(err, fs.ErrNotExist):
+		return &Problem{Name: label, Message: err.Error()}
+	}
+	return nil
+}
+
+// findDotenv returns the path of .env relative to the working directory: in it, or
+// in the nearest parent directory that has one, up to the root of the git repository
+// that the working directory belongs to.
+func (e *Environment) findDotenv() string {
+	exists := func(path string) bool {
+		_, err := os.Stat(e.resolvePath(path))
+		return err == nil
+	}
+	here, err := filepath.Abs(e.resolvePath("."))
+	if err != nil {
+		return fromDotenv
+	}
+	found := ""
+	for prefix := ""; ; prefix += "../" {
+		if found == "" && exists(prefix+fromDotenv) {
+			found = prefix + fromDotenv
+		}
+		if found == fromDotenv || exists(prefix+".git") {
+			return cmp.Or(found, fromDotenv)
+		}
+		if parent := filepath.Dir(here); parent == here {
+			return fromDotenv
+		} else {
+			here = parent
+		}
+	}
+}
+
+// resolvePath returns the path of a file that is named relative to the working
+// directory.
+func (e *Environment) resolvePath(name string) string {
 	if filepath.IsAbs(name) {
 		return name
 	}
 	return filepath.Join(e.dir, name)
 }
 
-func sameFile(a, b string) bool {
-	infoA, errA := os.Stat(a)
-	infoB, errB := os.Stat(b)
-	return errA == nil && errB == nil && os.SameFile(infoA, infoB)
-}
-
-// openFile reads a file of assignments; it gives nil for a .env that is not there.
-func openFile(origin, label, path string) (*file, []*Problem) {
+// readAssignments reads a file of assignments. Its error does not name the file.
+func readAssignments(origin, label, path string) (*file, error) {
 	text, mode, err := readFile(path)
-	if origin == fromDotenv && errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
 	if err != nil {
-		if origin == fromEnvFile {
-			label = fromEnvFile + " " + label
-		}
-		return nil, []*Problem{{Name: label, Message: fmt.Sprintf("%v: want a readable file", err)}}
+		return nil, fmt.Errorf("%w: want a readable file", err)
 	}
-	statements, problems := parseDotenv(label, text)
-	f := &file{origin: origin, label: label, values: map[string]assignment{}}
+	statements, ignored, err := parseDotenv(label, text)
+	if err != nil {
+		return nil, err
+	}
+	f := &file{origin: origin, label: label, text: text, values: map[string]assignment{}, ignored: ignored}
 	for _, a := range statements {
 		before, twice := f.values[a.name]
 		if twice && before.value != a.value && !slices.Contains(f.repeated, a.name) {
@@ -126,15 +165,32 @@ func openFile(origin, label, path string) (*file, []*Problem) {
 		f.values[a.name] = a
 	}
 	slices.Sort(f.repeated)
+	f.exposure = exposureOf(mode)
+	return f, nil
+}
+
+// exposureOf returns what any user of the machine can do with a file of that mode; ""
+// for nothing.
+func exposureOf(mode fs.FileMode) string {
 	// Windows has no such modes and reports every file as readable.
-	f.open = mode.IsRegular() && mode.Perm()&0o004 != 0 && runtime.GOOS != "windows"
-	return f, problems
+	if !mode.IsRegular() || runtime.GOOS == "windows" {
+		return ""
+	}
+	switch mode.Perm() & 0o006 {
+	case 0o004:
+		return "read it"
+	case 0o002:
+		return "change it"
+	case 0o006:
+		return "read and change it"
+	}
+	return ""
 }
 
 // readFile reads a file, pipe or device to its end. The error does not name the
-// path, which a user may have mixed up with a secret.
+// path, since a user may have given a secret in place of a path.
 func readFile(path string) (text string, mode fs.FileMode, err error) {
-	bare := func(err error) error {
+	withoutPath := func(err error) error {
 		if pathError := (*fs.PathError)(nil); errors.As(err, &pathError) {
 			return pathError.Err
 		}
@@ -142,16 +198,16 @@ func readFile(path string) (text string, mode fs.FileMode, err error) {
 	}
 	f, err := os.Open(path)
 	if err != nil {
-		return "", 0, bare(err)
+		return "", 0, withoutPath(err)
 	}
 	defer f.Close()
 	info, err := f.Stat()
 	if err != nil {
-		return "", 0, bare(err)
+		return "", 0, withoutPath(err)
 	}
 	data, err := io.ReadAll(io.LimitReader(f, maxFile+1))
 	if err != nil {
-		return "", 0, bare(err)
+		return "", 0, withoutPath(err)
 	}
 	if len(data) > maxFile {
 		return "", 0, errors.New("longer than 1 MiB")
@@ -159,16 +215,16 @@ func readFile(path string) (text string, mode fs.FileMode, err error) {
 	return string(data), info.Mode(), nil
 }
 
-// Origin says where the value of a variable came from in the last Load:
+// Origin returns where the value of a variable came from in the last Load:
 // "environment", ".env", "--env-file", "credential" or "default"; the variable
-// that named its file, such as "FALCON_SECRET_FILE"; the alias that gave it,
-// such as "CROWDSTRIKE_CLIENT_ID"; "STATE_DIRECTORY" for systemd's. It is empty
-// for a variable that Load does not know.
+// that named its file, such as "FALCON_SECRET_FILE"; the alias that was set, such
+// as "CROWDSTRIKE_CLIENT_ID"; or "STATE_DIRECTORY" for systemd's. It returns "" for
+// a variable that Load does not know.
 func (e *Environment) Origin(name string) string { return e.origins[name] }
 
-// Secrets gives the values that must not appear in any text, the longest first:
-// those of every [Secret], of active collectors or not, and the passwords
-// within secret URLs. It is empty before Load.
+// Secrets returns the values that must not appear in any text, the longest first:
+// those of every [Secret], of active collectors or not, and the passwords in secret
+// URLs. It returns none before Load.
 func (e *Environment) Secrets() []string {
 	values := make([]string, 0, len(e.secrets))
 	for value := range e.secrets {

@@ -10,16 +10,20 @@ import (
 	"time"
 
 	"github.com/collectord/collectord/pkg/config"
+	"github.com/collectord/collectord/pkg/store/duckdb"
+	"github.com/collectord/collectord/pkg/store/file"
+	"github.com/collectord/collectord/pkg/store/postgres"
+	"github.com/collectord/collectord/pkg/store/s3"
 )
 
-// crowdstrike has a second name for each variable.
+// crowdstrike has an alias for each variable.
 type crowdstrike struct {
 	ClientID string        `env:"FALCON_CLIENT_ID" alias:"CROWDSTRIKE_CLIENT_ID" required:"true" doc:"The ID of the API client."`
 	Secret   config.Secret `env:"FALCON_SECRET" alias:"CROWDSTRIKE_CLIENT_SECRET" required:"true" doc:"The secret of the API client."`
 	Cloud    string        `env:"FALCON_CLOUD" envDefault:"us-1" oneof:"us-1,us-2,eu-1" doc:"The cloud that holds the account."`
 }
 
-// tenable has settings of most types, nested ones among them, and a check.
+// tenable has settings of most types, some in a nested struct, and a validator.
 type tenable struct {
 	AccessKey config.Secret `env:"TIO_ACCESS_KEY" required:"true" doc:"The access key."`
 	SecretKey config.Secret `env:"TIO_SECRET_KEY" required:"true" doc:"The secret key."`
@@ -44,7 +48,7 @@ func (t *tenable) Validate() []error {
 	return errs
 }
 
-// okta needs three variables, feed none.
+// okta requires three variables, feed none.
 type okta struct {
 	Domain string        `env:"OKTA_DOMAIN" required:"true" doc:"The domain of the organisation."`
 	ID     string        `env:"OKTA_ID" required:"true" doc:"The ID of the client."`
@@ -55,18 +59,43 @@ type feed struct {
 	URL url.URL `env:"FEED_URL" envDefault:"https://feed.example.com/all" doc:"Where the feed is."`
 }
 
-// collectors gives fresh sections of all sample collectors.
-func collectors() []*config.Section {
+// sampleSections returns new sections of all sample collectors.
+func sampleSections() []*config.Section {
 	return []*config.Section{
-		{Name: "crowdstrike", Title: "CrowdStrike Falcon", Into: &crowdstrike{}, Collector: true},
-		{Name: "tenable", Title: "Tenable Vulnerability Management", Into: &tenable{}, Collector: true},
-		{Name: "okta", Title: "Okta", Into: &okta{}, Collector: true},
-		{Name: "feed", Title: "Feed", Into: &feed{}, Collector: true},
+		{Name: "crowdstrike", Title: "CrowdStrike Falcon", Into: &crowdstrike{}, Collector: true, Streams: streams("crowdstrike_hosts", "crowdstrike_vulnerabilities")},
+		{Name: "tenable", Title: "Tenable Vulnerability Management", Into: &tenable{}, Collector: true, Streams: streams("tenable_assets", "tenable_was")},
+		{Name: "okta", Title: "Okta", Into: &okta{}, Collector: true, Streams: streams("okta_users")},
+		{Name: "feed", Title: "Feed", Into: &feed{}, Collector: true, Streams: streams("feed_items")},
 	}
 }
 
-// write puts a file into a folder and gives its path.
-func write(t *testing.T, dir, name, text string) string {
+// streams returns streams with these names.
+func streams(names ...string) (all []config.Stream) {
+	for _, name := range names {
+		all = append(all, config.Stream{Name: name})
+	}
+	return all
+}
+
+// destinations returns the groups of the destinations' settings.
+func destinations(f *file.Settings, d *duckdb.Settings, p *postgres.Settings, s *s3.Settings) config.Groups {
+	return config.Groups{
+		{Title: file.Definition.Title, Into: f},
+		{Title: duckdb.Definition.Title, Into: d},
+		{Title: postgres.Definition.Title, Into: p},
+		{Title: s3.Definition.Title, Into: s},
+	}
+}
+
+// coreSettings returns empty settings of the program and its destinations.
+func coreSettings() *config.Settings {
+	return &config.Settings{Store: config.Store{
+		Destinations: destinations(&file.Settings{}, &duckdb.Settings{}, &postgres.Settings{}, &s3.Settings{}),
+	}}
+}
+
+// writeFile writes a file in a directory and returns its path.
+func writeFile(t *testing.T, dir, name, text string) string {
 	t.Helper()
 	path := filepath.Join(dir, name)
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
@@ -75,18 +104,22 @@ func write(t *testing.T, dir, name, text string) string {
 	return path
 }
 
-// loaded is all that a Load gives.
+// loaded is the result of Load.
 type loaded struct {
 	config.Settings
+	file     *file.Settings
+	duckdb   *duckdb.Settings
+	postgres *postgres.Settings
+	s3       *s3.Settings
 	found    *config.Environment
 	sections map[string]*config.Section
 	warnings []string
 	problems []string
 }
 
-// load opens a source in an own folder unless it names one, and loads the core
-// and all sample collectors.
-func load(t *testing.T, src config.Source) *loaded {
+// loadSource opens a source, in a directory of its own unless it names one, and loads
+// the core and all sample collectors.
+func loadSource(t *testing.T, src config.Source) *loaded {
 	t.Helper()
 	if src.Dir == "" {
 		src.Dir = t.TempDir()
@@ -95,18 +128,22 @@ func load(t *testing.T, src config.Source) *loaded {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l := &loaded{found: found, sections: map[string]*config.Section{}}
-	sections := collectors()
+	l := &loaded{
+		file: &file.Settings{}, duckdb: &duckdb.Settings{}, postgres: &postgres.Settings{}, s3: &s3.Settings{},
+		found: found, sections: map[string]*config.Section{},
+	}
+	l.Store.Destinations = destinations(l.file, l.duckdb, l.postgres, l.s3)
+	sections := sampleSections()
 	for _, s := range sections {
 		l.sections[s.Name] = s
 	}
 	l.warnings, err = found.Load(&l.Settings, sections...)
-	l.problems = lines(t, err)
+	l.problems = problemLines(t, err)
 	return l
 }
 
-// lines gives each problem of an error.
-func lines(t *testing.T, err error) []string {
+// problemLines returns the line of each problem of an error.
+func problemLines(t *testing.T, err error) []string {
 	t.Helper()
 	if err == nil {
 		return nil
@@ -126,10 +163,10 @@ func lines(t *testing.T, err error) []string {
 	return split
 }
 
-// clean is a load that must have no problems.
-func clean(t *testing.T, src config.Source) *loaded {
+// loadWithoutProblems loads a source and fails the test if there are problems.
+func loadWithoutProblems(t *testing.T, src config.Source) *loaded {
 	t.Helper()
-	l := load(t, src)
+	l := loadSource(t, src)
 	if len(l.problems) > 0 {
 		t.Fatalf("problems:\n%s", strings.Join(l.problems, "\n"))
 	}

@@ -3,230 +3,276 @@ package config
 import (
 	"errors"
 	"fmt"
-	"net/url"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/collectord/collectord/internal/redact"
 )
 
 // part is one settings struct while it is loaded.
 type part struct {
 	section  *Section // nil for the core
 	settings []*setting
-	checks   []Validator
+	checks   []check
 }
 
-// loading is the work of one Load.
-type loading struct {
+// loader is the state of one Load.
+type loader struct {
 	*Environment
 	core     *Settings
 	parts    []*part
 	problems []*Problem
 	faulty   map[string]bool // variables that have a problem
+	// inForce are the settings that stay where new ones cannot be used; nil for a Load.
+	inForce     *InForce
+	unit        any          // the destination or collector that is being read or checked
+	faultyUnits map[any]bool // those that have a problem
+	off         []string     // warnings of what is off because a part of it is not set
 }
 
-// Load fills the core settings and those of the sections, and decides which
-// collectors are active. The warnings are worth a line in the log each. The
-// error is a [*Problems] that lists everything that is wrong; the structs are
-// then not to be used. Neither holds a secret. COLLECTORS is held against the
-// collectors among the sections, if there are any. A further Load starts anew.
+// Load sets the core settings and those of the sections, and which collectors are
+// active. It returns warnings, each for a line of the log. The error is a
+// [*Problems] that lists every problem; the structs must not be used then. Neither
+// contains a secret. Load checks that the names in COLLECTORS are those of sections
+// and their streams, unless none of the sections is a collector. It may be called repeatedly.
 func (e *Environment) Load(core *Settings, sections ...*Section) (warnings []string, err error) {
-	l := &loading{Environment: e, core: core, faulty: map[string]bool{}}
-	l.add(core, nil)
+	return e.loadOver(nil, core, sections)
+}
+
+// loadOver is Load, and Reload if inForce is not nil.
+func (e *Environment) loadOver(inForce *InForce, core *Settings, sections []*Section) (warnings []string, err error) {
+	l := &loader{Environment: e, core: core, faulty: map[string]bool{}, inForce: inForce, faultyUnits: map[any]bool{}}
+	l.addPart(core, nil)
 	for _, section := range sections {
-		l.add(section.Into, section)
+		l.addPart(section.Into, section)
 	}
-	// Every value is read before any is judged, so that no message can hold a
-	// secret that is yet to be read.
-	l.each(l.read)
-	l.each(l.parse)
+	// All values are read before any is parsed, so that all secrets are known when
+	// the first message is written.
+	l.eachSetting(l.readSetting)
+	l.addLibrarySecrets()
+	l.eachSetting(l.parseSetting)
 	core.normalize()
-	l.check(l.parts[0])
-	l.choose()
+	l.validatePart(l.parts[0])
+	l.keepFaultySettings()
+	l.activateSections()
 	for _, p := range l.parts[1:] {
 		if p.section.Active {
-			l.check(p)
+			l.validatePart(p)
 		}
 	}
-	warnings = l.warn()
+	l.keepFaultyUnits()
+	l.keepRestartSettings()
+	warnings = l.collectWarnings()
 	if len(l.problems) > 0 {
 		return warnings, &Problems{List: l.problems}
 	}
 	return warnings, nil
 }
 
-func (l *loading) add(into any, section *Section) {
+func (l *loader) addPart(into any, section *Section) {
 	settings, checks := settingsOf(into)
-	if section != nil && section.Collector {
-		settings = append(settings, scheduleOf(section))
+	if section != nil {
+		for _, s := range settings {
+			s.unit = into
+		}
+		for i := range checks {
+			checks[i].unit = into
+		}
+		if section.Collector {
+			settings = append(settings, ownSettings(section)...)
+		}
 	}
 	l.parts = append(l.parts, &part{section: section, settings: settings, checks: checks})
 	if section == nil {
-		l.known, l.origins, l.secrets = map[string]bool{}, map[string]string{}, map[string]bool{}
+		l.known, l.origins, l.secrets, l.exposed = map[string]bool{}, map[string]string{}, map[string]bool{}, nil
 	}
 	for _, s := range settings {
-		for _, name := range s.names() {
+		for _, name := range s.variableNames() {
 			l.known[name] = true
 		}
 	}
 }
 
-func (l *loading) each(do func(*setting)) {
+func (l *loader) eachSetting(do func(*setting)) {
 	for _, p := range l.parts {
 		for _, s := range p.settings {
+			l.unit = s.unit
 			do(s)
 		}
 	}
+	l.unit = nil
 }
 
-// problem notes a problem, once, and that its variable has one.
-func (l *loading) problem(p *Problem) {
-	p.Message = l.redact(p.Message)
+// addProblem records a problem, unless it is recorded already, and that its
+// variable has one.
+func (l *loader) addProblem(p *Problem) {
+	p.Message = l.redactText(p.Message)
 	l.faulty[p.Name] = true
+	if l.unit != nil {
+		l.faultyUnits[l.unit] = true
+	}
 	same := func(other *Problem) bool { return *other == *p }
 	if !slices.ContainsFunc(l.problems, same) {
 		l.problems = append(l.problems, p)
 	}
 }
 
-func (l *loading) problemf(name, format string, args ...any) {
-	l.problem(&Problem{Name: name, Message: fmt.Sprintf(format, args...)})
+func (l *loader) addProblemf(name, format string, args ...any) {
+	l.addProblem(&Problem{Name: name, Message: fmt.Sprintf(format, args...)})
 }
 
-// read finds the value of a setting under its name or an alias.
-func (l *loading) read(s *setting) {
+// readSetting looks up the value of a setting under its name and its aliases.
+func (l *loader) readSetting(s *setting) {
 	l.origins[s.name] = fromDefault
-	for _, name := range s.names() {
-		r, problem := l.lookup(name, s.secret)
+	for _, name := range s.variableNames() {
+		r, problem := l.lookupValue(name, s.secret)
 		if problem != nil {
-			l.problem(problem)
+			l.addProblem(problem)
 			l.faulty[s.name] = true
 		}
 		switch {
-		case r.failed && !s.read.found:
-			s.read, s.readAs = r, name
+		case r.failed && !s.input.found:
+			s.input, s.inputName = r, name
 		case !r.found:
 		case strings.ContainsRune(r.value, 0):
-			l.problemf(name, "the value has a NUL byte")
+			l.addProblemf(name, "the value has a NUL byte")
 			l.faulty[s.name] = true
-			s.read, s.readAs = reading{failed: true}, name
-		case s.read.found && s.read.value != r.value:
-			l.problemf(s.readAs, "set, and %s is set to another value: keep one of the two", name)
+			s.input, s.inputName = rawValue{failed: true}, name
+		case l.keepsQuotes(s, r):
+			l.addProblemf(name, "%s: the value begins and ends with %c, which is part of it there: remove both", describeOrigin(r.origin), r.value[0])
 			l.faulty[s.name] = true
-		case !s.read.found:
-			s.read, s.readAs = r, name
+			s.input, s.inputName = rawValue{failed: true}, name
+		case s.input.found && s.input.value != r.value:
+			l.addProblemf(s.inputName, "set, and %s is set to another value: keep one of the two", name)
+			l.faulty[s.name] = true
+		case !s.input.found:
+			s.input, s.inputName = r, name
 		}
 		if s.secret && r.found {
 			l.addSecret(r.value)
 		}
 	}
-	if s.name == "STATE_DIR" && !s.read.found {
-		l.systemdState(s)
+	if text := s.tag("empty"); text != "" && !s.input.found && !s.input.failed {
+		s.input = l.emptyValue(s, text)
+		s.inputName = s.name
 	}
-	if s.read.found && s.text() == "" {
-		s.read = reading{}
+	if s.tag("systemd") != "" && !s.isGiven() {
+		l.readSystemdDefault(s)
+	}
+	if s.input.found && s.inputText() == "" {
+		s.input = rawValue{}
 	}
 	switch {
-	case !s.read.found:
-	case s.readAs == s.name:
-		l.origins[s.name] = s.read.origin
-	case strings.HasSuffix(s.read.origin, "_FILE"):
-		l.origins[s.name] = s.read.origin
+	case !s.input.found:
+	case s.inputName == s.name:
+		l.origins[s.name] = s.input.origin
+	case strings.HasSuffix(s.input.origin, "_FILE"):
+		l.origins[s.name] = s.input.origin
 	default:
-		l.origins[s.name] = s.readAs
+		l.origins[s.name] = s.inputName
 	}
 }
 
-// systemdState takes the state directory that systemd made for the service: the
-// first, if the unit names several.
-func (l *loading) systemdState(s *setting) {
-	if first, _, _ := strings.Cut(l.process[stateDirectory], ":"); first != "" {
-		s.read, s.readAs = reading{value: first, origin: stateDirectory, found: true}, s.name
+// keepsQuotes reports whether a value is in quotes that belong to the notation of a
+// file. docker run --env-file and LoadCredential leave them in the value.
+func (l *loader) keepsQuotes(s *setting, r rawValue) bool {
+	if !s.secret && r.origin != FromEnvironment || l.file != nil && r.origin == l.file.origin {
+		return false
 	}
+	last := len(r.value) - 1
+	return last > 0 && (r.value[0] == '"' || r.value[0] == '\'') && strings.IndexByte(r.value[1:], r.value[0]) == last-1
 }
 
-// parse puts the value of a setting into its field.
-func (l *loading) parse(s *setting) {
-	err := s.parse()
+// readSystemdDefault uses the default of a setting below the state directory that systemd
+// created for the service: the first, if the unit names several. In a default with
+// variables, signs in the name of the directory are doubled, so that they are none.
+func (l *loader) readSystemdDefault(s *setting) {
+	dir, _, _ := strings.Cut(l.process[stateDirectory], ":")
+	if dir == "" {
+		return
+	}
+	if strings.Contains(s.tag("systemd"), "%") {
+		dir = strings.NewReplacer("%", "%%", "$", "$$").Replace(dir)
+	}
+	s.input, s.inputName = rawValue{value: filepath.Join(dir, s.tag("systemd")), origin: stateDirectory, found: true}, s.name
+}
+
+// parseSetting parses the value of a setting and sets its field.
+func (l *loader) parseSetting(s *setting) {
+	err := s.parseInput()
 	if err == nil {
 		return
 	}
-	shown := l.show(s.read.value)
+	shown := l.quoteValue(s.input.value)
 	if s.secret {
 		shown = "the value"
 	}
 	var wrong mismatch
 	switch {
 	case errors.As(err, &wrong):
-		l.problemf(s.readAs, "%s %s: want %s", shown, wrong, s.want())
+		l.addProblemf(s.inputName, "%s %s: want %s", shown, wrong, s.describeExpected())
 	default:
-		l.problemf(s.readAs, "%s: %v", shown, err)
+		l.addProblemf(s.inputName, "%s: %v", shown, err)
 	}
 	l.faulty[s.name] = true
 }
 
-// inURL finds the user part of a URL within a text.
-var inURL = regexp.MustCompile(`://[^/\s]*@`)
+// userInURL matches the user part of a URL in a text.
+var userInURL = regexp.MustCompile(`://[^/\s]*@`)
 
-// show quotes a value for a message, shortened, without secrets and without the
-// user part of URLs.
-func (l *loading) show(value string) string {
+// quoteValue returns a value in quotes for a message: shortened, without secrets
+// and without the user part of URLs.
+func (l *loader) quoteValue(value string) string {
 	const longest = 100
-	value = inURL.ReplaceAllString(l.redact(value), "://"+redacted+"@")
+	value = userInURL.ReplaceAllString(l.redactText(value), "://"+redact.Hidden+"@")
 	if runes := []rune(value); len(runes) > longest {
 		return strconv.Quote(string(runes[:longest])) + "..."
 	}
 	return strconv.Quote(value)
 }
 
-// check runs the checks of a part. What they say of a variable that already has
-// a problem only follows from it.
-func (l *loading) check(p *part) {
+// validatePart runs the validators of a part. It drops their errors about variables
+// that already have a problem, since that is their cause.
+func (l *loader) validatePart(p *part) {
 	before := map[string]bool{}
 	for name := range l.faulty {
 		before[name] = true
 	}
+	defer func() { l.unit = nil }()
 	for _, check := range p.checks {
+		l.unit = check.unit
 		for _, err := range check.Validate() {
 			var problem *Problem
+			var incomplete *partError
 			switch {
+			case errors.As(err, &incomplete):
+				l.off = append(l.off, l.redactText(incomplete.Error()))
 			case !errors.As(err, &problem):
 				name := "settings"
 				if p.section != nil {
 					name = p.section.Name
 				}
-				l.problemf(name, "%v", err)
+				l.addProblemf(name, "%v", err)
 			case !before[problem.Name]:
-				l.problem(&Problem{Name: problem.Name, Message: problem.Message})
+				l.addProblem(&Problem{Name: problem.Name, Message: problem.Message})
 			}
 		}
 	}
 }
 
-// addSecret remembers a secret and, if it is a URL, the password in it.
+// addSecret records a secret and, if it is a URL, the password in it.
 func (e *Environment) addSecret(value string) {
 	e.secrets[value] = true
-	_, rest, _ := strings.Cut(value, "://")
-	userinfo := rest[:max(0, strings.LastIndexByte(rest, '@'))]
-	if _, password, _ := strings.Cut(userinfo, ":"); password != "" {
+	for _, password := range redact.FromURL(value) {
 		e.secrets[password] = true
-		if plain, err := url.PathUnescape(password); err == nil {
-			e.secrets[plain] = true
-		}
 	}
 }
 
-// redact takes all secrets out of a text. It leaves those of less than four
-// bytes, which appear in any text by chance.
-func (e *Environment) redact(text string) string {
-	for _, secret := range e.Secrets() {
-		if len(secret) < 4 {
-			break
-		}
-		quoted := strconv.Quote(secret)
-		quoted = quoted[1 : len(quoted)-1]
-		text = strings.NewReplacer(secret, redacted, quoted, redacted).Replace(text)
-	}
-	return text
+// redactText returns a text without secrets. It leaves those of fewer than four
+// bytes, which occur in any text by chance.
+func (e *Environment) redactText(text string) string {
+	return redact.NewSet(4, e.Secrets()...).Redact(text)
 }

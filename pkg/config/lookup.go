@@ -4,117 +4,161 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"path/filepath"
 	"strings"
 )
 
-// reading is the value of one variable and where it is from.
-type reading struct {
-	value  string // never empty when found
+// rawValue is the text of one variable, and its origin.
+type rawValue struct {
+	value  string // not empty when found
 	origin string // see Environment.Origin
 	found  bool
-	failed bool // a problem tells why there is no value
+	failed bool // a problem was reported in place of a value
 }
 
-// variable finds a variable itself, NAME or NAME_FILE, in the process
-// environment, a credential or a file, in this order.
-func (e *Environment) variable(name string) (reading, *Problem) {
+// lookupVariable looks up a variable, NAME or NAME_FILE, in the process environment,
+// the credentials and the files, in this order.
+func (e *Environment) lookupVariable(name string) (rawValue, *Problem) {
 	if value := e.process[name]; value != "" {
-		return reading{value: value, origin: fromEnvironment, found: true}, nil
+		return rawValue{value: value, origin: FromEnvironment, found: true}, nil
 	}
-	if r, problem := e.credential(name); r.found || r.failed {
+	if r, problem := e.lookupCredential(name); r.found || r.failed {
 		return r, problem
 	}
-	return e.assigned(name), nil
+	return e.lookupInFile(name), nil
 }
 
-// assigned finds a variable in .env or the --env-file file.
-func (e *Environment) assigned(name string) reading {
-	for _, f := range e.files {
-		if value := f.values[name].value; value != "" {
-			return reading{value: value, origin: f.origin, found: true}
-		}
+// lookupInFile looks up a variable in .env or the --env-file file.
+func (e *Environment) lookupInFile(name string) rawValue {
+	if e.file == nil || e.file.values[name].value == "" {
+		return rawValue{}
 	}
-	return reading{}
+	return rawValue{value: e.file.values[name].value, origin: e.file.origin, found: true}
 }
 
-// credential finds a variable among systemd's credentials.
-func (e *Environment) credential(name string) (reading, *Problem) {
+// lookupCredential looks up a variable among systemd's credentials.
+func (e *Environment) lookupCredential(name string) (rawValue, *Problem) {
 	if e.credentials == "" {
-		return reading{}, nil
+		return rawValue{}, nil
 	}
 	text, _, err := readFile(filepath.Join(e.credentials, name))
 	if errors.Is(err, fs.ErrNotExist) {
-		return reading{}, nil
+		return rawValue{}, nil
 	}
 	if err != nil {
 		message := fmt.Sprintf("the credential $CREDENTIALS_DIRECTORY/%s: %v: want a readable file", name, err)
-		return reading{failed: true}, &Problem{Name: name, Message: message}
+		return rawValue{failed: true}, &Problem{Name: name, Message: message}
 	}
-	value := cutNewline(text)
-	return reading{value: value, origin: fromCredential, found: value != ""}, nil
+	value := trimEditorMarks(text)
+	return rawValue{value: value, origin: fromCredential, found: value != ""}, nil
 }
 
-// cutNewline takes off the one newline that editors and echo leave.
-func cutNewline(text string) string {
+// emptyValue returns the value text for a setting that a source sets to nothing,
+// and no value if none does.
+func (e *Environment) emptyValue(s *setting, text string) rawValue {
+	for _, name := range s.variableNames() {
+		if _, set := e.process[name]; set {
+			return rawValue{value: text, origin: FromEnvironment, found: true}
+		}
+		if e.file == nil {
+			continue
+		}
+		if _, set := e.file.values[name]; set {
+			return rawValue{value: text, origin: e.file.origin, found: true}
+		}
+	}
+	return rawValue{}
+}
+
+// trimEditorMarks removes the byte order mark and the one newline that editors and
+// echo add to the text of a file.
+func trimEditorMarks(text string) string {
+	text = strings.TrimPrefix(text, byteOrderMark)
 	if cut, found := strings.CutSuffix(text, "\r\n"); found {
 		return cut
 	}
 	return strings.TrimSuffix(text, "\n")
 }
 
-// lookup finds the value of a setting under one of its names, by all sources.
-func (e *Environment) lookup(name string, secret bool) (reading, *Problem) {
-	direct := e.assigned(name)
+// lookupValue looks up the value of a setting under one of its names in all sources.
+func (e *Environment) lookupValue(name string, secret bool) (rawValue, *Problem) {
+	direct := e.lookupInFile(name)
 	if value := e.process[name]; value != "" {
-		direct = reading{value: value, origin: fromEnvironment, found: true}
+		direct = rawValue{value: value, origin: FromEnvironment, found: true}
 	}
-	if r, problem := e.lookupFile(name, direct, secret); r.found || r.failed {
+	if r, problem := e.lookupByFile(name, direct, secret); r.found || r.failed {
 		return r, problem
 	}
-	if direct.origin != fromEnvironment {
-		if r, problem := e.credential(name); r.found || r.failed {
+	if direct.origin != FromEnvironment {
+		if r, problem := e.lookupCredential(name); r.found || r.failed {
 			return r, problem
 		}
 	}
 	return direct, nil
 }
 
-// lookupFile finds a value by NAME_FILE; direct is what NAME itself gives.
-func (e *Environment) lookupFile(name string, direct reading, secret bool) (reading, *Problem) {
+// lookupByFile reads a value from the file that NAME_FILE names; direct is the value
+// of NAME itself, which excludes it.
+func (e *Environment) lookupByFile(name string, direct rawValue, secret bool) (rawValue, *Problem) {
 	pointer := name + "_FILE"
 	if e.known[pointer] {
-		return reading{}, nil
+		return rawValue{}, nil
 	}
-	path, problem := e.variable(pointer)
+	path, problem := e.lookupVariable(pointer)
 	switch {
 	case path.failed:
 		return path, problem
 	case !path.found:
-		return reading{}, nil
+		return rawValue{}, nil
 	case direct.found:
-		message := fmt.Sprintf("set %s, and %s is set %s: keep one of the two", where(direct.origin), pointer, where(path.origin))
-		return reading{failed: true}, &Problem{Name: name, Message: message}
+		message := fmt.Sprintf("set %s, and %s is set %s: keep one of the two",
+			describeOrigin(direct.origin), pointer, describeOrigin(path.origin))
+		return rawValue{failed: true}, &Problem{Name: name, Message: message}
 	}
-	text, _, err := readFile(e.path(path.value))
-	if err == nil && cutNewline(text) == "" {
+	text, mode, err := readFile(e.resolvePath(path.value))
+	switch {
+	case err != nil:
+	case trimEditorMarks(text) == "":
 		err = errors.New("empty")
+	case isUTF16(text):
+		err = errors.New("is UTF-16, not UTF-8")
 	}
 	if err != nil {
 		shown := fmt.Sprintf("%q", path.value)
 		if secret && !filepath.IsAbs(path.value) {
-			shown = "the file" // it may well be the secret itself
+			shown = "the file" // the path may be the secret itself
 		}
 		message := fmt.Sprintf("%s: %v: want a readable file that holds the value of %s", shown, err, name)
-		return reading{failed: true}, &Problem{Name: pointer, Message: message}
+		return rawValue{failed: true}, &Problem{Name: pointer, Message: message}
 	}
-	return reading{value: cutNewline(text), origin: pointer, found: true}, nil
+	if exposure := exposureOf(mode); secret && exposure != "" && !isMountedSecret(e.resolvePath(path.value)) {
+		e.exposed = append(e.exposed, fmt.Sprintf("%s: anyone on this machine can %s: run chmod 600 %s", pointer, exposure, path.value))
+	}
+	return rawValue{value: trimEditorMarks(text), origin: pointer, found: true}, nil
 }
 
-// where puts an origin into a sentence.
-func where(origin string) string {
+// isMountedSecret reports whether a container runtime has mounted a file, whose mode
+// says nothing then: Docker and Podman mount secrets into /run/secrets, and a secret
+// volume of Kubernetes has the link ..data.
+func isMountedSecret(path string) bool {
+	if strings.HasPrefix(filepath.Clean(path), "/run/secrets/") {
+		return true
+	}
+	_, err := os.Lstat(filepath.Join(filepath.Dir(path), "..data"))
+	return err == nil
+}
+
+// isUTF16 reports whether the text of a file begins with the byte order mark of
+// UTF-16.
+func isUTF16(text string) bool {
+	return strings.HasPrefix(text, "\xff\xfe") || strings.HasPrefix(text, "\xfe\xff")
+}
+
+// describeOrigin returns an origin as part of a sentence.
+func describeOrigin(origin string) string {
 	switch origin {
-	case fromEnvironment:
+	case FromEnvironment:
 		return "in the environment"
 	case fromCredential:
 		return "as a credential"

@@ -12,7 +12,8 @@ import (
 	"github.com/caarlos0/env/v11"
 )
 
-// parsers replace the engine's own where people write more than it reads.
+// parsers replace those of the env package for types for which more notations are
+// allowed.
 var parsers = map[reflect.Type]env.ParserFunc{
 	reflect.TypeFor[bool]():          func(v string) (any, error) { return parseBool(v) },
 	reflect.TypeFor[time.Duration](): func(v string) (any, error) { return parseDuration(v) },
@@ -20,16 +21,16 @@ var parsers = map[reflect.Type]env.ParserFunc{
 	reflect.TypeFor[[]string]():      func(v string) (any, error) { return parseList(v), nil },
 }
 
-// parse gives the field its value, the default or its zero value. The error is
-// a mismatch, or one of the field's own UnmarshalText.
-func (s *setting) parse() error {
+// parseInput sets the field to the value that was read, the default or the zero
+// value. The error is a mismatch, or that of the field's UnmarshalText.
+func (s *setting) parseInput() error {
 	vars := map[string]string{}
-	if s.read.found {
-		vars[s.name] = s.text()
+	if s.input.found {
+		vars[s.name] = s.inputText()
 	}
-	value, err := s.parseVars(vars)
+	value, err := s.parseAlone(vars)
 	if err != nil {
-		if !s.read.found {
+		if !s.input.found {
 			panic(fmt.Sprintf("config: the default of %s: %v", s.name, err))
 		}
 		return err
@@ -38,18 +39,18 @@ func (s *setting) parse() error {
 	return nil
 }
 
-// text is the value that was read, without the blanks around it unless it is
-// text itself.
-func (s *setting) text() string {
+// inputText returns the value that was read. It removes the whitespace around it
+// unless any text is a valid value.
+func (s *setting) inputText() string {
 	if s.field.Type.Kind() == reflect.String && len(s.oneof) == 0 {
-		return s.read.value
+		return s.input.value
 	}
-	return strings.TrimSpace(s.read.value)
+	return strings.TrimSpace(s.input.value)
 }
 
-// parseVars lets the engine fill a struct that holds this one field, so that
-// its error can only be about this variable.
-func (s *setting) parseVars(vars map[string]string) (reflect.Value, error) {
+// parseAlone parses a struct that has only this field, so that an error can only be
+// about this variable.
+func (s *setting) parseAlone(vars map[string]string) (reflect.Value, error) {
 	holder := reflect.New(reflect.StructOf([]reflect.StructField{{
 		Name: s.field.Name, Type: s.field.Type, Tag: s.field.Tag,
 	}}))
@@ -58,7 +59,7 @@ func (s *setting) parseVars(vars map[string]string) (reflect.Value, error) {
 	}
 	err := env.ParseWithOptions(holder.Interface(), env.Options{Environment: vars, FuncMap: parsers})
 	if err != nil {
-		return reflect.Value{}, s.explain(err)
+		return reflect.Value{}, s.explainParseError(err)
 	}
 	value := holder.Elem().Field(0)
 	if vars[s.name] != "" && value.IsZero() && value.Kind() == reflect.Slice {
@@ -70,8 +71,8 @@ func (s *setting) parseVars(vars map[string]string) (reflect.Value, error) {
 	return value, s.checkBounds(value)
 }
 
-// explain takes out of an engine's error what is wrong with the value.
-func (s *setting) explain(err error) error {
+// explainParseError returns the error of the value from an error of the env package.
+func (s *setting) explainParseError(err error) error {
 	var parseError env.ParseError
 	if !errors.As(err, &parseError) {
 		panic(fmt.Sprintf("config: the field of %s: %v", s.name, err))
@@ -86,7 +87,7 @@ func (s *setting) explain(err error) error {
 	return mismatch("is not a number")
 }
 
-// checkOneof gives a string the listed spelling.
+// checkOneof sets a string to the listed spelling.
 func (s *setting) checkOneof(value reflect.Value) error {
 	if len(s.oneof) == 0 || value.IsZero() {
 		return nil
@@ -100,17 +101,17 @@ func (s *setting) checkOneof(value reflect.Value) error {
 	return mismatch("is not known")
 }
 
-// checkBounds holds a number, duration or size against its min and max tags.
+// checkBounds compares a number, duration or size with its min and max tags.
 func (s *setting) checkBounds(value reflect.Value) error {
-	if value.IsZero() && !s.read.found && s.tag("envDefault") == "" {
-		return nil // not set, which bounds do not speak of
+	if value.IsZero() && !s.input.found && s.tag("envDefault") == "" {
+		return nil // bounds do not apply to a setting that is not set
 	}
 	for _, bound := range []string{"min", "max"} {
 		text := s.tag(bound)
 		if text == "" {
 			continue
 		}
-		limit, err := s.number(text)
+		limit, err := s.parseBound(text)
 		if err != nil {
 			panic(fmt.Sprintf("config: %s: %s %q: %v", s.name, bound, text, err))
 		}
@@ -122,8 +123,8 @@ func (s *setting) checkBounds(value reflect.Value) error {
 	return nil
 }
 
-// number reads a bound in the notation of the setting's type.
-func (s *setting) number(text string) (float64, error) {
+// parseBound parses a bound in the notation of the setting's type.
+func (s *setting) parseBound(text string) (float64, error) {
 	switch s.field.Type {
 	case reflect.TypeFor[time.Duration]():
 		d, err := parseDuration(text)

@@ -5,30 +5,39 @@ import (
 	"strings"
 )
 
-// Problem is one thing that is wrong with the settings.
+// Problem is one error in the settings.
 type Problem struct {
 	// Name is the variable, or the file and line: "STORE_POSTGRES_PORT", ".env:3".
 	Name string
-	// Message says what is wrong and what is wanted. It never holds a secret.
+	// Message says what is wrong and what is expected. It contains no secret.
 	Message string
 }
 
-// Error gives "NAME: message".
+// Error returns "NAME: message".
 func (p *Problem) Error() string { return p.Name + ": " + p.Message }
 
-// Invalid makes the error that a [Validator] returns: the variable, then what
-// is wrong with it and what it wants.
+// Invalid returns an error for a [Validator]: the name of a variable, and a message
+// that says what is wrong with its value and what is expected.
 func Invalid(name, format string, args ...any) error {
 	return &Problem{Name: name, Message: fmt.Sprintf(format, args...)}
 }
 
-// Problems is everything that is wrong with the settings, in the order of the
-// reference.
+// A partError is the error of a destination or another part that is off because
+// something of it is not set.
+type partError struct{ Problem }
+
+// Incomplete returns an error for a [Validator] of a part that is off because a
+// variable is not set while others of it are. Load returns it as a warning.
+func Incomplete(name, format string, args ...any) error {
+	return &partError{Problem{Name: name, Message: fmt.Sprintf(format, args...)}}
+}
+
+// Problems is all errors in the settings, in the order of the reference.
 type Problems struct {
 	List []*Problem
 }
 
-// Error gives one line for each problem.
+// Error returns one line for each problem.
 func (p *Problems) Error() string {
 	lines := make([]string, len(p.List))
 	for i, problem := range p.List {
@@ -37,7 +46,7 @@ func (p *Problems) Error() string {
 	return strings.Join(lines, "\n")
 }
 
-// Unwrap gives the problems, for [errors.As].
+// Unwrap returns the problems, for [errors.As].
 func (p *Problems) Unwrap() []error {
 	errs := make([]error, len(p.List))
 	for i, problem := range p.List {
@@ -46,16 +55,17 @@ func (p *Problems) Unwrap() []error {
 	return errs
 }
 
-// enumerate joins words as a sentence does: "a, b and c".
-func enumerate(words []string, last string) string {
-	if len(words) < 2 {
-		return strings.Join(words, "")
+// Enumerate joins names as in a sentence, with a conjunction such as "and" before
+// the last: "a, b and c".
+func Enumerate(names []string, conjunction string) string {
+	if len(names) < 2 {
+		return strings.Join(names, "")
 	}
-	end := len(words) - 1
-	return strings.Join(words[:end], ", ") + " " + last + " " + words[end]
+	end := len(names) - 1
+	return strings.Join(names[:end], ", ") + " " + conjunction + " " + names[end]
 }
 
-// areOrIs is the verb for that many subjects.
+// areOrIs returns the verb for a number of subjects.
 func areOrIs(count int) string {
 	if count == 1 {
 		return "is"

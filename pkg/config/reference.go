@@ -10,41 +10,47 @@ import (
 
 const preamble = `# Settings
 
-Every setting is a variable. Its value comes from the first of these that has one; an empty value counts as none.
+Every setting is a variable. Its value comes from the first of these sources that has one. An empty value counts as none, except where a setting says otherwise.
 
-1. The process environment. A variable that is set there always wins over the files.
-2. ` + "`NAME_FILE`" + `: the file that it names holds the value of ` + "`NAME`" + `, without one newline at the end. Any setting can be given so, secrets should be. ` + "`NAME_FILE`" + ` itself may stand in any of the sources. ` + "`NAME` and `NAME_FILE`" + ` both set is an error, wherever they are set.
-3. systemd's credentials: the file ` + "`$CREDENTIALS_DIRECTORY/NAME`" + `, without one newline at the end (` + "`LoadCredential=NAME:/path`" + ` in the unit).
-4. ` + "`.env`" + ` in the working directory, if there is one.
-5. The file given with ` + "`--env-file`" + `, which must exist.
+1. The process environment. A variable that is set there always takes precedence over the files.
+2. ` + "`NAME_FILE`" + `: the file that it names contains the value of ` + "`NAME`" + `; a byte order mark and one newline at the end are removed. Any setting can be given this way, and secrets should be. ` + "`NAME_FILE`" + ` itself can be in any of the sources. Setting both ` + "`NAME` and `NAME_FILE`" + ` is an error, wherever they are set.
+3. systemd's credentials: the file ` + "`$CREDENTIALS_DIRECTORY/NAME`" + `; one newline at the end is removed (` + "`LoadCredential=NAME:/path`" + ` in the unit).
+4. The file given with ` + "`--env-file`" + `, which must exist. Without the flag ` + "`.env`" + ` in the working directory, or in the nearest parent directory that has one, up to the root of the git repository.
 
-Where both files set a variable to different values, a warning says so. A file that holds secrets should be readable by its owner only (` + "`chmod 600`" + `), or a warning says so.
+If two sources set a variable to different values, a warning names both and the one that is used. A file with secrets should be readable only by its owner (` + "`chmod 600`" + `); otherwise a warning reports it.
 
-All that is wrong is reported at once, one line for each variable, and nothing starts. A variable that looks like one of these and is not gets a warning with the nearest name.
+All errors are reported at once, one line for each variable, and nothing starts. A variable that resembles a setting but is none causes a warning with the nearest name, in the environment and in the file. A collector or a destination of which only a part is set is off, with a warning.
 
-The standard variables of others are obeyed, too, from the process environment alone: ` + "`HTTPS_PROXY`, `NO_PROXY`, `SSL_CERT_FILE`" + `, and OpenTelemetry's ` + "`OTEL_*`" + ` for [traces of runs](schedule.md#request-lines-and-traces).
+SIGHUP reloads the settings of a running service. Where a change takes a restart, the table says so.
+
+These variables of libraries also apply, from the process environment, a credential or the file: ` + "`AWS_*`" + `, those of libpq such as ` + "`PGSSLMODE`, `HTTP_PROXY`, `HTTPS_PROXY`, `NO_PROXY`, `SSL_CERT_FILE`, `SSL_CERT_DIR`" + `, and OpenTelemetry's ` + "`OTEL_*`" + ` for [traces of runs](../guide/logs-and-traces.md#traces). ` + "`collectord check`" + ` lists them with their sources. A reload applies changes of ` + "`AWS_*` and `PG*`" + `; the others take a restart.
 
 ## How .env is read
 
-- One ` + "`NAME=value`" + ` a line. ` + "`export `" + ` before it, empty lines, lines that begin with ` + "`#`" + `, Windows line ends and a byte order mark are fine. Of two lines for one name the later is used.
-- **Nothing is expanded**: ` + "`$TAG`, `${HOME}` and `$(date)`" + ` stay as they are, quoted or not.
-- Without quotes a value ends at the end of the line, or at a ` + "`#`" + ` after a blank; blanks around it go. ` + "`\\$`" + ` is a dollar sign, and every other character is itself.
-- In single quotes every character is itself, and the value may go over several lines.
-- In double quotes ` + "`\\n`, `\\r`, `\\t`, `\\\"`, `\\'`, `\\\\` and `\\$`" + ` are a newline, carriage return, tab, quotes, backslash and dollar sign; any other backslash is itself, and the value may go over several lines.
+It is read as python-dotenv reads it, except that nothing is expanded. ` + "`docker run --env-file`" + ` does not remove quotes: a value in quotes is refused there. systemd's ` + "`EnvironmentFile=`" + ` has another notation: ` + "`collectord check --env-file FILE`" + ` warns of lines that it reads differently. ` + "`NAME='value'`" + `, without single quotes and backslashes in the value, is the same for python-dotenv and systemd.
 
-## What values look like
+- Each line has one ` + "`NAME=value`" + `. ` + "`export `" + ` before it, empty lines, lines that begin with ` + "`#`" + `, Windows line endings and a byte order mark are accepted. If a name occurs twice, the later line is used. A line that cannot be read is ignored with a warning.
+- **Nothing is expanded**: ` + "`$TAG`, `${HOME}` and `$(date)`" + ` stay as they are, quoted or not. A warning names values that refer to a variable that is set.
+- A value without quotes ends at the end of the line, or at a ` + "`#`" + ` after a space; surrounding whitespace is removed. Every other character is literal.
+- In single quotes ` + "`\\'` and `\\\\`" + ` are a quote and a backslash, every other character is literal, and the value can span several lines.
+- In double quotes ` + "`\\n`, `\\r`, `\\t`, `\\\"`, `\\'`, `\\\\` and `\\$`" + ` are a newline, carriage return, tab, quotes, backslash and dollar sign; any other backslash is literal, and the value can span several lines.
+
+## Formats of values
 
 - Durations are whole numbers with a unit: ` + "`90s`, `15m`, `6h`, `7d`, or `1d12h`" + `.
-- Sizes are powers of 1000 (` + "`512MB`" + `) or of 1024 (` + "`10GiB`" + `).
+- Sizes are in powers of 1000 (` + "`512MB`" + `) or of 1024 (` + "`10GiB`" + `).
 - True is ` + "`true`, `1`, `yes` or `on`; false is `false`, `0`, `no` or `off`" + `.
 `
 
-// Reference gives the settings of the program and of the sections as a Markdown
+// generatedNote is in the document, but not in the manual page.
+const generatedNote = `<!-- Generated from the tags of the settings by "make docs"; do not edit. -->`
+
+// Reference returns the settings of the program and of the sections as a Markdown
 // document: the rules, then a table for each group.
 func Reference(core *Settings, sections ...*Section) string {
 	var doc strings.Builder
-	doc.WriteString(preamble)
-	for _, g := range groups(core, sections) {
+	doc.WriteString(strings.Replace(preamble, "# Settings\n", "# Settings\n\n"+generatedNote+"\n", 1))
+	for _, g := range groupSettings(core, sections) {
 		fmt.Fprintf(&doc, "\n## %s\n\n", g.title)
 		if g.when != "" {
 			fmt.Fprintf(&doc, "%s\n\n", g.when)
@@ -54,38 +60,38 @@ func Reference(core *Settings, sections ...*Section) string {
 	return doc.String()
 }
 
-// Manual gives the same as the sections of a manual page, in the Markdown of
+// Manual returns the same as the sections of a manual page, in the Markdown of
 // go-md2man.
 func Manual(core *Settings, sections ...*Section) string {
 	var doc strings.Builder
 	doc.WriteString(strings.Replace(preamble, "# Settings", "# DESCRIPTION", 1))
-	for _, g := range groups(core, sections) {
+	for _, g := range groupSettings(core, sections) {
 		fmt.Fprintf(&doc, "\n# %s\n\n", strings.ToUpper(g.title))
 		if g.when != "" {
 			fmt.Fprintf(&doc, "%s\n\n", g.when)
 		}
 		for _, s := range g.settings {
-			fmt.Fprintf(&doc, "**%s**\n: %s Value: %s.", s.name, s.meaning(), s.value())
+			fmt.Fprintf(&doc, "**%s**\n: %s Value: %s.", s.name, s.referenceMeaning(), s.referenceValue())
 			if d := s.tag("envDefault"); d != "" {
 				fmt.Fprintf(&doc, " Default: %s.", code(d))
 			}
 			doc.WriteString("\n\n")
 		}
 	}
-	// A page has no links.
+	// A manual page has no links.
 	return link.ReplaceAllString(doc.String(), "$1")
 }
 
 var link = regexp.MustCompile(`\[([^\]]+)\]\([^)]+\)`)
 
-// A group of settings stands under one heading.
+// A group is the settings under one heading.
 type group struct {
 	title    string
-	when     string // what switches a collector on
+	when     string // the condition under which a collector is on
 	settings []*setting
 }
 
-func groups(core *Settings, sections []*Section) []group {
+func groupSettings(core *Settings, sections []*Section) []group {
 	var all []group
 	settings, _ := settingsOf(core)
 	for _, s := range settings {
@@ -100,63 +106,75 @@ func groups(core *Settings, sections []*Section) []group {
 		g := group{title: section.Title}
 		g.settings, _ = settingsOf(section.Into)
 		if section.Collector {
-			g.settings = append(g.settings, scheduleOf(section))
-			g.when = switchedOn(section.Name, g.settings)
+			g.settings = append(g.settings, ownSettings(section)...)
+			g.when = switchCondition(section.Name, g.settings)
 		}
 		all = append(all, g)
 	}
 	return all
 }
 
-// switchedOn says what switches a collector on.
-func switchedOn(name string, settings []*setting) string {
-	var required []string
+// switchCondition returns the condition under which a collector is on.
+func switchCondition(name string, settings []*setting) string {
+	var required, instead []string
 	for _, s := range settings {
 		if s.required {
 			required = append(required, code(s.name))
 		}
+		if s.insteadOf != "" {
+			instead = append(instead, code(s.name))
+		}
 	}
 	if len(required) == 0 {
-		return fmt.Sprintf("On when `COLLECTORS` names `%s`.", name)
+		return fmt.Sprintf("On when `COLLECTORS` names `%s` or a stream of it.", name)
 	}
-	return fmt.Sprintf("On when %s %s set, unless `COLLECTORS` is set and does not name `%s`.", enumerate(required, "and"), areOrIs(len(required)), name)
+	condition := Enumerate(required, "and")
+	if len(instead) > 0 {
+		condition += ", or " + Enumerate(instead, "and") + ","
+	}
+	return fmt.Sprintf("On when %s %s set, unless `COLLECTORS` leaves `%s` no stream.",
+		condition, areOrIs(max(len(required), len(instead))), name)
 }
 
 func writeTable(doc *strings.Builder, settings []*setting) {
 	doc.WriteString("| Variable | Default | Value | Meaning |\n| --- | --- | --- | --- |\n")
 	for _, s := range settings {
-		fmt.Fprintf(doc, "| %s | %s | %s | %s |\n", code(s.name), code(s.tag("envDefault")), cell(s.value()), cell(s.meaning()))
+		fmt.Fprintf(doc, "| %s | %s | %s | %s |\n",
+			code(s.name), code(s.tag("envDefault")), cell(s.referenceValue()), cell(s.referenceMeaning()))
 	}
 }
 
-// value says what a good value is, with an example.
-func (s *setting) value() string {
+// referenceValue describes a valid value, with an example.
+func (s *setting) referenceValue() string {
 	if example := s.tag("example"); example != "" {
-		return s.describe() + ", e.g. " + code(example)
+		return s.describeValue() + ", e.g. " + code(example)
 	}
-	return s.describe()
+	return s.describeValue()
 }
 
-// meaning is the doc sentence and the marks.
-func (s *setting) meaning() string {
-	words := []string{s.tag("doc")}
+// referenceMeaning returns the doc sentence and the notes that follow from the tags.
+func (s *setting) referenceMeaning() string {
+	sentences := []string{s.tag("doc")}
 	if s.required {
-		words = append(words, "**Required.**")
+		sentences = append(sentences, "**Required.**")
 	}
 	if s.secret {
-		words = append(words, "**Secret.**")
+		sentences = append(sentences, "**Secret.**")
+	}
+	if s.needsRestart() {
+		sentences = append(sentences, "A change takes a restart.")
 	}
 	if len(s.aliases) > 0 {
 		quoted := make([]string, len(s.aliases))
 		for i, alias := range s.aliases {
 			quoted[i] = code(alias)
 		}
-		words = append(words, "Also read as "+enumerate(quoted, "or")+".")
+		sentences = append(sentences, "Also read as "+Enumerate(quoted, "or")+".")
 	}
-	return strings.Join(words, " ")
+	return strings.Join(sentences, " ")
 }
 
-// code sets a text as code within a table.
+// code returns a text as code in a table cell.
 func code(text string) string {
 	if text == "" {
 		return ""
@@ -164,10 +182,10 @@ func code(text string) string {
 	return "`" + cell(text) + "`"
 }
 
-// cell keeps a text from ending its table cell.
+// cell escapes a text for a table cell.
 func cell(text string) string { return strings.ReplaceAll(text, "|", `\|`) }
 
-// Table gives the settings of one struct as a Markdown table.
+// Table returns the settings of one struct as a Markdown table.
 func Table(into any) string {
 	settings, _ := settingsOf(into)
 	var doc strings.Builder

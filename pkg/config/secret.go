@@ -4,42 +4,42 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+
+	"github.com/collectord/collectord/internal/redact"
 )
 
-const redacted = "[redacted]"
-
-// Secret is a value that must not be seen. Whatever prints, encodes or logs it
-// gets "[redacted]"; only [Secret.Reveal] gives the value. Two things are out of
-// its hands, because fmt does not ask a value's methods there: unexported
-// fields, so keep it in exported ones, and verbs that do not fit ("%p", or "%s"
-// of a struct that holds a pointer to another).
+// Secret is a value that must not be shown. Printing, encoding and logging it write
+// "[redacted]"; only [Secret.Reveal] returns the value. There are two exceptions,
+// because fmt does not call a value's methods there: unexported fields, so keep it
+// in exported ones, and verbs that do not fit the type ("%p", or "%s" of a struct
+// that contains a pointer to another).
 type Secret string
 
-// Reveal gives the value itself.
+// Reveal returns the value itself.
 func (s Secret) Reveal() string { return string(s) }
 
-// IsSet reports whether there is a value.
+// IsSet reports whether the value is not empty.
 func (s Secret) IsSet() bool { return s != "" }
 
-// String implements [fmt.Stringer], and with it zap's fields.
-func (s Secret) String() string { return redacted }
+// String implements [fmt.Stringer], which zap's fields use as well.
+func (s Secret) String() string { return redact.Hidden }
 
 // GoString implements [fmt.GoStringer].
-func (s Secret) GoString() string { return redacted }
+func (s Secret) GoString() string { return redact.Hidden }
 
 // Format implements [fmt.Formatter] for every verb.
-func (s Secret) Format(state fmt.State, _ rune) { _, _ = io.WriteString(state, redacted) }
+func (s Secret) Format(state fmt.State, _ rune) { _, _ = io.WriteString(state, redact.Hidden) }
 
 // MarshalText implements [encoding.TextMarshaler].
-func (s Secret) MarshalText() ([]byte, error) { return []byte(redacted), nil }
+func (s Secret) MarshalText() ([]byte, error) { return []byte(redact.Hidden), nil }
 
 // MarshalJSON implements [encoding/json.Marshaler].
-func (s Secret) MarshalJSON() ([]byte, error) { return []byte(`"` + redacted + `"`), nil }
+func (s Secret) MarshalJSON() ([]byte, error) { return []byte(`"` + redact.Hidden + `"`), nil }
 
 // LogValue implements [slog.LogValuer].
-func (s Secret) LogValue() slog.Value { return slog.StringValue(redacted) }
+func (s Secret) LogValue() slog.Value { return slog.StringValue(redact.Hidden) }
 
-// UnmarshalText implements [encoding.TextUnmarshaler]: it takes any text.
+// UnmarshalText implements [encoding.TextUnmarshaler]: any text is valid.
 func (s *Secret) UnmarshalText(text []byte) error {
 	*s = Secret(text)
 	return nil

@@ -25,7 +25,7 @@ func TestSecretIsNeverPrinted(t *testing.T) {
 		Many []config.Secret
 		Any  any
 		Map  map[string]config.Secret
-	}{secret, &secret, []config.Secret{secret}, secret, map[string]config.Secret{"k": secret}}
+	}{One: secret, Two: &secret, Many: []config.Secret{secret}, Any: secret, Map: map[string]config.Secret{"k": secret}}
 
 	for _, verb := range strings.Split("v +v #v s q x X d t b o c U e g 10v .3s", " ") {
 		if got := fmt.Sprintf("%"+verb, secret); got != "[redacted]" {
@@ -44,7 +44,7 @@ func TestSecretIsNeverPrinted(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	printed = append(printed, string(encoded), string(text), zapped(secret, holder), slogged(secret, holder))
+	printed = append(printed, string(encoded), string(text), logWithZap(secret, holder), logWithSlog(secret, holder))
 	for _, got := range printed {
 		if strings.Contains(got, canary) || strings.Contains(got, fmt.Sprintf("%x", canary)) || !strings.Contains(got, "[redacted]") {
 			t.Errorf("printed as %s", got)
@@ -55,8 +55,8 @@ func TestSecretIsNeverPrinted(t *testing.T) {
 	}
 }
 
-// zapped logs the values in every way that zap takes them.
-func zapped(secret config.Secret, holder any) string {
+// logWithZap logs the values with each kind of zap's fields.
+func logWithZap(secret config.Secret, holder any) string {
 	var out bytes.Buffer
 	for _, encoder := range []zapcore.Encoder{
 		zapcore.NewJSONEncoder(zap.NewProductionEncoderConfig()), zapcore.NewConsoleEncoder(zap.NewDevelopmentEncoderConfig()),
@@ -70,16 +70,16 @@ func zapped(secret config.Secret, holder any) string {
 	return out.String()
 }
 
-func slogged(secret config.Secret, holder any) string {
+func logWithSlog(secret config.Secret, holder any) string {
 	var out bytes.Buffer
 	slog.New(slog.NewJSONHandler(&out, nil)).Info("m", "key", secret, "holder", holder)
 	slog.New(slog.NewTextHandler(&out, nil)).Info("m", "key", secret, "holder", holder)
 	return out.String()
 }
 
-// TestNoSecretLeaves sets secrets in all the ways that go wrong and searches
-// everything that comes out.
-func TestNoSecretLeaves(t *testing.T) {
+// TestMessagesContainNoSecret sets secrets in all ways that cause problems, and
+// searches the messages for them.
+func TestMessagesContainNoSecret(t *testing.T) {
 	long := canary + strings.Repeat("x", 200)
 	const quoted = canary + "\"\\\n$q"
 	tests := map[string]config.Source{
@@ -104,7 +104,7 @@ func TestNoSecretLeaves(t *testing.T) {
 	for name, src := range tests {
 		t.Run(name, func(t *testing.T) {
 			src.Dir = t.TempDir()
-			l := load(t, src)
+			l := loadSource(t, src)
 			for _, text := range append(l.warnings, l.problems...) {
 				if strings.Contains(text, canary) {
 					t.Errorf("leaked: %s", text)
@@ -114,14 +114,14 @@ func TestNoSecretLeaves(t *testing.T) {
 	}
 }
 
-// TestSettingsHideSecrets prints settings in every way.
+// TestSettingsHideSecrets prints settings in every notation.
 func TestSettingsHideSecrets(t *testing.T) {
-	l := clean(t, config.Source{Environ: []string{
+	l := loadWithoutProblems(t, config.Source{Environ: []string{
 		"STORE_POSTGRES_PASSWORD=" + canary, "STORE_POSTGRES_HOST=h", "STORE_POSTGRES_USER=u", "STORE_POSTGRES_DBNAME=d",
 		"TIO_ACCESS_KEY=" + canary + "1", "TIO_SECRET_KEY=" + canary + "2", "FALCON_CLIENT_ID=id", "CROWDSTRIKE_CLIENT_SECRET=" + canary,
 		"OKTA_DOMAIN=x", "OKTA_ID=y", "OKTA_TOKEN=" + canary,
 	}})
-	for _, v := range []any{&l.Settings, l.Settings, l.sections["tenable"].Into, l.sections["crowdstrike"].Into, l.sections["okta"].Into, *l.sections["okta"]} {
+	for _, v := range []any{&l.Settings, l.Settings, l.postgres, l.sections["tenable"].Into, l.sections["crowdstrike"].Into, l.sections["okta"].Into, *l.sections["okta"]} {
 		encoded, err := json.Marshal(v)
 		if err != nil {
 			t.Fatal(err)
@@ -132,13 +132,13 @@ func TestSettingsHideSecrets(t *testing.T) {
 			}
 		}
 	}
-	if l.Store.Postgres.Password.Reveal() != canary {
+	if l.postgres.Password.Reveal() != canary {
 		t.Error("the password is not set")
 	}
 }
 
-func TestSecretsToLookFor(t *testing.T) {
-	l := load(t, config.Source{Environ: []string{
+func TestSecrets(t *testing.T) {
+	l := loadSource(t, config.Source{Environ: []string{
 		"STORE_POSTGRES_URL=postgres://u:p%40ss-word@h/d", "OKTA_TOKEN=half-set-token",
 		"TIO_ACCESS_KEY=a", "TIO_SECRET_KEY=b", "FALCON_CLIENT_ID=no-secret",
 	}})

@@ -12,7 +12,7 @@ import (
 	"github.com/collectord/collectord/pkg/config"
 )
 
-// color is a type of somebody else.
+// color is a type of another package.
 type color struct{ name string }
 
 func (c *color) UnmarshalText(text []byte) error {
@@ -23,7 +23,7 @@ func (c *color) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// odd has what the sample collectors have not.
+// odd has settings of the kinds that the sample collectors lack.
 type odd struct {
 	Color color         `env:"ODD_COLOR" doc:"A color."`
 	Any   int           `env:"ODD_ANY" doc:"Any number."`
@@ -71,7 +71,7 @@ func TestOddSections(t *testing.T) {
 			}
 			section := &config.Section{Name: "odd", Title: "Odd", Into: &odd{plain: "kept"}}
 			_, err = found.Load(&config.Settings{}, section)
-			if diff := cmp.Diff(tt.want, lines(t, err)); diff != "" {
+			if diff := cmp.Diff(tt.want, problemLines(t, err)); diff != "" {
 				t.Errorf("problems (-want +got):\n%s", diff)
 			}
 			got := section.Into.(*odd)
@@ -82,11 +82,11 @@ func TestOddSections(t *testing.T) {
 	}
 }
 
-func TestConflictsNameTheirPlaces(t *testing.T) {
+func TestConflictsNameTheirSources(t *testing.T) {
 	dir, credentials := t.TempDir(), t.TempDir()
-	write(t, dir, "prod.env", "TENANCY=a\n")
-	write(t, credentials, "TENANCY_FILE", "x")
-	l := load(t, config.Source{Dir: dir, EnvFile: "prod.env", Environ: []string{"CREDENTIALS_DIRECTORY=" + credentials}})
+	writeFile(t, dir, "prod.env", "TENANCY=a\n")
+	writeFile(t, credentials, "TENANCY_FILE", "x")
+	l := loadSource(t, config.Source{Dir: dir, EnvFile: "prod.env", Environ: []string{"CREDENTIALS_DIRECTORY=" + credentials}})
 	want := []string{"TENANCY: set in the --env-file file, and TENANCY_FILE is set as a credential: keep one of the two"}
 	if diff := cmp.Diff(want, l.problems); diff != "" {
 		t.Errorf("problems (-want +got):\n%s", diff)
@@ -99,8 +99,8 @@ func TestBytes(t *testing.T) {
 		want config.Bytes
 		back string
 	}{
-		{"1", 1, "1 B"}, {"512MB", 512e6, "488 MiB"}, {"10GiB", 10 << 30, "10 GiB"}, {" 10 gib ", 10 << 30, "10 GiB"},
-		{"1.5k", 1500, "1.5 KiB"}, {"9223372036854775807", 1<<63 - 1, "8.0 EiB"},
+		{text: "1", want: 1, back: "1 B"}, {text: "512MB", want: 512e6, back: "488 MiB"}, {text: "10GiB", want: 10 << 30, back: "10 GiB"}, {text: " 10 gib ", want: 10 << 30, back: "10 GiB"},
+		{text: "1.5k", want: 1500, back: "1.5 KiB"}, {text: "9223372036854775807", want: 1<<63 - 1, back: "8.0 EiB"},
 	}
 	for _, tt := range tests {
 		var got config.Bytes

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"errors"
 	"math"
 	"net/url"
 	"reflect"
@@ -11,7 +12,7 @@ import (
 	"github.com/dustin/go-humanize"
 )
 
-// mismatch says why a text is no value of its type: "is not a number".
+// mismatch is the error of a text that is not a value of its type: "is not a number".
 type mismatch string
 
 func (m mismatch) Error() string { return string(m) }
@@ -19,7 +20,7 @@ func (m mismatch) Error() string { return string(m) }
 // Bytes is a size, written as "512MB" (powers of 1000) or "10GiB" (of 1024).
 type Bytes int64
 
-// String gives the size in powers of 1024, rounded for reading.
+// String returns the size in powers of 1024, rounded for people.
 func (b Bytes) String() string {
 	if b < 0 {
 		return strconv.FormatInt(int64(b), 10)
@@ -27,7 +28,7 @@ func (b Bytes) String() string {
 	return humanize.IBytes(uint64(b))
 }
 
-// UnmarshalText reads a size from 1 byte to 8 EiB less 1.
+// UnmarshalText parses a size from 1 byte to 8 EiB less 1.
 func (b *Bytes) UnmarshalText(text []byte) error {
 	size, err := humanize.ParseBytes(strings.TrimSpace(string(text)))
 	if err != nil {
@@ -40,18 +41,17 @@ func (b *Bytes) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// Keep says how much history a destination keeps: the newest snapshots by
-// number, or those that are young enough. Its zero value keeps all. At most one
-// of its members is set.
+// Keep is how much history a destination keeps: a number of snapshots, or an age.
+// The zero value keeps all. At most one of its fields is set.
 type Keep struct {
-	Newest int           // snapshots
-	Age    time.Duration // since the snapshot's upload timestamp
+	Newest int           // the number of the newest snapshots
+	Age    time.Duration // since a snapshot's upload timestamp
 }
 
-// All reports whether nothing is ever removed.
+// All reports whether all snapshots are kept.
 func (k Keep) All() bool { return k == Keep{} }
 
-// UnmarshalText reads "10" (snapshots) or "30d" (age).
+// UnmarshalText parses "10" (snapshots) or "30d" (age).
 func (k *Keep) UnmarshalText(text []byte) error {
 	value := strings.TrimSpace(string(text))
 	if n, err := strconv.ParseInt(value, 10, 32); err == nil {
@@ -78,7 +78,7 @@ type Percent struct {
 	Value int // 0 to 100; 0 when off
 }
 
-// UnmarshalText reads a whole number from 0 to 100, or "off".
+// UnmarshalText parses a whole number from 0 to 100, or "off".
 func (p *Percent) UnmarshalText(text []byte) error {
 	value := strings.TrimSpace(string(text))
 	if strings.EqualFold(value, "off") {
@@ -96,8 +96,34 @@ func (p *Percent) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// parseDuration reads Go's durations, and before them a whole number of days:
-// "90s", "6h", "7d", "1d12h". Nothing may be negative.
+// Limit is a number of 0 or more, or "unlimited".
+type Limit struct {
+	Unlimited bool
+	Value     int // 0 when unlimited
+}
+
+// UnmarshalText parses a whole number, or "unlimited".
+func (l *Limit) UnmarshalText(text []byte) error {
+	value := strings.TrimSpace(string(text))
+	if strings.EqualFold(value, "unlimited") {
+		*l = Limit{Unlimited: true}
+		return nil
+	}
+	n, err := strconv.Atoi(value)
+	switch {
+	case errors.Is(err, strconv.ErrRange):
+		return mismatch("is out of range")
+	case err != nil:
+		return mismatch("is not a number")
+	case n < 0:
+		return mismatch("is out of range")
+	}
+	*l = Limit{Value: n}
+	return nil
+}
+
+// parseDuration parses a whole number of days, a duration of Go, or both: "7d",
+// "90s", "1d12h". Neither may be negative.
 func parseDuration(text string) (time.Duration, error) {
 	const day = 24 * time.Hour
 	rest := strings.TrimSpace(text)
@@ -125,7 +151,7 @@ func parseDuration(text string) (time.Duration, error) {
 	return days + d, nil
 }
 
-// parseBool reads what people write for true and false.
+// parseBool parses the usual spellings of true and false.
 func parseBool(text string) (bool, error) {
 	switch strings.ToLower(strings.TrimSpace(text)) {
 	case "true", "1", "yes", "on":
@@ -136,7 +162,7 @@ func parseBool(text string) (bool, error) {
 	return false, mismatch("is neither true nor false")
 }
 
-// parseURL reads an absolute http or https URL.
+// parseURL parses an absolute http or https URL.
 func parseURL(text string) (url.URL, error) {
 	u, err := url.Parse(strings.TrimSpace(text))
 	if err != nil || u.Host == "" || (u.Scheme != "https" && u.Scheme != "http") {
@@ -145,7 +171,8 @@ func parseURL(text string) (url.URL, error) {
 	return *u, nil
 }
 
-// parseList reads a comma list; blanks around the items and empty items go.
+// parseList parses a comma list. It drops whitespace around the items, and empty
+// items.
 func parseList(text string) []string {
 	var items []string
 	for item := range strings.SplitSeq(text, ",") {
@@ -156,13 +183,13 @@ func parseList(text string) []string {
 	return items
 }
 
-// kind says what the values of a type look like.
-type kind struct {
-	what string // "a duration"; bounds follow as "of 1s or more"
-	such string // examples and spellings, for messages
+// valueKind describes the values of a type.
+type valueKind struct {
+	name     string // "a duration"; bounds follow as "of 1s or more"
+	examples string // examples and spellings that follow in messages
 }
 
-var kinds = map[reflect.Type]kind{
+var valueKinds = map[reflect.Type]valueKind{
 	reflect.TypeFor[bool]():          {"true or false", " (also 1, 0, yes, no, on, off)"},
 	reflect.TypeFor[time.Duration](): {"a duration", " such as 90s, 15m, 6h or 7d"},
 	reflect.TypeFor[url.URL]():       {"a URL", " such as https://example.com"},
@@ -171,4 +198,5 @@ var kinds = map[reflect.Type]kind{
 	reflect.TypeFor[Bytes]():         {"a size", " such as 512MB or 10GiB"},
 	reflect.TypeFor[Keep]():          {"a number of snapshots such as 10, or an age such as 30d; unset keeps all", ""},
 	reflect.TypeFor[Percent]():       {"0 to 100, or off", ""},
+	reflect.TypeFor[Limit]():         {"0 or more, or unlimited", ""},
 }

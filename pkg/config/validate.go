@@ -2,12 +2,80 @@ package config
 
 import (
 	"net/url"
+	"regexp"
+	"slices"
 	"strings"
 	"unicode"
 	"unicode/utf8"
+
+	"github.com/collectord/collectord/internal/listen"
 )
 
-// Validate checks the tenancy, which becomes part of paths.
+// minToken is the least length of HTTP_TOKEN, in bytes. A shorter one can be guessed,
+// and is too common a text to be redacted.
+const minToken = 16
+
+// Validate checks the address, the token and the prefix of the HTTP server.
+func (h *HTTP) Validate() []error {
+	var errs []error
+	if h.Token.IsSet() && len(h.Token.Reveal()) < minToken {
+		errs = append(errs, Invalid("HTTP_TOKEN", "the value is too short: want %d or more characters, such as the output of: openssl rand -hex 32", minToken))
+	}
+	if err := checkPrefix(h.Prefix); err != nil {
+		errs = append(errs, err)
+	}
+	if h.Listen == "" {
+		return errs
+	}
+	if err := listen.Check(h.Listen); err != nil {
+		problem := "is not an address with a port"
+		if _, isSocket := listen.SocketPath(h.Listen); isSocket {
+			problem = "cannot be used: " + err.Error()
+		}
+		errs = append(errs, Invalid("HTTP_LISTEN", "%q %s: want an address such as 127.0.0.1:19610 or :19610, a socket such as unix:/run/collectord/http.sock, or off", h.Listen, problem))
+	}
+	return errs
+}
+
+// notifyEvents are the values of NOTIFY_EVENTS.
+var notifyEvents = []string{"failure", "late", "destination", "restore", "reload", "doubt"}
+
+// Validate checks the kinds of events and the address of the status page.
+func (n *Notify) Validate() (errs []error) {
+	for _, event := range n.Events {
+		if !slices.Contains(notifyEvents, event) {
+			errs = append(errs, Invalid("NOTIFY_EVENTS", "%q is no kind of event: want some of %s", event, strings.Join(notifyEvents, ", ")))
+		}
+	}
+	if u, err := url.Parse(n.Page); n.Page != "" && (err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http") {
+		errs = append(errs, Invalid("NOTIFY_PAGE_URL", "%q is not the URL of a page: want one such as https://collectord.example.com/", n.Page))
+	}
+	return errs
+}
+
+// prefixPattern matches the values of HTTP_PREFIX.
+var prefixPattern = regexp.MustCompile(`^(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)+$`)
+
+// ownPaths are the first parts of the paths of the server itself.
+var ownPaths = []string{"-", "api", "assets", "debug", "healthz", "livez", "metrics", "query", "readyz", "streams"}
+
+// checkPrefix returns an error unless a prefix is "" or a path that the server itself does
+// not use.
+func checkPrefix(prefix string) error {
+	if prefix == "" {
+		return nil
+	}
+	if !prefixPattern.MatchString(prefix) {
+		return Invalid("HTTP_PREFIX", "%q is not a path: want a path such as /collectord", prefix)
+	}
+	first, _, _ := strings.Cut(prefix[1:], "/")
+	if slices.Contains(ownPaths, first) {
+		return Invalid("HTTP_PREFIX", "%q begins as a path of the server itself: want another one, such as /collectord", prefix)
+	}
+	return nil
+}
+
+// Validate checks the tenancy, which is part of paths.
 func (s *Settings) Validate() []error {
 	const longest = 128
 	const want = "want a name such as default or acme-eu"
@@ -30,90 +98,4 @@ func (s *Settings) Validate() []error {
 		return fail("has two dots in a row")
 	}
 	return nil
-}
-
-// Validate refuses a file without a name.
-func (s *Store) Validate() []error {
-	if s.File != "" && strings.TrimSpace(s.File) == "" {
-		return []error{Invalid("STORE_FILE", "%q is empty: want a path with variables such as %%TAG, or off", s.File)}
-	}
-	return nil
-}
-
-// Validate refuses a server that is given by halves or twice.
-func (p *Postgres) Validate() []error {
-	var errs []error
-	parts := []struct {
-		name     string
-		set      bool
-		required bool
-	}{
-		{"STORE_POSTGRES_HOST", p.Host != "", true},
-		{"STORE_POSTGRES_USER", p.User != "", true},
-		{"STORE_POSTGRES_PASSWORD", p.Password.IsSet(), false},
-		{"STORE_POSTGRES_DBNAME", p.DBName != "", true},
-	}
-	var set, required []string
-	for _, part := range parts {
-		if part.set {
-			set = append(set, part.name)
-		}
-		if part.required {
-			required = append(required, part.name)
-		}
-	}
-	for _, part := range parts {
-		switch {
-		case p.URL.IsSet() && part.set:
-			errs = append(errs, Invalid(part.name, "set, and STORE_POSTGRES_URL is too: keep one of the two"))
-		case !p.URL.IsSet() && len(set) > 0 && part.required && !part.set:
-			errs = append(errs, Invalid(part.name, "not set, but %s %s: set %s to switch Postgres on, or none",
-				enumerate(set, "and"), areOrIs(len(set)), enumerate(required, "and")))
-		}
-	}
-	if p.URL.IsSet() && !isPostgresURL(p.URL.Reveal()) {
-		errs = append(errs, Invalid("STORE_POSTGRES_URL",
-			"the value is not a Postgres URL: want postgres://user:password@host:5432/dbname, with %%, / and @ in the password written as %%25, %%2F and %%40"))
-	}
-	if why := badSchema(p.Schema); why != "" {
-		errs = append(errs, Invalid("STORE_POSTGRES_SCHEMA", "%s: want 1 to 63 bytes", why))
-	}
-	return errs
-}
-
-func isPostgresURL(value string) bool {
-	u, err := url.Parse(value)
-	if err != nil || (u.Scheme != "postgres" && u.Scheme != "postgresql") || u.Opaque != "" {
-		return false
-	}
-	return u.Host != "" || u.Query().Get("host") != "" || u.Query().Get("service") != ""
-}
-
-// badSchema says why Postgres could not have a schema of that name, or "". It
-// cuts longer names off silently, which makes two of them one.
-func badSchema(name string) string {
-	switch {
-	case strings.TrimSpace(name) == "":
-		return "the name is empty"
-	case len(name) > 63:
-		return "the name is too long"
-	case !utf8.ValidString(name):
-		return "the name is not UTF-8"
-	}
-	return ""
-}
-
-// Validate refuses what no bucket could do.
-func (s *S3) Validate() []error {
-	var errs []error
-	if s.Key != "" && s.Bucket == "" {
-		errs = append(errs, Invalid("STORE_AWS_S3_BUCKET", "not set, but STORE_AWS_S3_KEY is: set both to switch S3 on, or neither"))
-	}
-	if strings.Contains(s.Bucket, "://") || strings.ContainsFunc(s.Bucket, unicode.IsSpace) {
-		errs = append(errs, Invalid("STORE_AWS_S3_BUCKET", "%q is not the name of a bucket: want one without s3:// and blanks", s.Bucket))
-	}
-	if s.KMSKeyID != "" && s.SSE != "aws:kms" {
-		errs = append(errs, Invalid("STORE_AWS_S3_KMS_KEY_ID", "set, but STORE_AWS_S3_SSE is not aws:kms: set both, or neither"))
-	}
-	return errs
 }

@@ -1,7 +1,6 @@
-package metrics_test
+package metrics
 
 import (
-	"encoding/json"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -9,61 +8,62 @@ import (
 	"slices"
 	"strings"
 	"testing"
-
-	"github.com/collectord/collectord/pkg/metrics"
 )
 
 var deploy = filepath.Join("..", "..", "deploy")
 
-// TestAlerts has promtool run the rules' own tests, each of which sees its
-// alert fire and resolve.
+// TestAlerts runs the tests of the alert rules with promtool, and checks that each alert has a
+// test in which it fires and one in which it resolves.
 func TestAlerts(t *testing.T) {
 	t.Parallel()
-	if _, err := exec.LookPath("promtool"); err != nil {
-		t.Fatal("promtool is missing; run: make test-servers")
-	}
-	for _, args := range [][]string{{"check", "rules", "alerts.yml"}, {"test", "rules", "alerts_test.yml"}} {
-		cmd := exec.CommandContext(t.Context(), "promtool", args...)
-		cmd.Dir = filepath.Join(deploy, "prometheus")
-		if out, err := cmd.CombinedOutput(); err != nil {
-			t.Errorf("promtool %v: %v\n%s", args, err, out)
-		}
-	}
-	rules, tests := content(t, "prometheus/alerts.yml"), content(t, "prometheus/alerts_test.yml")
-	for _, m := range regexp.MustCompile(`- alert: (\w+)`).FindAllStringSubmatch(rules, -1) {
-		if strings.Count(tests, "alertname: "+m[1]+"\n") < 2 {
-			t.Errorf("%s is not seen to fire and to resolve", m[1])
-		}
-	}
-}
-
-// TestUsedMetricsExist holds alerts and dashboard against what is published.
-func TestUsedMetricsExist(t *testing.T) {
-	t.Parallel()
-	if !json.Valid([]byte(content(t, "grafana/collectord.json"))) {
-		t.Error("the dashboard is not JSON")
-	}
-	published := map[string]bool{}
-	for _, m := range metrics.Own {
-		published[m.Name] = true
-	}
-	for _, name := range []string{"prometheus/alerts.yml", "prometheus/alerts_test.yml", "grafana/collectord.json"} {
-		used := regexp.MustCompile(`\bcollectord_\w+`).FindAllString(content(t, name), -1)
-		if len(used) < 10 {
-			t.Errorf("%s uses only %d metrics", name, len(used))
-		}
-		for _, u := range used {
-			if !published[u] {
-				t.Errorf("%s uses %s, which is not published", name, u)
+	for _, name := range []string{"alerts", "alerts-timer"} {
+		runPromtool(t, filepath.Join(deploy, "prometheus"), "check", "rules", name+".yml")
+		runPromtool(t, filepath.Join(deploy, "prometheus"), "test", "rules", name+"_test.yml")
+		rules, tests := readDeployFile(t, "prometheus/"+name+".yml"), readDeployFile(t, "prometheus/"+name+"_test.yml")
+		for _, m := range regexp.MustCompile(`- alert: (\w+)`).FindAllStringSubmatch(rules, -1) {
+			if strings.Count(tests, "alertname: "+m[1]+"\n") < 2 {
+				t.Errorf("%s: no test in which %s fires and resolves", name, m[1])
 			}
 		}
 	}
 }
 
-// TestDocumentedMetricsExist holds the documents against what is published.
+// runPromtool runs promtool in a directory. It fails the test when promtool does.
+func runPromtool(t *testing.T, dir string, args ...string) {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), "promtool", args...)
+	cmd.Dir = dir
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Errorf("promtool %v: %v; if it is missing, run: make test-servers\n%s", args, err, out)
+	}
+}
+
+// TestUsedMetricsExist checks that the alerts and the dashboard use metrics that exist.
+func TestUsedMetricsExist(t *testing.T) {
+	t.Parallel()
+	published := map[string]bool{}
+	for _, d := range definitions {
+		published[d.name] = true
+	}
+	for _, name := range []string{
+		"prometheus/alerts.yml", "prometheus/alerts_test.yml", "prometheus/alerts-timer.yml", "prometheus/alerts-timer_test.yml", "grafana/collectord.json",
+	} {
+		used := regexp.MustCompile(`\bcollectord_\w+`).FindAllString(readDeployFile(t, name), -1)
+		if len(used) < 10 {
+			t.Errorf("%s uses only %d metrics", name, len(used))
+		}
+		for _, metric := range used {
+			if !published[metric] {
+				t.Errorf("%s uses %s, which is not published", name, metric)
+			}
+		}
+	}
+}
+
+// TestDocumentedMetricsExist checks that the metrics that the documents name exist.
 func TestDocumentedMetricsExist(t *testing.T) {
 	t.Parallel()
-	documents, err := filepath.Glob(filepath.Join(deploy, "..", "docs", "*.md"))
+	documents, err := filepath.Glob(filepath.Join(deploy, "..", "docs", "*", "*.md"))
 	if err != nil || len(documents) < 10 {
 		t.Fatalf("%d documents: %v", len(documents), err)
 	}
@@ -73,14 +73,15 @@ func TestDocumentedMetricsExist(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, m := range regexp.MustCompile("`(collectord_\\w+)").FindAllStringSubmatch(string(text), -1) {
-			if !slices.ContainsFunc(metrics.Own, func(one *metrics.Metric) bool { return one.Name == m[1] }) {
+			if !slices.ContainsFunc(definitions, func(d *definition) bool { return d.name == m[1] }) {
 				t.Errorf("%s names %s, which is not published", path, m[1])
 			}
 		}
 	}
 }
 
-func content(t *testing.T, name string) string {
+// readDeployFile returns the text of a file below deploy.
+func readDeployFile(t *testing.T, name string) string {
 	t.Helper()
 	text, err := os.ReadFile(filepath.Join(deploy, filepath.FromSlash(name)))
 	if err != nil {

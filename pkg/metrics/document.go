@@ -7,37 +7,37 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// Reference is docs/metrics.md.
+// Reference returns the text of docs/reference/metrics.md.
 func Reference() string {
 	var b strings.Builder
 	b.WriteString(`# Metrics
 
-The daemon serves these at ` + "`/metrics`" + ` on ` + "`HTTP_LISTEN`" + `, beside those of Go (` + "`go_`" + `) and of the process (` + "`process_`" + `). After ` + "`--once`" + ` the same, without those two, are written to ` + "`METRICS_TEXTFILE`" + `.
+The daemon serves these metrics at ` + "`/metrics`" + ` on ` + "`HTTP_LISTEN`" + `, together with those of Go (` + "`go_`" + `) and of the process (` + "`process_`" + `). After ` + "`--once`" + `, collectord writes its own metrics to ` + "`METRICS_TEXTFILE`" + `: see [monitoring a timer](../guide/monitoring.md#a-timer-or-cron).
 
-They are read from the state folder when they are asked for, so they survive restarts and show restored data's true age. Those that say "in runs that ended" begin at 0 with the process, as do missed ticks and refused credentials.
+They are read from the state directory on each scrape, so they survive restarts and show the true age of restored data. When it cannot be read, the values of the last scrape are shown again; ` + "`collectord_scrape_errors_total`" + ` counts that. Requests, retries, rate limit waits, missed ticks, scrape errors and refused credentials start at 0 with each process.
 
-` + "`stream`" + ` is the table's name. One process serves one tenancy, so it is a label of ` + "`collectord_build_info`" + ` alone; join with it on ` + "`instance`" + ` where you need it.
+Every metric also has the label ` + "`tenancy`" + `, the value of ` + "`TENANCY`" + `. ` + "`stream`" + ` is the name of the table, ` + "`sink`" + ` that of a destination.
 
 | Metric | Type | Labels | Meaning |
 | --- | --- | --- | --- |
 `)
-	for _, m := range Own {
+	for _, d := range definitions {
 		kind := "gauge"
-		if m.Type == prometheus.CounterValue {
+		if d.kind == prometheus.CounterValue {
 			kind = "counter"
 		}
 		labels := ""
-		if len(m.Labels) > 0 {
-			labels = "`" + strings.Join(m.Labels, "`, `") + "`"
+		if len(d.labels) > 0 {
+			labels = "`" + strings.Join(d.labels, "`, `") + "`"
 		}
-		fmt.Fprintf(&b, "| `%s` | %s | %s | %s |\n", m.Name, kind, labels, m.Help)
+		fmt.Fprintf(&b, "| `%s` | %s | %s | %s |\n", d.name, kind, labels, d.help)
 	}
 	b.WriteString(`
-Alert on the age of the last success, not on the time of the last failure, which never clears: ` + "`collectord_data_late == 1`" + ` means that data are missing or older than ` + "`collectord_data_max_age_seconds`" + `. The same rule decides what ` + "`/-/data`" + ` answers.
+Alert on the age of the data, not on the time of the last failure, which is never reset: ` + "`collectord_data_late == 1`" + ` means that no run has succeeded before ` + "`collectord_data_deadline_timestamp_seconds`" + `. ` + "`/-/data`" + `, the API and the status page use the [same rule](../guide/schedules.md#late-data). In a text file, ` + "`collectord_data_late`" + ` has the value of the time at which it was written: compare the deadline with ` + "`time()`" + ` there.
 
-Rules for Prometheus are in ` + "[deploy/prometheus/alerts.yml](../deploy/prometheus/alerts.yml)" + `; they expect the job name ` + "`collectord`" + `, and [operations](operations.md#alerts) tells what to do about each. A dashboard for Grafana is in ` + "[deploy/grafana/collectord.json](../deploy/grafana/collectord.json)" + `.
+[Monitoring](../guide/monitoring.md) describes the alert rules and the dashboard.
 
-Outcomes of runs: ` + "`success`, `empty`, `held`, `failed`, `timeout`, `cancelled`, `skipped`, `interrupted`" + `. Outcomes of deliveries: ` + "`stored`, `failed`" + `. Outcomes of restores: ` + "`restored`, `current`, `no_backup`, `refused`, `failed`" + `. Classes of answers: ` + "`1xx` to `5xx`, `none`" + `.
+Outcomes of runs: ` + "`success`, `empty`, `held`, `failed`, `timeout`, `cancelled`, `skipped`, `interrupted`" + `. Outcomes of deliveries: ` + "`stored`, `failed`, `superseded`, `skipped`, `dropped`, `kept_out`" + `. Outcomes of restores: ` + "`restored`, `current`, `no_backup`, `held`, `refused`, `failed`" + `. Classes of responses: ` + "`1xx` to `5xx`, `none`" + `.
 `)
 	return b.String()
 }

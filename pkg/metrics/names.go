@@ -2,21 +2,21 @@ package metrics
 
 import "github.com/prometheus/client_golang/prometheus"
 
-// A Metric is one that collectord publishes.
-type Metric struct {
-	Name, Help string
-	Type       prometheus.ValueType
-	Labels     []string
+// A definition defines a metric of collectord.
+type definition struct {
+	name, help string
+	kind       prometheus.ValueType
+	labels     []string
 	desc       *prometheus.Desc
 }
 
-// Own are all metrics of collectord's own, in the order of their making.
-var Own []*Metric
+// definitions are all metrics of collectord, in the order of their definition.
+var definitions []*definition
 
-func define(name string, kind prometheus.ValueType, help string, labels ...string) *Metric {
-	m := &Metric{name, help, kind, labels, prometheus.NewDesc(name, help, labels, nil)}
-	Own = append(Own, m)
-	return m
+func define(name string, kind prometheus.ValueType, help string, labels ...string) *definition {
+	d := &definition{name, help, kind, labels, prometheus.NewDesc(name, help, labels, nil)}
+	definitions = append(definitions, d)
+	return d
 }
 
 const (
@@ -24,52 +24,151 @@ const (
 	counter = prometheus.CounterValue
 )
 
-// Those of a stream. Timestamps are 0 for never.
+// Metrics of a stream. A stream that is off has only streamEnabled, so that no alert
+// about its data or its runs fires.
 var (
-	lastSuccess   = define("collectord_last_success_timestamp_seconds", gauge, "When a run last ended with the vendor's whole answer, an empty one included; 0 for never.", "collector", "stream")
-	lastFailure   = define("collectord_last_failure_timestamp_seconds", gauge, "When a run last ended without a new snapshot; it stays after a success; 0 for never.", "collector", "stream")
-	lastAttempt   = define("collectord_last_attempt_timestamp_seconds", gauge, "When a run last began; 0 for never.", "collector", "stream")
-	lastSucceeded = define("collectord_last_run_success", gauge, "Whether the last run that ended succeeded; 0 also when none has ended.", "collector", "stream")
-	lastDuration  = define("collectord_last_run_duration_seconds", gauge, "How long the last run that ended took.", "collector", "stream")
-	lastRecords   = define("collectord_last_run_records", gauge, "Records that the last run that ended brought.", "collector", "stream")
-	dataTime      = define("collectord_data_timestamp_seconds", gauge, "When the last-known data were taken from the vendor, also when they were restored from a backup; 0 when there are none.", "collector", "stream")
-	dataRecords   = define("collectord_data_records", gauge, "Records of the last-known data.", "collector", "stream")
-	dataRestored  = define("collectord_data_restored", gauge, "Whether the last-known data came from a backup.", "collector", "stream")
-	dataMaxAge    = define("collectord_data_max_age_seconds", gauge, "The age at which the data are late: two schedule intervals, and one hour or one interval, whichever is less; 0 when the collector has no schedule.", "collector", "stream")
-	dataLate      = define("collectord_data_late", gauge, "Whether the data are missing or older than their schedule allows.", "collector", "stream")
-	restored      = define("collectord_restore_outcome", gauge, "Whether the restore at the last start ended so for the stream, its later retries included; 0 for each outcome when there are no backups.", "collector", "stream", "outcome")
-	held          = define("collectord_held_snapshots", gauge, "Snapshots that wait to be accepted because they have far fewer records than the one before.", "collector", "stream")
-	refused       = define("collectord_credentials_refused", gauge, "Whether the vendor refused the credentials in the last run of this process.", "collector", "stream")
-	runs          = define("collectord_runs_total", counter, "Runs that ended, by outcome, over all time.", "collector", "stream", "outcome")
-	running       = define("collectord_running", gauge, "Whether a run is under way.", "collector", "stream")
-	runStart      = define("collectord_run_start_timestamp_seconds", gauge, "When the run that is under way began; 0 when there is none.", "collector", "stream")
+	streamEnabled = define("collectord_stream_enabled", gauge,
+		"Whether the stream is on; one that is off has none of the other metrics of a stream.",
+		"collector", "stream")
+	streamInterval = define("collectord_stream_schedule_interval_seconds", gauge,
+		"Longest time between two consecutive ticks of the stream's schedule; 0 when it is off.",
+		"collector", "stream")
+	streamNextRun = define("collectord_stream_next_run_timestamp_seconds", gauge,
+		"When the stream's next run starts; 0 when none is planned.",
+		"collector", "stream")
+	lastSuccess = define("collectord_last_success_timestamp_seconds", gauge,
+		"When a run last ended with the vendor's complete response, an empty one included; 0 for never.",
+		"collector", "stream")
+	lastFailure = define("collectord_last_failure_timestamp_seconds", gauge,
+		"When a run last ended without a new snapshot; a later success does not reset it; 0 for never.",
+		"collector", "stream")
+	lastAttempt = define("collectord_last_attempt_timestamp_seconds", gauge,
+		"When a run last started; 0 for never.",
+		"collector", "stream")
+	lastSucceeded = define("collectord_last_run_success", gauge,
+		"Whether the last run that ended succeeded; 0 also when none has ended. A skipped tick is no run.",
+		"collector", "stream")
+	lastDuration = define("collectord_last_run_duration_seconds", gauge,
+		"Duration of the last run that ended.",
+		"collector", "stream")
+	lastRecords = define("collectord_last_run_records", gauge,
+		"Records of the last run that ended.",
+		"collector", "stream")
+	lastDoubts = define("collectord_last_run_doubts", gauge,
+		"Doubts of the last successful run, the sum of their counts, such as records that the vendor declared and did not return; 0 when there are none.",
+		"collector", "stream")
+	dataTime = define("collectord_data_timestamp_seconds", gauge,
+		"When the last-known data was read from the vendor, also when it was restored from a backup; 0 when there is none.",
+		"collector", "stream")
+	dataRecords = define("collectord_data_records", gauge,
+		"Records of the last-known data.",
+		"collector", "stream")
+	dataRestored = define("collectord_data_restored", gauge,
+		"Whether the last-known data is from a backup.",
+		"collector", "stream")
+	dataDeadline = define("collectord_data_deadline_timestamp_seconds", gauge,
+		"When the data is late unless a run succeeds before, by DATA_MAX_AGE or the schedule; 0 when it is never late.",
+		"collector", "stream")
+	dataLate = define("collectord_data_late", gauge,
+		"Whether the deadline of the data has passed.",
+		"collector", "stream")
+	restored = define("collectord_restore_outcome", gauge,
+		"Whether the restore of the stream at the last start, its later retries included, had this outcome; 0 for each outcome when there are no backups.",
+		"collector", "stream", "outcome")
+	held = define("collectord_held_snapshots", gauge,
+		"Snapshots that wait to be accepted because they have far fewer records than the one before.",
+		"collector", "stream")
+	refused = define("collectord_credentials_refused", gauge,
+		"Whether the vendor refused the credentials in the last run of this process.",
+		"collector", "stream")
+	runs = define("collectord_runs_total", counter,
+		"Runs that ended, by outcome, over all time.",
+		"collector", "stream", "outcome")
+	running = define("collectord_running", gauge,
+		"Whether a run is in progress.",
+		"collector", "stream")
+	runStart = define("collectord_run_start_timestamp_seconds", gauge,
+		"When the run in progress started; 0 when there is none.",
+		"collector", "stream")
+	runRecords = define("collectord_run_records", gauge,
+		"Records that the run in progress has read so far; 0 when there is none, or when it starts over.",
+		"collector", "stream")
+	runBytes = define("collectord_run_bytes", gauge,
+		"Bytes of these records.",
+		"collector", "stream")
+	runPages = define("collectord_run_pages", gauge,
+		"Pages that the run in progress has read so far.",
+		"collector", "stream")
+	runWaitEnd = define("collectord_run_wait_end_timestamp_seconds", gauge,
+		"When the current wait of the run in progress ends, such as one for the vendor's rate limit; 0 when it does not wait.",
+		"collector", "stream")
+	requests = define("collectord_requests_total", counter,
+		"HTTP requests to the vendor that ended, by the class of the response's status; none when there was no response.",
+		"collector", "stream", "code")
+	requestRetries = define("collectord_request_retries_total", counter,
+		"HTTP requests to the vendor that were retries.",
+		"collector", "stream")
+	rateLimitWait = define("collectord_rate_limit_wait_seconds_total", counter,
+		"Time that requests waited because of the vendor's rate limit.",
+		"collector", "stream")
 )
 
-// Those of a collector.
+// Metrics of a collector.
 var (
-	interval = define("collectord_schedule_interval_seconds", gauge, "The longest time between two ticks of the schedule that follow each other; 0 when it is off.", "collector")
-	next     = define("collectord_next_run_timestamp_seconds", gauge, "When the next run begins; 0 when none will.", "collector")
-	missed   = define("collectord_missed_ticks_total", counter, "Ticks of the schedule for which no run began.", "collector")
-	requests = define("collectord_requests_total", counter, "HTTP requests to the vendor in runs that ended, by the class of the answer's status; none when there was no answer.", "collector", "code")
-	retries  = define("collectord_request_retries_total", counter, "HTTP requests to the vendor that were made again, in runs that ended.", "collector")
-	waited   = define("collectord_rate_limit_wait_seconds_total", counter, "Time that requests waited because the vendor limits its rate, in runs that ended.", "collector")
+	interval = define("collectord_schedule_interval_seconds", gauge,
+		"Longest time between two consecutive ticks of the schedules of its streams; 0 when all are off.",
+		"collector")
+	nextRun = define("collectord_next_run_timestamp_seconds", gauge,
+		"When the next run of a stream starts; 0 when none is planned.",
+		"collector")
+	missedTicks = define("collectord_missed_ticks_total", counter,
+		"Ticks of the schedules of its streams without a run; streams that have the same schedule count once.",
+		"collector")
 )
 
-// Those of a destination.
+// Metrics of a destination.
 var (
-	sinkSuccess  = define("collectord_sink_last_success_timestamp_seconds", gauge, "When a snapshot was last stored in the destination; 0 for never.", "sink")
-	sinkFailure  = define("collectord_sink_last_failure_timestamp_seconds", gauge, "When a delivery to the destination last failed; it stays after a success; 0 for never.", "sink")
-	deliveries   = define("collectord_deliveries_total", counter, "Tries to store a snapshot in the destination, by outcome, over all time.", "sink", "outcome")
-	queued       = define("collectord_queued_snapshots", gauge, "Snapshots that wait for the destination.", "sink")
-	queuedBytes  = define("collectord_queued_bytes", gauge, "Disk space of the snapshots that wait for the destination.", "sink")
-	queuedAge    = define("collectord_oldest_queued_age_seconds", gauge, "How long the oldest snapshot has waited for the destination; 0 when none does.", "sink")
-	sinkRefusing = define("collectord_refused_deliveries", gauge, "Snapshots that the destination refuses until somebody changes something.", "sink")
+	sinkSuccess = define("collectord_sink_last_success_timestamp_seconds", gauge,
+		"When a snapshot was last stored in the destination; 0 for never.",
+		"sink")
+	sinkFailure = define("collectord_sink_last_failure_timestamp_seconds", gauge,
+		"When a delivery to the destination last failed; a later success does not reset it; 0 for never.",
+		"sink")
+	deliveries = define("collectord_deliveries_total", counter,
+		"Attempts to store a snapshot in the destination that stored it or failed, and queued snapshots that were not delivered: superseded by a newer one that replaces them, skipped because the queue was full, dropped by a person, or kept out since the destination has one that must stay; over all time.",
+		"sink", "outcome")
+	queued = define("collectord_queued_snapshots", gauge,
+		"Snapshots that wait for the destination.",
+		"sink")
+	queuedBytes = define("collectord_queued_bytes", gauge,
+		"Disk space of the snapshots that wait for the destination.",
+		"sink")
+	queuedSince = define("collectord_oldest_queued_timestamp_seconds", gauge,
+		"When the oldest snapshot was queued that waits for the destination; 0 when none waits.",
+		"sink")
+	sinkRefusing = define("collectord_refused_deliveries", gauge,
+		"Snapshots that the destination refuses until its configuration or permissions change.",
+		"sink")
 )
 
-// Those of the program.
+// Metrics of the program.
 var (
-	ready      = define("collectord_ready", gauge, "Whether settings are loaded, the state is open and the restore is over.")
-	reloadGood = define("collectord_config_last_reload_successful", gauge, "Whether the settings were good when they were last read.")
-	reloadTime = define("collectord_config_last_reload_timestamp_seconds", gauge, "When the settings were last read.")
-	buildInfo  = define("collectord_build_info", gauge, "Always 1; the labels tell what runs.", "version", "goversion", "tenancy")
+	ready = define("collectord_ready", gauge,
+		"Whether the settings are loaded, the state is open and the restore is finished.")
+	reloadGood = define("collectord_config_last_reload_successful", gauge,
+		"Whether the last reload of the settings put all of them in force.")
+	reloadTime = define("collectord_config_last_reload_timestamp_seconds", gauge,
+		"When the settings were last loaded.")
+	notifications = define("collectord_notifications_total", counter,
+		"Notifications since the start of the program: sent to a service, failed attempts to send one, and dropped because no attempt succeeded for a week or too many waited.",
+		"outcome")
+	waitingNotifications = define("collectord_waiting_notifications", gauge,
+		"Notifications that a service has not accepted yet, as of the last attempt; each counts once for each service.")
+	stateRead = define("collectord_state_read_timestamp_seconds", gauge,
+		"When the values of the metrics were read from the state directory; 0 for never. Without it, the metrics of streams and destinations are missing.")
+	scrapeErrors = define("collectord_scrape_errors_total", counter,
+		"Scrapes for which the state directory could not be read, so that they have the values of the last one before.")
+	buildInfo = define("collectord_build_info", gauge,
+		"Always 1; the labels describe the running program.",
+		"version", "goversion")
 )

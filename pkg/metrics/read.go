@@ -6,158 +6,212 @@ import (
 	"time"
 
 	"github.com/collectord/collectord/pkg/backup"
+	"github.com/collectord/collectord/pkg/collector"
+	"github.com/collectord/collectord/pkg/freshness"
+	"github.com/collectord/collectord/pkg/snapshot"
 	"github.com/collectord/collectord/pkg/state"
-	"github.com/collectord/collectord/pkg/web"
 )
 
-// recent bounds the search for the run before the one under way.
-const recent = 20
+// stateValues are the values of metrics that are read from the state.
+type stateValues struct {
+	streams []state.StreamStatus
+	// ended has the last run that ended of the streams whose newest run is in progress.
+	ended map[streamKey]state.Run
+	// counts are the numbers of runs of each stream by outcome.
+	counts map[streamKey]map[state.Outcome]int64
+	queue  []state.Delivery
+	sinks  []state.SinkStatus
+	// read is when they were read; zero for never. failedReads counts the failures to
+	// read them.
+	read        time.Time
+	failedReads int64
+}
 
-func (m *Metrics) streams(ctx context.Context, put putter) error {
-	streams, err := web.Streams(ctx, m.State, m.Daemon, m.Tenancy, m.Now())
-	if err != nil {
-		return err
+// readValues reads the state. After an error it returns the values that were read before.
+func (m *Metrics) readValues() (stateValues, error) {
+	m.reading.Lock()
+	defer m.reading.Unlock()
+	ctx, cancel := context.WithTimeout(context.Background(), stateTimeout)
+	defer cancel()
+	v, err := m.readState(ctx)
+	if err == nil {
+		m.values = v
+	} else {
+		m.failedReads++
 	}
-	counts, err := m.State.Counts(ctx)
-	if err != nil {
-		return err
+	v = m.values
+	v.failedReads = m.failedReads
+	return v, err
+}
+
+func (m *Metrics) readState(ctx context.Context) (v stateValues, err error) {
+	if v.streams, err = m.State.Streams(ctx); err != nil {
+		return v, err
 	}
-	ended := map[[3]string]int64{}
+	v.ended = map[streamKey]state.Run{}
+	for _, s := range v.streams {
+		if s.Tenancy != m.Tenancy || s.Last.ID == 0 || !s.Last.Ended.IsZero() {
+			continue
+		}
+		if v.ended[streamKey{s.Collector, s.Stream}], err = m.State.Runs.LastEnded(ctx, s.Collector, s.Stream, m.Tenancy); err != nil {
+			return v, err
+		}
+	}
+	counts, err := m.State.Runs.OutcomeCounts(ctx)
+	if err != nil {
+		return v, err
+	}
+	v.counts = map[streamKey]map[state.Outcome]int64{}
 	for _, c := range counts {
-		if c.Tenancy == m.Tenancy {
-			ended[[3]string{c.Collector, c.Stream, string(c.Outcome)}] = c.Runs
+		key := streamKey{c.Collector, c.Stream}
+		switch {
+		case c.Tenancy != m.Tenancy:
+			continue
+		case v.counts[key] == nil:
+			v.counts[key] = map[state.Outcome]int64{}
 		}
+		v.counts[key][c.Outcome] = c.Runs
 	}
-	for _, s := range streams {
-		last, err := m.lastEnded(ctx, s)
-		if err != nil {
-			return err
+	if v.queue, err = m.State.Queue.List(ctx); err != nil {
+		return v, err
+	}
+	if v.sinks, err = m.State.Queue.SinkStatuses(ctx); err != nil {
+		return v, err
+	}
+	v.read = m.Now()
+	return v, nil
+}
+
+// publishStreams publishes the metrics of each stream. The schedules, the running
+// extractions and so the deadlines are those of now, also if the state could not be read.
+func (m *Metrics) publishStreams(v stateValues, publish publisher) {
+	for _, s := range freshness.Evaluate(v.streams, freshness.SourcesOf(m.Daemon), m.Tenancy, m.Now()) {
+		publish(streamEnabled, boolValue(s.WhyOff == ""), s.Collector, s.Stream)
+		if s.WhyOff != "" {
+			continue
 		}
-		m.data(s, put)
-		m.run(s, last, put)
+		key := streamKey{s.Collector, s.Stream}
+		last, found := v.ended[key]
+		if !found {
+			last = s.Last
+		}
+		m.publishData(s, publish)
+		publishRuns(s, last, publish)
+		publishActiveRun(s, publish)
 		for _, o := range state.Outcomes {
-			n := ended[[3]string{s.Collector, s.Stream, string(o)}]
+			n := v.counts[key][o]
 			if o == state.Skipped {
-				n += m.skips(s)
+				n += m.skippedRuns(s)
 			}
-			put(runs, float64(n), s.Collector, s.Stream, string(o))
+			publish(runs, float64(n), s.Collector, s.Stream, string(o))
 		}
 	}
-	return nil
 }
 
-func (m *Metrics) skips(s web.Stream) int64 {
+// skippedRuns returns the number of skipped runs that the state does not record.
+func (m *Metrics) skippedRuns(s freshness.Stream) int64 {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return m.skipped[[2]string{s.Collector, s.Stream}]
+	return m.skipped[streamKey{s.Collector, s.Stream}]
 }
 
-// lastEnded is the newest run that has ended, zero for none.
-func (m *Metrics) lastEnded(ctx context.Context, s web.Stream) (state.Run, error) {
-	if s.Last.ID == 0 || !s.Last.Ended.IsZero() {
-		return s.Last, nil
-	}
-	newest, err := m.State.RunsOf(ctx, s.Stream, m.Tenancy, recent)
-	if err != nil {
-		return state.Run{}, err
-	}
-	for _, r := range newest {
-		if r.Collector == s.Collector && !r.Ended.IsZero() {
-			return r, nil
-		}
-	}
-	return state.Run{}, nil
-}
-
-// data tells about what a stream has.
-func (m *Metrics) data(s web.Stream, put putter) {
-	c, n := s.Collector, s.Stream
-	put(dataTime, stamp(s.Taken), c, n)
-	put(dataRecords, float64(s.Records), c, n)
-	put(dataRestored, flag(s.Source == state.Restored), c, n)
-	put(dataMaxAge, web.MaxAge(s.Standing.Interval).Seconds(), c, n)
-	put(dataLate, flag(s.Overdue), c, n)
-	put(held, flag(s.Held), c, n)
+// publishData publishes the metrics of a stream's last-known data.
+func (m *Metrics) publishData(s freshness.Stream, publish publisher) {
+	publish(streamInterval, s.Plan.Interval.Seconds(), s.Collector, s.Stream)
+	publish(streamNextRun, timestamp(s.Plan.Next), s.Collector, s.Stream)
+	publish(dataTime, timestamp(s.Taken), s.Collector, s.Stream)
+	publish(dataRecords, float64(s.Records), s.Collector, s.Stream)
+	publish(dataRestored, boolValue(s.Source == state.Restored), s.Collector, s.Stream)
+	publish(dataDeadline, timestamp(s.Deadline), s.Collector, s.Stream)
+	publish(dataLate, boolValue(s.Overdue), s.Collector, s.Stream)
+	publish(held, boolValue(s.Held), s.Collector, s.Stream)
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	put(refused, flag(m.refused[[2]string{c, n}]), c, n)
+	key := streamKey{s.Collector, s.Stream}
+	publish(refused, boolValue(m.refused[key]), s.Collector, s.Stream)
 	for _, o := range backup.Outcomes {
-		put(restored, flag(m.restore[[2]string{c, n}] == o), c, n, word(o))
+		publish(restored, boolValue(m.restores[key] == o), s.Collector, s.Stream, outcomeLabel(o))
 	}
 }
 
-// word is an outcome as a label has it.
-func word(o backup.Outcome) string { return strings.ReplaceAll(string(o), " ", "_") }
+// outcomeLabel returns the label value of an outcome.
+func outcomeLabel(o backup.Outcome) string { return strings.ReplaceAll(string(o), " ", "_") }
 
-// run tells about the last run and the one under way.
-func (m *Metrics) run(s web.Stream, last state.Run, put putter) {
-	c, n := s.Collector, s.Stream
-	put(lastSuccess, stamp(s.LastSuccess), c, n)
-	put(lastFailure, stamp(s.LastFailure), c, n)
-	put(lastAttempt, stamp(s.Last.Started), c, n)
-	put(lastSucceeded, flag(last.Outcome == state.Success || last.Outcome == state.Empty), c, n)
+// publishRuns publishes the metrics of a stream's last run.
+func publishRuns(s freshness.Stream, last state.Run, publish publisher) {
+	publish(lastSuccess, timestamp(s.LastSuccess), s.Collector, s.Stream)
+	publish(lastFailure, timestamp(s.LastFailure), s.Collector, s.Stream)
+	publish(lastAttempt, timestamp(s.Last.Started), s.Collector, s.Stream)
+	succeeded := last.Outcome == state.Success || last.Outcome == state.Empty
+	publish(lastSucceeded, boolValue(succeeded), s.Collector, s.Stream)
 	took := time.Duration(0)
 	if !last.Ended.IsZero() {
 		took = last.Ended.Sub(last.Started)
 	}
-	put(lastDuration, took.Seconds(), c, n)
-	put(lastRecords, float64(last.Records), c, n)
-	put(running, flag(s.Live != nil), c, n)
-	start := time.Time{}
-	if s.Live != nil {
-		start = s.Live.Started
+	publish(lastDuration, took.Seconds(), s.Collector, s.Stream)
+	publish(lastRecords, float64(last.Records), s.Collector, s.Stream)
+	publish(lastDoubts, float64(s.Doubts.Total()), s.Collector, s.Stream)
+}
+
+// publishActiveRun publishes the metrics of a stream's run in progress.
+func publishActiveRun(s freshness.Stream, publish publisher) {
+	publish(running, boolValue(s.Active != nil), s.Collector, s.Stream)
+	var started time.Time
+	var progress collector.Progress
+	if s.Active != nil {
+		started, progress = s.Active.Started, s.Active.Stats.Progress()
 	}
-	put(runStart, stamp(start), c, n)
+	publish(runStart, timestamp(started), s.Collector, s.Stream)
+	publish(runRecords, float64(progress.Records), s.Collector, s.Stream)
+	publish(runBytes, float64(progress.Bytes), s.Collector, s.Stream)
+	publish(runPages, float64(progress.Pages), s.Collector, s.Stream)
+	publish(runWaitEnd, timestamp(progress.WaitUntil), s.Collector, s.Stream)
 }
 
-// sink is how a destination stands.
-type sink struct {
-	success, failure       time.Time
-	stored, failed         int64
-	queued, bytes, refused int64
-	oldest                 time.Time
+// sinkStats are the values of the metrics of one destination.
+type sinkStats struct {
+	lastSuccess, lastFailure time.Time
+	stored, failed           int64 // attempts
+	superseded               int64 // deliveries that ended without being made
+	skipped, dropped         int64
+	keptOut                  int64
+	queued, bytes, refused   int64 // snapshots that wait
+	oldest                   time.Time
 }
 
-func (m *Metrics) sinks(ctx context.Context, put putter) error {
-	sinks := map[string]*sink{}
+func (m *Metrics) publishSinks(v stateValues, publish publisher) {
+	sinks := map[string]*sinkStats{}
 	for _, name := range m.Sinks() {
-		sinks[name] = &sink{}
+		sinks[name] = &sinkStats{}
 	}
-	if err := m.read(ctx, sinks); err != nil {
-		return err
-	}
-	now := m.Now()
+	m.addQueue(v.queue, sinks)
+	m.addSinkStatuses(v.sinks, sinks)
 	for name, s := range sinks {
-		put(sinkSuccess, stamp(s.success), name)
-		put(sinkFailure, stamp(s.failure), name)
-		put(deliveries, float64(s.stored), name, "stored")
-		put(deliveries, float64(s.failed), name, "failed")
-		put(queued, float64(s.queued), name)
-		put(queuedBytes, float64(s.bytes), name)
-		put(sinkRefusing, float64(s.refused), name)
-		age := time.Duration(0)
-		if !s.oldest.IsZero() {
-			age = max(0, now.Sub(s.oldest))
-		}
-		put(queuedAge, age.Seconds(), name)
+		publish(sinkSuccess, timestamp(s.lastSuccess), name)
+		publish(sinkFailure, timestamp(s.lastFailure), name)
+		publish(deliveries, float64(s.stored), name, "stored")
+		publish(deliveries, float64(s.failed), name, "failed")
+		publish(deliveries, float64(s.superseded), name, string(state.DeliverySuperseded))
+		publish(deliveries, float64(s.skipped), name, string(state.DeliverySkipped))
+		publish(deliveries, float64(s.keptOut), name, string(state.DeliveryKeptOut))
+		publish(deliveries, float64(s.dropped), name, string(state.DeliveryDropped))
+		publish(queued, float64(s.queued), name)
+		publish(queuedBytes, float64(s.bytes), name)
+		publish(sinkRefusing, float64(s.refused), name)
+		publish(queuedSince, timestamp(s.oldest), name)
 	}
-	return nil
 }
 
-// read fills in what the state has of sinks, and adds those that are
-// configured no more but still have a queue.
-func (m *Metrics) read(ctx context.Context, sinks map[string]*sink) error {
-	queue, err := m.State.Queue(ctx)
-	if err != nil {
-		return err
-	}
+// addQueue adds the queued deliveries to sinks, also those of destinations that are not
+// configured any more.
+func (m *Metrics) addQueue(queue []state.Delivery, sinks map[string]*sinkStats) {
 	for _, d := range queue {
 		if d.Tenancy != m.Tenancy {
 			continue
 		}
 		s := sinks[d.Sink]
 		if s == nil {
-			s = &sink{}
+			s = &sinkStats{}
 			sinks[d.Sink] = s
 		}
 		s.queued++
@@ -169,23 +223,32 @@ func (m *Metrics) read(ctx context.Context, sinks map[string]*sink) error {
 			s.oldest = d.Queued
 		}
 	}
-	stored, err := m.State.Stored(ctx)
-	if err != nil {
-		return err
-	}
-	for _, one := range stored {
-		s := sinks[one.Sink]
-		if s == nil || one.Tenancy != m.Tenancy {
+}
+
+// addSinkStatuses adds the successes and failures of deliveries to sinks.
+func (m *Metrics) addSinkStatuses(statuses []state.SinkStatus, sinks map[string]*sinkStats) {
+	for _, status := range statuses {
+		s := sinks[status.Sink]
+		if s == nil || status.Tenancy != m.Tenancy {
 			continue
 		}
-		s.stored += one.Successes
-		s.failed += one.Failures
-		if one.LastSuccess.After(s.success) {
-			s.success = one.LastSuccess
+		s.stored += status.Successes
+		s.failed += status.Failures
+		s.superseded += status.Superseded
+		s.skipped += status.Skipped
+		s.dropped += status.Dropped
+		s.keptOut += status.KeptOut
+		if m.isLater(status.LastSuccess, s.lastSuccess) {
+			s.lastSuccess = status.LastSuccess
 		}
-		if one.LastFailure.After(s.failure) {
-			s.failure = one.LastFailure
+		if m.isLater(status.LastFailure, s.lastFailure) {
+			s.lastFailure = status.LastFailure
 		}
 	}
-	return nil
+}
+
+// isLater reports whether a is later than b. A time in the future, by a clock that was
+// wrong, is not: it would hide later deliveries until that time.
+func (m *Metrics) isLater(a, b time.Time) bool {
+	return a.After(b) && !snapshot.IsFromFuture(a, m.Now())
 }

@@ -1,76 +1,126 @@
 package notify
 
 import (
-	"errors"
 	"fmt"
 	"strings"
 	"time"
 
 	"github.com/dustin/go-humanize"
-
-	"github.com/collectord/collectord/pkg/collector"
-	"github.com/collectord/collectord/pkg/state"
 )
 
-// message is the text about all news.
-func (n *Notifier) message(all []news) string {
-	paragraphs := []string{fmt.Sprintf("collectord on %s, tenancy %s", n.Host, n.Tenancy)}
-	for _, one := range all {
-		if one.since.IsZero() {
-			paragraphs = append(paragraphs, n.failure(one))
-		} else {
-			paragraphs = append(paragraphs, n.recovery(one))
+// formatMessage returns the text of a message.
+func (n *Notifier) formatMessage(settings Settings, paragraphs []string) string {
+	all := append([]string{fmt.Sprintf("collectord on %s, tenancy %s", n.Host, n.Tenancy)}, paragraphs...)
+	if settings.Page != "" {
+		all = append(all, pagePrefix+settings.Page)
+	}
+	return strings.Join(all, paragraphEnd)
+}
+
+const (
+	paragraphEnd = "\n\n"
+	// pagePrefix begins the last paragraph of a message.
+	pagePrefix = "Status page: "
+	// cutNote replaces what does not fit into a message.
+	cutNote = "... The message is too long to be sent whole: `collectord status` shows the rest."
+)
+
+// shorten returns a message with at most longest bytes. It removes the end of the
+// problems, and keeps the address of the status page unless that is too long itself.
+func shorten(text string, longest int) string {
+	if len(text) <= longest {
+		return text
+	}
+	end := paragraphEnd + cutNote
+	if i := strings.LastIndex(text, paragraphEnd+pagePrefix); i >= 0 && len(end)+len(text[i:]) < longest/2 {
+		text, end = text[:i], end+text[i:]
+	}
+	text = strings.ToValidUTF8(text[:min(longest-len(end), len(text))], "")
+	// A cut between two problems is easier to read, if it does not remove much more.
+	if i := strings.LastIndex(text, paragraphEnd); i > len(text)*3/4 {
+		text = text[:i]
+	}
+	return text + end
+}
+
+// formatNews returns the paragraph about a problem.
+func (n *Notifier) formatNews(one news, seen observation) string {
+	var lines []string
+	switch one.kind {
+	case over:
+		lines = append(lines, n.formatEnd(one))
+	case reminder:
+		lines = append(lines, "Still, since "+n.formatAge(one.Since)+": "+one.Text)
+	default:
+		lines = append(lines, one.Text)
+	}
+	if one.kind != over {
+		if one.Advice != "" {
+			lines = append(lines, one.Advice)
+		}
+		if text := n.formatData(one.key, seen); text != "" {
+			lines = append(lines, text)
 		}
 	}
-	return strings.Join(paragraphs, "\n\n")
-}
-
-func (n *Notifier) failure(one news) string {
-	lines := []string{one.Stream + " failed: " + why(one)}
-	if do := advice(one); do != "" {
-		lines = append(lines, do)
+	if one.times > 1 {
+		lines = append(lines, fmt.Sprintf("It has failed %d times since the last message about it.", one.times))
 	}
-	if one.taken.IsZero() {
-		return strings.Join(append(lines, "There are no earlier data."), "\n")
+	if one.paused {
+		lines = append(lines, "It fails and recovers again and again: the next message about it follows in a day.")
 	}
-	return strings.Join(append(lines, "The last good data stay: "+n.age(one.taken)+"."), "\n")
+	return strings.Join(lines, "\n")
 }
 
-func (n *Notifier) recovery(one news) string {
-	return fmt.Sprintf("%s works again: %s records. Its failure was told %s.", one.Stream, humanize.Comma(one.Records), n.age(one.since))
-}
-
-// age is a time with its distance from now: "2026-03-01 12:00 UTC, 3 hours ago".
-func (n *Notifier) age(t time.Time) string {
-	return t.UTC().Format("2006-01-02 15:04 UTC") + ", " + humanize.RelTime(t, n.Now(), "ago", "from now")
-}
-
-func why(one news) string {
-	if one.Outcome == state.Held {
-		return fmt.Sprintf("%s records after %s before (GUARD_DROP): the new snapshot is held back", humanize.Comma(one.Records), humanize.Comma(one.LastRecords))
+// formatData returns what data there is of the stream of a failure; "" for other
+// problems.
+func (n *Notifier) formatData(key string, seen observation) string {
+	event, stream := splitKey(key)
+	if event != eventFailure {
+		return ""
 	}
-	if one.Err == nil {
-		return string(one.Outcome)
+	taken := seen.streams[stream].Taken
+	if taken.IsZero() {
+		return "There are no earlier data."
 	}
-	return shorten(one.Err.Error())
+	return "The last good data stay: " + n.formatAge(taken) + "."
 }
 
-// advice is what to do where the error does not say it all.
-func advice(one news) string {
-	switch {
-	case one.Outcome == state.Held:
-		return "See whether the vendor's account lost assets or permissions; if the loss is real: collectord accept " + one.Stream
-	case errors.Is(one.Err, collector.ErrRefused), errors.Is(one.Err, collector.ErrForbidden):
-		return "Renew the credentials or their permissions (docs/collectors.md), then run the collector again."
+// formatEnd returns the sentence about a problem that has ended.
+func (n *Notifier) formatEnd(one news) string {
+	event, subject := splitKey(one.key)
+	began := n.formatAge(one.began)
+	switch event {
+	case eventFailure:
+		return fmt.Sprintf("%s works again: %s. It had failed since %s.", subject, one.End, began)
+	case eventLate:
+		return fmt.Sprintf("%s is no longer late. The data before was of %s.", subject, began)
+	case eventDestination:
+		return fmt.Sprintf("The destination %s receives snapshots again. It had received none since %s.", subject, began)
+	case eventRestore:
+		return fmt.Sprintf("%s no longer waits for the restore of its backup, which had failed since %s.", subject, began)
 	}
-	return ""
+	return fmt.Sprintf("The settings are in force again. The reload had failed since %s.", began)
 }
 
-// shorten keeps a text to what a message bears.
-func shorten(text string) string {
-	const most = 1000
-	if runes := []rune(text); len(runes) > most {
-		return string(runes[:most]) + " ..."
+// formatAge returns a time and its distance from now: "2026-03-01 12:00 UTC, 3 hours
+// ago".
+func (n *Notifier) formatAge(t time.Time) string {
+	return formatUTC(t) + ", " + humanize.RelTime(t, n.Now(), "ago", "from now")
+}
+
+func formatUTC(t time.Time) string { return t.UTC().Format("2006-01-02 15:04 UTC") }
+
+// formatDuration returns a duration in its largest unit: "7 hours".
+func formatDuration(d time.Duration) string {
+	var zero time.Time
+	return strings.TrimSpace(humanize.RelTime(zero, zero.Add(d), "", ""))
+}
+
+// truncate returns at most the first 1000 characters of a text.
+func truncate(text string) string {
+	const longest = 1000
+	if runes := []rune(text); len(runes) > longest {
+		return string(runes[:longest]) + " ..."
 	}
 	return text
 }

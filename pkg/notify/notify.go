@@ -1,205 +1,248 @@
-// Package notify tells people, by Slack and other services, when a stream has
-// failed and when it works again: once each.
+// Package notify sends messages, by Slack and other services, about problems: streams
+// that fail, data that is late, destinations that do not receive snapshots, restores and
+// reloads that failed. There is one message when a problem begins, one a day while it
+// lasts, and one when it ends. New doubts are reported once.
+//
+// What was reported, and the messages that were not delivered yet, are in the state, so
+// that a restart neither repeats nor loses one.
 package notify
 
 import (
 	"context"
 	"errors"
-	"fmt"
-	"slices"
-	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
 
-	"github.com/collectord/collectord/pkg/schedule"
+	"github.com/collectord/collectord/pkg/freshness"
+	"github.com/collectord/collectord/pkg/run"
 	"github.com/collectord/collectord/pkg/state"
 )
 
-// Options are what a Notifier works with.
+// Options are the dependencies of a Notifier.
 type Options struct {
-	// State has the age of the data, and keeps what was told.
+	// State has the data, the queue, and what was reported.
 	State   *state.State
 	Tenancy string
 	// Host is the name of this machine.
 	Host string
-	// Redact takes secrets out of a text.
+	// Sinks returns the names of the destinations in force; nil means none.
+	Sinks func() []string
+	// Streams returns the status of all streams, and LastReload the error of the last
+	// reload of the settings. Both are nil in a program that runs once.
+	Streams    func(context.Context) ([]freshness.Stream, error)
+	LastReload func() (at time.Time, err error)
+	// Gather is how long a problem waits for others, to be in one message with them.
+	Gather time.Duration
+	// RemindAfter is the time between two messages about a problem that lasts; 24 hours
+	// when 0.
+	RemindAfter time.Duration
+	// Redact returns a text without secrets.
 	Redact func(string) string
 	// Now is the clock; time.Now when nil.
 	Now func() time.Time
-	// Waits are those before each try of a target; some seconds when nil.
+	// Waits are the waits before the attempts to send to a target, one for each
+	// attempt; some seconds when nil.
 	Waits []time.Duration
 	Log   *zap.Logger
 }
 
-// A Notifier tells of ended runs. Its methods may be called side by side.
+// Settings are the settings that a reload replaces together.
+type Settings struct {
+	Targets []*Target
+	// Events are the kinds of events that are reported; all when empty.
+	Events []string
+	// Page is the address of the status page; "" when it is not known.
+	Page string
+}
+
+// A Notifier reports problems. Its methods are safe for concurrent use.
 type Notifier struct {
 	Options
 	notes *state.Notes
-	ctx   context.Context
-	stop  context.CancelCauseFunc
+	wake  chan struct{}
 
-	mu      sync.Mutex
-	targets []*Target
-	pending map[string]schedule.Result // the newest of each stream
-	working bool
-	closed  bool
-	work    sync.WaitGroup
+	checking sync.Mutex // held during a check
+
+	mu        sync.Mutex
+	settings  Settings
+	pending   map[string]run.Result    // the newest result of each stream, by its name
+	restores  map[string]restoreResult // by the stream's name
+	firstLate map[string]time.Time     // when each late stream was first found late
+	counts    Counts
 }
 
-// New makes a Notifier for targets; without any it does nothing.
-func New(o Options, targets []*Target) *Notifier {
+// Counts are numbers of notifications, each counted once for each target.
+type Counts struct {
+	// Sent and Dropped count since the start of the program: those that a target
+	// accepted, and those that were given up. Failed counts attempts.
+	Sent, Failed, Dropped int64
+	// Waiting is the number that wait for another attempt.
+	Waiting int64
+}
+
+// New returns a Notifier. Without targets it does nothing.
+func New(o Options, s Settings) *Notifier {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
 	if o.Waits == nil {
-		o.Waits = usualWaits
+		o.Waits = defaultWaits
 	}
-	n := &Notifier{Options: o, notes: o.State.Notes(o.Tenancy), targets: targets, pending: map[string]schedule.Result{}}
-	n.ctx, n.stop = context.WithCancelCause(context.Background())
-	return n
+	if o.RemindAfter == 0 {
+		o.RemindAfter = 24 * time.Hour
+	}
+	return &Notifier{
+		Options: o, notes: o.State.Notes(o.Tenancy), wake: make(chan struct{}, 1), settings: s,
+		pending: map[string]run.Result{}, restores: map[string]restoreResult{}, firstLate: map[string]time.Time{},
+	}
 }
 
-// Use replaces the targets.
-func (n *Notifier) Use(targets []*Target) {
+// ReplaceSettings replaces the settings.
+func (n *Notifier) ReplaceSettings(s Settings) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.targets = targets
+	n.settings = s
 }
 
-// Concluded takes results that no retry follows. It returns at once; what is
-// to be told of them is told beside it.
-func (n *Notifier) Concluded(results []schedule.Result) {
+// Counts returns the numbers of notifications.
+func (n *Notifier) Counts() Counts {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if n.closed || len(n.targets) == 0 {
+	return n.counts
+}
+
+// RunFinished takes the results of a run that no retry follows. It returns at once.
+func (n *Notifier) RunFinished(results []run.Result) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if len(n.settings.Targets) == 0 {
 		return
 	}
 	for _, r := range results {
-		if r.OK() || failed(r) {
-			n.pending[r.Collector+"/"+r.Stream] = r
+		if r.OK() || isFailure(r) {
+			n.pending[r.Stream] = r
 		}
 	}
-	if len(n.pending) > 0 && !n.working {
-		n.working = true
-		n.work.Go(n.drain)
-	}
+	n.wakeLoop()
 }
 
-// failed tells results that somebody must know of from those of a program
-// that was ended, or of a second one.
-func failed(r schedule.Result) bool {
-	return r.Outcome == state.Failed || r.Outcome == state.Timeout || r.Outcome == state.Held
-}
-
-// Close gives what is under way the time patience, ends it then, and waits for
-// its end. Nothing is told afterwards.
-func (n *Notifier) Close(patience time.Duration) {
+// RestoreEnded takes the result of the restore of a stream. It returns at once.
+func (n *Notifier) RestoreEnded(stream string, err error) {
 	n.mu.Lock()
-	n.closed = true
-	n.mu.Unlock()
-	timer := time.AfterFunc(patience, func() { n.stop(errors.New("the program ends")) })
-	defer timer.Stop()
-	n.work.Wait()
-	n.stop(nil)
+	defer n.mu.Unlock()
+	r := restoreResult{n.Now(), err}
+	if before := n.restores[stream]; before.err != nil && err != nil {
+		r.at = before.at // further attempts do not matter when a run has succeeded since
+	}
+	n.restores[stream] = r
+	n.wakeLoop()
 }
 
-// drain tells what is pending until nothing is.
-func (n *Notifier) drain() {
+// wakeLoop makes Run check soon.
+func (n *Notifier) wakeLoop() {
+	select {
+	case n.wake <- struct{}{}:
+	default:
+	}
+}
+
+// checkInterval is the longest time between two checks of Run.
+const checkInterval = time.Minute
+
+// Run checks for problems every minute, and soon after each run, until ctx ends.
+func (n *Notifier) Run(ctx context.Context) {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
 	for {
-		n.mu.Lock()
-		batch, targets := n.pending, n.targets
-		n.pending = map[string]schedule.Result{}
-		if len(batch) == 0 {
-			n.working = false
-		}
-		n.mu.Unlock()
-		if len(batch) == 0 {
+		select {
+		case <-ctx.Done():
 			return
-		}
-		if err := n.tell(batch, targets); err != nil {
-			n.Log.Error("nothing was told", zap.Error(err))
+		case <-timer.C:
+			n.Check(ctx)
+			timer.Reset(checkInterval)
+		case <-n.wake:
+			n.Check(ctx)
+			timer.Reset(n.Gather + time.Second/10) // then the message has all that followed
 		}
 	}
 }
 
-// news is what is to be told of a stream.
-type news struct {
-	schedule.Result
-	key string
-	// since is when the failure was told; zero for a failure that is news.
-	since time.Time
-	taken time.Time
+// Check finds what is to be reported, and sends the messages that are due. A failure is
+// logged.
+func (n *Notifier) Check(ctx context.Context) { n.check(ctx, n.Gather) }
+
+// Close makes a last check, which reports at once what waits for other problems, and
+// cancels it after timeout. What was not sent is sent after the next start.
+func (n *Notifier) Close(timeout time.Duration) {
+	ctx, cancel := context.WithTimeoutCause(context.Background(), timeout, errors.New("the program ends"))
+	defer cancel()
+	n.check(ctx, 0)
 }
 
-// tell sends one message with all that is news in batch.
-func (n *Notifier) tell(batch map[string]schedule.Result, targets []*Target) error {
-	all, err := n.news(batch)
-	if err != nil || len(all) == 0 {
+func (n *Notifier) check(ctx context.Context, gather time.Duration) {
+	n.checking.Lock()
+	defer n.checking.Unlock()
+	n.mu.Lock()
+	settings := n.settings
+	n.mu.Unlock()
+	if len(settings.Targets) == 0 {
+		return
+	}
+	// The end of the program cancels requests, and not what is to be sent after it.
+	if err := n.report(context.WithoutCancel(ctx), settings, gather); err != nil {
+		n.Log.Error("notifications cannot be prepared; the next check tries again", zap.Error(err))
+	}
+	if ctx.Err() != nil {
+		return
+	}
+	if err := n.sendWaiting(ctx, settings.Targets); err != nil && ctx.Err() == nil {
+		n.Log.Error("notifications cannot be sent; the next check tries again", zap.Error(err))
+	}
+}
+
+// report adds a message to the book if there are news.
+func (n *Notifier) report(ctx context.Context, settings Settings, gather time.Duration) error {
+	n.mu.Lock()
+	results := n.pending
+	n.pending = map[string]run.Result{}
+	n.mu.Unlock()
+	err := n.reportResults(ctx, settings, gather, results)
+	if err == nil {
+		return nil
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for stream, r := range results { // the next check reports them
+		if _, newer := n.pending[stream]; !newer {
+			n.pending[stream] = r
+		}
+	}
+	return err
+}
+
+func (n *Notifier) reportResults(ctx context.Context, settings Settings, gather time.Duration, results map[string]run.Result) error {
+	seen, err := n.observe(ctx)
+	if err != nil {
 		return err
 	}
-	if !n.send(targets, n.Redact(n.message(all))) {
-		return nil // each target's failure is logged; the next run tells it
-	}
-	var errs []error
-	for _, one := range all {
-		note := ""
-		if one.since.IsZero() {
-			note = n.Now().UTC().Format(time.RFC3339)
-		}
-		errs = append(errs, n.notes.SetNote(context.WithoutCancel(n.ctx), one.key, note))
-	}
-	return errors.Join(errs...)
-}
-
-// news finds the failures that nobody was told of, and the ends of those that
-// somebody was.
-func (n *Notifier) news(batch map[string]schedule.Result) (all []news, err error) {
-	streams, err := n.State.Streams(n.ctx)
+	events, err := n.findEvents(ctx, settings, results)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	taken := map[string]time.Time{}
-	for _, s := range streams {
-		if s.Tenancy == n.Tenancy {
-			taken[s.Collector+"/"+s.Stream] = s.Taken
+	err = n.updateBook(ctx, func(b *book) {
+		b.apply(n.findVerdicts(b, settings, seen, results))
+		paragraphs := eventTexts(events)
+		for _, news := range b.takeNews(n.Now(), gather, n.RemindAfter) {
+			paragraphs = append(paragraphs, n.formatNews(news, seen))
 		}
+		if len(paragraphs) > 0 {
+			b.addMessage(n.Now(), n.Redact(n.formatMessage(settings, paragraphs)), settings.Targets)
+		}
+	})
+	if err != nil {
+		return err
 	}
-	for name, r := range batch {
-		one := news{Result: r, key: "notify/" + name, taken: taken[name]}
-		note, err := n.notes.Note(n.ctx, one.key)
-		if err != nil {
-			return nil, err
-		}
-		if failed(r) != (note == "") {
-			continue
-		}
-		if note != "" {
-			if one.since, err = time.Parse(time.RFC3339, note); err != nil {
-				return nil, fmt.Errorf("note %q: %w", one.key, err)
-			}
-		}
-		all = append(all, one)
-	}
-	slices.SortFunc(all, func(a, b news) int { return strings.Compare(a.key, b.key) })
-	return all, nil
-}
-
-// send sends to all targets side by side and tells whether any took it.
-func (n *Notifier) send(targets []*Target, text string) (taken bool) {
-	var took atomic.Bool
-	var sending sync.WaitGroup
-	for _, t := range targets {
-		sending.Go(func() {
-			if err := t.deliver(n.ctx, text, n.Waits); err != nil {
-				n.Log.Error("a notification was not delivered", zap.String("target", t.name), zap.Error(err))
-				return
-			}
-			took.Store(true)
-		})
-	}
-	sending.Wait()
-	return took.Load()
+	return n.recordEvents(ctx, events)
 }

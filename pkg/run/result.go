@@ -1,0 +1,42 @@
+package run
+
+import (
+	"time"
+
+	"github.com/collectord/collectord/pkg/snapshot"
+	"github.com/collectord/collectord/pkg/state"
+)
+
+// A Result is the result of the run of one stream.
+type Result struct {
+	Collector, Stream string
+	// Outcome is the outcome that the run history records.
+	Outcome state.Outcome
+	// Err says why there is no new snapshot; nil after a success.
+	Err      error
+	UploadID string
+	// Records and Bytes are the size of the snapshot.
+	Records       int64
+	Bytes         int64
+	Duration      time.Duration
+	Requests      int64
+	Retries       int64
+	RateLimitWait time.Duration
+	// RenamedMembers and RepairedUTF8 count the changes that were made to records.
+	RenamedMembers int64
+	RepairedUTF8   int64
+	// Doubts are the differences that the extraction accepted, also before it
+	// failed.
+	Doubts snapshot.Doubts
+	// LastRecords is the number of records of the previous snapshot.
+	LastRecords int64
+	// Skipped are the destinations that do not receive the snapshot before this one,
+	// because their queue was too large.
+	Skipped []string
+	// DeliveryCount is the number of deliveries that were queued.
+	DeliveryCount int
+}
+
+// OK reports whether the data is complete and queued for every destination, or
+// whether the stream is legitimately empty.
+func (r Result) OK() bool { return r.Err == nil && r.Outcome != state.Held }

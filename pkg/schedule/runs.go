@@ -1,0 +1,226 @@
+package schedule
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/collectord/collectord/pkg/run"
+	"github.com/collectord/collectord/pkg/state"
+)
+
+// Errors of RunNow and RunStreamNow.
+var (
+	ErrUnknown  = errors.New("no such collector or stream is on")
+	ErrRunning  = errors.New("already running or queued")
+	ErrStopping = errors.New("shutting down")
+)
+
+// The triggers of runs, as the run history records them.
+const (
+	triggerSchedule = "schedule"
+	triggerCatchUp  = "catch-up"
+	triggerRetry    = "retry"
+	triggerManual   = "manual"
+)
+
+// A pendingRun is a run that is queued or in progress. A queued one has no settings yet:
+// those in force when it starts are used.
+type pendingRun struct {
+	entries []*entry // of its streams
+	trigger string
+	retries int // the number of retries so far
+	// settings are the Settings of the plan when it started.
+	settings any
+	// skippedAt is when a run was skipped because another process was collecting its
+	// streams; zero for none. Those that were collected since do not run again.
+	skippedAt time.Time
+}
+
+// RunNow starts the streams of a collector that are not running, and returns their names.
+// The error wraps ErrUnknown, ErrRunning or ErrStopping.
+func (s *Scheduler) RunNow(collector string) (streams []string, err error) {
+	return s.runManually(func(e *entry) bool { return e.collector() == collector })
+}
+
+// RunStreamNow starts one stream. The error wraps ErrUnknown, ErrRunning or ErrStopping.
+func (s *Scheduler) RunStreamNow(stream string) error {
+	_, err := s.runManually(func(e *entry) bool { return e.stream == stream })
+	return err
+}
+
+// runManually starts the chosen streams that are not running.
+func (s *Scheduler) runManually(choose func(*entry) bool) (streams []string, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.stopping {
+		return nil, ErrStopping
+	}
+	var idle []*entry
+	found := false
+	for _, e := range s.sortedEntries() {
+		if e.removed || !choose(e) {
+			continue
+		}
+		found = true
+		if !e.running {
+			e.retry = retry{}
+			idle = append(idle, e)
+		}
+	}
+	switch {
+	case !found:
+		return nil, ErrUnknown
+	case len(idle) == 0:
+		return nil, ErrRunning
+	}
+	s.queueRuns(idle, triggerManual)
+	s.wakeLoop()
+	return streamNames(idle), nil
+}
+
+// RunAllNow starts every stream that is not running.
+func (s *Scheduler) RunAllNow() {
+	for _, status := range s.Statuses() {
+		if _, err := s.RunNow(status.Collector); err != nil {
+			s.Log.Warn("not started", zap.String("collector", status.Collector), zap.Error(err))
+		}
+	}
+}
+
+// queueRuns queues runs of streams: one for those of a collector that have the same
+// schedule and the same number of retries.
+func (s *Scheduler) queueRuns(entries []*entry, trigger string) {
+	type runKey struct {
+		collector, schedule string
+		retries             int
+		skippedAt           time.Time
+	}
+	runs := map[runKey]*pendingRun{}
+	for _, e := range entries {
+		key := runKey{e.collector(), e.schedule(), e.retry.count, e.retry.skippedAt}
+		p := runs[key]
+		if p == nil {
+			p = &pendingRun{trigger: trigger, retries: e.retry.count, skippedAt: e.retry.skippedAt}
+			s.waiting, runs[key] = append(s.waiting, p), p
+		}
+		now := s.wallTime()
+		e.running, e.queued, e.queuedAt, e.started = true, true, now, now
+		p.entries = append(p.entries, e)
+	}
+}
+
+// dropWithdrawn drops the queued runs of streams that are off now, and those of streams
+// whose schedule is off unless a person started them.
+func (s *Scheduler) dropWithdrawn() {
+	s.waiting = slices.DeleteFunc(s.waiting, func(p *pendingRun) bool {
+		var dropped []*entry
+		p.entries = slices.DeleteFunc(p.entries, func(e *entry) bool {
+			withdrawn := e.removed || e.Calendar.IsOff() && p.trigger != triggerManual
+			if withdrawn {
+				dropped = append(dropped, e)
+			}
+			return withdrawn
+		})
+		if len(dropped) > 0 {
+			s.Log.Info("a queued run is dropped: the new settings switch it off", zap.Strings("streams", streamNames(dropped)))
+		}
+		for _, e := range dropped {
+			s.endEntry(e)
+		}
+		return len(p.entries) == 0
+	})
+}
+
+// endEntry marks a stream as not running. It removes one that a reload has removed.
+func (s *Scheduler) endEntry(e *entry) {
+	e.running, e.queued = false, false
+	e.ended++
+	if e.removed && s.entries[e.stream] == e {
+		delete(s.entries, e.stream)
+	}
+}
+
+// streamNames returns the names of the entries' streams.
+func streamNames(entries []*entry) (names []string) {
+	for _, e := range entries {
+		names = append(names, e.stream)
+	}
+	return names
+}
+
+// startWaiting starts queued runs while there are free slots.
+func (s *Scheduler) startWaiting(runCtx context.Context, now time.Time) {
+	for len(s.waiting) > 0 && s.active < max(1, s.settings.Runner.Parallel) {
+		p := s.waiting[0]
+		s.waiting = s.waiting[1:]
+		s.active++
+		p.settings = p.entries[0].Settings
+		for _, e := range p.entries {
+			e.queued, e.started = false, now
+		}
+		job := run.Job{Collector: p.entries[0].Job.Collector, Streams: streamNames(p.entries)}
+		runner := s.settings.Runner
+		s.runs.Go(func() { s.executeRun(runCtx, p, runner, job) })
+	}
+}
+
+// executeRun executes one run, plans retries, and passes the results on to OnFinished.
+func (s *Scheduler) executeRun(runCtx context.Context, p *pendingRun, runner *run.Runner, job run.Job) {
+	if !p.skippedAt.IsZero() {
+		job.Streams = s.withoutCollected(runCtx, job.Streams, p.skippedAt)
+	}
+	var results []run.Result
+	if len(job.Streams) > 0 {
+		results = runner.Run(runCtx, job, p.trigger)
+	}
+	final := s.finishRun(p, results)
+	s.recordRetries(runCtx, p)
+	if s.OnFinished != nil && len(final) > 0 {
+		s.OnFinished(final)
+	}
+}
+
+// withoutCollected returns the streams that had no success since a time.
+func (s *Scheduler) withoutCollected(ctx context.Context, streams []string, since time.Time) []string {
+	statuses, err := s.readStatuses(ctx)
+	if err != nil {
+		s.Log.Error("reading the state of the streams; they run", zap.Error(err))
+		return streams
+	}
+	return slices.DeleteFunc(streams, func(name string) bool { return !statuses[name].LastSuccess.Before(since) })
+}
+
+// finishRun records the end of a run, plans retries, and returns the results for
+// OnFinished.
+func (s *Scheduler) finishRun(p *pendingRun, results []run.Result) (final []run.Result) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.active--
+	var off []string
+	for _, e := range p.entries {
+		if e.removed {
+			off = append(off, e.stream)
+		}
+		s.endEntry(e)
+	}
+	early := s.planRetries(p, results, s.wallTime())
+	s.logLocked(results)
+	s.wakeLoop()
+	return slices.DeleteFunc(results, func(r run.Result) bool {
+		return slices.Contains(off, r.Stream) || slices.Contains(early, r.Stream)
+	})
+}
+
+// logLocked logs the streams that did not run because another process is collecting
+// them.
+func (s *Scheduler) logLocked(results []run.Result) {
+	for _, r := range results {
+		if r.Outcome == state.Skipped {
+			s.Log.Warn("not run", zap.String("collector", r.Collector), zap.String("stream", r.Stream), zap.Error(r.Err))
+		}
+	}
+}
