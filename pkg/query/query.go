@@ -1,130 +1,152 @@
-// Package query answers SQL over the last-known snapshots, with the embedded
-// DuckDB and nothing else: a query sees no file, no network and no setting.
+// Package query runs SQL on the last-known snapshots with the embedded DuckDB. A
+// query can read nothing else: no file, no network and no setting.
+//
+// DuckDB cannot bound all the memory that a statement takes, and cannot interrupt
+// each of its steps. So each query runs in a process of its own, which has limits
+// of the operating system and is killed at the deadline.
 package query
 
 import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
+	"io"
+	"path/filepath"
+	"runtime"
 	"time"
 
-	driver "github.com/duckdb/duckdb-go/v2"
-
-	"github.com/collectord/collectord/internal/duckdb"
 	"github.com/collectord/collectord/pkg/state"
 )
 
-// ErrRefused means that the text is not one SELECT.
-var ErrRefused = errors.New("only one SELECT is answered")
+// ErrRefused means that the query is not exactly one SELECT.
+var ErrRefused = errors.New("only one SELECT is allowed")
 
-// ErrBusy means that another query is being answered.
-var ErrBusy = errors.New("another query is being answered: try again when it is done")
+// ErrBusy means that as many queries are running as may run at once.
+var ErrBusy = errors.New("other queries are running: try again when one has finished")
 
-// Options say what queries may use.
+// ErrTime means that a query was ended because it took longer than Limits.Time.
+var ErrTime = errors.New("the query took too long")
+
+// ErrMemory means that a query needed more memory than Options.Memory.
+var ErrMemory = errors.New("the query needs too much memory")
+
+// ErrNotRun means that a query could not be run for a reason that is not its text, such as
+// data that cannot be loaded.
+var ErrNotRun = errors.New("the query could not be run")
+
+// Options are the settings of an Engine.
 type Options struct {
-	// State holds the snapshots of Tenancy.
+	// State has the snapshots of Tenancy.
 	State   *state.State
 	Tenancy string
-	// Dir is the folder in which the streams that a query names become tables,
-	// as long as it takes.
+	// Dir is the directory for the databases of running queries, in which the
+	// streams that a query names become tables.
 	Dir string
-	// Memory bounds DuckDB's memory in bytes; 0 is 768 MB.
+	// Memory bounds the memory of a query's process in bytes; 0 is 1536 MiB.
+	// DuckDB itself uses half of it. Only Linux enforces the other half.
 	Memory int64
-	// Disk bounds what a query may spill to disk beyond the tables, such as
-	// "4GiB"; "" is that.
+	// Disk bounds the disk space for what does not fit in memory, without the
+	// tables, such as "4GiB"; "" is "4GiB".
 	Disk string
+	// Parallel is the number of queries that run at once; 0 is 1.
+	Parallel int
 }
 
-// An Engine answers queries, one at a time.
+// defaultMemory is sufficient for single records of 64 MB among smaller ones.
+const defaultMemory = 1536 << 20
+
+// maxThreads is the largest number of threads of a query. Each needs memory.
+const maxThreads = 4
+
+// An Engine runs queries.
 type Engine struct {
-	o    Options
-	slot chan struct{}
+	o      Options
+	slots  chan struct{}
+	copies *copies
 }
 
-// New makes an engine. It does no I/O.
+// New returns an engine, which Close closes. It does no I/O.
 func New(o Options) *Engine {
 	if o.Disk == "" {
 		o.Disk = "4GiB"
 	}
-	return &Engine{o: o, slot: make(chan struct{}, 1)}
+	if o.Memory == 0 {
+		o.Memory = defaultMemory
+	}
+	o.Parallel = max(o.Parallel, 1)
+	// One copy more than queries: Prepare does not keep a query from making its own.
+	return &Engine{o: o, slots: make(chan struct{}, o.Parallel), copies: newCopies(o.Parallel + 1)}
 }
 
 // Limits bound one query.
 type Limits struct {
-	// Time bounds loading and answering together; 0 is no bound.
+	// Time bounds loading and running together; 0 is no bound.
 	Time time.Duration
-	// Rows and Bytes bound the result, 0 is no bound. What is beyond is left
-	// out, and Summary.Truncated says so.
+	// Rows and Bytes bound the result; 0 is no bound. The rest of the result is
+	// left out, and Summary.Truncated is true.
 	Rows, Bytes int64
-	// Wait makes a query wait for the one before it; without it the error is
-	// ErrBusy.
+	// Wait makes a query wait until another one has finished, if as many run as
+	// may run at once. Otherwise it returns ErrBusy.
 	Wait bool
 }
 
-// Summary says what a query gave.
+// A Summary describes a query that was run.
 type Summary struct {
 	Rows int64
-	// Truncated tells that there was more than Limits allow.
+	// Truncated reports whether the result exceeded the limits.
 	Truncated bool
 	Took      time.Duration
-	// Streams are those that the query names, with the time of their data.
-	Streams []Used
+	// Streams are those that the query names.
+	Streams []UsedStream
 }
 
-// Used is a stream that a query was answered from.
-type Used struct {
+// A UsedStream is a stream that a query has read.
+type UsedStream struct {
 	Stream, UploadID string
 	Taken            time.Time
 }
 
-// Query answers the SELECT in text into out.
-func (e *Engine) Query(ctx context.Context, text string, l Limits, out Output) (sum Summary, err error) {
-	err = e.within(ctx, text, l, &sum, func(ctx context.Context, db *duckdb.DB) error {
-		return answer(ctx, db, l, out, &sum)
-	})
-	return sum, err
+// Query runs the SELECT in text and writes the result to w. After an error, w may
+// have a part of it.
+func (e *Engine) Query(ctx context.Context, text string, format Format, l Limits, w io.Writer) (Summary, error) {
+	return e.runQuery(ctx, task{Kind: formatTask, Text: text, Format: format}, l, w)
 }
 
-// within opens a database that holds the streams text names, and the view
-// that is the answer, and calls do.
-func (e *Engine) within(ctx context.Context, text string, l Limits, sum *Summary, do func(context.Context, *duckdb.DB) error) (err error) {
+// Parquet runs the SELECT in text and writes the result to the new file at path, which
+// appears complete or not at all.
+func (e *Engine) Parquet(ctx context.Context, text, path string, l Limits) (Summary, error) {
+	path, err := filepath.Abs(path)
+	if err != nil {
+		return Summary{}, err
+	}
+	return e.runQuery(ctx, task{Kind: parquetTask, Text: text, Path: path}, l, io.Discard)
+}
+
+// runQuery runs a task in a process of its own, within the limits.
+func (e *Engine) runQuery(ctx context.Context, t task, l Limits, w io.Writer) (sum Summary, err error) {
 	began := time.Now()
 	if l.Time > 0 {
 		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeoutCause(ctx, l.Time, fmt.Errorf("the query took longer than %v", l.Time))
+		ctx, cancel = context.WithTimeoutCause(ctx, l.Time, fmt.Errorf("%w: the limit is %v", ErrTime, l.Time))
 		defer cancel()
 	}
-	if err := e.enter(ctx, l.Wait); err != nil {
-		return err
+	if err := e.acquireSlot(ctx, l.Wait); err != nil {
+		return Summary{}, err
 	}
-	defer func() { <-e.slot }()
+	defer func() { <-e.slots }()
 	defer func() {
 		sum.Took = time.Since(began)
 		if err != nil && ctx.Err() != nil {
 			err = fmt.Errorf("query: %w", context.Cause(ctx))
 		}
 	}()
-	room, err := e.open(ctx)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, room.close()) }()
-	if sum.Streams, err = e.load(ctx, room.db, text); err != nil {
-		return err
-	}
-	if err := e.confine(ctx, room.db); err != nil {
-		return err
-	}
-	if err := e.define(ctx, room.db, text); err != nil {
-		return err
-	}
-	return do(ctx, room.db)
+	t.Rows, t.Bytes, t.Disk, t.Memory, t.Threads = l.Rows, l.Bytes, e.o.Disk, e.o.Memory/2, min(runtime.NumCPU(), maxThreads)
+	return e.runTask(ctx, t, w)
 }
 
-func (e *Engine) enter(ctx context.Context, wait bool) error {
+func (e *Engine) acquireSlot(ctx context.Context, wait bool) error {
 	select {
-	case e.slot <- struct{}{}:
+	case e.slots <- struct{}{}:
 		return nil
 	default:
 	}
@@ -132,95 +154,9 @@ func (e *Engine) enter(ctx context.Context, wait bool) error {
 		return ErrBusy
 	}
 	select {
-	case e.slot <- struct{}{}:
+	case e.slots <- struct{}{}:
 		return nil
 	case <-ctx.Done():
 		return fmt.Errorf("query: %w", context.Cause(ctx))
 	}
-}
-
-// confine takes files, network and settings away. What is open stays open:
-// the tables and the folder for what does not fit in memory.
-func (e *Engine) confine(ctx context.Context, db *duckdb.DB) error {
-	for _, statement := range []string{
-		"SET TimeZone = 'UTC'",
-		"SET max_temp_directory_size = " + duckdb.Literal(e.o.Disk),
-		"SET enable_external_access = false",
-		"SET lock_configuration = true",
-	} {
-		if _, err := db.ExecContext(ctx, statement); err != nil {
-			return fmt.Errorf("query: %s: %w", statement, duckdb.Brief(err))
-		}
-	}
-	return nil
-}
-
-// result is the view that is the answer. Making a view of the text, rather
-// than running it, leaves the answer's form to this package.
-const result = "query_result"
-
-// define makes the view of the text, once DuckDB's own parser has found it to
-// be one SELECT.
-func (e *Engine) define(ctx context.Context, db *duckdb.DB, text string) error {
-	if strings.TrimSpace(text) == "" {
-		return fmt.Errorf("%w: the query is empty", ErrRefused)
-	}
-	if err := db.Raw(func(c any) error { return selects(c.(*driver.Conn), text) }); err != nil {
-		return e.explain(ctx, err)
-	}
-	definition := text
-	if inner, ok := describes(text); ok {
-		definition = "FROM (" + inner + "\n)"
-	}
-	if _, err := db.ExecContext(ctx, "CREATE TEMP VIEW "+result+" AS "+definition); err != nil {
-		return e.explain(ctx, err)
-	}
-	return nil
-}
-
-func selects(c *driver.Conn, text string) error {
-	prepared, err := c.Prepare(text)
-	if err != nil {
-		if strings.Contains(err.Error(), "PrepareContext") {
-			return fmt.Errorf("%w: there are several statements", ErrRefused)
-		}
-		return err
-	}
-	statement := prepared.(*driver.Stmt)
-	kind, err := statement.StatementType()
-	parameters := statement.NumInput()
-	if err := errors.Join(err, statement.Close()); err != nil {
-		return err
-	}
-	switch {
-	case kind != driver.STATEMENT_TYPE_SELECT:
-		return ErrRefused
-	case parameters > 0:
-		return fmt.Errorf("%w: it has parameters, and there is nothing to put in their place", ErrRefused)
-	}
-	return nil
-}
-
-// describes tells whether text is a DESCRIBE, SHOW or SUMMARIZE, which cannot
-// stand in a view by itself, and returns it without its semicolon.
-func describes(text string) (inner string, ok bool) {
-	inner = strings.TrimRight(strings.TrimSpace(text), "; \t\r\n")
-	word, _, _ := strings.Cut(strings.ToUpper(inner), " ")
-	switch word {
-	case "DESCRIBE", "DESC", "SHOW", "SUMMARIZE":
-		return inner, true
-	}
-	return text, false
-}
-
-// explain adds to an unknown table's error which ones there are.
-func (e *Engine) explain(ctx context.Context, err error) error {
-	text := err.Error()
-	if strings.Contains(text, "Catalog Error: Table with name") {
-		if names := e.names(ctx); len(names) > 0 {
-			return fmt.Errorf("query: %w\nThe streams that have data are: %s", duckdb.Brief(err), strings.Join(names, ", "))
-		}
-		return fmt.Errorf("query: %w\nNo stream has data yet", duckdb.Brief(err))
-	}
-	return fmt.Errorf("query: %w", err)
 }

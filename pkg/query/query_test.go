@@ -12,6 +12,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"go.uber.org/goleak"
 
@@ -20,10 +21,15 @@ import (
 	"github.com/collectord/collectord/pkg/state"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	if len(os.Args) == 2 && os.Args[1] == WorkerCommand {
+		os.Exit(Work())
+	}
+	goleak.VerifyTestMain(m)
+}
 
-// an engine over streams of a state folder of its own.
-func engine(t *testing.T, streams map[string][]string) *Engine {
+// newEngine returns an engine over a new state directory with the streams.
+func newEngine(t *testing.T, streams map[string][]string) *Engine {
 	t.Helper()
 	st, err := state.Open(t.Context(), t.TempDir(), state.Options{})
 	if err != nil {
@@ -35,52 +41,61 @@ func engine(t *testing.T, streams map[string][]string) *Engine {
 		}
 	})
 	for name, records := range streams {
-		collect(t, st, name, records)
+		collectStream(t, st, name, records)
 	}
-	return New(Options{State: st, Tenancy: "default", Dir: filepath.Join(st.Dir(), "query")})
+	e := New(Options{State: st, Tenancy: "default", Dir: filepath.Join(st.Dir(), "query")})
+	t.Cleanup(e.Close)
+	return e
 }
 
 var taken = time.Date(2026, 3, 1, 6, 0, 0, 0, time.UTC)
 
-func collect(t *testing.T, st *state.State, stream string, records []string) {
+// collectStream adds a snapshot of the records.
+func collectStream(t *testing.T, st *state.State, stream string, records []string) {
+	t.Helper()
+	collectStreamAs(t, st, stream, "8f14e45f-ceea-467f-a8c6-b1d1c0a1b2c3", taken, records)
+}
+
+func collectStreamAs(t *testing.T, st *state.State, stream, uploadID string, taken time.Time, records []string) {
 	t.Helper()
 	collector, _, _ := strings.Cut(stream, "_")
-	h := snapshot.Header{Collector: collector, Stream: stream, Tenancy: "default", UploadID: "8f14e45f-ceea-467f-a8c6-b1d1c0a1b2c3", UploadTimestamp: taken}
-	id, err := st.Begin(t.Context(), state.Start{Header: h, Trigger: "test", Started: taken})
+	h := snapshot.Header{Collector: collector, Stream: stream, Tenancy: "default", UploadID: uploadID, UploadTimestamp: taken}
+	id, err := st.Runs.Begin(t.Context(), state.RunStart{Header: h, Trigger: "test", Started: taken})
 	if err != nil {
 		t.Fatal(err)
 	}
-	w, err := st.Spool(t.Context(), h, 1<<40)
+	w, err := st.Snapshots.Spool(h)
 	if err != nil {
 		t.Fatal(err)
 	}
-	page := w.Page()
+	batch := w.NewBatch()
 	for _, r := range records {
-		if err := page.Append([]byte(r)); err != nil {
+		if err := batch.Append([]byte(r)); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if err := page.Commit(); err != nil {
+	if err := batch.Commit(); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := st.Commit(t.Context(), id, w, state.Figures{Records: int64(len(records))}, state.Policy{}); err != nil {
+	if _, err := st.Runs.Commit(t.Context(), id, w, state.RunStats{Records: int64(len(records))}, state.Policy{}); err != nil {
 		t.Fatal(err)
 	}
 }
 
-func csvOf(t *testing.T, e *Engine, text string) string {
+// queryCSV returns the result of a query as CSV.
+func queryCSV(t *testing.T, e *Engine, text string) string {
 	t.Helper()
 	var b bytes.Buffer
-	if _, err := e.Query(t.Context(), text, Limits{}, CSV(&b)); err != nil {
+	if _, err := e.Query(t.Context(), text, CSVFormat, Limits{}, &b); err != nil {
 		t.Fatal(err)
 	}
 	return b.String()
 }
 
-// TestMetrics answers the questions that the data is collected for.
-func TestMetrics(t *testing.T) {
+// The queries are typical questions about security data.
+func TestTypicalQueries(t *testing.T) {
 	t.Parallel()
-	e := engine(t, map[string][]string{
+	e := newEngine(t, map[string][]string{
 		"crowdstrike_hosts": {`{"device_id":"h1","hostname":"one"}`, `{"device_id":"h2","hostname":"two"}`, `{"device_id":"h3","hostname":"three"}`},
 		"crowdstrike_vulnerabilities": {
 			`{"aid":"h1","status":"open","cve":{"id":"CVE-1","severity":"CRITICAL"}}`,
@@ -95,40 +110,47 @@ func TestMetrics(t *testing.T) {
 			fmt.Sprintf(`{"user":{"email":"new@example.com"},"status":"Passed","completion_date":%q}`, time.Now().UTC().Add(-30*24*time.Hour).Format(time.RFC3339)),
 			`{"user":{"email":"old@example.com"},"status":"Passed","completion_date":"2019-01-01T00:00:00Z"}`},
 	})
-	for _, c := range []struct{ name, text, want string }{
-		{"hosts", `SELECT h.hostname, count(v.aid) = 0 AS ok
+	for _, tc := range []struct{ name, text, want string }{
+		{name: "hosts",
+			text: `SELECT h.hostname, count(v.aid) = 0 AS ok
 			FROM crowdstrike_hosts h LEFT JOIN crowdstrike_vulnerabilities v
 			ON v.aid = h.device_id AND v.status = 'open' AND v.cve.severity IN ('HIGH', 'CRITICAL')
 			GROUP BY h.hostname ORDER BY ok, h.hostname; -- done`,
-			"hostname,ok\none,false\nthree,true\ntwo,true\n"},
-		{"logins", `SELECT profile.email FROM okta_users WHERE status = 'ACTIVE' AND last_login < now() - INTERVAL 90 DAY`,
-			"email\nOld@example.com\n"},
-		{"training", `SELECT u.profile.email AS email, max(k.completion_date) > now() - INTERVAL 1 YEAR AS trained
+			want: "hostname,ok\none,false\nthree,true\ntwo,true\n"},
+		{name: "logins",
+			text: `SELECT profile.email FROM okta_users WHERE status = 'ACTIVE' AND last_login < now() - INTERVAL 90 DAY`,
+			want: "email\nOld@example.com\n"},
+		{name: "training",
+			text: `SELECT u.profile.email AS email, max(k.completion_date) > now() - INTERVAL 1 YEAR AS trained
 			FROM okta_users u JOIN knowbe4_enrollments k ON lower(k.user.email) = lower(u.profile.email) GROUP BY ALL ORDER BY 1`,
-			"email,trained\nOld@example.com,false\nnew@example.com,true\n"},
-		{"members", `SELECT _tenancy, _upload_timestamp, count(*) FROM okta_users GROUP BY ALL`,
-			"_tenancy,_upload_timestamp,count_star()\ndefault,2026-03-01 06:00:00,4\n"},
-		{"describe", `DESCRIBE crowdstrike_hosts;`,
-			"column_name,column_type,null,key,default,extra\ndevice_id,VARCHAR,YES,,,\nhostname,VARCHAR,YES,,,\n_tenancy,VARCHAR,YES,,,\n_upload_timestamp,TIMESTAMP,YES,,,\n_upload_id,UUID,YES,,,\n"},
-		{"with", "-- a comment\nWITH a AS (SELECT 1 AS x, 2 AS x) SELECT * FROM a", "x,x_1\n1,2\n"},
+			want: "email,trained\nOld@example.com,false\nnew@example.com,true\n"},
+		{name: "members",
+			text: `SELECT _tenancy, _upload_timestamp, count(*) FROM okta_users GROUP BY ALL`,
+			want: "_tenancy,_upload_timestamp,count_star()\ndefault,2026-03-01 06:00:00,4\n"},
+		{name: "describe", text: `DESCRIBE crowdstrike_hosts;`,
+			want: "column_name,column_type,null,key,default,extra\ndevice_id,VARCHAR,YES,,,\nhostname,VARCHAR,YES,,,\n_tenancy,VARCHAR,YES,,,\n_upload_timestamp,TIMESTAMP,YES,,,\n_upload_id,UUID,YES,,,\n"},
+		{name: "describe in lines", text: "-- the columns\n/* of */ describe\n\tokta_users -- as inferred",
+			want: "column_name,column_type,null,key,default,extra\nstatus,VARCHAR,YES,,,\nlast_login,TIMESTAMP,YES,,,\nprofile,STRUCT(email VARCHAR),YES,,,\n_tenancy,VARCHAR,YES,,,\n_upload_timestamp,TIMESTAMP,YES,,,\n_upload_id,UUID,YES,,,\n"},
+		{name: "show with a comment", text: "SHOW\tTABLES -- all", want: "name\ncrowdstrike_hosts\ncrowdstrike_vulnerabilities\nknowbe4_enrollments\nokta_users\n"},
+		{name: "with", text: "-- a comment\nWITH a AS (SELECT 1 AS x, 2 AS x) SELECT * FROM a", want: "x,x_1\n1,2\n"},
 	} {
-		t.Run(c.name, func(t *testing.T) {
-			if got := csvOf(t, e, c.text); got != c.want {
-				t.Errorf("got\n%s\nwant\n%s", got, c.want)
+		t.Run(tc.name, func(t *testing.T) {
+			if got := queryCSV(t, e, tc.text); got != tc.want {
+				t.Errorf("got\n%s\nwant\n%s", got, tc.want)
 			}
 		})
 	}
-	rooms, _ := filepath.Glob(filepath.Join(e.o.Dir, "*"))
-	if len(rooms) > 0 {
-		t.Errorf("left behind: %v", rooms)
+	sessions, _ := filepath.Glob(filepath.Join(e.o.Dir, "*"))
+	if len(sessions) > 0 {
+		t.Errorf("sessions not removed: %v", sessions)
 	}
 }
 
-// TestConfined tries what a query must not reach.
+// A query has no access to files, network and settings, and changes nothing.
 func TestConfined(t *testing.T) {
 	t.Parallel()
-	e := engine(t, map[string][]string{"okta_users": {`{"a":1}`}})
-	sealed, _, err := e.o.State.LastKnown(t.Context(), "okta_users", "default")
+	e := newEngine(t, map[string][]string{"okta_users": {`{"a":1}`}})
+	sealed, _, err := e.o.State.Snapshots.LastKnown(t.Context(), "okta_users", "default")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -170,26 +192,26 @@ func TestConfined(t *testing.T) {
 		"nonsense",
 	} {
 		var b bytes.Buffer
-		if sum, err := e.Query(t.Context(), text, Limits{}, CSV(&b)); err == nil {
-			t.Errorf("%q is answered with %d rows: %s", text, sum.Rows, b.String())
+		if sum, err := e.Query(t.Context(), text, CSVFormat, Limits{}, &b); err == nil {
+			t.Errorf("%q returned %d rows: %s", text, sum.Rows, b.String())
 		}
 		if _, err := os.Stat(out); err == nil {
-			t.Fatalf("%q has written a file", text)
+			t.Fatalf("%q wrote a file", text)
 		}
 	}
 }
 
-// TestConfinedWithoutTheParser tries the same on the database itself: the
-// check for one SELECT is not what keeps a query from files.
-func TestConfinedWithoutTheParser(t *testing.T) {
+// The database itself denies access to files, without the check for one SELECT.
+func TestConfinedWithoutSelectCheck(t *testing.T) {
 	t.Parallel()
-	e := engine(t, nil)
-	room, err := e.open(t.Context())
+	e := newEngine(t, nil)
+	one := &task{Dir: t.TempDir(), Memory: e.o.Memory, Disk: e.o.Disk}
+	s, err := one.openSession(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer room.close()
-	if err := e.confine(t.Context(), room.db); err != nil {
+	defer s.close()
+	if err := s.confine(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	for _, text := range []string{
@@ -198,90 +220,123 @@ func TestConfinedWithoutTheParser(t *testing.T) {
 		"SET enable_external_access = true", "SET lock_configuration = false", "RESET lock_configuration",
 		"SET memory_limit = '100GB'", "SET allowed_directories = ['/']", "SET temp_directory = '/etc'",
 	} {
-		if _, err := room.db.ExecContext(t.Context(), text); err == nil {
-			t.Errorf("%s passes", text)
+		if _, err := s.db.ExecContext(t.Context(), text); err == nil {
+			t.Errorf("%s succeeded", text)
 		}
 	}
 }
 
 func TestLimits(t *testing.T) {
 	t.Parallel()
-	e := engine(t, nil)
+	e := newEngine(t, nil)
 	var b bytes.Buffer
-	sum, err := e.Query(t.Context(), "SELECT * FROM range(10)", Limits{Rows: 3}, CSV(&b))
+	sum, err := e.Query(t.Context(), "SELECT * FROM range(10)", CSVFormat, Limits{Rows: 3}, &b)
 	if err != nil || sum.Rows != 3 || !sum.Truncated || b.String() != "range\n0\n1\n2\n" {
-		t.Errorf("%+v %v %q", sum, err, b.String())
+		t.Errorf("row limit: summary %+v, error %v, output %q", sum, err, b.String())
 	}
 	b.Reset()
-	sum, err = e.Query(t.Context(), "SELECT repeat('x', 100) FROM range(10)", Limits{Bytes: 250}, CSV(&b))
+	sum, err = e.Query(t.Context(), "SELECT repeat('x', 100) FROM range(10)", CSVFormat, Limits{Bytes: 250}, &b)
 	if err != nil || sum.Rows != 2 || !sum.Truncated {
-		t.Errorf("%+v %v", sum, err)
+		t.Errorf("byte limit: summary %+v, error %v", sum, err)
 	}
-	sum, err = e.Query(t.Context(), "SELECT * FROM range(3)", Limits{Rows: 3}, CSV(&b))
+	for format, text := range map[Format]string{
+		JSONFormat: "SELECT NULL AS " + strings.Repeat("n", 1000) + " FROM range(100000)",
+		CSVFormat:  "SELECT NULL" + strings.Repeat(", NULL", 200) + " FROM range(100000)",
+		RowsFormat: "SELECT 1" + strings.Repeat(", 2", 200) + " FROM range(100000)",
+	} {
+		b.Reset()
+		sum, err = e.Query(t.Context(), text, format, Limits{Bytes: 64 << 10}, &b)
+		if err != nil || !sum.Truncated || b.Len() > 256<<10 {
+			t.Errorf("%s of names and NULL: summary %+v, error %v, %d bytes", format, sum, err, b.Len())
+		}
+	}
+	_, err = e.Query(t.Context(), "SELECT NULL AS "+strings.Repeat("n", 1000), CSVFormat, Limits{Bytes: 900}, &b)
+	if err == nil || !strings.Contains(err.Error(), "columns") {
+		t.Errorf("names beyond the byte limit: error %v", err)
+	}
+	sum, err = e.Query(t.Context(), "SELECT * FROM range(3)", CSVFormat, Limits{Rows: 3}, &b)
 	if err != nil || sum.Rows != 3 || sum.Truncated {
-		t.Errorf("%+v %v", sum, err)
+		t.Errorf("row limit not exceeded: summary %+v, error %v", sum, err)
 	}
-	_, err = e.Query(t.Context(), "SELECT count(*) FROM range(1000000) a, range(1000000) b WHERE a.range + b.range = -1", Limits{Time: 100 * time.Millisecond}, CSV(&b))
-	if err == nil || !strings.Contains(err.Error(), "longer than 100ms") {
-		t.Errorf("an endless query ends with %v", err)
+	_, err = e.Query(t.Context(), "SELECT count(*) FROM range(1000000) a, range(1000000) b WHERE a.range + b.range = -1", CSVFormat, Limits{Time: 100 * time.Millisecond}, &b)
+	if !errors.Is(err, ErrTime) {
+		t.Errorf("endless query: error %v, want the time limit", err)
 	}
-	small := New(Options{State: e.o.State, Tenancy: "default", Dir: e.o.Dir, Memory: 64 << 20, Disk: "1MiB"})
-	_, err = small.Query(t.Context(), "SELECT count(*) FROM (SELECT DISTINCT md5(range::VARCHAR) FROM range(20000000))", Limits{}, CSV(&b))
-	if duckdb.KindOf(err) != duckdb.Memory {
-		t.Errorf("beyond the memory: %v", err)
+}
+
+// The text of an error is as short as any other.
+func TestLongErrors(t *testing.T) {
+	t.Parallel()
+	e := newEngine(t, nil)
+	for _, text := range []string{"SELECT error(repeat('é', 100000))", "SELECT repeat('é', 100000)::INT"} {
+		_, err := e.Query(t.Context(), text, CSVFormat, Limits{}, &bytes.Buffer{})
+		if err == nil || len(err.Error()) > 8<<10 || !utf8.ValidString(err.Error()) {
+			t.Errorf("%s: error of %d bytes", text, len(fmt.Sprint(err)))
+		}
 	}
 }
 
 func TestOneAtATime(t *testing.T) {
 	t.Parallel()
-	e := engine(t, nil)
-	e.slot <- struct{}{}
-	if _, err := e.Query(t.Context(), "SELECT 1", Limits{}, CSV(&bytes.Buffer{})); !errors.Is(err, ErrBusy) {
-		t.Errorf("error %v", err)
+	e := newEngine(t, nil)
+	e.slots <- struct{}{}
+	if _, err := e.Query(t.Context(), "SELECT 1", CSVFormat, Limits{}, &bytes.Buffer{}); !errors.Is(err, ErrBusy) {
+		t.Errorf("second query: error %v, want ErrBusy", err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := e.Query(ctx, "SELECT 1", Limits{Wait: true}, CSV(&bytes.Buffer{})); !errors.Is(err, context.Canceled) {
-		t.Errorf("error %v", err)
+	if _, err := e.Query(ctx, "SELECT 1", CSVFormat, Limits{Wait: true}, &bytes.Buffer{}); !errors.Is(err, context.Canceled) {
+		t.Errorf("second query that waits: error %v, want context.Canceled", err)
 	}
 }
 
 func TestUnknownStream(t *testing.T) {
 	t.Parallel()
-	e := engine(t, map[string][]string{"okta_users": {`{"a":1}`}})
-	_, err := e.Query(t.Context(), "SELECT * FROM okta_user", Limits{}, CSV(&bytes.Buffer{}))
+	e := newEngine(t, map[string][]string{"okta_users": {`{"a":1}`}})
+	_, err := e.Query(t.Context(), "SELECT * FROM okta_user", CSVFormat, Limits{}, &bytes.Buffer{})
 	if err == nil || !strings.Contains(err.Error(), "that have data are: okta_users") {
 		t.Errorf("error %v", err)
 	}
 }
 
-// TestOddRecords loads what DuckDB's own JSON reader refuses.
-func TestOddRecords(t *testing.T) {
+// Records that DuckDB's own JSON reader refuses can be queried.
+func TestUnusualRecords(t *testing.T) {
 	t.Parallel()
-	e := engine(t, map[string][]string{
+	e := newEngine(t, map[string][]string{
 		"lone_surrogates": {`{"a":"\ud800","b":{"c":1}}`, `{"a":"x","b":{"c":2}}`},
 		"large_records":   {`{"a":"` + strings.Repeat("x", 20<<20) + `"}`},
 		"no_records":      nil,
+		"zero_names":      {`{"a\u0000b":1,"c":2}`},
+		"repeated_names":  {`{"a":1,"a":2}`},
 		"mixed_values":    {`{"a":1,"d":[1,{"x":2}]}`, `{"a":"one","d":null}`, `{"a":{"b":1}}`, `{}`},
 	})
 	for text, want := range map[string]string{
-		"SELECT a, b.c FROM lone_surrogates":       "a,c\n\\ud800,1\nx,2\n",
-		"SELECT length(a) AS n FROM large_records": "n\n20971520\n",
-		"SELECT count(*) AS n FROM no_records":     "n\n0\n",
-		"SELECT a, d FROM mixed_values":            "a,d\n1,\"[1, {\"\"x\"\":2}]\"\n\"\"\"one\"\"\",\n\"{\"\"b\"\":1}\",\n,\n",
+		"SELECT a, b.c FROM lone_surrogates":                                         "a,c\n\\ud800,1\nx,2\n",
+		"SELECT length(a) AS n FROM large_records":                                   "n\n20971520\n",
+		"SELECT count(*) AS n FROM no_records":                                       "n\n0\n",
+		"SELECT * EXCLUDE (_tenancy, _upload_timestamp, _upload_id) FROM zero_names": "a\x00b,c\n1,2\n",
+		// A name that is there twice makes the JSON reader refuse the records.
+		"SELECT a, _upload_timestamp, _upload_id FROM repeated_names": "a,_upload_timestamp,_upload_id\n1,2026-03-01 06:00:00,8f14e45f-ceea-467f-a8c6-b1d1c0a1b2c3\n",
+		"SELECT a, d FROM mixed_values":                               "a,d\n1,\"[1, {\"\"x\"\":2}]\"\n\"\"\"one\"\"\",\n\"{\"\"b\"\":1}\",\n,\n",
 	} {
-		if got := csvOf(t, e, text); got != want {
-			t.Errorf("%s gives %q, want %q", text, got, want)
+		if got := queryCSV(t, e, text); got != want {
+			t.Errorf("%s returned %q, want %q", text, got, want)
 		}
+	}
+	if _, err := e.Parquet(t.Context(), "SELECT * FROM zero_names", filepath.Join(t.TempDir(), "out.parquet"), Limits{}); err != nil {
+		t.Error(err)
+	}
+	if p, err := e.Profile(t.Context(), "zero_names", Limits{}); err != nil || len(p.Columns) != 5 {
+		t.Errorf("profile %v, error %v", p, err)
 	}
 }
 
 func TestOutputs(t *testing.T) {
 	t.Parallel()
-	e := engine(t, nil)
+	e := newEngine(t, nil)
 	const text = `SELECT 1 AS n, 'a"b' || chr(10) || chr(27) AS s, NULL AS none, {'x': [1,2]} AS o, TIMESTAMP '2026-01-02 03:04:05' AS t, 'nan'::DOUBLE AS f, '{"a": 1}'::JSON AS j, 12345678901234567890123::HUGEINT AS h`
 	var b bytes.Buffer
-	if _, err := e.Query(t.Context(), text, Limits{}, JSON(&b)); err != nil {
+	if _, err := e.Query(t.Context(), text, JSONFormat, Limits{}, &b); err != nil {
 		t.Fatal(err)
 	}
 	want := `[
@@ -292,7 +347,7 @@ func TestOutputs(t *testing.T) {
 		t.Errorf("got  %s\nwant %s", b.String(), want)
 	}
 	b.Reset()
-	if _, err := e.Query(t.Context(), text, Limits{}, Table(&b)); err != nil {
+	if _, err := e.Query(t.Context(), text, TableFormat, Limits{}, &b); err != nil {
 		t.Fatal(err)
 	}
 	if strings.ContainsRune(b.String(), 27) || strings.Count(b.String(), "\n") != 2 {
@@ -318,13 +373,13 @@ func TestOutputs(t *testing.T) {
 		t.Errorf("%q %v", s.String, err)
 	}
 	if left, _ := filepath.Glob(filepath.Join(filepath.Dir(path), "*")); len(left) != 1 {
-		t.Errorf("left behind: %v", left)
+		t.Errorf("directory entries %v, want only the file", left)
 	}
 }
 
 func TestProfile(t *testing.T) {
 	t.Parallel()
-	e := engine(t, map[string][]string{"okta_users": {`{"a":1,"<b>":"x"}`, `{"a":2,"<b>":null}`, `{"a":2}`}})
+	e := newEngine(t, map[string][]string{"okta_users": {`{"a":1,"<b>":"x"}`, `{"a":2,"<b>":null}`, `{"a":2}`}})
 	p, err := e.Profile(t.Context(), "okta_users", Limits{})
 	if err != nil {
 		t.Fatal(err)
@@ -334,24 +389,154 @@ func TestProfile(t *testing.T) {
 	}
 }
 
-// TestLeftovers removes what a killed process left, and nothing that is held.
-func TestLeftovers(t *testing.T) {
+// The directory of a process that died is removed, one in use is not.
+// A profile of many columns reads them in a few statements.
+func TestProfileOfManyColumns(t *testing.T) {
 	t.Parallel()
-	e := engine(t, nil)
-	dead := filepath.Join(e.o.Dir, roomPrefix+"dead")
-	if err := errors.Join(os.MkdirAll(dead, 0o700), os.WriteFile(filepath.Join(dead, "lock"), nil, 0o600)); err != nil {
-		t.Fatal(err)
+	record := `{"c0":"x"`
+	for i := range 1200 {
+		record += fmt.Sprintf(`,"c%d":%d`, i+1, i+1)
 	}
-	held, err := e.open(t.Context())
+	e := newEngine(t, map[string][]string{"okta_users": {record + "}", `{"c0":"y"}`, `{"c0":"y"}`}})
+	p, err := e.Profile(t.Context(), "okta_users", Limits{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer held.close()
-	csvOf(t, e, "SELECT 1")
-	if _, err := os.Stat(dead); err == nil {
-		t.Error("the dead one's is still there")
+	if got := fmt.Sprint(p.Columns[0], p.Columns[1200]); got != "{{c0 VARCHAR} 3 [y x]} {{c1200 BIGINT} 1 [1200]}" {
+		t.Errorf("profile %s", got)
 	}
-	if _, err := os.Stat(held.dir); err != nil {
+}
+
+func TestStaleTaskDirs(t *testing.T) {
+	t.Parallel()
+	e := newEngine(t, nil)
+	e = New(Options{State: e.o.State, Tenancy: "default", Dir: filepath.Join(e.o.Dir, "query [1]")})
+	dead := filepath.Join(e.o.Dir, taskDirPrefix+"dead")
+	if err := errors.Join(os.MkdirAll(dead, 0o700), os.WriteFile(filepath.Join(dead, "lock"), nil, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	open, remove, err := e.createTaskDir()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer remove()
+	queryCSV(t, e, "SELECT 1")
+	if _, err := os.Stat(dead); err == nil {
+		t.Error("the stale session was not removed")
+	}
+	if _, err := os.Stat(open); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestSpreadsheets checks that a spreadsheet program executes no text of a vendor as a
+// formula, and that numbers stay numbers.
+func TestSpreadsheets(t *testing.T) {
+	t.Parallel()
+	e := newEngine(t, nil)
+	const text = `SELECT * FROM (VALUES
+		('=1+1', -5, -1.5::DECIMAL(9,2)), ('+41 79 000 00 00', 2, NULL), ('-12.5', 3, 0), ('@SUM(A1)', 4, 0), (chr(9) || '=1', 5, 0),
+		(chr(13) || '=1', 6, 0), ('-', 7, 0), ('a=1', 8, 0), (NULL, 9, 0), (' =1', 10, 0), ('＝1', 11, 0), (' 12', 12, 0)) v("=name", n, d)`
+	var guarded, raw bytes.Buffer
+	for format, b := range map[Format]*bytes.Buffer{CSVFormat: &guarded, RawCSVFormat: &raw} {
+		if _, err := e.Query(t.Context(), text, format, Limits{}, b); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want := "'=name,n,d\n'=1+1,-5,-1.50\n'+41 79 000 00 00,2,\n-12.5,3,0.00\n'@SUM(A1),4,0.00\n'\t=1,5,0.00\n\"'\r=1\",6,0.00\n'-,7,0.00\na=1,8,0.00\n,9,0.00\n' =1,10,0.00\n'＝1,11,0.00\n\" 12\",12,0.00\n"
+	if got := guarded.String(); got != want {
+		t.Errorf("got  %q\nwant %q", got, want)
+	}
+	if got := raw.String(); strings.Contains(got, "'") || !strings.HasPrefix(got, "=name,n,d\n=1+1,-5,-1.50\n") {
+		t.Errorf("raw: %q", got)
+	}
+}
+
+// TestListsStreams checks the statements that list tables: they list the streams that
+// have data, and nothing internal.
+func TestListsStreams(t *testing.T) {
+	t.Parallel()
+	e := newEngine(t, map[string][]string{"okta_users": {`{"a":1}`}, "tenable_assets": {`{"a":1}`}})
+	for _, text := range []string{"SHOW TABLES", "show tables;", "  Show\n Tables ; "} {
+		if got := queryCSV(t, e, text); got != "name\nokta_users\ntenable_assets\n" {
+			t.Errorf("%q: %q", text, got)
+		}
+	}
+	if got := queryCSV(t, e, "SHOW ALL TABLES"); strings.Contains(got, resultView) || strings.Count(got, "\n") != 3 {
+		t.Errorf("all tables: %q", got)
+	}
+	if got := queryCSV(t, newEngine(t, nil), "SHOW TABLES"); got != "name\n" {
+		t.Errorf("without data: %q", got)
+	}
+}
+
+// TestPivotNeedsItsValues checks that a PIVOT without IN, which DuckDB executes as
+// several statements, is refused with a text that says what to write.
+func TestPivotNeedsItsValues(t *testing.T) {
+	t.Parallel()
+	e := newEngine(t, map[string][]string{"okta_users": {`{"status":"ACTIVE"}`}})
+	_, err := e.Query(t.Context(), "PIVOT okta_users ON status USING count(*)", CSVFormat, Limits{}, &bytes.Buffer{})
+	if !errors.Is(err, ErrRefused) || !strings.Contains(err.Error(), "a PIVOT needs its values") {
+		t.Errorf("error %v", err)
+	}
+	if got := queryCSV(t, e, "SELECT * FROM (PIVOT (SELECT status FROM okta_users) ON status IN ('ACTIVE', 'LOCKED') USING count(*))"); got != "ACTIVE,LOCKED\n1,0\n" {
+		t.Errorf("%q", got)
+	}
+}
+
+// TestDamagedDataIsNotTheQuery checks that the error of data that cannot be loaded differs
+// from that of a wrong query.
+func TestDamagedDataIsNotTheQuery(t *testing.T) {
+	t.Parallel()
+	e := newEngine(t, map[string][]string{"okta_users": {`{"a":1}`}})
+	sealed, _, err := e.o.State.Snapshots.LastKnown(t.Context(), "okta_users", "default")
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(sealed.Path())
+	if err != nil {
+		t.Fatal(err)
+	}
+	text[len(text)-5] ^= 1
+	if err := os.WriteFile(sealed.Path(), text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_, err = e.Query(t.Context(), "SELECT count(*) FROM okta_users", CSVFormat, Limits{}, &bytes.Buffer{})
+	if !errors.Is(err, ErrNotRun) || !strings.Contains(err.Error(), "okta_users") {
+		t.Errorf("damaged data: error %v, want ErrNotRun", err)
+	}
+	if _, err := e.Query(t.Context(), "SELECT nothing", CSVFormat, Limits{}, &bytes.Buffer{}); err == nil || errors.Is(err, ErrNotRun) {
+		t.Errorf("a wrong query: error %v", err)
+	}
+}
+
+// An escape that is half of a character changes no types and no other values.
+func TestSurrogatesLeaveTypes(t *testing.T) {
+	t.Parallel()
+	e := newEngine(t, map[string][]string{"okta_users": {
+		`{"id":"lower","Id":"Upper","last_login":"2026-01-20T00:00:00.000Z","name":"cut \ud83d"}`,
+	}})
+	got := queryCSV(t, e, "SELECT id, Id_1, typeof(last_login) AS t, name, typeof(_upload_id) AS u FROM okta_users")
+	if want := "id,Id_1,t,name,u\nlower,Upper,TIMESTAMP,cut \\ud83d,UUID\n"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+// A process that ends without a report has mostly reached the limit of memory.
+func TestWorkerDeath(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct {
+		stderr, err string
+		want        error
+	}{
+		{err: "signal: killed", want: ErrMemory},
+		{err: "signal: segmentation fault", want: ErrMemory},
+		{err: "signal: aborted", stderr: "terminate called", want: ErrMemory},
+		{err: "exit status 2", stderr: "fatal error: runtime: cannot allocate memory", want: ErrMemory},
+		{err: "exit status 2", stderr: "panic: oops\ngoroutine 1", want: ErrNotRun},
+	} {
+		if err := workerDeath(512<<20, tc.stderr, errors.New(tc.err)); !errors.Is(err, tc.want) {
+			t.Errorf("%s, %q: error %v", tc.err, tc.stderr, err)
+		}
 	}
 }

@@ -1,0 +1,226 @@
+package query
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/collectord/collectord/pkg/snapshot"
+)
+
+// columnsName is the name of a snapshot's columnar copy in its directory. It is removed
+// with the directory.
+const columnsName = "columns.parquet"
+
+// copies makes the columnar copies of snapshots, each once.
+type copies struct {
+	// ctx ends at the end of the engine. A copy is also made to the end when the query
+	// that needs it has reached its deadline.
+	ctx    context.Context
+	cancel context.CancelFunc
+	all    sync.WaitGroup
+	// slots bounds the copies that are being made at once, whose queries may have
+	// reached their deadlines.
+	slots chan struct{}
+
+	mu sync.Mutex
+	// made has the copies that are being made, and those that could not be put into
+	// the directory of their snapshot, by that directory.
+	made map[string]*columnarCopy
+	// kept are the functions that remove the latter.
+	kept []func()
+}
+
+// A columnarCopy is a copy that is being made, or was made.
+type columnarCopy struct {
+	done chan struct{}
+	// path, err and ended are set when done is closed.
+	path  string
+	err   error
+	ended time.Time
+}
+
+// retryAfter is how long the error of a copy is remembered. Making it again would take
+// as long as making it took.
+const retryAfter = time.Minute
+
+// isCurrent reports whether the copy is not to be made again.
+func (c *columnarCopy) isCurrent() bool {
+	select {
+	case <-c.done:
+		if c.err != nil {
+			return time.Since(c.ended) < retryAfter
+		}
+		_, err := os.Stat(c.path)
+		return err == nil
+	default:
+		return true
+	}
+}
+
+func newCopies(parallel int) *copies {
+	c := &copies{made: map[string]*columnarCopy{}, slots: make(chan struct{}, parallel)}
+	c.ctx, c.cancel = context.WithCancel(context.Background())
+	return c
+}
+
+// Close ends the copies that are being made and waits for them.
+func (e *Engine) Close() {
+	c := e.copies
+	c.cancel()
+	c.all.Wait()
+	for _, remove := range c.kept {
+		remove()
+	}
+}
+
+// columnsOf returns the path of the columnar copy of the snapshot in dir, which it
+// makes if there is none.
+func (e *Engine) columnsOf(ctx context.Context, source streamSource) (string, error) {
+	if path := existingColumns(source.Dir); path != "" {
+		return path, nil
+	}
+	made := e.startCopy(source)
+	select {
+	case <-made.done:
+		return made.path, made.err
+	case <-ctx.Done():
+		return "", fmt.Errorf("%w: the columns of %s are still being prepared: try again later", context.Cause(ctx), source.Stream)
+	}
+}
+
+// existingColumns returns the path of the columnar copy of the snapshot in dir, or "".
+func existingColumns(dir string) string {
+	path := filepath.Join(dir, columnsName)
+	if _, err := os.Stat(path); err != nil {
+		return ""
+	}
+	return path
+}
+
+// startCopy returns the copy of a snapshot, and starts it if it is new.
+func (e *Engine) startCopy(source streamSource) *columnarCopy {
+	c := e.copies
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if made := c.made[source.Dir]; made != nil && made.isCurrent() {
+		return made
+	}
+	made := &columnarCopy{done: make(chan struct{})}
+	c.made[source.Dir] = made
+	c.all.Go(func() {
+		path, remove, err := e.makeCopy(c.ctx, source)
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		made.path, made.err, made.ended = path, err, time.Now()
+		switch {
+		case remove != nil:
+			c.kept = append(c.kept, remove)
+		case err == nil || errors.Is(err, errGone):
+			delete(c.made, source.Dir)
+		}
+		close(made.done)
+	})
+	return made
+}
+
+// copyTimeout bounds the time of a copy. At 60 MB/s it is sufficient for 100 GB of JSON.
+// Without it, records that DuckDB cannot handle would keep a slot for ever.
+const copyTimeout = 30 * time.Minute
+
+// makeCopy makes the columnar copy of a snapshot. If it cannot be put into the
+// snapshot's directory, such as one of another user, it remains where it was made
+// until remove is called.
+func (e *Engine) makeCopy(ctx context.Context, source streamSource) (path string, remove func(), err error) {
+	select {
+	case e.copies.slots <- struct{}{}:
+		defer func() { <-e.copies.slots }()
+	case <-ctx.Done():
+		return "", nil, ctx.Err()
+	}
+	dir, removeDir, err := e.createTaskDir()
+	if err != nil {
+		return "", nil, err
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, copyTimeout, fmt.Errorf("it took longer than %v", copyTimeout))
+	defer cancel()
+	t := task{Kind: copyTask, Dir: dir, Path: filepath.Join(dir, columnsName), Streams: []streamSource{source}, Disk: e.o.Disk, Memory: defaultMemory / 2}
+	_, err = runWorker(ctx, t, defaultMemory, io.Discard)
+	if err == nil {
+		path = filepath.Join(source.Dir, columnsName)
+		err = placeCopy(t.Path, path)
+	}
+	var failed *os.LinkError
+	switch {
+	case err == nil:
+		removeDir()
+		return path, nil, nil
+	case errors.As(err, &failed) && !errors.Is(err, fs.ErrNotExist):
+		return t.Path, removeDir, nil
+	}
+	removeDir()
+	if _, gone := os.Stat(source.Dir); errors.Is(gone, fs.ErrNotExist) {
+		err = withKind(errGone, err)
+	}
+	return "", nil, fmt.Errorf("query: prepare the columns of %s: %w", source.Stream, err)
+}
+
+// placeCopy moves a copy into the directory of its snapshot. The owner of that, such as the
+// user of a service, owns the copy, also if root has made it.
+func placeCopy(from, to string) error {
+	if err := os.Chmod(from, 0o600); err != nil {
+		return err
+	}
+	if info, err := os.Stat(filepath.Dir(to)); err == nil && os.Geteuid() == 0 {
+		stat, ok := info.Sys().(*syscall.Stat_t)
+		if !ok {
+			return &os.LinkError{Op: "chown", Old: from, New: to, Err: errors.ErrUnsupported}
+		}
+		if err := os.Chown(from, int(stat.Uid), int(stat.Gid)); err != nil {
+			return &os.LinkError{Op: "chown", Old: from, New: to, Err: err}
+		}
+	}
+	if err := syncFile(from); err != nil {
+		return err
+	}
+	return os.Rename(from, to)
+}
+
+// syncFile writes a file to the disk, so that it is complete under its final name also
+// after a loss of power.
+func syncFile(path string) error {
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Sync(), f.Close())
+}
+
+// Prepare starts making the columnar copies of the streams' last-known snapshots that
+// have none, one after the other, so that queries do not wait for them. failed is called
+// for each that cannot be made.
+func (e *Engine) Prepare(streams []string, failed func(stream string, err error)) {
+	e.copies.all.Go(func() {
+		ctx := e.copies.ctx
+		for _, stream := range streams {
+			sealed, _, err := e.o.State.Snapshots.LastKnown(ctx, stream, e.o.Tenancy)
+			if err == nil && sealed.Records > 0 {
+				_, err = e.columnsOf(ctx, sourceOf(sealed))
+			}
+			if err != nil && ctx.Err() == nil && !errors.Is(err, errGone) {
+				failed(stream, err)
+			}
+		}
+	})
+}
+
+func sourceOf(s *snapshot.Snapshot) streamSource {
+	return streamSource{Stream: s.Stream, UploadID: s.UploadID, Taken: s.UploadTimestamp, Records: s.Records, Dir: s.Dir()}
+}

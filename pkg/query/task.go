@@ -1,0 +1,144 @@
+package query
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+)
+
+// A Format is a form of a result.
+type Format string
+
+// The formats of results.
+const (
+	TableFormat Format = "table" // aligned columns
+	// CSVFormat is RFC 4180 with a header; NULL is empty. A text that a spreadsheet
+	// program could execute as a formula gets an apostrophe before it.
+	CSVFormat Format = "csv"
+	// RawCSVFormat is CSVFormat with every text as it is.
+	RawCSVFormat Format = "csv-raw"
+	JSONFormat   Format = "json" // an array of objects
+	// RowsFormat is for programs: JSON values, one per line. The first is an array
+	// of Columns, the others are arrays of texts, with null for NULL.
+	RowsFormat Format = "rows"
+)
+
+// A task is what a worker process does. It reads one, as JSON, from its standard
+// input.
+type task struct {
+	Kind taskKind
+	Text string // the SELECT
+	// Format is that of the result on standard output, for formatTask.
+	Format Format `json:",omitempty"`
+	// Path is the file of the result, for parquetTask and copyTask.
+	Path string `json:",omitempty"`
+	// Dir is a directory for this task alone.
+	Dir string
+	// Streams are the streams that have data.
+	Streams []streamSource
+	// Memory bounds DuckDB's own memory in bytes, Disk the disk space for what
+	// does not fit in it.
+	Memory int64
+	Disk   string
+	// Threads is the number of threads of a statement; 0 is 1.
+	Threads int `json:",omitempty"`
+	// Rows and Bytes bound the result, see Limits.
+	Rows, Bytes int64 `json:",omitempty"`
+}
+
+// A streamSource is a stream and its last-known snapshot.
+type streamSource struct {
+	Stream, UploadID string
+	Taken            time.Time
+	Records          int64
+	// Dir is the directory of the snapshot.
+	Dir string
+	// Columns is the path of the snapshot's columnar copy; "" if there is none.
+	Columns string
+}
+
+type taskKind string
+
+const (
+	formatTask  taskKind = "format"  // writes the result to standard output
+	parquetTask taskKind = "parquet" // writes the result to a file
+	profileTask taskKind = "profile" // writes a Profile to standard output
+	copyTask    taskKind = "copy"    // writes the columnar copy of a snapshot to a file
+)
+
+// A report is the end of a task. The worker writes it, as JSON, to file descriptor 3.
+type report struct {
+	Summary Summary
+	Error   string  `json:",omitempty"`
+	Kind    errKind `json:",omitempty"`
+}
+
+// errKind says what an error of a worker is, as far as callers tell errors apart.
+type errKind string
+
+const (
+	refusedKind errKind = "refused" // ErrRefused
+	memoryKind  errKind = "memory"  // ErrMemory
+	goneKind    errKind = "gone"    // a snapshot was replaced while it was read
+	loadKind    errKind = "load"    // ErrNotRun
+)
+
+// errGone means that a snapshot was replaced by a newer one while it was read.
+var errGone = errors.New("a snapshot was replaced while it was read")
+
+// kindErrors has the error of each kind.
+var kindErrors = map[errKind]error{
+	refusedKind: ErrRefused, memoryKind: ErrMemory, goneKind: errGone, loadKind: ErrNotRun,
+}
+
+// err returns the error that the worker reported.
+func (r report) err() error {
+	if r.Error == "" {
+		return nil
+	}
+	return &workerError{text: r.Error, kind: kindErrors[r.Kind]}
+}
+
+// newReport returns the report of a task.
+func newReport(sum Summary, err error) report {
+	r := report{Summary: sum}
+	if err == nil {
+		return r
+	}
+	r.Error = shorten(err.Error())
+	for kind, is := range kindErrors {
+		if errors.Is(err, is) {
+			r.Kind = kind
+		}
+	}
+	return r
+}
+
+// maxErrorBytes bounds the text of an error, which a query can make as long as it wants.
+const maxErrorBytes = 4 << 10
+
+func shorten(text string) string {
+	if len(text) <= maxErrorBytes {
+		return text
+	}
+	return strings.ToValidUTF8(text[:maxErrorBytes], "") + "…"
+}
+
+// A workerError is an error that a worker reported. It wraps the error of its kind,
+// whose text the worker has put into its own.
+type workerError struct {
+	text string
+	kind error // nil for other errors
+}
+
+func (e *workerError) Error() string { return e.text }
+func (e *workerError) Unwrap() error { return e.kind }
+
+// withKind adds the kind of an error to err.
+func withKind(kind, err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("%w: %w", kind, err)
+}
