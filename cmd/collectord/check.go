@@ -2,131 +2,358 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"slices"
 	"strings"
-	"sync"
 	"time"
 
+	"github.com/dustin/go-humanize/english"
 	"github.com/spf13/cobra"
 
+	"github.com/collectord/collectord/pkg/backup"
 	"github.com/collectord/collectord/pkg/collector"
-	"github.com/collectord/collectord/pkg/notify"
+	"github.com/collectord/collectord/pkg/config"
+	"github.com/collectord/collectord/pkg/doctor"
+	"github.com/collectord/collectord/pkg/snapshot"
 	"github.com/collectord/collectord/pkg/store"
+	"github.com/collectord/collectord/pkg/store/sinks"
 )
 
-func (a *app) checkCommand() *cobra.Command {
-	var connect bool
+func checkCommand(p *program) *cobra.Command {
+	var f checkFlags
 	cmd := &cobra.Command{
-		Use: "check", Short: "Check the settings; with --connect try credentials and destinations, too", Args: noArgs,
+		Use: "check", Short: "Check the settings; with --connect also try credentials, permissions and destinations", Args: noArgs,
 		Long: `check reads the settings as a run would and reports everything that is wrong with
-them. With --connect it also asks each vendor whether the credentials are accepted
-and each destination whether it can be written to; it collects and stores nothing.`,
+them. With --connect it also asks each vendor whether the credentials are accepted and
+may read each stream that is on, each destination whether it can be written to, and
+whether STATE_DIR can be; it collects and stores nothing.
+
+Warnings, such as misspelled names, do not keep a run from starting, and check ends
+with 0; with --strict they are errors.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := a.load(); err != nil {
-				return err
+			err := runCheck(cmd.Context(), p, f)
+			var refused *refusedSettingsError
+			if f.json && errors.As(err, &refused) {
+				if err := writeJSON(p.stdout, newRefusedView(refused.err)); err != nil {
+					return err
+				}
+				return &exitError{exitSettings, errReported}
 			}
-			on, _ := a.active()
-			if len(on) == 0 {
-				return none(a.sources, a.sections)
-			}
-			targets, err := a.targets()
-			if err != nil {
-				return err
-			}
-			sinks, err := a.sinks()
-			if err != nil {
-				return err
-			}
-			defer closeSinks(sinks, a.log)
-			if len(a.warnings) == 0 {
-				fmt.Fprintln(a.stdout, "settings are good")
-			}
-			a.printSettings(on, sinks, targets)
-			if len(a.warnings) > 0 {
-				return &exitError{exitSettings, fmt.Errorf("%s", strings.Join(a.warnings, "\n"))}
-			}
-			if !connect {
-				return nil
-			}
-			return a.connect(cmd.Context(), sinks)
+			return err
 		},
 	}
-	cmd.Flags().BoolVar(&connect, "connect", false, "try credentials and destinations")
+	cmd.Flags().BoolVar(&f.strict, "strict", false, "end with 78 when there are warnings")
+	cmd.Flags().BoolVar(&f.connect, "connect", false, "try credentials, permissions and destinations")
+	addJSONFlag(cmd, &f.json)
 	return cmd
 }
 
-func (a *app) printSettings(on []collector.Source, sinks []store.Sink, targets []*notify.Target) {
-	for _, s := range on {
-		fmt.Fprintf(a.stdout, "  collector    %s (%d streams)\n", s.Name, len(s.Streams))
+// checkFlags are the flags of check.
+type checkFlags struct{ connect, strict, json bool }
+
+// A refusedSettingsError is the error of settings that cannot be used.
+type refusedSettingsError struct{ err error }
+
+func (e *refusedSettingsError) Error() string { return e.err.Error() }
+
+func (e *refusedSettingsError) Unwrap() error { return e.err }
+
+// A checkReport is what the command check shows besides the settings.
+type checkReport struct {
+	warnings      []string // about the settings
+	cautions      []string // about valid settings that may not be what a person wants
+	destinations  []string // the names of those that are on
+	notifications []string
+	probes        []*doctor.Probe // nil without --connect
+}
+
+func runCheck(ctx context.Context, p *program, f checkFlags) error {
+	a, err := p.load()
+	if err != nil {
+		return &refusedSettingsError{err}
 	}
-	for _, s := range sinks {
-		fmt.Fprintf(a.stdout, "  destination  %s\n", s.Name())
+	if err := a.requireActive(); err != nil {
+		return &refusedSettingsError{err}
 	}
-	for _, t := range targets {
+	parts, err := a.openReceivers()
+	if err != nil {
+		return &refusedSettingsError{err}
+	}
+	defer a.closeDestinations(parts.sinks)
+	report := a.newCheckReport(parts)
+	if f.connect {
+		if report.probes, err = a.probeEverything(ctx, parts.sinks); err != nil {
+			return err
+		}
+	}
+	now := time.Now()
+	if f.json {
+		if err := writeJSON(a.stdout, a.newCheckView(report, now)); err != nil {
+			return err
+		}
+	} else {
+		a.printSettings(report, now)
+		a.printProbes(report.probes)
+	}
+	err = report.failure()
+	if f.strict && len(report.warnings) > 0 {
+		return errors.Join(&exitError{exitSettings, errors.New("there are warnings")}, err)
+	}
+	return err
+}
+
+func (a *assembly) newCheckReport(p *parts) *checkReport {
+	c := &checkReport{warnings: append(slices.Clone(a.warnings), a.systemd...), destinations: sinkNames(p.sinks)}
+	for _, caution := range a.cautions() {
+		c.cautions = append(c.cautions, caution.Text)
+	}
+	if len(p.sinks) == 0 {
+		c.cautions = append(c.cautions, noDestination+": snapshots stay in the state directory only")
+	}
+	for _, t := range p.targets {
+		c.notifications = append(c.notifications, t.String())
+	}
+	return c
+}
+
+// ran returns the probes that ran, with those of streams.
+func (c *checkReport) ran() (all []*doctor.Probe) {
+	for _, p := range c.probes {
+		all = append(all, p.Ran()...)
+	}
+	return all
+}
+
+// failure returns the error that gives the exit code.
+func (c *checkReport) failure() error {
+	failed, all := 0, c.ran()
+	for _, p := range all {
+		if p.Err != nil {
+			failed++
+		}
+	}
+	if failed > 0 {
+		return &exitError{exitPartial, fmt.Errorf("%d of %s failed", failed, english.Plural(len(all), "check", ""))}
+	}
+	return nil
+}
+
+// printSettings prints what the settings switch on.
+func (a *assembly) printSettings(c *checkReport, now time.Time) {
+	if len(c.warnings) == 0 {
+		fmt.Fprintln(a.stdout, "settings are good")
+	} else {
+		fmt.Fprintln(a.stdout, "settings can be used, with warnings")
+	}
+	for _, w := range c.warnings {
+		fmt.Fprintf(a.stdout, "  warning      %s\n", w)
+	}
+	for _, section := range a.sections {
+		if !section.Active {
+			continue
+		}
+		fmt.Fprintf(a.stdout, "  collector    %s (%s)\n", section.Name, countStreams(section))
+		for _, stream := range section.Streams {
+			fmt.Fprintf(a.stdout, "  stream       %-*s %s\n", longestName(section.Streams), stream.Name, a.describeStream(stream, now))
+		}
+	}
+	for _, name := range c.destinations {
+		fmt.Fprintf(a.stdout, "  destination  %s\n", name)
+	}
+	if sinks.IsBackupOff(a.settings.Store) {
+		fmt.Fprintf(a.stdout, "  destination  %s: off (%s)\n", backup.Name, backup.Setting)
+	}
+	for _, t := range c.notifications {
 		fmt.Fprintf(a.stdout, "  notification %s\n", t)
 	}
-	fmt.Fprintf(a.stdout, "  state        %s\n", a.settings.StateDir)
+	for _, v := range a.libraries {
+		fmt.Fprintf(a.stdout, "  library      %s (%s)\n", v.Name, v.Origin)
+	}
+	fmt.Fprintf(a.stdout, "  state        %s\n", a.stateDir())
+	for _, text := range c.cautions {
+		fmt.Fprintf(a.stdout, "  warning      %s\n", text)
+	}
 }
 
-// checkTimeout bounds one vendor's or destination's answer.
+// longestName returns the length of the longest name.
+func longestName(streams []config.Stream) (longest int) {
+	for _, s := range streams {
+		longest = max(longest, len(s.Name))
+	}
+	return longest
+}
+
+// countStreams returns how many streams of a collector are on, such as "4 streams"
+// or "3 of 4 streams".
+func countStreams(s *config.Section) string {
+	on := 0
+	for _, stream := range s.Streams {
+		if stream.Off == "" {
+			on++
+		}
+	}
+	if on < len(s.Streams) {
+		return fmt.Sprintf("%d of %s", on, english.Plural(len(s.Streams), "stream", ""))
+	}
+	return english.Plural(on, "stream", "")
+}
+
+// describeStream returns the schedule of a stream of an active collector, or why it
+// is off.
+func (a *assembly) describeStream(stream config.Stream, now time.Time) string {
+	if stream.Off != "" {
+		return "off: " + stream.Off
+	}
+	next := a.nextRun(stream.Name, now)
+	if next.IsZero() {
+		return "no schedule"
+	}
+	return fmt.Sprintf("%s %s, next %s", a.calendarOf(stream.Name), a.settings.Schedule.Zone, next.Format("2006-01-02 15:04:05 MST"))
+}
+
+// checkTimeout bounds the check of one vendor, stream or destination.
 const checkTimeout = 30 * time.Second
 
-// A probe asks one vendor or destination whether it can be used.
-type probe struct {
-	kind, name string
-	try        func(context.Context) error
-	// err is how it ended.
-	err error
-}
-
-// probes are those of the collectors that are on and of the destinations.
-func (a *app) probes(sinks []store.Sink) ([]*probe, error) {
-	jobs, err := a.jobs(nil)
+// newProbes returns the probes of the active collectors and their streams, and of the
+// destinations. withRecords lets the probes of destinations examine the stored records.
+func (a *assembly) newProbes(sinks []store.Sink, withRecords bool) ([]*doctor.Probe, error) {
+	jobs, err := a.openCollectors(nil)
 	if err != nil {
 		return nil, err
 	}
-	var probes []*probe
+	var probes []*doctor.Probe
 	for _, j := range jobs {
-		probes = append(probes, &probe{kind: "collector", name: j.Collector.Name, try: j.Collector.Check})
+		p := &doctor.Probe{Kind: doctor.KindCollector, Name: j.Collector.Name, Check: checkCredentials(j.Collector)}
+		for _, s := range j.Collector.Streams {
+			p.Streams = append(p.Streams, &doctor.Probe{Kind: doctor.KindStream, Name: s.Name, Check: s.Check})
+		}
+		probes = append(probes, p)
 	}
 	for _, s := range sinks {
-		probes = append(probes, &probe{kind: "destination", name: s.Name(), try: s.Check})
+		probe := &doctor.Probe{Kind: doctor.KindDestination, Name: s.Name(), Check: a.checkDestination(s)}
+		if d, ok := s.(store.Describer); ok {
+			probe.Describe = d.Description
+		}
+		if inspector, ok := s.(store.Inspector); ok {
+			probe.Inspect = func(ctx context.Context) ([]doctor.Observation, error) {
+				return inspectSink(ctx, inspector, withRecords)
+			}
+		}
+		probes = append(probes, probe)
 	}
 	return probes, nil
 }
 
-// tryAll asks all at once, and waits so long. Each is asked with what watch
-// makes of ctx.
-func tryAll(ctx context.Context, limit time.Duration, probes []*probe, watch func(context.Context, *probe) context.Context) {
-	var all sync.WaitGroup
-	for _, p := range probes {
-		all.Go(func() {
-			ctx, cancel := context.WithTimeoutCause(watch(ctx, p), limit, fmt.Errorf("no answer within %v", limit))
-			defer cancel()
-			p.err = p.try(ctx)
-		})
+// checkDestination returns the check of a destination and of the tables that it has for
+// the streams that are on.
+func (a *assembly) checkDestination(s store.Sink) func(context.Context) error {
+	return func(ctx context.Context) error {
+		if err := s.Check(ctx); err != nil {
+			return err
+		}
+		tables, ok := s.(store.TableChecker)
+		if !ok {
+			return nil
+		}
+		var streams []snapshot.Header
+		for _, section := range a.sections {
+			for _, stream := range section.Streams {
+				if a.reasonOff(stream.Name) == "" {
+					streams = append(streams, snapshot.Header{Collector: section.Name, Stream: stream.Name, Tenancy: a.settings.Tenancy})
+				}
+			}
+		}
+		return tables.CheckTables(ctx, streams)
 	}
-	all.Wait()
 }
 
-// connect asks all vendors and destinations and reports in order.
-func (a *app) connect(ctx context.Context, sinks []store.Sink) error {
-	probes, err := a.probes(sinks)
-	if err != nil {
-		return err
-	}
-	tryAll(ctx, checkTimeout, probes, func(ctx context.Context, _ *probe) context.Context { return ctx })
-	failed := 0
-	for _, p := range probes {
-		word := "ok"
-		if p.err != nil {
-			failed++
-			word = p.err.Error()
+// checkCredentials returns the check of a collector's credentials. A missing
+// permission is left to the checks of its streams.
+func checkCredentials(c *collector.Collector) func(context.Context) error {
+	return func(ctx context.Context) error {
+		if err := c.Check(ctx); !errors.Is(err, collector.ErrForbidden) {
+			return err
 		}
-		fmt.Fprintf(a.stdout, "  %-24s %s\n", fmt.Sprintf("%-12s %s", p.kind, p.name), word)
+		return nil
 	}
-	if failed > 0 {
-		return &exitError{exitPartial, fmt.Errorf("%d of %d cannot be used as they are", failed, len(probes))}
+}
+
+// inspectSink returns what a destination reports, with or without that of its
+// records.
+func inspectSink(ctx context.Context, i store.Inspector, withRecords bool) ([]doctor.Observation, error) {
+	found, err := i.Inspect(ctx)
+	if err == nil && withRecords {
+		var more []store.Observation
+		more, err = i.InspectRecords(ctx)
+		found = append(found, more...)
 	}
-	return nil
+	var list []doctor.Observation
+	for _, o := range found {
+		list = append(list, doctor.Observation(o))
+	}
+	return list, err
+}
+
+// probeEverything runs the probes of the collectors, their streams, the destinations
+// and the state directory.
+func (a *assembly) probeEverything(ctx context.Context, sinks []store.Sink) ([]*doctor.Probe, error) {
+	probes, err := a.newProbes(sinks, false)
+	if err != nil {
+		return nil, err
+	}
+	probes = append(probes, &doctor.Probe{Kind: doctor.KindState, Name: "STATE_DIR", Check: func(context.Context) error {
+		return doctor.CheckDirectory("STATE_DIR", a.stateDir())
+	}})
+	doctor.RunProbes(ctx, checkTimeout, probes, nil)
+	return probes, nil
+}
+
+// printProbes prints the results of probes in order.
+func (a *assembly) printProbes(probes []*doctor.Probe) {
+	c := checkReport{probes: probes}
+	longest := 0
+	for _, p := range c.ran() {
+		longest = max(longest, len(p.Name))
+	}
+	for _, p := range c.ran() {
+		result := p.Summary("ok")
+		if p.Err != nil {
+			result = p.Err.Error()
+		}
+		fmt.Fprintf(a.stdout, "  %-12s %-*s %s\n", p.Kind, longest, p.Name, result)
+		for _, o := range p.Observations {
+			fmt.Fprintf(a.stdout, "  %-12s %-*s warning: %s\n", "", longest, "", o.Text)
+			if o.Advice != "" {
+				fmt.Fprintf(a.stdout, "  %-12s %-*s -> %s\n", "", longest, "", o.Advice)
+			}
+		}
+	}
+	if without := a.withoutRefused(probes); without != "" {
+		fmt.Fprintf(a.stdout, "  to do without all streams that are refused: COLLECTORS=%s\n", without)
+	}
+}
+
+// withoutRefused returns the value of COLLECTORS that switches off all streams whose
+// probes found a missing permission, since the advice of each is about that one alone;
+// "" when there are not several, or when it would leave nothing.
+func (a *assembly) withoutRefused(probes []*doctor.Probe) string {
+	names, refused := a.settings.Collectors, 0
+	for _, probe := range probes {
+		for _, p := range probe.Streams {
+			if !errors.Is(p.Err, collector.ErrForbidden) {
+				continue
+			}
+			without := config.WithoutStream(names, probe.Name, p.Name)
+			if without == "" {
+				return ""
+			}
+			names = strings.Split(without, ",")
+			refused++
+		}
+	}
+	if refused < 2 || refused >= a.countEnabledStreams() {
+		return ""
+	}
+	return strings.Join(names, ",")
 }

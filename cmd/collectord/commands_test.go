@@ -1,37 +1,41 @@
 package main
 
 import (
+	"errors"
+	"fmt"
 	"io"
 	"strings"
 	"testing"
 
 	"github.com/spf13/pflag"
+
+	"github.com/collectord/collectord/test/markdown"
 )
 
-// TestDocumentedCommands holds every command line of collectord in the
-// documents against the program's commands, flags and arguments.
+// TestDocumentedCommands checks that the command lines of collectord in the
+// documents have commands, flags and arguments of the program.
 func TestDocumentedCommands(t *testing.T) {
 	lines := 0
-	for _, m := range markdowns(t) {
-		for _, b := range m.ofKind("sh") {
-			for line := range strings.Lines(b.text) {
+	for _, doc := range markdown.ReadAll(t) {
+		for _, b := range doc.BlocksOfKind("sh") {
+			for line := range strings.Lines(b.Text) {
 				for _, args := range collectordCalls(line) {
 					lines++
-					if err := parses(args, true); err != nil {
-						t.Errorf("%s: the block at line %d: %s: %v", m.path, b.line, strings.TrimSpace(line), err)
+					if err := parseCommand(args, true); err != nil {
+						t.Errorf("%s: the block at line %d: %s: %v", doc.Path, b.Line, strings.TrimSpace(line), err)
 					}
 				}
 			}
 		}
-		m.spans(func(line int, text string) {
+		doc.EachCodeSpan(func(line int, text string) {
 			for _, args := range collectordCalls(text) {
 				if len(args) == 0 {
 					continue
 				}
 				lines++
-				// Names in capitals stand for arguments, so that these are not checked.
-				if err := parses(args, false); err != nil {
-					t.Errorf("%s:%d: %s: %v", m.path, line, text, err)
+				// Arguments are not checked, because words in capitals are placeholders.
+				if err := parseCommand(args, false); err != nil {
+					t.Errorf("%s:%d: %s: %v", doc.Path, line, text, err)
 				}
 			}
 		})
@@ -41,7 +45,7 @@ func TestDocumentedCommands(t *testing.T) {
 	}
 }
 
-// collectordCalls are the arguments of each call of collectord in a line of
+// collectordCalls returns the arguments of each call of collectord in a line of
 // shell.
 func collectordCalls(line string) (calls [][]string) {
 	for _, words := range shellWords(line) {
@@ -55,8 +59,8 @@ func collectordCalls(line string) (calls [][]string) {
 	return calls
 }
 
-// shellWords splits a line of shell into its commands, and these into words.
-// Redirections are left out.
+// shellWords splits a line of shell into its commands, and these into words,
+// without redirections.
 func shellWords(line string) (commands [][]string) {
 	var words []string
 	var word strings.Builder
@@ -102,41 +106,50 @@ func shellWords(line string) (commands [][]string) {
 	return commands
 }
 
-// parses tells why the program would refuse a command line.
-func parses(args []string, whole bool) error {
-	root := rootCommand(&app{stdout: io.Discard, stderr: io.Discard})
+// parseCommand returns the error of the program for a command line. withArgs says
+// whether the arguments are checked as well.
+func parseCommand(args []string, withArgs bool) error {
+	root := rootCommand(&program{stdout: io.Discard, stderr: io.Discard})
 	cmd, rest, err := root.Find(args)
 	if err != nil {
 		return err
 	}
-	if err := cmd.ParseFlags(rest); err != nil && err != pflag.ErrHelp {
+	if err := cmd.ParseFlags(rest); err != nil && !errors.Is(err, pflag.ErrHelp) {
 		return err
 	}
 	rest = cmd.Flags().Args()
 	if cmd == root && len(rest) > 0 && !root.Flags().Changed("once") {
-		return errUnknownCommand(rest[0])
+		return fmt.Errorf("unknown command %s", rest[0])
 	}
-	if !whole {
+	if !withArgs {
 		return nil
 	}
 	return cmd.ValidateArgs(rest)
 }
-
-type errUnknownCommand string
-
-func (e errUnknownCommand) Error() string { return "there is no command " + string(e) }
 
 func TestShellWords(t *testing.T) {
 	calls := collectordCalls(`sudo FOO=1 bin/collectord query "SELECT 1; --x" --format csv > x.csv && collectord status | less # all`)
 	if len(calls) != 2 || len(calls[0]) != 4 || calls[0][1] != "SELECT 1; --x" || calls[1][0] != "status" {
 		t.Errorf("got %q", calls)
 	}
-	for line, good := range map[string]bool{
-		"collectord --once tenable": true, "collectord tenable": false, "collectord restore --too x": false, "collectord drop": false,
-		"collectord drop postgres": true, "collectord sttus": false, `collectord query -f x.sql`: true, "collectord --help": true,
+}
+
+func TestParseCommand(t *testing.T) {
+	for _, tc := range []struct {
+		line  string
+		valid bool
+	}{
+		{line: "collectord --once tenable", valid: true},
+		{line: "collectord tenable", valid: false},
+		{line: "collectord restore --too x", valid: false},
+		{line: "collectord drop", valid: false},
+		{line: "collectord drop postgres", valid: true},
+		{line: "collectord sttus", valid: false},
+		{line: "collectord query -f x.sql", valid: true},
+		{line: "collectord --help", valid: true},
 	} {
-		if err := parses(collectordCalls(line)[0], true); (err == nil) != good {
-			t.Errorf("%s: %v", line, err)
+		if err := parseCommand(collectordCalls(tc.line)[0], true); (err == nil) != tc.valid {
+			t.Errorf("%s: error %v, want valid %v", tc.line, err, tc.valid)
 		}
 	}
 }

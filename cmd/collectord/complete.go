@@ -9,17 +9,16 @@ import (
 	"github.com/collectord/collectord/pkg/collector/sources"
 )
 
-// A completer offers words to a shell. It reads no settings.
+// A completer returns the words that a shell offers. It reads no settings.
 type completer = func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective)
 
-// completeNames offers the streams and, where collectors may be named too,
-// those.
+// completeNames offers the names of streams and, if asked, of collectors.
 func completeNames(collectors bool) completer {
-	return func(_ *cobra.Command, args []string, begun string) ([]string, cobra.ShellCompDirective) {
+	return func(_ *cobra.Command, args []string, prefix string) ([]string, cobra.ShellCompDirective) {
 		var words []string
-		offer := func(name, what string) {
-			if strings.HasPrefix(name, begun) && !slices.Contains(args, name) {
-				words = append(words, cobra.CompletionWithDesc(name, what))
+		offer := func(name, description string) {
+			if strings.HasPrefix(name, prefix) && !slices.Contains(args, name) {
+				words = append(words, cobra.CompletionWithDesc(name, description))
 			}
 		}
 		for _, s := range sources.All() {
@@ -34,25 +33,25 @@ func completeNames(collectors bool) completer {
 	}
 }
 
-// completeOnce offers names where --once stands before them.
-func completeOnce(cmd *cobra.Command, args []string, begun string) ([]string, cobra.ShellCompDirective) {
+// completeOnce offers names after --once.
+func completeOnce(cmd *cobra.Command, args []string, prefix string) ([]string, cobra.ShellCompDirective) {
 	if once, err := cmd.Flags().GetBool("once"); err != nil || !once {
 		return nil, cobra.ShellCompDirectiveNoFileComp
 	}
-	return completeNames(true)(cmd, args, begun)
+	return completeNames(true)(cmd, args, prefix)
 }
 
-// completeOne offers words for the only argument.
+// completeOne offers words for the first argument only.
 func completeOne(offer completer) completer {
-	return func(cmd *cobra.Command, args []string, begun string) ([]string, cobra.ShellCompDirective) {
+	return func(cmd *cobra.Command, args []string, prefix string) ([]string, cobra.ShellCompDirective) {
 		if len(args) > 0 {
 			return nil, cobra.ShellCompDirectiveNoFileComp
 		}
-		return offer(cmd, args, begun)
+		return offer(cmd, args, prefix)
 	}
 }
 
-// fixed offers these words.
-func fixed(words ...string) completer {
+// completeWords offers the given words.
+func completeWords(words ...string) completer {
 	return cobra.FixedCompletions(words, cobra.ShellCompDirectiveNoFileComp)
 }

@@ -5,167 +5,200 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"runtime/debug"
 	"sync"
 	"syscall"
 	"time"
 
 	"go.uber.org/zap"
 
+	"github.com/collectord/collectord/internal/systemd"
 	"github.com/collectord/collectord/pkg/backup"
 	"github.com/collectord/collectord/pkg/config"
+	"github.com/collectord/collectord/pkg/delivery"
+	"github.com/collectord/collectord/pkg/freshness"
 	"github.com/collectord/collectord/pkg/metrics"
 	"github.com/collectord/collectord/pkg/notify"
+	"github.com/collectord/collectord/pkg/query"
+	"github.com/collectord/collectord/pkg/run"
 	"github.com/collectord/collectord/pkg/schedule"
 	"github.com/collectord/collectord/pkg/state"
-	"github.com/collectord/collectord/pkg/store"
 	"github.com/collectord/collectord/pkg/web"
 )
 
-// errStarting is the answer of Ready until the daemon is.
+// errStarting is the result of Ready until the service is ready.
 var errStarting = errors.New("starting: the last-known snapshots are being restored")
 
 // daemon is the program while it runs as a service.
 type daemon struct {
 	state     *state.State
 	scheduler *schedule.Scheduler
-	deliverer *schedule.Deliverer
-	lives     *schedule.Lives
-	systemd   *systemd
+	deliverer *delivery.Deliverer
+	active    *run.ActiveRuns
+	systemd   *systemd.Notifier
 	signals   *signals
 	metrics   *metrics.Metrics
 	notifier  *notify.Notifier
+	queries   *query.Engine
 	log       *zap.Logger
-	jobs      []schedule.Job // those at the start
+	from      settingSources
 
-	reloading sync.Mutex // held while settings are read anew
+	reloading sync.Mutex // held during a reload
+	// life is the context of the service; nil when it is stopping. restores is that of
+	// restores from the backup in force; stopRestores cancels it when the destinations
+	// are replaced. All are guarded by reloading.
+	life         context.Context
+	restores     context.Context
+	stopRestores context.CancelFunc
+	background   sync.WaitGroup // what ends with life
 
-	mu         sync.Mutex
-	app        *app // with the settings in force
-	sinks      []store.Sink
-	unready    error
-	reloaded   time.Time
-	reloadFail error
+	mu        sync.Mutex
+	assembly  *assembly // with the settings in force
+	parts     *parts
+	notReady  error // nil when the service is ready
+	reloaded  time.Time
+	reloadErr error
 }
 
 var _ web.Daemon = (*daemon)(nil)
 
-// daemon runs collectors by their schedules until a signal ends it.
-func (a *app) daemon(ctx context.Context) (err error) {
-	a.signals.serve()
-	if err := a.load(); err != nil {
-		return err
-	}
-	for _, w := range a.warnings {
-		a.log.Warn(w)
-	}
-	if on, _ := a.active(); len(on) == 0 {
-		return none(a.sources, a.sections)
-	}
-	defer a.startTraces(ctx)()
-	st, err := a.openState(ctx)
+// lastNotifications bounds the wait for notifications when the service stops: the next
+// start sends what was not sent. With SHUTDOWN_GRACE it must be shorter than the time that
+// a container has to stop.
+const lastNotifications = time.Second
+
+// runDaemon runs the collectors on their schedules until a signal stops it.
+func runDaemon(ctx context.Context, p *program) (err error) {
+	p.signals.enableForcedStop()
+	a, err := p.load()
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, st.Close()) }()
-	d, err := a.newDaemon(st)
+	if err := a.requireActive(); err != nil {
+		return err
+	}
+	a.logWarnings()
+	defer a.startTracing(ctx)()
+	notifier := systemd.NewNotifier(a.log)
+	started := notifier.Starting("starting")
+	defer started()
+	a.warnOfForeignState()
+	if err := a.openState(ctx); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, a.state.Close()) }()
+	parts, err := a.openParts(nil)
 	if err != nil {
 		return err
 	}
-	defer func() { closeSinks(d.sinks, d.log) }()
-	http, err := d.listen(ctx)
+	d := newDaemon(a, p, parts, notifier)
+	defer func() { a.closeDestinations(d.parts.sinks) }()
+	listener, err := a.listenHTTP(ctx)
 	if err != nil {
 		return err
 	}
-	return d.run(ctx, http)
+	return d.run(ctx, listener, parts, started)
 }
 
-func (a *app) newDaemon(st *state.State) (*daemon, error) {
-	a.notes = st.Notes(a.settings.Tenancy)
-	targets, err := a.targets()
-	if err != nil {
-		return nil, err
-	}
-	sinks, err := a.sinks()
-	if err != nil {
-		return nil, err
-	}
+func newDaemon(a *assembly, p *program, parts *parts, notifier *systemd.Notifier) *daemon {
 	d := &daemon{
-		state: st, lives: &schedule.Lives{}, signals: a.signals, log: a.log,
-		deliverer: a.deliverer(st, sinks),
-		notifier:  a.notifier(st, targets),
-		app:       a, sinks: sinks, unready: errStarting, reloaded: time.Now(),
+		state: a.state, active: &run.ActiveRuns{}, signals: p.signals, log: a.log, from: p.from,
+		deliverer: a.newDeliverer(parts.sinks),
+		queries:   newQueryEngine(a),
+		systemd:   notifier,
+		assembly:  a, parts: parts, notReady: errStarting, reloaded: time.Now(),
 	}
-	d.metrics = metrics.New(metrics.Options{State: st, Daemon: d, Tenancy: a.settings.Tenancy, Version: version, Sinks: d.sinkNames})
-	settings, err := d.schedules(a, sinks)
-	if err != nil {
-		closeSinks(sinks, a.log)
-		return nil, err
+	d.notifier = d.newNotifier(parts)
+	d.metrics = metrics.New(metrics.Options{
+		State: a.state, Daemon: d, Tenancy: a.settings.Tenancy, Version: version, Sinks: d.sinkNames,
+		Notifications: d.notifier.Counts, Log: a.log,
+	})
+	d.scheduler = schedule.NewScheduler(a.state, a.settings.Tenancy, d.schedulerSettings(a, parts), a.log, time.Now)
+	d.scheduler.OnFinished = func(results []run.Result) {
+		d.notifier.RunFinished(results)
+		d.prepareColumns(results)
 	}
-	for _, p := range settings.Plans {
-		d.jobs = append(d.jobs, p.Job)
-	}
-	d.scheduler = schedule.NewScheduler(st, a.settings.Tenancy, settings, a.log, time.Now)
-	d.scheduler.Concluded = d.notifier.Concluded
-	d.systemd = newSystemd(a.log)
-	d.scheduler.Round = func() { d.systemd.round(d.scheduler.Standings()) }
-	d.scheduler.MaxRound = d.systemd.watchdog / 3
-	return d, nil
+	d.scheduler.Heartbeat = func() { d.systemd.Heartbeat(d.statusLine()) }
+	d.scheduler.MaxHeartbeat = d.systemd.WatchdogTimeout() / 3
+	return d
 }
 
-// schedules makes the scheduler's settings of a's.
-func (d *daemon) schedules(a *app, sinks []store.Sink) (schedule.Settings, error) {
-	jobs, err := a.jobs(nil)
-	if err != nil {
-		return schedule.Settings{}, err
+// gatherNotifications is how long a problem waits for others, such as those of the other
+// streams of a vendor, to be in one message with them.
+const gatherNotifications = 20 * time.Second
+
+// newNotifier returns the notifier of the service.
+func (d *daemon) newNotifier(p *parts) *notify.Notifier {
+	o := d.assembly.notifyOptions(d.sinkNames)
+	o.Streams = func(ctx context.Context) ([]freshness.Stream, error) {
+		return freshness.Read(ctx, d.state, d, o.Tenancy, time.Now())
 	}
+	o.LastReload, o.Gather = d.LastReload, gatherNotifications
+	return notify.New(o, d.assembly.notifySettings(p.targets))
+}
+
+// restoreEnded takes the result of a restore.
+func (d *daemon) restoreEnded(r backup.Result) {
+	d.metrics.RestoreEnded(r)
+	notifyRestore(d.notifier, r)
+}
+
+// schedulerSettings returns the settings of the scheduler for a's configuration.
+func (d *daemon) schedulerSettings(a *assembly, parts *parts) schedule.Settings {
+	runner := a.newRunner(parts.sinks, d.deliverer)
+	runner.Active, runner.OnEnded = d.active, d.metrics.RunEnded
 	s := a.settings.Schedule
-	runner := a.runner(d.state, sinks, d.deliverer)
-	runner.Lives, runner.Ended = d.lives, d.metrics.Ended
-	settings := schedule.Settings{Runner: runner, Retries: s.Retry, CatchUp: s.CatchUp}
-	for _, job := range jobs {
-		name := job.Collector.Name
-		settings.Plans = append(settings.Plans, schedule.Plan{
-			Job: job, Calendar: expressionOf(a, name).In(s.Zone.Location()), Zone: s.Zone.String(),
-			Delay: a.delay(name),
-		})
+	settings := schedule.Settings{Runner: runner, Retries: s.Retry.Value, CatchUp: s.CatchUp}
+	if s.Retry.Unlimited {
+		settings.Retries = -1
 	}
-	return settings, nil
+	for _, job := range parts.jobs {
+		settings.Plans = append(settings.Plans, a.plansOf(job)...)
+	}
+	return settings
 }
 
-// delay is what SCHEDULE_JITTER makes of a collector's ticks.
-func (a *app) delay(name string) time.Duration {
-	return schedule.Delay(a.settings.Schedule.Jitter, hostname(), a.settings.Tenancy, name)
-}
-
-// run serves until ctx ends.
-func (d *daemon) run(ctx context.Context, http net.Listener) error {
-	work, cancel := context.WithCancelCause(context.Background())
-	defer cancel(nil)
+// run restores what is missing, and serves until ctx is cancelled and the running
+// work has ended. It calls started when the service is ready.
+func (d *daemon) run(ctx context.Context, listener net.Listener, parts *parts, started func()) error {
+	work, cancelWork := context.WithCancelCause(context.Background())
+	defer cancelWork(nil)
 	delivering, stopDelivering := context.WithCancel(context.Background())
 	defer stopDelivering()
 
-	stopServing := d.serveHTTP(http) // it answers while the restore goes on
-	defer stopServing()
-	d.systemd.starting("restoring from the backups", d.app.settings.Restore.Timeout)
-	missing := d.app.restoreAtStart(ctx, d.state, d.sinks, d.jobs, d.metrics.RestoreEnded)
+	a := d.assembly // a reload may replace it
+	d.life = ctx
+	d.restores, d.stopRestores = context.WithCancel(ctx)
+	restores := d.restores // a reload may replace it
+	d.noteReload(ctx, nil)
+	stopHTTP := d.serveHTTP(listener) // HTTP is served during the restore
+	defer d.queries.Close()
+	defer stopHTTP()
+	a.registerDestinations(ctx, parts.sinks)
+	if err := d.state.Queue.RetryRefusedNow(ctx, a.settings.Tenancy); err != nil {
+		d.log.Error("refused deliveries are attempted when their wait is over", zap.Error(err))
+	}
+	d.systemd.Status("restoring from the backups")
+	restoration := a.restoreAtStart(restores, parts, d.restoreEnded)
 
-	var deliveries, scheduling, rest sync.WaitGroup
-	rest.Go(d.restoreLater(ctx, missing))
-	deliveries.Go(func() { d.deliverer.Serve(delivering, work) })
+	var deliveries, scheduling sync.WaitGroup
+	d.background.Go(func() { d.retryRestore(restores, a, parts, restoration) })
+	deliveries.Go(func() { d.deliverer.RunGracefully(delivering, work) })
 	scheduling.Go(func() { d.scheduler.Run(ctx, work) })
-	rest.Go(func() { d.housekeep(ctx) })
-	rest.Go(func() { d.slim(ctx) })
-	rest.Go(func() { d.obey(ctx) })
-	d.setReady(nil)
-	d.systemd.ready(d.scheduler.Standings())
-	d.log.Info("ready", zap.Int("collectors", len(d.scheduler.Standings())), zap.String("version", version))
+	d.background.Go(func() { d.runCleanup(ctx) })
+	d.background.Go(func() { d.releaseIdleMemory(ctx) })
+	d.background.Go(func() { d.handleSignals(ctx) })
+	d.background.Go(func() { d.notifier.Run(ctx) })
+	d.setNotReady(nil)
+	started()
+	d.systemd.Ready(d.statusLine())
+	d.log.Info("ready", zap.Int("collectors", len(d.scheduler.Statuses())), zap.String("version", version))
 
 	<-ctx.Done()
-	d.setReady(schedule.ErrStopping)
+	d.setNotReady(schedule.ErrStopping)
 	grace := d.settings().Schedule.Grace
-	d.log.Info("stopping; running work may go on for SHUTDOWN_GRACE", zap.String("cause", context.Cause(ctx).Error()), zap.Duration("grace", grace))
-	stopped := d.systemd.stopping(grace)
+	d.log.Info("stopping; running work may continue for SHUTDOWN_GRACE",
+		zap.String("cause", context.Cause(ctx).Error()), zap.Duration("grace", grace))
+	stopped := d.systemd.Stopping(grace)
 	defer stopped()
 	scheduling.Wait()
 	ended := make(chan struct{})
@@ -175,95 +208,66 @@ func (d *daemon) run(ctx context.Context, http net.Listener) error {
 		stopDelivering()
 		deliveries.Wait()
 	}()
-	d.patience(ended, grace, cancel)
-	rest.Wait()
-	d.notifier.Close(notifyPatience)
+	d.waitOrCancel(ended, grace, cancelWork)
+	d.reloading.Lock()
+	d.life = nil
+	d.stopRestores()
+	d.reloading.Unlock()
+	d.background.Wait()
+	d.notifier.Close(lastNotifications)
 	d.log.Info("stopped")
 	return nil
 }
 
-// restoreLater goes on trying to restore the streams.
-func (d *daemon) restoreLater(ctx context.Context, streams []backup.Stream) func() {
-	restorer := d.app.restorer(d.state, d.sinks)
-	restorer.Ended = d.metrics.RestoreEnded
-	return func() { restorer.Retry(ctx, streams) }
+// retryRestore repeats the restores that failed until ctx ends.
+func (d *daemon) retryRestore(ctx context.Context, a *assembly, p *parts, restoration *backup.Restoration) {
+	restorer := a.newRestorer(p.sinks)
+	restorer.Ended = d.restoreEnded
+	restorer.Retry(ctx, restoration.Failed())
 }
 
-// patience waits for running work until the grace is over or a second signal
-// comes, and then cancels it and waits for its end.
-func (d *daemon) patience(ended <-chan struct{}, grace time.Duration, cancel context.CancelCauseFunc) {
+// waitOrCancel waits until the running work has ended. It cancels the work when the
+// grace period is over or a second signal arrives.
+func (d *daemon) waitOrCancel(ended <-chan struct{}, grace time.Duration, cancel context.CancelCauseFunc) {
 	timer := time.NewTimer(grace)
 	defer timer.Stop()
-	var why error
+	var cause error
 	select {
 	case <-ended:
 		return
 	case <-timer.C:
-		why = fmt.Errorf("%w: SHUTDOWN_GRACE, %v, is over", schedule.ErrStopping, grace)
-	case <-d.signals.hurry.Done():
-		why = fmt.Errorf("%w: a second signal came", schedule.ErrStopping)
+		cause = fmt.Errorf("%w: SHUTDOWN_GRACE, %v, is over", schedule.ErrStopping, grace)
+	case <-d.signals.forced.Done():
+		cause = fmt.Errorf("%w: a second signal arrived", schedule.ErrStopping)
 	}
-	d.log.Warn("cancelling running work", zap.Error(why))
-	cancel(why)
+	d.log.Warn("cancelling running work", zap.Error(cause))
+	cancel(cause)
 	<-ended
 }
 
-// obey does what SIGHUP and SIGUSR1 ask for.
-func (d *daemon) obey(ctx context.Context) {
+// handleSignals reloads the settings on SIGHUP and runs all collectors on SIGUSR1.
+func (d *daemon) handleSignals(ctx context.Context) {
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case s := <-d.signals.asks:
+		case s := <-d.signals.control:
 			if s == syscall.SIGUSR1 {
 				d.scheduler.RunAllNow()
 				continue
 			}
-			if err := d.Reload(ctx); err != nil {
-				d.log.Error("the settings were not changed; the old ones stay in force", zap.Error(err))
-			}
+			_ = d.Reload(ctx) // it logs its error
 		}
 	}
 }
 
-// slim gives memory back: what starting has touched, and all that it can while
-// nothing runs.
-func (d *daemon) slim(ctx context.Context) {
-	releaseProgram(d.log)
-	tick := time.NewTicker(time.Minute)
-	defer tick.Stop()
-	busy := true // starting was work
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
-		was := busy
-		busy = len(d.lives.Running()) > 0
-		if busy || !was {
-			continue
-		}
-		debug.FreeOSMemory()
-		releaseProgram(d.log)
-	}
-}
-
-// releaseProgram gives back the memory that the program's own file takes, see
-// releasePages.
-func releaseProgram(log *zap.Logger) {
-	if err := releasePages(); err != nil {
-		log.Debug("giving memory back", zap.Error(err))
-	}
-}
-
-// housekeep clears the state folder once a day.
-func (d *daemon) housekeep(ctx context.Context) {
+// runCleanup cleans up the state directory now and once a day.
+func (d *daemon) runCleanup(ctx context.Context) {
 	tick := time.NewTicker(24 * time.Hour)
 	defer tick.Stop()
 	for {
 		if err := d.state.Sweep(ctx, d.settings().StateKeep); err != nil && ctx.Err() == nil {
-			d.log.Warn("clearing the state folder", zap.Error(err))
+			d.log.Warn("cleaning up the state directory", zap.Error(err))
 		}
 		select {
 		case <-ctx.Done():
@@ -273,14 +277,22 @@ func (d *daemon) housekeep(ctx context.Context) {
 	}
 }
 
+// settings returns the settings in force.
 func (d *daemon) settings() config.Settings {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return d.app.settings
+	return d.assembly.settings
 }
 
-func (d *daemon) setReady(err error) {
+func (d *daemon) setNotReady(err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.unready = err
+	d.notReady = err
+}
+
+// sinkNames returns the names of the destinations in force.
+func (d *daemon) sinkNames() []string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return sinkNames(d.parts.sinks)
 }

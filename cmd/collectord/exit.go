@@ -8,29 +8,27 @@ const (
 	exitFailed   = 1   // nothing could be done
 	exitUsage    = 2   // wrong flags or arguments
 	exitPartial  = 3   // some stream was not extracted or not stored
-	exitLocked   = 75  // another process is at it: try later
+	exitLocked   = 75  // another process is collecting a stream: try later
 	exitSettings = 78  // bad settings
 	exitINT      = 130 // ended by SIGINT
 	exitTERM     = 143 // ended by SIGTERM
 )
 
-// An exitError ends the program with a code. Its error may be nil when all
-// has been said already.
+// An exitError ends the program with an exit code.
 type exitError struct {
 	code int
 	err  error
 }
 
-func (e *exitError) Error() string {
-	if e.err == nil {
-		return ""
-	}
-	return e.err.Error()
-}
+func (e *exitError) Error() string { return e.err.Error() }
 
 func (e *exitError) Unwrap() error { return e.err }
 
-// exitCode is the code that err asks for.
+// errReported is the error of a command that has already printed what is wrong.
+// It is not printed.
+var errReported = errors.New("already reported")
+
+// exitCode returns the exit code of the program for the error of its command.
 func exitCode(err error) int {
 	var e *exitError
 	switch {

@@ -13,29 +13,30 @@ import (
 
 	"github.com/KimMachineGun/automemlimit/memlimit"
 	"go.uber.org/zap/zapcore"
+
+	"github.com/collectord/collectord/internal/systemd"
+	"github.com/collectord/collectord/pkg/query"
 )
 
-// version is set when the program is built.
+// version is set by the linker.
 var version = "devel"
 
 func main() {
-	os.Exit(run())
+	if len(os.Args) == 2 && os.Args[1] == query.WorkerCommand {
+		os.Exit(query.Work())
+	}
+	os.Exit(runProgram())
 }
 
-func run() int {
-	boundMemory()
+// runProgram runs the command line and returns the exit code.
+func runProgram() int {
+	limitMemory()
 	s := catchSignals()
-	defer s.stop()
-	cmd := rootCommand(&app{stdout: os.Stdout, stderr: os.Stderr, signals: s})
-	err := cmd.ExecuteContext(s.ctx)
-	if err != nil && err.Error() != "" {
-		prefix := ""
-		if inJournal(os.Stderr) {
-			prefix = priority(zapcore.ErrorLevel)
-		}
-		for line := range strings.Lines("collectord: " + err.Error() + "\n") {
-			fmt.Fprint(os.Stderr, prefix+line)
-		}
+	defer s.ignore()
+	p := &program{stdout: os.Stdout, stderr: os.Stderr, from: settingSources{environ: os.Environ()}, signals: s}
+	err := rootCommand(p).ExecuteContext(s.ctx)
+	if err != nil && !errors.Is(err, errReported) {
+		printError(err)
 	}
 	var e *signalError
 	if errors.As(context.Cause(s.ctx), &e) && err != nil {
@@ -44,16 +45,26 @@ func run() int {
 	return exitCode(err)
 }
 
-// gcPercent is how much garbage may lie beside what is in use, in percent. An
-// extraction has 24 MB in use, its buffers, and makes little garbage, which by
-// Go's default would grow to as much over a long one.
+// printError writes the error to standard error, with priorities for the journal.
+func printError(err error) {
+	prefix := ""
+	if systemd.InJournal(os.Stderr) {
+		prefix = systemd.Priority(zapcore.ErrorLevel)
+	}
+	for line := range strings.Lines("collectord: " + err.Error() + "\n") {
+		fmt.Fprint(os.Stderr, prefix+line)
+	}
+}
+
+// gcPercent is the value of GOGC. An extraction uses 24 MB, its buffers, and
+// produces garbage slowly; with Go's default of 100 the garbage of a long extraction
+// would grow to the same size.
 const gcPercent = 30
 
-// boundMemory has Go's memory limit follow the control group's, and collects
-// garbage early. GOMEMLIMIT and GOGC change either.
-func boundMemory() {
-	// Where no group can be seen there is none to follow.
-	_, _ = memlimit.Set()
+// limitMemory sets Go's memory limit to that of the control group and makes the
+// garbage collector run early. GOMEMLIMIT and GOGC take precedence.
+func limitMemory() {
+	_, _ = memlimit.Set() // without a control group there is no limit
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(gcPercent)
 	}

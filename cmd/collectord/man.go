@@ -13,29 +13,26 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/cobra/doc"
 
+	"github.com/collectord/collectord/pkg/collector/sources"
 	"github.com/collectord/collectord/pkg/config"
+	"github.com/collectord/collectord/pkg/store/sinks"
 )
 
-func (a *app) manCommand() *cobra.Command {
+func manCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "man DIR",
-		Short: "Write the manual pages into a folder",
-		Long: `man writes the manual pages into a folder, which must exist: collectord(1), one
+		Short: "Write the manual pages into a directory",
+		Long: `man writes the manual pages into a directory, which must exist: collectord(1), one
 page for each command, and collectord.env(5), which describes every setting. The
-date in them is that of SOURCE_DATE_EPOCH or of the program's source.`,
+pages have the date of SOURCE_DATE_EPOCH or of the program's source.`,
 		Example: `  mkdir -p ~/.local/share/man/man1
   collectord man ~/.local/share/man/man1`,
-		Args: func(_ *cobra.Command, args []string) error {
-			if len(args) != 1 {
-				return usage(fmt.Errorf("man wants one folder, got %q", args))
-			}
-			return nil
-		},
+		Args: oneArg("one directory"),
 		RunE: func(cmd *cobra.Command, args []string) error { return writeManual(cmd.Root(), args[0]) },
 	}
 }
 
-// writeManual writes all pages into dir.
+// writeManual writes all pages into a directory.
 func writeManual(root *cobra.Command, dir string) error {
 	when, err := manualDate()
 	if err != nil {
@@ -60,12 +57,13 @@ func writeManual(root *cobra.Command, dir string) error {
 	return nil
 }
 
-// manualDate is the same whenever the same source is built.
+// manualDate returns the date of the pages. It is the same for each build of the
+// same source.
 func manualDate() (time.Time, error) {
 	if text := os.Getenv("SOURCE_DATE_EPOCH"); text != "" {
 		seconds, err := strconv.ParseInt(text, 10, 64)
 		if err != nil {
-			return time.Time{}, &exitError{exitSettings, fmt.Errorf("SOURCE_DATE_EPOCH: %q is no number of seconds", text)}
+			return time.Time{}, &exitError{exitSettings, fmt.Errorf("SOURCE_DATE_EPOCH: %q is not a number of seconds", text)}
 		}
 		return time.Unix(seconds, 0).UTC(), nil
 	}
@@ -79,8 +77,8 @@ func manualDate() (time.Time, error) {
 	return time.Now().UTC(), nil
 }
 
-// rootPage is collectord(1) in Markdown: besides what every command has, what
-// a service needs to tell.
+// rootPage returns collectord(1) in Markdown. It has the sections of a command, and
+// those that describe the service.
 func rootPage(root *cobra.Command) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "# NAME\n\ncollectord - %s\n\n# SYNOPSIS\n\n", lowerFirst(root.Short))
@@ -88,9 +86,10 @@ func rootPage(root *cobra.Command) string {
 	// The exit codes have a section of their own.
 	description, _, _ := strings.Cut(root.Long, "\n\nExit codes:")
 	fmt.Fprintf(&b, "# DESCRIPTION\n\n%s\n\n# OPTIONS\n\n", description)
-	b.WriteString("**--once**\n: Run the collectors now, deliver, and end. Without names, all that are switched on.\n\n")
-	b.WriteString("**--env-file** *FILE*\n: Read settings from this file, too; the environment and *.env* win.\n\n")
-	b.WriteString("**-h**, **--help**; **-v**, **--version**\n: Tell the usage; tell the version.\n\n# COMMANDS\n\n")
+	b.WriteString("**--once**\n: Run the collectors now, deliver, and end. Without names, run all that are switched on.\n\n")
+	b.WriteString("**--json**\n: With **--once**, print one JSON document instead of text.\n\n")
+	b.WriteString("**--env-file** *FILE*\n: Read settings from this file in place of *.env*; the environment wins.\n\n")
+	b.WriteString("**-h**, **--help**; **-v**, **--version**\n: Print the usage; print the version.\n\n# COMMANDS\n\n")
 	var pages []string
 	for _, c := range root.Commands() {
 		if c.IsAvailableCommand() {
@@ -106,7 +105,7 @@ func rootPage(root *cobra.Command) string {
 const manualSections = `# EXIT STATUS
 
 **0**
-: All is complete and stored.
+: Everything is complete and stored.
 
 **1**
 : Nothing could be done.
@@ -118,7 +117,7 @@ const manualSections = `# EXIT STATUS
 : Some stream was not extracted, or some destination did not store it.
 
 **75**
-: Another process is at it: try later.
+: Another process is running the collector: try later.
 
 **78**
 : The settings are wrong. systemd does not restart the service then.
@@ -129,10 +128,10 @@ const manualSections = `# EXIT STATUS
 # SIGNALS
 
 **SIGTERM**, **SIGINT**
-: Start no more runs, give those that go on SHUTDOWN_GRACE, and end. A second one ends at once.
+: Start no more runs, wait for running ones up to SHUTDOWN_GRACE, and end. A second signal ends the program at once.
 
 **SIGHUP**
-: Read the settings anew. Bad ones change nothing and are logged.
+: Reload the settings. Bad settings change nothing and are logged.
 
 **SIGUSR1**
 : Run every collector now.
@@ -142,7 +141,7 @@ const manualSections = `# EXIT STATUS
 Every setting is a variable; **collectord.env**(5) describes them all. A collector is on when its variables are set, for example FALCON_CLIENT_ID and FALCON_SECRET.
 
 **STATE_DIR**
-: Where the last-known data, the queue of deliveries and the history are kept.
+: The directory of the last-known data, the queue of deliveries and the history.
 
 **STORE_FILE**, **STORE_DUCKDB**, **STORE_POSTGRES_HOST**, **STORE_AWS_S3_BUCKET**
 : Where data is delivered.
@@ -174,15 +173,19 @@ Collect one collector and one stream now:
 
     collectord --once tenable okta_users
 
-How fresh is what is known?
+Show how old the data is:
 
     collectord status
 
+Show the state of the service on this machine:
+
+    sudo collectord --env-file /etc/collectord/collectord.env status
+
 `
 
-// settingsPage is collectord.env(5) in Markdown.
+// settingsPage returns collectord.env(5) in Markdown.
 func settingsPage() string {
-	return "# NAME\n\ncollectord.env - the settings of collectord\n\n" + config.Manual(new(config.Settings), allSections()...) + "\n# SEE ALSO\n\n**collectord**(1), **environment.d**(5), **systemd.exec**(5)\n"
+	return "# NAME\n\ncollectord.env - the settings of collectord\n\n" + config.Manual(sinks.NewSettings(), sources.Sections()...) + "\n# SEE ALSO\n\n**collectord**(1), **environment.d**(5), **systemd.exec**(5)\n"
 }
 
 func lowerFirst(s string) string { return strings.ToLower(s[:1]) + s[1:] }

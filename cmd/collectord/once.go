@@ -5,147 +5,129 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 
+	"github.com/dustin/go-humanize/english"
 	"go.uber.org/zap"
 
-	"github.com/collectord/collectord/pkg/schedule"
+	"github.com/collectord/collectord/pkg/backup"
+	"github.com/collectord/collectord/pkg/delivery"
+	"github.com/collectord/collectord/pkg/notify"
+	"github.com/collectord/collectord/pkg/run"
 	"github.com/collectord/collectord/pkg/state"
-	"github.com/collectord/collectord/pkg/store"
 )
 
-// once runs collectors, delivers, and says what it did.
-func (a *app) once(ctx context.Context, names []string) (err error) {
-	if err := a.load(); err != nil {
-		return err
-	}
-	for _, w := range a.warnings {
-		a.log.Warn(w)
-	}
-	defer a.startTraces(ctx)()
-	st, err := a.openState(ctx)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, st.Close()) }()
-	a.notes = st.Notes(a.settings.Tenancy)
-	jobs, err := a.jobs(names)
-	if err != nil {
-		return err
-	}
-	targets, err := a.targets()
-	if err != nil {
-		return err
-	}
-	sinks, err := a.sinks()
-	if err != nil {
-		return err
-	}
-	defer closeSinks(sinks, a.log)
-	deliverer := a.deliverer(st, sinks)
-	runner := a.runner(st, sinks, deliverer)
-	restored, textfile := a.textfile(st, runner, jobs)
-	a.restoreAtStart(ctx, st, sinks, jobs, restored)
-	releaseProgram(a.log)
-	results, left, err := a.collect(ctx, runner, deliverer, jobs)
-	if err != nil {
-		return err
-	}
-	notifier := a.notifier(st, targets)
-	defer notifier.Close(notifyPatience)
-	notifier.Concluded(results)
-	if err := textfile(); err != nil {
-		a.log.Error("writing the metrics", zap.Error(err))
-	}
-	summarize(a.stdout, results, sinkNames(sinks), deliverer.Outcome)
-	if err := st.Sweep(context.WithoutCancel(ctx), a.settings.StateKeep); err != nil {
-		a.log.Warn("clearing the state folder", zap.Error(err))
-	}
-	return conclude(ctx, results, left)
-}
+// notifyTimeout bounds the wait for notifications at the end of a run.
+const notifyTimeout = 10 * time.Second
 
-// openState opens the state folder.
-func (a *app) openState(ctx context.Context) (*state.State, error) {
-	st, err := state.Open(ctx, a.settings.StateDir, state.Options{Log: a.log})
+// runOnce runs the collectors that the names choose, delivers, and prints a
+// summary, as text or as JSON.
+func runOnce(ctx context.Context, p *program, names []string, asJSON bool) (err error) {
+	a, err := p.load()
 	if err != nil {
-		return nil, &exitError{exitSettings, err}
+		return err
 	}
-	a.state = st
-	return st, nil
-}
-
-func (a *app) policy(sinks []store.Sink) state.Policy {
-	drop := a.settings.Guard.Drop
-	if drop.Off {
-		drop.Value = 0
+	if err := a.checkSelection(names); err != nil {
+		return err
 	}
-	return state.Policy{Sinks: sinkNames(sinks), StoreEmpty: a.settings.Store.Empty, GuardDropPercent: drop.Value}
-}
-
-func (a *app) deliverer(st *state.State, sinks []store.Sink) *schedule.Deliverer {
-	return schedule.NewDeliverer(st, sinks, a.settings.Store.RetryMaxWait, a.settings.Store.WriteTimeout, a.log)
-}
-
-func (a *app) runner(st *state.State, sinks []store.Sink, d *schedule.Deliverer) *schedule.Runner {
-	return &schedule.Runner{
-		State: st, Tenancy: a.settings.Tenancy, Policy: a.policy(sinks),
-		SpoolMax: int64(a.settings.Store.SpoolMax),
-		Timeout:  a.settings.Run.Timeout, IdleTimeout: a.settings.Run.IdleTimeout,
-		Parallel: a.settings.Run.MaxParallel, Log: a.log, Sealed: d.Wake, Began: d.Follow, Lives: &schedule.Lives{},
+	if err := a.becomeStateOwner(); err != nil {
+		return err
 	}
-}
+	a.logWarnings()
+	defer a.startTracing(ctx)()
+	if err := a.openState(ctx); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, a.state.Close()) }()
+	parts, err := a.openParts(names)
+	if err != nil {
+		return err
+	}
+	defer a.closeDestinations(parts.sinks)
 
-// collect runs jobs and delivers at the same time. It returns what is still
-// queued in the end.
-func (a *app) collect(ctx context.Context, r *schedule.Runner, d *schedule.Deliverer, jobs []schedule.Job) (results []schedule.Result, left []state.Delivery, err error) {
-	left, err = a.deliver(ctx, d, func(delivering context.Context, background *sync.WaitGroup) {
-		if a.terminal != nil {
-			background.Go(func() { showProgress(delivering, a.terminal, r.Lives.Running) })
-		}
-		results = r.RunAll(ctx, jobs, "once")
+	a.registerDestinations(ctx, parts.sinks)
+	deliverer := a.newDeliverer(parts.sinks)
+	runner := a.newRunner(parts.sinks, deliverer)
+	textfile := a.newTextfile(runner)
+	notifier := a.newOnceNotifier(parts)
+	restoration := a.restoreAtStart(ctx, parts, func(r backup.Result) {
+		textfile.onRestored(r)
+		notifyRestore(notifier, r)
 	})
-	return results, left, err
+	releaseProgramMemory(a.log)
+
+	var results []run.Result
+	undelivered, err := a.deliverDuring(ctx, deliverer, func(background context.Context, wg *sync.WaitGroup) {
+		if a.terminal != nil {
+			wg.Go(func() { showProgress(background, a.terminal, runner.Active.List) })
+		}
+		results = runner.RunAll(ctx, parts.jobs, "once")
+		finishRestore(restoration, results)
+	})
+	if err != nil {
+		return err
+	}
+	defer notifier.Close(notifyTimeout)
+	notifier.RunFinished(results)
+	metricsErr := textfile.write()
+	failure := errors.Join(runError(ctx, results, undelivered), metricsErr)
+	if failure != nil && exitCode(failure) == exitFailed && ctx.Err() == nil {
+		failure = &exitError{exitPartial, failure} // of the metrics alone
+	}
+	if asJSON {
+		view := a.newOnceView(results, sinkNames(parts.sinks), deliverer.DeliveryStatus, len(undelivered), failure)
+		failure = errors.Join(failure, writeJSON(a.stdout, view))
+	} else {
+		printSummary(a.stdout, results, sinkNames(parts.sinks), deliverer.DeliveryStatus)
+	}
+	if err := a.state.Sweep(context.WithoutCancel(ctx), a.settings.StateKeep); err != nil {
+		a.log.Warn("cleaning up the state directory", zap.Error(err))
+	}
+	return failure
 }
 
-// deliver delivers what is queued, and what the work beside it queues; nil is
-// none. What work adds to background must end with the context delivering.
-func (a *app) deliver(ctx context.Context, d *schedule.Deliverer, work func(delivering context.Context, background *sync.WaitGroup)) ([]state.Delivery, error) {
-	delivering, stop := context.WithCancelCause(ctx)
+// newOnceNotifier returns the notifier of a run. The timer that starts a run every day
+// may do so a little earlier than the day before, which must not cost a reminder.
+func (a *assembly) newOnceNotifier(p *parts) *notify.Notifier {
+	o := a.notifyOptions(func() []string { return sinkNames(p.sinks) })
+	o.RemindAfter = 20 * time.Hour
+	return notify.New(o, a.notifySettings(p.targets))
+}
+
+// deliverDuring delivers what is queued, also what was refused before, while work
+// runs, and afterwards for up to STORE_ONCE_TIMEOUT: a person who runs a command may
+// have changed something. It returns what is still queued then. The context background
+// is cancelled at the end; deliverDuring waits for all goroutines that work adds to
+// wg.
+func (a *assembly) deliverDuring(
+	ctx context.Context, d *delivery.Deliverer, work func(background context.Context, wg *sync.WaitGroup),
+) ([]state.Delivery, error) {
+	if err := a.state.Queue.RetryAllNow(ctx, a.settings.Tenancy); err != nil {
+		a.log.Error("what is queued is attempted when its wait is over", zap.Error(err))
+	}
+	background, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
-	var background sync.WaitGroup
-	background.Go(func() { d.Run(delivering) })
-	if work != nil {
-		work(delivering, &background)
-	}
-	left, err := a.settle(ctx, d)
-	stop(a.impatience())
-	background.Wait()
-	return left, err
+	var wg sync.WaitGroup
+	wg.Go(func() { d.Run(background) })
+	work(background, &wg)
+	undelivered, err := a.waitUntilDelivered(ctx, d)
+	stop(fmt.Errorf("STORE_ONCE_TIMEOUT, %s, is over", a.settings.Store.OnceTimeout))
+	wg.Wait()
+	return undelivered, err
 }
 
-// impatience is why deliveries under way are ended.
-func (a *app) impatience() error {
-	return fmt.Errorf("STORE_ONCE_TIMEOUT, %s, is over", a.settings.Store.OnceTimeout)
-}
-
-// settle goes on delivering for STORE_ONCE_TIMEOUT.
-func (a *app) settle(ctx context.Context, d *schedule.Deliverer) ([]state.Delivery, error) {
-	patience, cancel := context.WithTimeout(ctx, a.settings.Store.OnceTimeout)
+// waitUntilDelivered waits up to STORE_ONCE_TIMEOUT and returns what is still
+// queued.
+func (a *assembly) waitUntilDelivered(ctx context.Context, d *delivery.Deliverer) ([]state.Delivery, error) {
+	ctx, cancel := context.WithTimeout(ctx, a.settings.Store.OnceTimeout)
 	defer cancel()
-	return d.Settle(patience)
+	return d.WaitUntilDelivered(ctx)
 }
 
-func sinkNames(sinks []store.Sink) []string {
-	var names []string
-	for _, s := range sinks {
-		names = append(names, s.Name())
-	}
-	return names
-}
-
-// conclude chooses the exit code.
-func conclude(ctx context.Context, results []schedule.Result, left []state.Delivery) error {
+// runError returns the error that gives the exit code of a run.
+func runError(ctx context.Context, results []run.Result, undelivered []state.Delivery) error {
 	if err := context.Cause(ctx); err != nil {
-		return &exitError{exitFailed, err} // main knows the signal's own code
+		return &exitError{exitFailed, err} // runProgram knows the signal's own code
 	}
 	failed, locked := 0, 0
 	for _, r := range results {
@@ -159,32 +141,28 @@ func conclude(ctx context.Context, results []schedule.Result, left []state.Deliv
 	switch {
 	case locked > 0 && locked == failed:
 		return &exitError{exitLocked, errors.New("another process is collecting; try again when it has ended")}
-	case failed > 0 && len(left) > 0:
-		return &exitError{exitPartial, fmt.Errorf("%d of %d streams have no new snapshot; %s", failed, len(results), undelivered(left))}
+	case failed > 0 && len(undelivered) > 0:
+		return &exitError{exitPartial, fmt.Errorf("%s; %s", describeFailed(failed, len(results)), describeUndelivered(undelivered))}
 	case failed > 0:
-		return &exitError{exitPartial, fmt.Errorf("%d of %d streams have no new snapshot", failed, len(results))}
-	case len(left) > 0:
-		return &exitError{exitPartial, errors.New(undelivered(left))}
+		return &exitError{exitPartial, errors.New(describeFailed(failed, len(results)))}
+	case len(undelivered) > 0:
+		return &exitError{exitPartial, errors.New(describeUndelivered(undelivered))}
 	}
 	return nil
 }
 
-// undelivered says what is still queued, in words.
-func undelivered(left []state.Delivery) string {
-	if len(left) == 1 {
-		return "1 delivery stays queued, the next run takes it up"
+// describeFailed returns how many of the streams failed.
+func describeFailed(failed, all int) string {
+	verb := "have"
+	if failed == 1 {
+		verb = "has"
 	}
-	return fmt.Sprintf("%d deliveries stay queued, the next run takes them up", len(left))
+	return fmt.Sprintf("%d of %s %s no new snapshot", failed, english.Plural(all, "stream", ""), verb)
 }
 
-// sinks opens the configured destinations. It does no I/O.
-func (a *app) sinks() ([]store.Sink, error) {
-	sinks, err := openSinks(a.settings.Store, a.state, a.log)
-	if err != nil {
-		return nil, &exitError{exitSettings, err}
+func describeUndelivered(deliveries []state.Delivery) string {
+	if len(deliveries) == 1 {
+		return "1 delivery stays queued, the next run retries it"
 	}
-	if len(sinks) == 0 {
-		a.log.Warn("no destination is configured: snapshots stay in the state folder only", zap.String("state", a.settings.StateDir))
-	}
-	return sinks, nil
+	return fmt.Sprintf("%d deliveries stay queued, the next run retries them", len(deliveries))
 }

@@ -12,32 +12,38 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/collectord/collectord/pkg/config"
+	"github.com/collectord/collectord/pkg/doctor"
 	"github.com/collectord/collectord/pkg/query"
-	"github.com/collectord/collectord/pkg/state"
 )
 
-// queryCall is one call of the command query.
-type queryCall struct {
+// queryFlags are the flags and the text of a call of query.
+type queryFlags struct {
 	text, file, format, output string
 	timeout                    time.Duration
 	rows                       int64
+	raw                        bool
+	memory                     string
+	memoryBytes                config.Bytes
 }
 
-func (a *app) queryCommand() *cobra.Command {
-	var q queryCall
+func queryCommand(p *program) *cobra.Command {
+	var q queryFlags
 	cmd := &cobra.Command{
 		Use:   `query "SELECT ..."`,
-		Short: "Answer SQL over the last-known data, one table per stream",
-		Long: `query answers one SELECT over the last-known snapshots with the embedded DuckDB.
-Each stream is a table, such as okta_users; nested members are reached with dots.
-The query sees no file, no network and no setting.`,
+		Short: "Run SQL over the last-known data, one table per stream",
+		Long: `query runs one SELECT over the last-known snapshots with the embedded DuckDB and
+prints the result. Each stream is a table, such as okta_users; nested members are
+accessed with dots. The query has no access to files, network and settings. Its
+temporary files are in STATE_DIR for the user who owns that, and in TMPDIR or /tmp for
+others, such as root.`,
 		Example: `  collectord query "SELECT status, count(*) FROM okta_users GROUP BY ALL"
   collectord query -f metric.sql --format csv > metric.csv
   collectord query "FROM tenable_assets" --format parquet -o assets.parquet`,
 		ValidArgsFunction: cobra.NoFileCompletions,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) > 1 || (len(args) == 1) == (q.file != "") {
-				return usage(errors.New("query wants one text in quotes, or -f with a file, - for standard input"))
+				return usageError(errors.New("query takes one text in quotes, or -f with a file, - for standard input"))
 			}
 			return nil
 		},
@@ -45,30 +51,41 @@ The query sees no file, no network and no setting.`,
 			if len(args) == 1 {
 				q.text = args[0]
 			}
-			if err := q.check(); err != nil {
+			if err := q.validate(); err != nil {
 				return err
 			}
-			return a.withState(cmd.Context(), func(st *state.State) error { return a.query(cmd.Context(), st, q) })
+			return p.withInspectedState(cmd.Context(), func(a *assembly) error { return a.runQuery(cmd.Context(), q) })
 		},
 	}
 	cmd.Flags().StringVarP(&q.file, "file", "f", "", "read the query from this file, - is standard input")
 	cmd.Flags().StringVar(&q.format, "format", "table", "table, csv, json or parquet")
-	cmd.Flags().StringVarP(&q.output, "output", "o", "", "write to this file rather than standard output")
-	cmd.Flags().DurationVar(&q.timeout, "timeout", 10*time.Minute, "the longest that loading and answering may take; 0 is no limit")
-	cmd.Flags().Int64Var(&q.rows, "rows", 0, "the most rows to print; 0 is all")
-	_ = cmd.RegisterFlagCompletionFunc("format", fixed("table", "csv", "json", "parquet")) // it has the flag
+	cmd.Flags().StringVarP(&q.output, "output", "o", "", "write to this file instead of standard output")
+	cmd.Flags().DurationVar(&q.timeout, "timeout", 10*time.Minute, "the time limit for loading the data and running the query; 0 means no limit")
+	cmd.Flags().Int64Var(&q.rows, "rows", 0, "the maximum number of rows to print; 0 prints all")
+	cmd.Flags().BoolVar(&q.raw, "raw", false, "with --format csv, write text as it is, also what a spreadsheet program would execute as a formula")
+	cmd.Flags().StringVar(&q.memory, "memory", "1536MiB", "the most memory that the query may use")
+	_ = cmd.RegisterFlagCompletionFunc("format", completeWords("table", "csv", "json", "parquet")) // the flag exists
 	return cmd
 }
 
-// check reads the text and refuses what no state is needed for.
-func (q *queryCall) check() error {
+// minQueryMemory is the least memory in bytes in which a query can start.
+const minQueryMemory = 256 << 20
+
+// validate checks the flags and reads the text from its file.
+func (q *queryFlags) validate() error {
 	switch q.format {
 	case "table", "csv", "json", "parquet":
 	default:
-		return usage(fmt.Errorf("--format is %q: it may be table, csv, json or parquet", q.format))
+		return usageError(fmt.Errorf("--format is %q: it may be table, csv, json or parquet", q.format))
+	}
+	if q.raw && q.format != "csv" {
+		return usageError(errors.New("--raw needs --format csv: the other formats have text as it is"))
+	}
+	if err := q.memoryBytes.UnmarshalText([]byte(q.memory)); err != nil || q.memoryBytes < minQueryMemory {
+		return usageError(fmt.Errorf("--memory is %q: it may be a size of %v or more, such as 4GiB", q.memory, config.Bytes(minQueryMemory)))
 	}
 	if q.timeout < 0 || q.rows < 0 {
-		return usage(errors.New("--timeout and --rows cannot be negative"))
+		return usageError(errors.New("--timeout and --rows cannot be negative"))
 	}
 	var text []byte
 	var err error
@@ -81,66 +98,89 @@ func (q *queryCall) check() error {
 		text, err = os.ReadFile(q.file)
 	}
 	if err != nil {
-		return usage(fmt.Errorf("--file: %w", err))
+		return usageError(fmt.Errorf("--file: %w", err))
 	}
 	q.text = string(bytes.TrimPrefix(text, []byte("\ufeff")))
 	return nil
 }
 
-func (a *app) query(ctx context.Context, st *state.State, q queryCall) error {
-	e := query.New(query.Options{State: st, Tenancy: a.settings.Tenancy, Dir: filepath.Join(st.Dir(), "query")})
+func (a *assembly) runQuery(ctx context.Context, q queryFlags) error {
+	engine := query.New(query.Options{State: a.state, Tenancy: a.settings.Tenancy, Dir: a.queryDir(), Memory: int64(q.memoryBytes)})
+	defer engine.Close()
 	limits := query.Limits{Time: q.timeout, Rows: q.rows, Wait: true}
-	sum, err := a.write(q, func(w io.Writer, file string) (query.Summary, error) {
-		switch q.format {
-		case "csv":
-			return e.Query(ctx, q.text, limits, query.CSV(w))
-		case "json":
-			return e.Query(ctx, q.text, limits, query.JSON(w))
-		case "parquet":
-			return e.Parquet(ctx, q.text, file, limits)
+	summary, err := a.writeResult(q, func(w io.Writer, file string) (query.Summary, error) {
+		if q.format == "parquet" {
+			return engine.Parquet(ctx, q.text, file, limits)
 		}
-		return e.Query(ctx, q.text, limits, query.Table(w))
+		format := query.Format(q.format)
+		if q.raw {
+			format = query.RawCSVFormat
+		}
+		return engine.Query(ctx, q.text, format, limits, w)
 	})
 	if errors.Is(err, query.ErrRefused) {
-		return usage(err)
+		return usageError(err)
 	}
-	if err == nil && sum.Truncated {
+	if err == nil && q.format == "table" { // for people
+		_, err = fmt.Fprintf(a.stderr, "state directory: %s\n", a.stateDir())
+	}
+	if err == nil && summary.Truncated {
 		_, err = fmt.Fprintf(a.stderr, "there are more rows than the %d that --rows allows\n", q.rows)
 	}
 	return err
 }
 
-// write passes what an answer is to be written to. A file appears when it is
-// whole. Parquet, which is no stream, goes through a file in any case.
-func (a *app) write(q queryCall, do func(w io.Writer, file string) (query.Summary, error)) (sum query.Summary, err error) {
+// queryDir returns the directory for the temporary files of a query: the service's own
+// one for the user who owns the state, and otherwise that for temporary files, since what
+// another user creates could stop the queries of the service.
+func (a *assembly) queryDir() string {
+	uid, _, ok := ownerOf(a.stateDir())
+	if !ok || uid != os.Geteuid() || doctor.CheckDirectory("STATE_DIR", a.stateDir()) != nil {
+		return os.TempDir()
+	}
+	return filepath.Join(a.state.Dir(), "query")
+}
+
+// writeResult calls write with the writer, and the file when there is one, that the
+// result goes to. The file of --output appears when it is complete. Parquet always
+// goes through a file, because it is not written as a stream.
+func (a *assembly) writeResult(
+	q queryFlags, write func(w io.Writer, file string) (query.Summary, error),
+) (summary query.Summary, err error) {
 	if q.output == "" && q.format != "parquet" {
-		return do(a.stdout, "")
+		return write(a.stdout, "")
 	}
-	dir := os.TempDir()
+	parent := os.TempDir()
 	if q.output != "" {
-		dir = filepath.Dir(q.output)
+		parent = filepath.Dir(q.output)
 	}
-	room, err := os.MkdirTemp(dir, ".collectord-query-*")
+	dir, err := os.MkdirTemp(parent, ".collectord-query-*")
 	if err != nil {
-		return sum, fmt.Errorf("--output: %w", err)
+		return summary, fmt.Errorf("--output: %w", err)
 	}
-	defer func() { err = errors.Join(err, os.RemoveAll(room)) }()
-	path := filepath.Join(room, "answer")
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	path := filepath.Join(dir, "result")
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY, 0o600)
 	if err != nil {
-		return sum, fmt.Errorf("--output: %w", err)
+		return summary, fmt.Errorf("--output: %w", err)
 	}
-	sum, err = do(f, path)
+	summary, err = write(f, path)
 	if err := errors.Join(err, f.Close()); err != nil {
-		return sum, err
+		return summary, err
 	}
 	if q.output != "" {
-		return sum, os.Rename(path, q.output)
+		return summary, os.Rename(path, q.output)
 	}
-	f, err = os.Open(path)
+	return summary, copyToStdout(path)
+}
+
+// copyToStdout copies a file to standard output as it is: removing secrets would
+// damage binary data.
+func copyToStdout(path string) error {
+	f, err := os.Open(path)
 	if err != nil {
-		return sum, err
+		return err
 	}
-	_, err = io.Copy(os.Stdout, f) // not a.stdout: looking for secrets is for text
-	return sum, errors.Join(err, f.Close())
+	_, err = io.Copy(os.Stdout, f)
+	return errors.Join(err, f.Close())
 }

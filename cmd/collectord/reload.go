@@ -5,109 +5,247 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"slices"
 	"time"
 
 	"go.uber.org/zap"
 
-	"github.com/collectord/collectord/pkg/calendar"
 	"github.com/collectord/collectord/pkg/config"
+	"github.com/collectord/collectord/pkg/run"
+	"github.com/collectord/collectord/pkg/schedule"
+	"github.com/collectord/collectord/pkg/state"
 )
 
-// expressionOf is the schedule of one collector.
-func expressionOf(a *app, name string) calendar.Expression {
-	for _, s := range a.sections {
-		if s.Name == name && s.Schedule.IsSet() {
-			return s.Schedule
-		}
-	}
-	return a.settings.Schedule.All
-}
+// reloadNote is the key of the note that has the error of the last reload.
+const reloadNote = "reload"
 
-// Reload implements web.Daemon: it reads the settings anew and puts them in
-// force. Runs and deliveries under way end by the old ones.
+// Reload implements web.Daemon: it reads the settings again and puts those in force that
+// can be used. The error names the others, which stay as they are. Runs and deliveries in
+// progress end with the old settings.
 func (d *daemon) Reload(ctx context.Context) error {
 	d.reloading.Lock()
 	defer d.reloading.Unlock()
-	d.systemd.reloading()
-	err := d.reload()
+	if d.life == nil {
+		return schedule.ErrStopping
+	}
+	d.systemd.Reloading()
+	err := d.reload(ctx)
+	if err != nil {
+		d.log.Error("the settings were not all reloaded", zap.Error(err))
+	}
+	d.noteReload(ctx, err)
 	d.mu.Lock()
-	d.reloaded, d.reloadFail = time.Now(), err
+	d.reloaded, d.reloadErr = time.Now(), err
 	d.mu.Unlock()
-	d.systemd.ready(d.scheduler.Standings())
+	d.systemd.Ready(d.statusLine())
 	return err
 }
 
-func (d *daemon) reload() error {
+// noteReload records the error of a reload, or that there is none, for the command
+// status.
+func (d *daemon) noteReload(ctx context.Context, reloadErr error) {
+	text := ""
+	if reloadErr != nil {
+		text = time.Now().UTC().Format(time.RFC3339) + ": " + d.assembly.redactor.Redact(reloadErr.Error())
+	}
+	if err := d.state.Notes(d.settings().Tenancy).SetNote(context.WithoutCancel(ctx), reloadNote, text); err != nil {
+		d.log.Error("recording the reload", zap.Error(err))
+	}
+}
+
+func (d *daemon) reload(ctx context.Context) error {
 	d.mu.Lock()
-	old := d.app
-	before := d.sinks
+	before, partsBefore := d.assembly, d.parts
 	d.mu.Unlock()
-	fresh := &app{
-		stdout: old.stdout, stderr: old.stderr, envFile: old.envFile, log: old.log, terminal: old.terminal,
-		notes: old.notes, state: old.state, level: old.level, hide: old.hide, signals: old.signals,
+	c, refused, err := rereadConfiguration(d.from, before.configuration)
+	if err == nil {
+		err = c.requireActive()
 	}
-	env, err := fresh.read()
 	if err != nil {
-		return err
+		return fmt.Errorf("the old settings stay in force: %w", err)
 	}
-	old.hide.learn(env.Secrets())
-	if err := needsRestart(old.settings, fresh.settings); err != nil {
-		return err
-	}
-	targets, err := fresh.targets()
-	if err != nil {
-		return err
-	}
-	sinks := before
-	swap := !reflect.DeepEqual(old.settings.Store, fresh.settings.Store)
-	if swap {
-		if sinks, err = fresh.sinks(); err != nil {
-			return err
+	after := &assembly{configuration: c, output: before.output, state: before.state}
+	after.redactor.Learn(c.secrets...)
+	parts, more := after.reopenParts(before, partsBefore)
+	refused = append(refused, more...)
+	after.logWarnings()
+	d.mu.Lock()
+	d.assembly, d.parts = after, parts
+	d.mu.Unlock()
+	after.level.SetLevel(logLevel(after.settings.Log))
+	sinksChanged := !slices.Equal(parts.sinks, partsBefore.sinks)
+	if sinksChanged {
+		s := after.settings.Store
+		after.registerDestinations(ctx, parts.sinks)
+		d.deliverer.ReplaceSinks(parts.sinks, s.RetryMaxWait, s.WriteTimeout, func() { after.closeDestinations(partsBefore.sinks) })
+		if err := d.DeliverNow(ctx); err != nil {
+			d.log.Error("what is queued is attempted when its wait is over", zap.Error(err))
 		}
 	}
-	settings, err := d.schedules(fresh, sinks)
-	if err != nil {
-		if swap {
-			closeSinks(sinks, d.log)
+	d.notifier.ReplaceSettings(after.notifySettings(parts.targets))
+	changes := d.scheduler.ApplySettings(d.schedulerSettings(after, parts))
+	if sinksChanged {
+		d.stopRestores()
+		d.restores, d.stopRestores = context.WithCancel(d.life)
+	}
+	life, restores := d.life, d.restores
+	d.background.Go(func() {
+		missing := after.missingData(life, parts, changes, sinksChanged)
+		d.scheduler.CatchUp(life, without(changes.Changed, missing))
+		// Streams that were on before have been recovered at the start. Recovering them
+		// again would hold their locks, and a retry that is due would not run.
+		for _, job := range parts.jobsOf(changes.Added) {
+			after.recoverSnapshots(life, job.Collector.Name, job.Streams, parts.sinks)
 		}
-		return err
+		d.restoreMissing(restores, after, parts, missing, func() { d.scheduler.CatchUp(life, slices.Concat(changes.Changed, changes.Added)) })
+	})
+	d.log.Info("settings reloaded", zap.Strings("changed", after.changesSince(before.configuration)),
+		zap.Int("collectors", len(parts.jobs)), zap.Int("destinations", len(parts.sinks)))
+	if err := errors.Join(refused...); err != nil {
+		return fmt.Errorf("some settings were not applied and stay as they were, all others are in force: %w", err)
 	}
-	for _, w := range fresh.warnings {
-		d.log.Warn(w)
-	}
-	d.mu.Lock()
-	d.app, d.sinks = fresh, sinks
-	d.mu.Unlock()
-	old.level.SetLevel(levelOf(fresh.settings.Log))
-	if swap {
-		d.deliverer.Swap(sinks, fresh.settings.Store.RetryMaxWait, fresh.settings.Store.WriteTimeout, func() { closeSinks(before, d.log) })
-	}
-	d.notifier.Use(targets)
-	d.scheduler.Apply(settings)
-	d.log.Info("the settings were read anew", zap.Int("collectors", len(settings.Plans)), zap.Int("destinations", len(sinks)))
 	return nil
 }
 
-// needsRestart refuses changes that a running daemon cannot make.
-func needsRestart(old, fresh config.Settings) error {
-	var errs []error
-	for _, s := range []struct {
-		name    string
-		changed bool
-	}{
-		{"STATE_DIR", old.StateDir != fresh.StateDir},
-		{"TENANCY", old.Tenancy != fresh.Tenancy},
-		{"HTTP_LISTEN", old.HTTP.Listen != fresh.HTTP.Listen},
-		{"HTTP_TOKEN", old.HTTP.Token != fresh.HTTP.Token},
-		{"HTTP_WEB_CONFIG_FILE", old.HTTP.ConfigFile != fresh.HTTP.ConfigFile},
-		{"HTTP_PPROF", old.HTTP.Pprof != fresh.HTTP.Pprof},
-		{"HTTP_SHOW_DATA", old.HTTP.ShowData != fresh.HTTP.ShowData},
-		{"HTTP_QUERY", old.HTTP.Query != fresh.HTTP.Query},
-		{"LOG_FORMAT", old.Log.Format != fresh.Log.Format},
-	} {
-		if s.changed {
-			errs = append(errs, fmt.Errorf("%s: was changed, which takes a restart", s.name))
+// rereadConfiguration reads the settings again. Those that cannot be used stay as they
+// are in before, and are returned as refused.
+func rereadConfiguration(from settingSources, before *configuration) (c *configuration, refused []error, err error) {
+	c = newConfiguration()
+	env, err := config.Open(config.Source{Environ: from.environ, Dir: ".", EnvFile: from.envFile})
+	if err != nil {
+		return nil, nil, err
+	}
+	var problems []*config.Problem
+	c.warnings, problems = env.Reload(before.inForce(), &c.settings, c.sections...)
+	for _, p := range problems {
+		refused = append(refused, p)
+	}
+	c.readSources(env)
+	_, restart := config.LibraryChanges(before.libraries, c.libraries)
+	c.keepLibraries(before.libraries, restart)
+	for _, name := range restart {
+		refused = append(refused, config.RestartProblem(name))
+	}
+	return c, refused, nil
+}
+
+// keepLibraries replaces variables of libraries by those of before.
+func (c *configuration) keepLibraries(before []config.Variable, names []string) {
+	isKept := func(v config.Variable) bool { return slices.Contains(names, v.Name) }
+	c.libraries = slices.DeleteFunc(c.libraries, isKept)
+	for _, v := range before {
+		if isKept(v) {
+			c.libraries = append(c.libraries, v)
 		}
 	}
-	return errors.Join(errs...)
+}
+
+// changesSince returns the names of the variables that differ from those of before.
+func (c *configuration) changesSince(before *configuration) []string {
+	libraries, _ := config.LibraryChanges(before.libraries, c.libraries)
+	return append(config.ChangedSettings(before.inForce(), c.inForce()), libraries...)
+}
+
+// reopenParts opens the parts of the program for changed settings. A part that cannot be
+// opened stays as it was, with its settings, and its error is returned as refused.
+func (a *assembly) reopenParts(before *assembly, opened *parts) (p *parts, refused []error) {
+	p = &parts{}
+	var err error
+	if p.targets, err = a.openTargets(); err != nil {
+		refused = append(refused, err)
+		p.targets, a.settings.Notify = opened.targets, before.settings.Notify
+	}
+	if err := a.reopenDestinations(p, before, opened); err != nil {
+		refused = append(refused, err)
+	}
+	return p, append(refused, a.reopenCollectors(p, before, opened)...)
+}
+
+// reopenDestinations opens the destinations if their settings were changed.
+func (a *assembly) reopenDestinations(p *parts, before *assembly, opened *parts) error {
+	p.sinks = opened.sinks
+	libraries, _ := config.LibraryChanges(before.libraries, a.libraries)
+	if len(libraries) == 0 && reflect.DeepEqual(before.settings.Store, a.settings.Store) {
+		return nil
+	}
+	err := a.exportVariables(before.libraries)
+	if err == nil {
+		p.sinks, err = a.openDestinations()
+	}
+	if err != nil {
+		err = errors.Join(err, before.exportVariables(a.libraries))
+		p.sinks, a.settings.Store, a.libraries = opened.sinks, before.settings.Store, before.libraries
+	}
+	return err
+}
+
+// reopenCollectors opens the collectors that are on. One that cannot be opened and was
+// not on stays off.
+func (a *assembly) reopenCollectors(p *parts, before *assembly, opened *parts) (refused []error) {
+	for i, d := range a.definitions {
+		section := a.sections[i]
+		if !section.Active {
+			continue
+		}
+		job, err := a.openCollector(d, section.Into, nil)
+		if err == nil {
+			p.jobs = append(p.jobs, job)
+			continue
+		}
+		refused = append(refused, err)
+		at := slices.IndexFunc(opened.jobs, func(j run.Job) bool { return j.Collector.Name == d.Name })
+		if at < 0 {
+			section.Active, section.Off = false, config.OffInvalid
+			continue
+		}
+		a.sections[i] = before.sections[i]
+		p.jobs = append(p.jobs, opened.jobs[at])
+	}
+	return refused
+}
+
+// missingData returns the streams to restore after a reload: those that were added, and
+// those without data whose settings, or whose backup, may have been changed.
+func (a *assembly) missingData(ctx context.Context, p *parts, changes schedule.Changes, sinksChanged bool) []string {
+	candidates := changes.Changed
+	if sinksChanged {
+		candidates = nil
+		for _, job := range p.jobs {
+			candidates = append(candidates, job.StreamNames()...)
+		}
+	}
+	missing := slices.Clone(changes.Added)
+	for _, stream := range without(candidates, missing) {
+		if _, _, err := a.state.Snapshots.LastKnown(ctx, stream, a.settings.Tenancy); errors.Is(err, state.ErrNoSnapshot) {
+			missing = append(missing, stream)
+		}
+	}
+	return missing
+}
+
+// without returns the names that are not in excluded.
+func without(names, excluded []string) []string {
+	return slices.DeleteFunc(slices.Clone(names), func(name string) bool { return slices.Contains(excluded, name) })
+}
+
+// jobsOf returns the jobs of the streams alone.
+func (p *parts) jobsOf(streams []string) (jobs []run.Job) {
+	for _, job := range p.jobs {
+		isOther := func(stream string) bool { return !slices.Contains(streams, stream) }
+		if job.Streams = slices.DeleteFunc(job.StreamNames(), isOther); len(job.Streams) > 0 {
+			jobs = append(jobs, job)
+		}
+	}
+	return jobs
+}
+
+// restoreMissing restores streams as at a start, until ctx ends. It calls then when they
+// are restored, or after RESTORE_TIMEOUT.
+func (d *daemon) restoreMissing(ctx context.Context, a *assembly, p *parts, streams []string, then func()) {
+	if len(streams) == 0 {
+		return
+	}
+	restoration := a.beginRestore(ctx, p.jobsOf(streams), p.sinks, d.restoreEnded)
+	then()
+	d.retryRestore(ctx, a, p, restoration)
 }

@@ -1,56 +1,28 @@
 package main
 
 import (
+	"errors"
 	"fmt"
-	"io"
-	"os"
 	"runtime"
-	"strings"
 
 	"github.com/spf13/cobra"
-	"go.uber.org/zap"
-	"golang.org/x/term"
-
-	"github.com/collectord/collectord/pkg/collector"
-	"github.com/collectord/collectord/pkg/collector/sources"
-	"github.com/collectord/collectord/pkg/config"
-	"github.com/collectord/collectord/pkg/state"
 )
 
-// app is one call of the program.
-type app struct {
-	stdout, stderr io.Writer
-	envFile        string
-
-	settings config.Settings
-	sources  []collector.Source
-	sections []*config.Section // one for each source
-	warnings []string
-	log      *zap.Logger
-	terminal *terminal       // standard error, when it is one
-	notes    collector.Notes // nil where no state is open
-	level    zap.AtomicLevel
-	hide     *redactor
-	signals  *signals
-	state    *state.State // nil where none is open
-}
-
-func rootCommand(a *app) *cobra.Command {
-	var once bool
+func rootCommand(p *program) *cobra.Command {
+	var once, asJSON bool
 	root := &cobra.Command{
 		Use:   "collectord [--once [collector|stream ...]]",
-		Short: "Extract security data, whole or not at all, and deliver it",
+		Short: "Extract complete snapshots of security data and deliver them",
 		Long: `collectord extracts every record from the APIs of security tools and delivers
 complete snapshots to files, DuckDB, Postgres and S3. A collector is switched on
 by its environment variables; "collectord list" names them.
 
 Without --once it is a service that runs the collectors on their schedules until
-SIGTERM or SIGINT. SIGHUP reads the settings anew, SIGUSR1 runs every collector
-now.
+SIGTERM or SIGINT. SIGHUP reloads the settings, SIGUSR1 runs every collector now.
 
 Exit codes: 0 all complete and stored; 1 failed; 2 wrong usage; 3 some stream or
-destination failed; 75 another process is at it; 78 bad settings; 130 and 143
-ended by SIGINT and SIGTERM.`,
+destination failed; 75 another process is collecting a stream; 78 bad settings;
+130 and 143 ended by SIGINT and SIGTERM.`,
 		Example: `  collectord                             run as a service, by SCHEDULE
   collectord --once                      run every collector that is switched on
   collectord --once tenable okta_users   run one collector and one stream
@@ -63,41 +35,62 @@ ended by SIGINT and SIGTERM.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if !once {
 				if len(args) > 0 {
-					return usage(fmt.Errorf("unknown command %q; to run a collector now: collectord --once %s", args[0], strings.Join(args, " ")))
+					return unknownCommand(cmd, args)
 				}
-				return a.daemon(cmd.Context())
+				if asJSON {
+					return usageError(errors.New("--json is for --once and for some commands: the service writes no document"))
+				}
+				return runDaemon(cmd.Context(), p)
 			}
-			a.signals.release()
-			return a.once(cmd.Context(), args)
+			p.signals.releaseControl()
+			return runOnce(cmd.Context(), p, args, asJSON)
 		},
 	}
-	root.SetOut(a.stdout)
-	root.SetErr(a.stderr)
-	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usage(err) })
+	root.SetOut(p.stdout)
+	root.SetErr(p.stderr)
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return usageError(suggestFlag(cmd, err)) })
 	root.CompletionOptions.DisableDefaultCmd = false
 	root.Flags().BoolVar(&once, "once", false, "run the collectors now, deliver, and end")
-	root.PersistentFlags().StringVar(&a.envFile, "env-file", "", "read settings from this file, too; the environment and .env win")
+	root.Flags().BoolVar(&asJSON, "json", false, "with --once, print one JSON document instead of text")
+	root.PersistentFlags().StringVar(&p.from.envFile, "env-file", "", "read settings from this file in place of .env; the environment takes precedence")
 	root.Version = version
-	root.SetVersionTemplate("collectord " + version + " " + runtime.Version() + " " + runtime.GOOS + "/" + runtime.GOARCH + "\n")
+	root.SetVersionTemplate(versionLine())
 	root.PersistentPreRun = func(cmd *cobra.Command, _ []string) {
 		if cmd != root {
-			a.signals.release()
+			p.signals.releaseControl()
 		}
 	}
-	root.AddCommand(a.listCommand(), a.checkCommand(), a.doctorCommand(), a.statusCommand(), a.acceptCommand(), a.restoreCommand(), a.queryCommand(), a.dropCommand(), a.manCommand(), a.versionCommand())
+	root.AddCommand(
+		listCommand(p),
+		checkCommand(p),
+		doctorCommand(p),
+		statusCommand(p),
+		acceptCommand(p),
+		restoreCommand(p),
+		queryCommand(p),
+		deliverCommand(p),
+		dropCommand(p),
+		healthCommand(p),
+		manCommand(),
+		versionCommand(p),
+	)
 	return root
 }
 
-// usage marks an error of the command line.
-func usage(err error) error {
+// usageError returns err as an error of the command line.
+func usageError(err error) error {
 	return &exitError{exitUsage, fmt.Errorf("%w\nTry: collectord --help", err)}
 }
 
-func (a *app) versionCommand() *cobra.Command {
+func versionLine() string {
+	return fmt.Sprintf("collectord %s %s %s/%s\n", version, runtime.Version(), runtime.GOOS, runtime.GOARCH)
+}
+
+func versionCommand(p *program) *cobra.Command {
 	return &cobra.Command{
 		Use: "version", Short: "Print the version", Args: noArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			_, err := fmt.Fprintf(a.stdout, "collectord %s %s %s/%s\n", version, runtime.Version(), runtime.GOOS, runtime.GOARCH)
+		RunE: func(*cobra.Command, []string) error {
+			_, err := fmt.Fprint(p.stdout, versionLine())
 			return err
 		},
 	}
@@ -105,62 +98,18 @@ func (a *app) versionCommand() *cobra.Command {
 
 func noArgs(cmd *cobra.Command, args []string) error {
 	if len(args) > 0 {
-		return usage(fmt.Errorf("%s takes no arguments, got %q", cmd.CommandPath(), args))
+		return usageError(fmt.Errorf("%s takes no arguments, got %q", cmd.CommandPath(), args))
 	}
 	return nil
 }
 
-// load reads the settings and starts the log. From here on nothing is printed
-// that holds a secret.
-func (a *app) load() error {
-	env, err := a.read()
-	if err != nil {
-		return err
-	}
-	a.hide = newRedactor(env.Secrets())
-	a.stdout, a.stderr = a.hide.writer(a.stdout), a.hide.writer(a.stderr)
-	if isTerminal(os.Stderr) {
-		a.terminal = newTerminal(a.stderr, func() int {
-			width, _, err := term.GetSize(int(os.Stderr.Fd()))
-			if err != nil {
-				return 80
-			}
-			return width
-		})
-		a.stderr = a.terminal
-	}
-	a.level = zap.NewAtomicLevel()
-	a.log = newLogger(a.stderr, a.terminal != nil, a.settings.Log, a.level)
-	return nil
-}
-
-// read reads the settings.
-func (a *app) read() (*config.Environment, error) {
-	for _, s := range sources.All() {
-		a.sources = append(a.sources, s)
-		a.sections = append(a.sections, &config.Section{Name: s.Name, Title: s.Title, Into: s.Settings(), Collector: true})
-	}
-	env, err := config.Open(config.Source{Environ: os.Environ(), Dir: ".", EnvFile: a.envFile})
-	if err != nil {
-		return nil, &exitError{exitSettings, err}
-	}
-	a.warnings, err = env.Load(&a.settings, a.sections...)
-	if err != nil {
-		// What is only doubtful may be why: a misspelled name, say.
-		for _, w := range a.warnings {
-			err = fmt.Errorf("%w\n%s", err, w)
+// oneArg returns the check of the arguments for a command that takes exactly one.
+// The message says what it is, such as "one stream, such as tenable_assets".
+func oneArg(message string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) != 1 {
+			return usageError(fmt.Errorf("%s takes %s, got %q", cmd.Name(), message, args))
 		}
-		return nil, &exitError{exitSettings, err}
+		return nil
 	}
-	return env, nil
-}
-
-// active returns the sources that are switched on, with their settings.
-func (a *app) active() (on []collector.Source, settings []any) {
-	for i, s := range a.sources {
-		if a.sections[i].Active {
-			on, settings = append(on, s), append(settings, a.sections[i].Into)
-		}
-	}
-	return on, settings
 }

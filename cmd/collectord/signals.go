@@ -8,10 +8,18 @@ import (
 	"syscall"
 )
 
-// signalError is the cause of a context that a signal ended.
+// signalError is the cause of a context that a signal has cancelled.
 type signalError struct{ signal os.Signal }
 
-func (e *signalError) Error() string { return "stopped by " + e.signal.String() }
+func (e *signalError) Error() string { return "stopped by " + signalName(e.signal) }
+
+// signalName returns the name of SIGTERM or SIGINT.
+func signalName(s os.Signal) string {
+	if s == syscall.SIGTERM {
+		return "SIGTERM"
+	}
+	return "SIGINT"
+}
 
 func (e *signalError) code() int {
 	if e.signal == syscall.SIGTERM {
@@ -20,43 +28,45 @@ func (e *signalError) code() int {
 	return exitINT
 }
 
-// signals are those that the program was sent.
+// signals are the signals that the program receives.
 type signals struct {
-	// ctx ends at the first SIGINT or SIGTERM.
+	// ctx is cancelled by the first SIGINT or SIGTERM.
 	ctx context.Context
-	// hurry ends at the second.
-	hurry context.Context
-	// asks has SIGHUP and SIGUSR1. They are caught from the start on: a service
-	// must not be killed by a reload that comes early.
-	asks chan os.Signal
-	// patience is how many signals it takes until the program ends on the spot.
-	patience atomic.Int32
-	ends     chan os.Signal
-	done     chan struct{}
-	cancel   func()
+	// forced is cancelled by the second.
+	forced context.Context
+	// control receives SIGHUP and SIGUSR1. They are caught from the start, so
+	// that an early reload does not kill a service.
+	control chan os.Signal
+	// stop receives SIGINT and SIGTERM.
+	stop chan os.Signal
+	// exitAt is the number of the stop signal that ends the program at once.
+	exitAt atomic.Int32
+	done   chan struct{}
+	cancel func()
 }
 
-// catchSignals begins to catch signals.
+// catchSignals starts catching signals. The second SIGINT or SIGTERM ends the
+// program at once.
 func catchSignals() *signals {
 	ctx, stop := context.WithCancelCause(context.Background())
-	hurry, cancel := context.WithCancelCause(context.Background())
+	forced, force := context.WithCancelCause(context.Background())
 	s := &signals{
-		ctx: ctx, hurry: hurry, asks: make(chan os.Signal, 8), ends: make(chan os.Signal, 3), done: make(chan struct{}),
-		cancel: func() { stop(nil); cancel(nil) },
+		ctx: ctx, forced: forced, control: make(chan os.Signal, 8), stop: make(chan os.Signal, 3), done: make(chan struct{}),
+		cancel: func() { stop(nil); force(nil) },
 	}
-	s.patience.Store(2)
-	signal.Notify(s.asks, syscall.SIGHUP, syscall.SIGUSR1)
-	signal.Notify(s.ends, os.Interrupt, syscall.SIGTERM)
+	s.exitAt.Store(2)
+	signal.Notify(s.control, syscall.SIGHUP, syscall.SIGUSR1)
+	signal.Notify(s.stop, os.Interrupt, syscall.SIGTERM)
 	go func() {
 		for n := int32(1); ; n++ {
 			select {
-			case sent := <-s.ends:
-				e := &signalError{sent}
-				if n >= s.patience.Load() {
-					os.Exit(e.code()) // somebody has no patience left
+			case received := <-s.stop:
+				e := &signalError{received}
+				if n >= s.exitAt.Load() {
+					os.Exit(e.code())
 				}
 				if n > 1 {
-					cancel(e)
+					force(e)
 				}
 				stop(e)
 			case <-s.done:
@@ -67,20 +77,21 @@ func catchSignals() *signals {
 	return s
 }
 
-// serve leaves the second signal to whoever watches hurry.
-func (s *signals) serve() { s.patience.Store(3) }
+// enableForcedStop lets the second stop signal cancel forced; the third ends the
+// program at once.
+func (s *signals) enableForcedStop() { s.exitAt.Store(3) }
 
-// release gives SIGHUP and SIGUSR1 their usual meaning back, for commands that
-// end by themselves.
-func (s *signals) release() {
-	signal.Stop(s.asks)
+// releaseControl restores the default action of SIGHUP and SIGUSR1, for commands
+// that end on their own.
+func (s *signals) releaseControl() {
+	signal.Stop(s.control)
 	signal.Reset(syscall.SIGHUP, syscall.SIGUSR1)
 }
 
-// stop catches no more.
-func (s *signals) stop() {
-	signal.Stop(s.asks)
-	signal.Stop(s.ends)
+// ignore stops catching signals.
+func (s *signals) ignore() {
+	signal.Stop(s.control)
+	signal.Stop(s.stop)
 	close(s.done)
 	s.cancel()
 }

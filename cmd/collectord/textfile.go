@@ -4,44 +4,67 @@ import (
 	"time"
 
 	"github.com/collectord/collectord/pkg/backup"
+	"github.com/collectord/collectord/pkg/freshness"
 	"github.com/collectord/collectord/pkg/metrics"
+	"github.com/collectord/collectord/pkg/run"
 	"github.com/collectord/collectord/pkg/schedule"
-	"github.com/collectord/collectord/pkg/state"
 )
 
-// single is a program that runs once, as its metrics see it.
-type single struct {
-	jobs  []schedule.Job
-	began time.Time
+// A textfile collects the metrics of a single run and writes METRICS_TEXTFILE. A
+// nil textfile does nothing.
+type textfile struct {
+	metrics *metrics.Metrics
+	path    string
 }
 
-func (s single) Standings() []schedule.Standing {
-	var all []schedule.Standing
-	for _, j := range s.jobs {
-		one := schedule.Standing{Collector: j.Collector.Name, Schedule: "off"}
-		for _, stream := range j.Collector.Streams {
-			one.Streams = append(one.Streams, stream.Name)
-		}
-		all = append(all, one)
-	}
-	return all
-}
-
-func (single) Running() []*schedule.Live             { return nil }
-func (single) Ready() error                          { return nil }
-func (s single) LastReload() (at time.Time, _ error) { return s.began, nil }
-
-// textfile counts what r does and returns what counts restores, and what
-// writes METRICS_TEXTFILE.
-func (a *app) textfile(st *state.State, r *schedule.Runner, jobs []schedule.Job) (restored func(backup.Result), write func() error) {
+// newTextfile returns a textfile that collects the metrics of the runner; nil when
+// METRICS_TEXTFILE is not set.
+func (a *assembly) newTextfile(r *run.Runner) *textfile {
 	path := a.settings.HTTP.Textfile
 	if path == "" {
-		return nil, func() error { return nil }
+		return nil
 	}
 	m := metrics.New(metrics.Options{
-		State: st, Daemon: single{jobs, time.Now()}, Tenancy: a.settings.Tenancy, Version: version,
-		Sinks: func() []string { return r.Policy.Sinks },
+		State: a.state, Daemon: singleRun{a, r, time.Now()}, Tenancy: a.settings.Tenancy, Version: version,
+		Sinks: func() []string { return r.Policy.Sinks }, Log: a.log,
 	})
-	r.Ended = m.Ended
-	return m.RestoreEnded, func() error { return m.WriteFile(path) }
+	r.OnEnded = m.RunEnded
+	return &textfile{metrics: m, path: path}
+}
+
+// onRestored counts a restore.
+func (t *textfile) onRestored(r backup.Result) {
+	if t != nil {
+		t.metrics.RestoreEnded(r)
+	}
+}
+
+func (t *textfile) write() error {
+	if t == nil {
+		return nil
+	}
+	return t.metrics.WriteFile(t.path)
+}
+
+// singleRun is the status of a program that runs collectors once, as the metrics need
+// it: that of all streams that are on, also of those that it does not run.
+type singleRun struct {
+	assembly *assembly
+	runner   *run.Runner
+	started  time.Time
+}
+
+func (s singleRun) Statuses() []schedule.CollectorStatus {
+	return s.assembly.plannedStatuses(s.started)
+}
+func (s singleRun) DisabledStreams() []freshness.DisabledStream {
+	return s.assembly.disabledStreams()
+}
+func (s singleRun) MaxAge(stream string) time.Duration  { return s.assembly.maxAgeOf(stream) }
+func (s singleRun) ActiveRuns() []*run.ActiveRun        { return s.runner.Active.List() }
+func (singleRun) Ready() error                          { return nil }
+func (s singleRun) LastReload() (at time.Time, _ error) { return s.started, nil }
+
+func (s singleRun) RunTotals(collector, stream string) run.Totals {
+	return s.runner.Active.Totals(collector, stream)
 }

@@ -4,7 +4,8 @@ package doctor
 
 import "os"
 
-func writable(dir string) error {
+// checkWritable returns an error if this process cannot create files in dir.
+func checkWritable(dir string) error {
 	probe, err := os.CreateTemp(dir, ".collectord-doctor-*")
 	if err != nil {
 		return err
@@ -13,11 +14,11 @@ func writable(dir string) error {
 	return os.Remove(probe.Name())
 }
 
-// Disk is known on Linux only.
+// Disk returns no finding: free space is known on Linux only.
 func Disk(string, string, int64, int64) (Finding, bool) { return Finding{}, false }
 
-// Synchronised is known on Linux only.
+// Synchronised returns no finding: synchronisation is known on Linux only.
 func Synchronised() (Finding, bool) { return Finding{}, false }
 
-// Files is known on Linux only.
+// Files returns no finding: the limit is known on Linux only.
 func Files() (Finding, bool) { return Finding{}, false }

@@ -1,87 +1,129 @@
 package web
 
 import (
-	"errors"
 	"net/http"
-	"strconv"
 	"time"
 
-	"github.com/collectord/collectord/pkg/state"
+	"github.com/collectord/collectord/pkg/freshness"
+	"github.com/collectord/collectord/pkg/run"
+	"github.com/collectord/collectord/pkg/schedule"
+	"github.com/collectord/collectord/pkg/snapshot"
 )
 
-const (
-	usualRuns = 100
-	mostRuns  = 1000
-)
+// apiPath is the start of the paths of the API.
+const apiPath = "/api/v1/"
 
-func (s *Server) mountAPI(mux *http.ServeMux) {
-	s.route(mux, "GET", "/api/v1/status", s.status)
-	s.route(mux, "GET", "/api/v1/collectors", s.collectors)
-	s.route(mux, "GET", "/api/v1/runs", s.runs)
-	s.route(mux, "POST", "/api/v1/collectors/{name}/run", s.permitted(s.run))
-	s.route(mux, "POST", "/api/v1/deliveries/retry", s.permitted(s.retry))
-	mux.HandleFunc("/api/", func(w http.ResponseWriter, r *http.Request) {
-		s.refuse(w, http.StatusNotFound, "no such path: "+r.URL.Path)
-	})
+// apiRoutes returns the routes of the API.
+func (s *Server) apiRoutes() []route {
+	return []route{
+		{method: "GET", path: "/api/v1/openapi.yaml", handler: s.serveOpenAPI},
+		{method: "GET", path: "/api/v1/status", handler: s.serveStatus},
+		{method: "GET", path: "/api/v1/collectors", handler: s.serveCollectors},
+		{method: "GET", path: "/api/v1/runs", handler: s.serveRuns, query: []string{"stream", "outcome", "before", "after", "limit"}},
+		{method: "GET", path: "/api/v1/deliveries", handler: s.serveDeliveries, query: []string{"stream", "destination"}},
+		{method: "GET", path: "/api/v1/streams/{name}/records", handler: s.protect(s.serveRecords), query: []string{"format"}},
+		{method: "POST", path: "/api/v1/collectors/{name}/run", handler: s.requireToken(s.serveRunNow)},
+		{method: "POST", path: "/api/v1/streams/{name}/run", handler: s.requireToken(s.serveRunStreamNow)},
+		{method: "POST", path: "/api/v1/streams/{name}/accept", handler: s.requireToken(s.serveAccept)},
+		{method: "POST", path: "/api/v1/deliveries", handler: s.requireToken(s.serveRedeliver), query: []string{"stream", "destination"}},
+		{method: "POST", path: "/api/v1/deliveries/retry", handler: s.requireToken(s.serveRetryDeliveries)},
+		{
+			method: "POST", path: "/api/v1/deliveries/drop", handler: s.requireToken(s.serveDrop),
+			query: []string{"destination", "stream", "upload_id"},
+		},
+	}
 }
 
 // streamView is a stream in the API.
 type streamView struct {
-	Collector   string    `json:"collector"`
-	Stream      string    `json:"stream"`
-	Freshness   Freshness `json:"freshness"`
-	Overdue     bool      `json:"overdue"`
-	Taken       time.Time `json:"data_timestamp,omitzero"`
-	Records     int64     `json:"records"`
-	Source      string    `json:"source,omitempty"`
-	LastSuccess time.Time `json:"last_success,omitzero"`
-	LastFailure time.Time `json:"last_failure,omitzero"`
-	LastError   string    `json:"last_error,omitempty"`
-	LastOutcome string    `json:"last_outcome,omitempty"`
-	Held        bool      `json:"held"`
-	Queued      int       `json:"queued_deliveries"`
+	Collector   string          `json:"collector"`
+	Stream      string          `json:"stream"`
+	Freshness   freshness.Label `json:"freshness"`
+	Overdue     bool            `json:"overdue"`
+	Deadline    time.Time       `json:"deadline,omitzero"`
+	Taken       time.Time       `json:"data_timestamp,omitzero"`
+	Records     int64           `json:"records"`
+	Source      string          `json:"source,omitempty"`
+	LastSuccess time.Time       `json:"last_success,omitzero"`
+	LastFailure time.Time       `json:"last_failure,omitzero"`
+	LastError   string          `json:"last_error,omitempty"`
+	LastOutcome string          `json:"last_outcome,omitempty"`
+	Held        bool            `json:"held"`
+	Queued      int             `json:"queued_deliveries"`
+	Doubts      snapshot.Doubts `json:"doubts,omitempty"`
+	On          bool            `json:"on"`
+	Why         string          `json:"why,omitempty"`
+	Schedule    string          `json:"schedule,omitempty"`
+	Next        time.Time       `json:"next,omitzero"`
+	Retry       time.Time       `json:"retry,omitzero"`
+	Waiting     bool            `json:"queued"`
+	Running     *activeRunView  `json:"running,omitempty"`
 }
 
-func viewOf(one Stream) streamView {
+// activeRunView is a running extraction in the API.
+type activeRunView struct {
+	Started       time.Time `json:"started"`
+	Records       int64     `json:"records"`
+	Requests      int64     `json:"requests"`
+	Retries       int64     `json:"retries"`
+	Step          string    `json:"step,omitempty"`
+	WaitFor       string    `json:"wait_for,omitempty"`
+	WaitUntil     time.Time `json:"wait_until,omitzero"`
+	WaitRequested bool      `json:"wait_requested,omitempty"`
+}
+
+// newActiveRunView returns nil if no extraction is running.
+func newActiveRunView(active *run.ActiveRun) *activeRunView {
+	if active == nil {
+		return nil
+	}
+	p := active.Stats.Progress()
+	return &activeRunView{active.Started, p.Records, p.Requests, p.Retries, p.Step, p.WaitFor, p.WaitUntil, p.WaitRequested}
+}
+
+func newStreamView(one freshness.Stream) streamView {
 	return streamView{
-		one.Collector, one.Stream, one.Freshness, one.Overdue, one.Taken, one.Records, string(one.Source),
+		one.Collector, one.Stream, one.Freshness, one.Overdue, one.Deadline, one.Taken, one.Records, string(one.Source),
 		one.LastSuccess, one.LastFailure, one.FailureErr, string(one.Last.Outcome), one.Held, one.Queued,
+		one.Doubts, one.WhyOff == "", one.WhyOff, one.Plan.Schedule, one.Plan.Next, one.Plan.Retry, one.Plan.Queued, newActiveRunView(one.Active),
 	}
 }
 
+// reloadView is the last reload in the API.
 type reloadView struct {
 	At    time.Time `json:"at,omitzero"`
 	Error string    `json:"error,omitempty"`
 }
 
-// status tells everything at a glance.
-func (s *Server) status(w http.ResponseWriter, r *http.Request) {
-	streams, err := s.streams(r)
+// serveStatus responds with the status of the program and of every stream.
+func (s *Server) serveStatus(w http.ResponseWriter, r *http.Request) {
+	streams, err := s.readStreams(r)
 	if err != nil {
-		s.fail(w, r, err)
+		s.writeInternalError(w, r, err)
 		return
 	}
 	views := []streamView{}
 	for _, one := range streams {
-		views = append(views, viewOf(one))
+		views = append(views, newStreamView(one))
 	}
 	at, reload := s.Daemon.LastReload()
-	s.answer(w, http.StatusOK, map[string]any{
+	s.writeJSON(w, http.StatusOK, map[string]any{
 		"version": s.Version, "tenancy": s.Tenancy, "now": s.Now().UTC(),
-		"alive": words(s.Daemon.Alive()), "ready": words(s.Daemon.Ready()),
-		"last_reload": reloadView{at.UTC(), text(reload)}, "streams": views,
+		"alive": okOrError(s.Daemon.Alive()), "ready": okOrError(s.Daemon.Ready()),
+		"last_reload": reloadView{at.UTC(), errorText(reload)}, "streams": views,
 	})
 }
 
-// words is "ok" or what is wrong.
-func words(err error) string {
+// okOrError returns "ok" when err is nil, and its text otherwise.
+func okOrError(err error) string {
 	if err != nil {
 		return err.Error()
 	}
 	return "ok"
 }
 
-func text(err error) string {
+// errorText returns "" when err is nil, and its text otherwise.
+func errorText(err error) string {
 	if err != nil {
 		return err.Error()
 	}
@@ -90,98 +132,101 @@ func text(err error) string {
 
 // collectorView is a collector in the API.
 type collectorView struct {
-	Collector string    `json:"collector"`
-	On        bool      `json:"on"`
-	Streams   []string  `json:"streams,omitempty"`
-	Schedule  string    `json:"schedule,omitempty"`
-	Zone      string    `json:"zone,omitempty"`
-	Interval  float64   `json:"interval_seconds,omitempty"`
-	Next      time.Time `json:"next,omitzero"`
-	Running   bool      `json:"running"`
-	Started   time.Time `json:"started,omitzero"`
-	Missed    int64     `json:"missed_ticks"`
-	Missing   []string  `json:"missing,omitempty"`
-	Why       string    `json:"why,omitempty"`
+	Collector string   `json:"collector"`
+	On        bool     `json:"on"`
+	Streams   []string `json:"streams,omitempty"`
+	// Schedule and Zone are those of all streams; they are missing when the streams
+	// have several schedules.
+	Schedule  string               `json:"schedule,omitempty"`
+	Zone      string               `json:"zone,omitempty"`
+	Interval  float64              `json:"interval_seconds,omitempty"`
+	Next      time.Time            `json:"next,omitzero"`
+	Running   bool                 `json:"running"`
+	Queued    bool                 `json:"queued"`
+	Started   time.Time            `json:"started,omitzero"`
+	Missed    int64                `json:"missed_ticks"`
+	Schedules []scheduleView       `json:"stream_schedules,omitempty"`
+	Disabled  []disabledStreamView `json:"disabled_streams,omitempty"`
+	Missing   []string             `json:"missing,omitempty"`
+	Why       string               `json:"why,omitempty"`
 }
 
-func (s *Server) collectors(w http.ResponseWriter, _ *http.Request) {
-	views := []collectorView{}
-	for _, c := range s.Daemon.Standings() {
-		views = append(views, collectorView{
-			Collector: c.Collector, On: true, Streams: c.Streams, Schedule: c.Schedule, Zone: c.Zone,
-			Interval: c.Interval.Seconds(), Next: c.Next, Running: c.Running, Started: c.Started, Missed: c.Missed,
-		})
+// scheduleView is the schedule of a stream in the API.
+type scheduleView struct {
+	Stream   string    `json:"stream"`
+	Schedule string    `json:"schedule"`
+	Zone     string    `json:"zone"`
+	Interval float64   `json:"interval_seconds,omitempty"`
+	Next     time.Time `json:"next,omitzero"`
+	Retry    time.Time `json:"retry,omitzero"`
+	Running  bool      `json:"running"`
+	Queued   bool      `json:"queued"`
+	Started  time.Time `json:"started,omitzero"`
+}
+
+// disabledStreamView is a stream in the API that is off although its collector is on.
+type disabledStreamView struct {
+	Stream string `json:"stream"`
+	Why    string `json:"why"`
+}
+
+func newCollectorView(c schedule.CollectorStatus) collectorView {
+	v := collectorView{
+		Collector: c.Collector, On: true, Streams: c.Names(), Interval: c.Interval().Seconds(), Next: c.Next(), Missed: c.Missed,
+		Queued: c.Queued(),
 	}
-	for _, o := range s.Daemon.Off() {
+	v.Running, v.Started = c.Running()
+	for i, s := range c.Streams {
+		v.Schedules = append(v.Schedules, scheduleView{s.Stream, s.Schedule, s.Zone, s.Interval.Seconds(), s.Next, s.Retry, s.Running, s.Queued, s.Started})
+		switch {
+		case i == 0:
+			v.Schedule, v.Zone = s.Schedule, s.Zone
+		case s.Schedule != c.Streams[0].Schedule:
+			v.Schedule, v.Zone = "", ""
+		}
+	}
+	return v
+}
+
+// serveCollectors responds with the collectors that are on and those that are off.
+func (s *Server) serveCollectors(w http.ResponseWriter, _ *http.Request) {
+	views := []collectorView{}
+	disabled := s.Daemon.DisabledStreams()
+	for _, c := range s.Daemon.Statuses() {
+		v := newCollectorView(c)
+		for _, d := range disabled {
+			if d.Collector == c.Collector {
+				v.Disabled = append(v.Disabled, disabledStreamView{d.Stream, d.Why})
+			}
+		}
+		views = append(views, v)
+	}
+	for _, o := range s.Daemon.Disabled() {
 		views = append(views, collectorView{Collector: o.Collector, Missing: o.Missing, Why: o.Why})
 	}
-	s.answer(w, http.StatusOK, map[string]any{"collectors": views})
+	s.writeJSON(w, http.StatusOK, map[string]any{"collectors": views})
 }
 
-// runView is a run in the API.
-type runView struct {
-	ID        state.RunID `json:"id"`
-	Collector string      `json:"collector"`
-	Stream    string      `json:"stream"`
-	UploadID  string      `json:"upload_id"`
-	Trigger   string      `json:"trigger"`
-	Started   time.Time   `json:"started"`
-	Ended     time.Time   `json:"ended,omitzero"`
-	Outcome   string      `json:"outcome,omitempty"`
-	Error     string      `json:"error,omitempty"`
-	Records   int64       `json:"records"`
-	Bytes     int64       `json:"bytes"`
-	Requests  int64       `json:"requests"`
-	Retries   int64       `json:"retries"`
-	Waited    float64     `json:"rate_limit_wait_seconds"`
-}
-
-// runs lists the newest runs first; ?stream= and ?limit= choose.
-func (s *Server) runs(w http.ResponseWriter, r *http.Request) {
-	limit := usualRuns
-	if given := r.URL.Query().Get("limit"); given != "" {
-		n, err := strconv.Atoi(given)
-		if err != nil || n < 1 || n > mostRuns {
-			s.refuse(w, http.StatusBadRequest, "limit must be a number from 1 to "+strconv.Itoa(mostRuns))
-			return
-		}
-		limit = n
-	}
-	runs, err := s.State.RunsOf(r.Context(), r.URL.Query().Get("stream"), s.Tenancy, limit)
-	if err != nil {
-		s.fail(w, r, err)
-		return
-	}
-	views := []runView{}
-	for _, one := range runs {
-		views = append(views, runView{
-			one.ID, one.Collector, one.Stream, one.UploadID, one.Trigger, one.Started, one.Ended, string(one.Outcome), one.Err,
-			one.Records, one.Bytes, one.Requests, one.Retries, one.RateLimitWait.Seconds(),
-		})
-	}
-	s.answer(w, http.StatusOK, map[string]any{"runs": views})
-}
-
-func (s *Server) run(w http.ResponseWriter, r *http.Request) {
+// serveRunNow starts the streams of a collector.
+func (s *Server) serveRunNow(w http.ResponseWriter, r *http.Request) {
 	name := r.PathValue("name")
-	switch err := s.Daemon.RunNow(name); {
-	case err == nil:
-		s.answer(w, http.StatusAccepted, map[string]string{"status": "started", "collector": name})
-	case errors.Is(err, ErrUnknown):
-		s.refuse(w, http.StatusNotFound, err.Error())
-	case errors.Is(err, ErrRunning):
-		s.refuse(w, http.StatusConflict, err.Error())
-	case errors.Is(err, ErrStopping):
-		s.refuse(w, http.StatusServiceUnavailable, err.Error())
-	default:
-		s.fail(w, r, err)
-	}
+	streams, err := s.Daemon.RunNow(name)
+	s.writeStarted(w, r, map[string]any{"status": "started", "collector": name, "streams": streams}, err)
 }
 
-func (s *Server) retry(w http.ResponseWriter, r *http.Request) {
-	if err := s.Daemon.DeliverNow(r.Context()); err != nil {
-		s.fail(w, r, err)
+// serveRunStreamNow starts one stream.
+func (s *Server) serveRunStreamNow(w http.ResponseWriter, r *http.Request) {
+	name := r.PathValue("name")
+	err := s.Daemon.RunStreamNow(name)
+	s.writeStarted(w, r, map[string]any{"status": "started", "stream": name}, err)
+}
+
+// writeStarted writes the response to a request that starts a run; err is the error of
+// the start.
+func (s *Server) writeStarted(w http.ResponseWriter, r *http.Request, started map[string]any, err error) {
+	if err != nil {
+		s.writeOperationError(w, r, err)
 		return
 	}
-	s.answer(w, http.StatusAccepted, map[string]string{"status": "every queued delivery is due"})
+	s.writeJSON(w, http.StatusAccepted, started)
 }

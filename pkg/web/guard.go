@@ -4,19 +4,25 @@ import (
 	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/json"
+	"errors"
+	"fmt"
 	"net/http"
 	"runtime/debug"
 	"strings"
 
 	"go.uber.org/zap"
+
+	"github.com/collectord/collectord/pkg/operation"
+	"github.com/collectord/collectord/pkg/schedule"
+	"github.com/collectord/collectord/pkg/state"
 )
 
-// guard sets what every answer has and refuses what a browser would send from
-// somebody else's page.
-func (s *Server) guard(next http.Handler) http.Handler {
+// guardHandler sets the headers of every response, refuses requests that a browser sends from
+// another site, and responds with 500 after a panic.
+func (s *Server) guardHandler(next http.Handler) http.Handler {
 	cross := http.NewCrossOriginProtection()
 	cross.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		s.refuse(w, http.StatusForbidden, "the request comes from another site's page")
+		s.writeError(w, http.StatusForbidden, "the request comes from another site's page")
 	}))
 	next = cross.Handler(next)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -27,73 +33,121 @@ func (s *Server) guard(next http.Handler) http.Handler {
 		h.Set("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
 		h.Set("Cross-Origin-Resource-Policy", "same-origin")
 		h.Set("Cache-Control", "no-store")
-		r.Body = http.MaxBytesReader(w, r.Body, mostBody)
+		if s.Access.Loopback && !s.isLocalHost(r.Host) {
+			s.writeError(w, http.StatusMisdirectedRequest,
+				"the Host of the request is not a name of this machine's loopback: use http://localhost, or set HTTP_HOSTS to the name of the proxy")
+			return
+		}
+		r.Body = http.MaxBytesReader(w, r.Body, maxBodyBytes)
 		defer func() {
 			if p := recover(); p != nil {
 				if p == http.ErrAbortHandler {
 					panic(p)
 				}
-				s.Log.Error("answering a request", zap.String("path", r.URL.Path), zap.Any("panic", p), zap.ByteString("stack", debug.Stack()))
-				s.refuse(w, http.StatusInternalServerError, "internal error; the log has more")
+				s.Log.Error("handling a request", zap.String("path", r.URL.Path), zap.Any("panic", p), zap.ByteString("stack", debug.Stack()))
+				s.writeError(w, http.StatusInternalServerError, "internal error; the log has more")
 			}
 		}()
 		next.ServeHTTP(w, r)
 	})
 }
 
-// tokenHeader takes the token when Authorization carries basic auth.
+// tokenHeader is the header of the token for clients that need Authorization for basic auth.
 const tokenHeader = "X-Collectord-Token"
 
-// permitted lets requests with the token pass.
-func (s *Server) permitted(next http.HandlerFunc) http.HandlerFunc {
+// requireToken returns a handler that calls next for requests with the token and refuses others.
+func (s *Server) requireToken(next http.HandlerFunc) http.HandlerFunc {
+	return s.requireTokenFor(next, "HTTP_TOKEN is not set, so nothing can be changed over HTTP: set it and send it as Authorization: Bearer <token>")
+}
+
+// requireTokenFor is requireToken with the error for a server without a token.
+func (s *Server) requireTokenFor(next http.HandlerFunc, noToken string) http.HandlerFunc {
 	want := sha256.Sum256([]byte(s.Token))
 	return func(w http.ResponseWriter, r *http.Request) {
-		if s.Token == "" {
-			s.refuse(w, http.StatusForbidden, "HTTP_TOKEN is not set, so nothing can be changed over HTTP: set it and send it as Authorization: Bearer <token>")
-			return
-		}
-		given := r.Header.Get(tokenHeader)
-		if scheme, token, ok := strings.Cut(r.Header.Get("Authorization"), " "); given == "" && ok && strings.EqualFold(scheme, "Bearer") {
-			given = strings.TrimSpace(token)
-		}
+		given := givenToken(r)
 		got := sha256.Sum256([]byte(given))
-		if subtle.ConstantTimeCompare(got[:], want[:]) != 1 {
+		switch {
+		case s.Token == "":
+			s.writeError(w, http.StatusForbidden, noToken)
+		case given == "":
 			w.Header().Set("WWW-Authenticate", `Bearer realm="collectord"`)
-			s.refuse(w, http.StatusUnauthorized, "send HTTP_TOKEN as Authorization: Bearer <token>, or as "+tokenHeader+" beside basic auth")
-			return
+			s.writeError(w, http.StatusUnauthorized, "this needs a token: send HTTP_TOKEN as Authorization: Bearer <token>, or with basic auth as "+tokenHeader)
+		case subtle.ConstantTimeCompare(got[:], want[:]) != 1:
+			w.Header().Set("WWW-Authenticate", `Bearer realm="collectord", error="invalid_token"`)
+			s.writeError(w, http.StatusUnauthorized, "the token is wrong: it is not HTTP_TOKEN of this service")
+		default:
+			next(w, r)
 		}
-		next(w, r)
 	}
 }
 
-// answer writes v as JSON.
-func (s *Server) answer(w http.ResponseWriter, status int, v any) {
+// givenToken returns the token of a request; "" for none.
+func givenToken(r *http.Request) string {
+	if token := r.Header.Get(tokenHeader); token != "" {
+		return token
+	}
+	if scheme, token, ok := strings.Cut(r.Header.Get("Authorization"), " "); ok && strings.EqualFold(scheme, "Bearer") {
+		return strings.TrimSpace(token)
+	}
+	return ""
+}
+
+// writeJSON writes v as JSON.
+func (s *Server) writeJSON(w http.ResponseWriter, status int, v any) {
 	w.Header().Set("Content-Type", "application/json; charset=utf-8")
 	w.WriteHeader(status)
-	if err := json.NewEncoder(w).Encode(v); err != nil {
-		s.Log.Debug("answering a request", zap.Error(err))
+	encoder := json.NewEncoder(w)
+	encoder.SetEscapeHTML(false) // no browser takes the type for HTML
+	if err := encoder.Encode(v); err != nil {
+		s.Log.Debug("handling a request", zap.Error(err))
 	}
 }
 
-// route answers method on path, and other methods with what is allowed.
-func (s *Server) route(mux *http.ServeMux, method, path string, h http.HandlerFunc) {
-	mux.HandleFunc(method+" "+path, h)
-	mux.HandleFunc(path, func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("Allow", method)
-		s.refuse(w, http.StatusMethodNotAllowed, r.Method+" is not allowed here; use "+method)
-	})
-}
-
-type refusal struct {
+// errorView is an error in the API.
+type errorView struct {
 	Error string `json:"error"`
 }
 
-func (s *Server) refuse(w http.ResponseWriter, status int, why string) {
-	s.answer(w, status, refusal{why})
+// writeError writes an error as JSON.
+func (s *Server) writeError(w http.ResponseWriter, status int, text string) {
+	s.writeJSON(w, status, errorView{text})
 }
 
-// fail answers that the server itself could not, and logs why.
-func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
-	s.Log.Error("answering a request", zap.String("path", r.URL.Path), zap.Error(err))
-	s.refuse(w, http.StatusInternalServerError, err.Error())
+// writeInternalError logs err and writes it as an error of the server.
+func (s *Server) writeInternalError(w http.ResponseWriter, r *http.Request, err error) {
+	s.Log.Error("handling a request", zap.String("path", r.URL.Path), zap.Error(err))
+	s.writeError(w, http.StatusInternalServerError, err.Error())
+}
+
+// writeOperationError writes the error of an operation that a person requested.
+func (s *Server) writeOperationError(w http.ResponseWriter, r *http.Request, err error) {
+	var refused *operation.RefusedError
+	switch {
+	case errors.As(err, &refused) && refused.Reason == operation.Unknown, errors.Is(err, schedule.ErrUnknown):
+		s.writeError(w, http.StatusNotFound, err.Error())
+	case refused != nil, errors.Is(err, state.ErrNoSnapshot), errors.Is(err, state.ErrLocked), errors.Is(err, schedule.ErrRunning):
+		s.writeError(w, http.StatusConflict, err.Error())
+	case errors.Is(err, schedule.ErrStopping):
+		s.writeUnavailable(w, err)
+	default:
+		s.writeInternalError(w, r, err)
+	}
+}
+
+// writeUnavailable writes the error of a request that may succeed when it is repeated.
+func (s *Server) writeUnavailable(w http.ResponseWriter, err error) {
+	w.Header().Set("Retry-After", retryAfter)
+	s.writeError(w, http.StatusServiceUnavailable, err.Error())
+}
+
+// retryAfter is the time, in seconds, after which a client may repeat a request.
+const retryAfter = "5"
+
+// writeBodyError writes the error of reading the body of a request.
+func (s *Server) writeBodyError(w http.ResponseWriter, err error, want string) {
+	if errors.As(err, new(*http.MaxBytesError)) {
+		s.writeError(w, http.StatusRequestEntityTooLarge, fmt.Sprintf("the body is larger than %d bytes", maxBodyBytes))
+		return
+	}
+	s.writeError(w, http.StatusBadRequest, fmt.Sprintf("send %s: %v", want, err))
 }

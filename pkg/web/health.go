@@ -1,70 +1,89 @@
 package web
 
 import (
+	"errors"
 	"net/http"
 	"time"
+
+	"github.com/collectord/collectord/pkg/freshness"
+	"github.com/collectord/collectord/pkg/schedule"
 )
 
-// mountHealth adds what tells whether the program lives, is ready, and has
-// fresh data. A failing vendor or destination changes neither of the first two.
-func (s *Server) mountHealth(mux *http.ServeMux) {
-	for _, path := range []string{"/-/healthy", "/healthz", "/livez"} {
-		s.route(mux, "GET", path, s.probe(s.Daemon.Alive, "alive"))
+// healthRoutes returns the routes of the health checks: whether the program is alive, whether
+// it is ready, and whether its data is fresh. A failing vendor or destination does not affect
+// the first two.
+func (s *Server) healthRoutes() []route {
+	alive, ready := s.checkHandler(s.Daemon.Alive, "alive"), s.checkHandler(s.Daemon.Ready, "ready")
+	return []route{
+		{method: "GET", path: "/-/healthy", handler: alive},
+		{method: "GET", path: "/healthz", handler: alive},
+		{method: "GET", path: "/livez", handler: alive},
+		{method: "GET", path: "/-/ready", handler: ready},
+		{method: "GET", path: "/readyz", handler: ready},
+		{method: "GET", path: "/-/data", handler: s.serveDataCheck},
+		{method: "POST", path: "/-/reload", handler: s.requireToken(s.serveReload)},
 	}
-	for _, path := range []string{"/-/ready", "/readyz"} {
-		s.route(mux, "GET", path, s.probe(s.Daemon.Ready, "ready"))
-	}
-	s.route(mux, "GET", "/-/data", s.data)
-	s.route(mux, "POST", "/-/reload", s.permitted(s.reload))
 }
 
-func (s *Server) probe(ask func() error, good string) http.HandlerFunc {
+// checkHandler returns a handler that responds with status if check returns nil, and with 503
+// otherwise.
+func (s *Server) checkHandler(check func() error, status string) http.HandlerFunc {
 	return func(w http.ResponseWriter, _ *http.Request) {
-		if err := ask(); err != nil {
-			s.refuse(w, http.StatusServiceUnavailable, err.Error())
+		if err := check(); err != nil {
+			s.writeUnavailable(w, err)
 			return
 		}
-		s.answer(w, http.StatusOK, map[string]string{"status": good})
+		s.writeJSON(w, http.StatusOK, map[string]string{"status": status})
 	}
 }
 
-// overdue is a stream whose data are missing or too old.
-type overdue struct {
+// overdueView is a stream whose data is missing or late, in the API.
+type overdueView struct {
 	Collector string    `json:"collector"`
 	Stream    string    `json:"stream"`
-	Known     time.Time `json:"data_timestamp,omitzero"`
-	MaxAge    float64   `json:"max_age_seconds"`
+	AsOf      time.Time `json:"data_timestamp,omitzero"`
+	LateSince time.Time `json:"late_since"`
 	LastError string    `json:"last_error,omitempty"`
 }
 
-// data answers 503 when any stream's data are older than its schedule allows.
-func (s *Server) data(w http.ResponseWriter, r *http.Request) {
-	streams, err := s.streams(r)
+// serveDataCheck responds with 503 when the data of any stream is missing or late.
+func (s *Server) serveDataCheck(w http.ResponseWriter, r *http.Request) {
+	streams, err := s.readStreams(r)
 	if err != nil {
-		s.fail(w, r, err)
+		s.writeInternalError(w, r, err)
 		return
 	}
-	late := []overdue{}
+	overdue := []overdueView{}
+	on := 0
 	for _, one := range streams {
+		if one.WhyOff == "" {
+			on++
+		}
 		if one.Overdue {
-			late = append(late, overdue{one.Collector, one.Stream, one.Known, MaxAge(one.Standing.Interval).Seconds(), one.FailureErr})
+			overdue = append(overdue, overdueView{one.Collector, one.Stream, one.AsOf, one.Deadline.UTC(), one.FailureErr})
 		}
 	}
-	if len(late) > 0 {
-		s.answer(w, http.StatusServiceUnavailable, map[string]any{"error": "data are missing or older than their schedule allows", "overdue": late})
+	if len(overdue) > 0 {
+		s.writeJSON(w, http.StatusServiceUnavailable, map[string]any{
+			"error": "data is missing or older than DATA_MAX_AGE or its schedule allows", "overdue": overdue,
+		})
 		return
 	}
-	s.answer(w, http.StatusOK, map[string]any{"status": "fresh", "streams": len(streams)})
+	s.writeJSON(w, http.StatusOK, map[string]any{"status": "fresh", "streams": on})
 }
 
-func (s *Server) streams(r *http.Request) ([]Stream, error) {
-	return Streams(r.Context(), s.State, s.Daemon, s.Tenancy, s.Now())
+func (s *Server) readStreams(r *http.Request) ([]freshness.Stream, error) {
+	return freshness.Read(r.Context(), s.State, s.Daemon, s.Tenancy, s.Now())
 }
 
-func (s *Server) reload(w http.ResponseWriter, r *http.Request) {
-	if err := s.Daemon.Reload(r.Context()); err != nil {
-		s.refuse(w, http.StatusUnprocessableEntity, "the old settings stay in force: "+err.Error())
+func (s *Server) serveReload(w http.ResponseWriter, r *http.Request) {
+	switch err := s.Daemon.Reload(r.Context()); {
+	case errors.Is(err, schedule.ErrStopping):
+		s.writeUnavailable(w, err)
+		return
+	case err != nil:
+		s.writeError(w, http.StatusUnprocessableEntity, err.Error())
 		return
 	}
-	s.answer(w, http.StatusOK, map[string]string{"status": "reloaded"})
+	s.writeJSON(w, http.StatusOK, map[string]string{"status": "reloaded"})
 }

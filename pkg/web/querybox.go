@@ -1,101 +1,151 @@
 package web
 
 import (
-	"bytes"
-	"database/sql"
 	"encoding/json"
 	"errors"
-	"fmt"
+	"io"
 	"mime"
 	"net/http"
+	"os"
+	"strconv"
 	"time"
 
+	"github.com/collectord/collectord/pkg/freshness"
 	"github.com/collectord/collectord/pkg/query"
 )
 
+// The limits of a query. A result on the status page has lower ones than CSV and JSON.
 const (
-	queryTime  = 30 * time.Second
-	shownRows  = 1000
-	shownBytes = 4 << 20
-	givenRows  = 100_000
-	givenBytes = 32 << 20
+	queryTimeout  = 30 * time.Second
+	maxShownRows  = 1000
+	maxShownBytes = 4 << 20
+	maxRows       = 100_000
+	maxBytes      = 32 << 20
 )
 
-type queryPage struct {
-	frame
-	Streams []Stream
+// queryData is the data of query.html.
+type queryData struct {
+	baseData
+	Streams []freshness.Stream
 }
 
-// queryBox is the page with the box. It holds no data, so it needs no token.
-func (p *pages) queryBox(w http.ResponseWriter, r *http.Request) {
-	page := queryPage{frame: p.frame("Query")}
-	streams, err := Streams(r.Context(), p.State, p.Daemon, p.Tenancy, page.Now)
+// serveQueryForm serves the form for queries. It contains no data and needs no token.
+func (u *ui) serveQueryForm(w http.ResponseWriter, r *http.Request) {
+	if u.Queries == nil || u.Token == "" {
+		u.serveMissing(w, r, "Queries are off", "Queries on this page are off: "+queriesOff+".")
+		return
+	}
+	data := queryData{baseData: u.newBaseData("Query")}
+	streams, err := freshness.Read(r.Context(), u.State, u.Daemon, u.Tenancy, data.Now)
 	if err != nil {
-		p.fail(w, r, err)
+		u.writeInternalError(w, r, err)
 		return
 	}
 	for _, s := range streams {
 		if !s.Taken.IsZero() {
-			page.Streams = append(page.Streams, s)
+			data.Streams = append(data.Streams, s)
 		}
 	}
-	p.show(w, r, http.StatusOK, "query.html", page)
+	u.render(w, r, http.StatusOK, "query.html", data)
 }
 
-type question struct {
+// queriesOff says how to switch queries on.
+const queriesOff = "HTTP_QUERY=true together with HTTP_TOKEN switches them on"
+
+// queryRequest is the body of POST /api/v1/query.
+type queryRequest struct {
 	SQL    string `json:"sql"`
 	Format string `json:"format"`
+	// Raw leaves text in CSV as it is that a spreadsheet program could execute.
+	Raw bool `json:"raw"`
 }
 
-// query answers {"sql": …, "format": "html", "csv" or "json"}.
-func (p *pages) query(w http.ResponseWriter, r *http.Request) {
-	if p.Queries == nil {
-		p.refuse(w, http.StatusForbidden, "queries over HTTP are off: HTTP_QUERY=true switches them on")
+// serveQuery executes a queryRequest and responds with its result in the format "html", "csv" or
+// "json".
+func (u *ui) serveQuery(w http.ResponseWriter, r *http.Request) {
+	if u.Queries == nil {
+		u.writeError(w, http.StatusForbidden, "queries over HTTP are off: "+queriesOff)
 		return
 	}
 	if kind, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type")); kind != "application/json" {
-		p.refuse(w, http.StatusUnsupportedMediaType, "send application/json")
+		u.writeError(w, http.StatusUnsupportedMediaType, "send application/json")
 		return
 	}
-	var q question
-	if err := json.NewDecoder(r.Body).Decode(&q); err != nil {
-		p.refuse(w, http.StatusBadRequest, fmt.Sprintf("send {\"sql\": \"SELECT …\", \"format\": \"json\"}: %v", err))
+	var q queryRequest
+	body := json.NewDecoder(r.Body)
+	body.DisallowUnknownFields()
+	if err := body.Decode(&q); err != nil {
+		u.writeBodyError(w, err, `{"sql": "SELECT …", "format": "json"}`)
 		return
 	}
-	limits := query.Limits{Time: queryTime, Rows: givenRows, Bytes: givenBytes}
-	var b bytes.Buffer
-	var out query.Output
-	kind := "application/json; charset=utf-8"
-	grid := &grid{}
+	limits := query.Limits{Time: queryTimeout, Rows: maxRows, Bytes: maxBytes}
+	format, kind := query.Format(q.Format), "application/json; charset=utf-8"
 	switch q.Format {
 	case "", "json":
-		out = query.JSON(&b)
+		format = query.JSONFormat
 	case "csv":
-		out, kind = query.CSV(&b), "text/csv; charset=utf-8"
+		kind = "text/csv; charset=utf-8"
+		if q.Raw {
+			format = query.RawCSVFormat
+		}
 	case "html":
-		out, limits.Rows, limits.Bytes = grid, shownRows, shownBytes
+		format, limits.Rows, limits.Bytes = query.RowsFormat, maxShownRows, maxShownBytes
 	default:
-		p.refuse(w, http.StatusBadRequest, "format is html, csv or json")
+		u.writeError(w, http.StatusBadRequest, "format is html, csv or json")
 		return
 	}
-	sum, err := p.Queries.Query(r.Context(), q.SQL, limits, out)
+	result, err := os.CreateTemp("", "collectord-result-*")
+	if err != nil {
+		u.writeInternalError(w, r, err)
+		return
+	}
+	defer result.Close()
+	// Without a name, nothing of it is left when the process is killed.
+	if err := os.Remove(result.Name()); err != nil {
+		u.writeInternalError(w, r, err)
+		return
+	}
+	summary, err := u.Queries.Query(r.Context(), q.SQL, format, limits, result)
+	extendDeadline(w)
+	if err != nil {
+		u.writeQueryError(w, r, err)
+		return
+	}
+	if _, err := result.Seek(0, io.SeekStart); err != nil {
+		u.writeInternalError(w, r, err)
+		return
+	}
+	w.Header().Set("X-Collectord-Truncated", strconv.FormatBool(summary.Truncated))
+	if q.Format == "html" {
+		table, err := readTable(result)
+		if err != nil {
+			u.writeInternalError(w, r, err)
+			return
+		}
+		table.Summary = summary
+		u.render(w, r, http.StatusOK, "grid.html", table)
+		return
+	}
+	w.Header().Set("Content-Type", kind)
+	_, _ = io.Copy(w, result)
+}
+
+// writeQueryError writes the error of a query.
+func (u *ui) writeQueryError(w http.ResponseWriter, r *http.Request, err error) {
 	switch {
 	case errors.Is(err, query.ErrBusy):
-		p.refuse(w, http.StatusServiceUnavailable, err.Error())
-	case err != nil:
-		p.refuse(w, http.StatusBadRequest, err.Error())
-	case q.Format == "html":
-		grid.Summary = sum
-		p.show(w, r, http.StatusOK, "grid.html", grid)
+		u.writeUnavailable(w, err)
+	case errors.Is(err, query.ErrTime):
+		u.writeError(w, http.StatusGatewayTimeout, err.Error())
+	case errors.Is(err, query.ErrNotRun):
+		u.writeInternalError(w, r, err)
 	default:
-		w.Header().Set("Content-Type", kind)
-		w.Header().Set("X-Collectord-Truncated", fmt.Sprint(sum.Truncated))
-		_, _ = w.Write(b.Bytes())
+		u.writeError(w, http.StatusBadRequest, err.Error())
 	}
 }
 
-// grid is an answer shown as a table.
-type grid struct {
+// resultTable is a result for grid.html.
+type resultTable struct {
 	query.Summary
 	List  []query.Column
 	Cells [][]cell
@@ -106,27 +156,31 @@ type cell struct {
 	Null bool
 }
 
-func (*grid) JSON() bool { return false }
-
-func (g *grid) Columns(list []query.Column) error {
-	g.List = list
-	return nil
-}
-
-func (g *grid) Row(values []sql.NullString) error {
-	var cells []cell
-	for _, v := range values {
-		cells = append(cells, cell{v.String, !v.Valid})
+// readTable reads a result in query.RowsFormat.
+func readTable(r io.Reader) (*resultTable, error) {
+	table, d := &resultTable{}, json.NewDecoder(r)
+	if err := d.Decode(&table.List); err != nil {
+		return nil, err
 	}
-	g.Cells = append(g.Cells, cells)
-	return nil
+	for d.More() {
+		var row []*string
+		if err := d.Decode(&row); err != nil {
+			return nil, err
+		}
+		cells := make([]cell, len(row))
+		for i, text := range row {
+			if cells[i].Null = text == nil; text != nil {
+				cells[i].Text = *text
+			}
+		}
+		table.Cells = append(table.Cells, cells)
+	}
+	return table, nil
 }
 
-func (*grid) End() error { return nil }
-
-// Number tells whether a column is set flush right.
-func (g *grid) Number(i int) bool {
-	switch g.List[i].Type {
+// IsNumber reports whether a column has numbers, which are aligned right.
+func (r *resultTable) IsNumber(i int) bool {
+	switch r.List[i].Type {
 	case "TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "UBIGINT", "FLOAT", "DOUBLE":
 		return true
 	}

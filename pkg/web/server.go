@@ -18,52 +18,59 @@ import (
 	"github.com/collectord/collectord/pkg/state"
 )
 
-// DefaultAddress is where the server listens unless it is told otherwise. The
-// port is in none of the ranges that Prometheus' list of ports uses.
-const DefaultAddress = "127.0.0.1:19610"
-
 const (
-	headerTime = 5 * time.Second  // for a request's header
-	bodyTime   = 10 * time.Second // for a request
-	answerTime = 60 * time.Second // for an answer; a profile takes 30 s
-	idleTime   = 2 * time.Minute  // for a connection between two requests
-	closeTime  = 5 * time.Second  // for what is under way when the server ends
-	mostHeader = 32 << 10
-	mostBody   = 64 << 10
+	headerTimeout = 5 * time.Second  // for the header of a request
+	readTimeout   = 10 * time.Second // for a request
+	writeTimeout  = 60 * time.Second // for a response; a profile takes 30 s
+	idleTimeout   = 2 * time.Minute  // for a connection between two requests
+	closeTimeout  = 2 * time.Second  // for requests in progress when the server stops
+
+	maxHeaderBytes = 32 << 10
+	maxBodyBytes   = 64 << 10
 )
 
-// Options are what a Server is made of.
+// Options configure a Server.
 type Options struct {
 	State  *state.State
 	Daemon Daemon
-	// Tenancy is the one that is told about.
+	// Tenancy is the tenancy whose streams are shown.
 	Tenancy string
 	// Metrics serves /metrics.
 	Metrics http.Handler
-	// Token permits whatever changes something; nobody may when it is "".
+	// Token permits requests that change something; "" permits none of them.
 	Token string
+	// Prefix is the path below which a proxy serves the server, such as "/collectord"; ""
+	// for none. The server responds below it and at its root.
+	Prefix string
+	// Access is who can reach the server, and Hosts the names under which a server on
+	// loopback may be requested, in addition to those of loopback itself.
+	Access Access
+	Hosts  []string
 	// ConfigFile is a web configuration file of the Prometheus exporter
 	// toolkit, for TLS and basic auth; "" for neither.
 	ConfigFile string
-	// ShowData lets the status page show records and columns, which Profiles
-	// describes.
+	// ShowData makes the status page show records and columns. Profiles describes the
+	// columns.
 	ShowData bool
 	Profiles *query.Engine
-	// Queries answers the query page; nil switches it off.
+	// Queries executes SQL queries; nil switches queries off.
 	Queries *query.Engine
 	// Pprof serves /debug/pprof/.
 	Pprof bool
-	// Version is the program's.
+	// Version is the version of the program.
 	Version string
 	Log     *zap.Logger
-	// Now is the clock; time.Now when nil.
+	// Now returns the current time; nil means time.Now.
 	Now func() time.Time
 }
 
-// A Server tells how the daemon stands and takes what it is to do.
-type Server struct{ Options }
+// A Server serves the status of a Daemon and takes its commands.
+type Server struct {
+	Options
+	downloads chan struct{} // holds a token for each download that decompresses
+}
 
-// New makes a Server.
+// New returns a Server.
 func New(o Options) *Server {
 	if o.Now == nil {
 		o.Now = time.Now
@@ -71,10 +78,10 @@ func New(o Options) *Server {
 	if o.Log == nil {
 		o.Log = zap.NewNop()
 	}
-	return &Server{o}
+	return &Server{o, make(chan struct{}, maxDownloads)}
 }
 
-// Check tells what is wrong with a web configuration file; "" is none.
+// Check returns an error if the web configuration file is invalid; "" means no file.
 func Check(configFile string) error {
 	if err := web.Validate(configFile); err != nil {
 		return fmt.Errorf("HTTP_WEB_CONFIG_FILE: %s: %w", configFile, err)
@@ -82,31 +89,29 @@ func Check(configFile string) error {
 	return nil
 }
 
-// Handler serves everything but TLS and basic auth, which Serve adds.
+// Handler returns the handler of all requests, without TLS and basic auth, which Serve adds.
 func (s *Server) Handler() http.Handler {
 	mux := http.NewServeMux()
-	s.mountHealth(mux)
-	s.mountAPI(mux)
-	s.route(mux, "GET", "/metrics", s.Metrics.ServeHTTP)
-	s.mountPages(mux)
+	s.mountRoutes(mux, s.routes())
+	s.handle(mux, "", "/", s.serveNotFound)
 	if s.Pprof {
-		mux.HandleFunc("GET /debug/pprof/", pprof.Index)
-		mux.HandleFunc("GET /debug/pprof/cmdline", pprof.Cmdline)
-		mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
-		mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
-		mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
+		for name, handler := range map[string]http.HandlerFunc{
+			"": pprof.Index, "cmdline": pprof.Cmdline, "profile": pprof.Profile, "symbol": pprof.Symbol, "trace": pprof.Trace,
+		} {
+			s.handle(mux, "GET ", "/debug/pprof/"+name, s.protect(handler))
+		}
 	}
-	return s.guard(mux)
+	return s.guardHandler(mux)
 }
 
-// Serve answers on l until ctx ends, and closes l. What is under way then may
-// take some seconds more. The error says why it could not go on.
+// Serve accepts connections on l until ctx is cancelled, and closes l. It then waits a few
+// seconds for requests in progress. It returns an error when it cannot serve any longer.
 func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	log := slog.New(zapslog.NewHandler(s.Log.Core()))
 	server := &http.Server{
 		Handler:           s.Handler(),
-		ReadHeaderTimeout: headerTime, ReadTimeout: bodyTime, WriteTimeout: answerTime, IdleTimeout: idleTime,
-		MaxHeaderBytes: mostHeader,
+		ReadHeaderTimeout: headerTimeout, ReadTimeout: readTimeout, WriteTimeout: writeTimeout, IdleTimeout: idleTimeout,
+		MaxHeaderBytes: maxHeaderBytes,
 		ErrorLog:       slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 		BaseContext:    func(net.Listener) context.Context { return ctx },
 	}
@@ -117,9 +122,9 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 		case <-ctx.Done():
 		case <-ended:
 		}
-		patience, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTime)
+		shutdownCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
 		defer cancel()
-		err := server.Shutdown(patience)
+		err := server.Shutdown(shutdownCtx)
 		if err != nil {
 			err = errors.Join(err, server.Close())
 		}

@@ -14,79 +14,113 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
+	"go.uber.org/zap"
 
+	"github.com/collectord/collectord/pkg/calendar"
+	"github.com/collectord/collectord/pkg/freshness"
+	"github.com/collectord/collectord/pkg/operation"
+	"github.com/collectord/collectord/pkg/query"
+	"github.com/collectord/collectord/pkg/run"
 	"github.com/collectord/collectord/pkg/schedule"
 	"github.com/collectord/collectord/pkg/snapshot"
 	"github.com/collectord/collectord/pkg/state"
 	"github.com/collectord/collectord/pkg/web"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	if len(os.Args) == 2 && os.Args[1] == query.WorkerCommand {
+		os.Exit(query.Work())
+	}
+	goleak.VerifyTestMain(m)
+}
 
 var noon = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 
-// steered is a daemon whose answers a test sets.
-type steered struct {
+// fakeDaemon is a Daemon whose errors a test sets. It records what it is asked to do.
+type fakeDaemon struct {
 	alive, ready, reload, run error
 	ran                       []string
 	retried                   bool
+	operator                  *operation.Operator
 }
 
-func (d *steered) Standings() []schedule.Standing {
-	return []schedule.Standing{
-		{Collector: "okta", Streams: []string{"okta_users"}, Schedule: "@every 6h", Zone: "UTC", Interval: 6 * time.Hour},
-		{Collector: "snyk", Streams: []string{"snyk_issues"}, Schedule: "off", Zone: "UTC"},
+func (f *fakeDaemon) Statuses() []schedule.CollectorStatus {
+	var e calendar.Expression
+	if err := e.UnmarshalText([]byte("@every 6h")); err != nil {
+		panic(err)
+	}
+	return []schedule.CollectorStatus{
+		{Collector: "okta", Streams: []schedule.StreamStatus{{
+			Stream: "okta_users", Schedule: "@every 6h", Zone: "UTC", Interval: 6 * time.Hour, Calendar: e.In(time.UTC), FirstDue: noon.Add(-2 * time.Hour),
+		}}},
+		{Collector: "snyk", Streams: []schedule.StreamStatus{{Stream: "snyk_issues", Schedule: "off", Zone: "UTC"}}},
 	}
 }
-func (d *steered) Off() []web.Off {
-	return []web.Off{{Collector: "tenable", Missing: []string{"TENABLE_KEY"}}}
+func (f *fakeDaemon) Disabled() []web.DisabledCollector {
+	return []web.DisabledCollector{{Collector: "tenable", Missing: []string{"TENABLE_KEY"}}}
 }
-func (d *steered) Running() []*schedule.Live             { return nil }
-func (d *steered) Alive() error                          { return d.alive }
-func (d *steered) Ready() error                          { return d.ready }
-func (d *steered) RunNow(name string) error              { d.ran = append(d.ran, name); return d.run }
-func (d *steered) DeliverNow(context.Context) error      { d.retried = true; return nil }
-func (d *steered) Reload(context.Context) error          { return d.reload }
-func (d *steered) LastReload() (at time.Time, err error) { return noon, d.reload }
+func (f *fakeDaemon) ActiveRuns() []*run.ActiveRun { return nil }
+func (f *fakeDaemon) MaxAge(string) time.Duration  { return 0 }
+func (f *fakeDaemon) Alive() error                 { return f.alive }
+func (f *fakeDaemon) Ready() error                 { return f.ready }
+func (f *fakeDaemon) DisabledStreams() []freshness.DisabledStream {
+	return []freshness.DisabledStream{{Collector: "snyk", Stream: "snyk_members", Why: "COLLECTORS excludes it"}}
+}
+func (f *fakeDaemon) RunNow(name string) ([]string, error) {
+	f.ran = append(f.ran, name)
+	return []string{name + "_users"}, f.run
+}
+func (f *fakeDaemon) RunStreamNow(name string) error {
+	f.ran = append(f.ran, "stream "+name)
+	return f.run
+}
+func (f *fakeDaemon) DeliverNow(context.Context) error      { f.retried = true; return nil }
+func (f *fakeDaemon) Operator() *operation.Operator         { return f.operator }
+func (f *fakeDaemon) Reload(context.Context) error          { return f.reload }
+func (f *fakeDaemon) LastReload() (at time.Time, err error) { return noon, f.reload }
 
-// collected notes a run of okta_users with one record that ended at noon.
-func collected(t *testing.T, s *state.State) {
+// addSuccess adds a successful run of okta_users with one record that ended at noon.
+func addSuccess(t *testing.T, s *state.State) {
 	t.Helper()
 	h := snapshot.Header{Collector: "okta", Stream: "okta_users", Tenancy: "acme", UploadID: "id-1", UploadTimestamp: noon}
-	id, err := s.Begin(t.Context(), state.Start{Header: h, Trigger: "test", Started: noon})
+	id, err := s.Runs.Begin(t.Context(), state.RunStart{Header: h, Trigger: "test", Started: noon})
 	if err != nil {
 		t.Fatal(err)
 	}
-	w, err := s.Spool(t.Context(), h, 1<<30)
+	w, err := s.Snapshots.Spool(h)
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := w.Page()
-	if err := errors.Join(p.Append([]byte(`{"id":1}`)), p.Commit()); err != nil {
+	batch := w.NewBatch()
+	if err := errors.Join(batch.Append([]byte(`{"id":1}`)), batch.Commit()); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.Commit(t.Context(), id, w, state.Figures{Records: 1}, state.Policy{Sinks: []string{"file"}}); err != nil {
+	if _, err := s.Runs.Commit(t.Context(), id, w, state.RunStats{Records: 1}, state.Policy{Sinks: []string{"file"}}); err != nil {
 		t.Fatal(err)
 	}
 }
 
-type server struct {
+// testServer is a running Server and its daemon and state.
+type testServer struct {
 	*testing.T
-	daemon *steered
+	daemon *fakeDaemon
 	state  *state.State
 	url    string
 }
 
-// serve starts a real server at the given time.
-func serve(t *testing.T, now time.Time, change func(*web.Options)) *server {
+// startServer starts a Server whose clock is at now. change, if not nil, changes its options.
+func startServer(t *testing.T, now time.Time, change func(*web.Options)) *testServer {
 	t.Helper()
 	st, err := state.Open(t.Context(), t.TempDir(), state.Options{Now: func() time.Time { return noon }})
 	if err != nil {
 		t.Fatal(err)
 	}
-	d := &steered{}
+	d := &fakeDaemon{operator: &operation.Operator{
+		State: st, Tenancy: "acme", Streams: []string{"okta_users", "other"}, Destinations: []string{"file", "postgres"},
+		Policy: state.Policy{Sinks: []string{"file"}}, Log: zap.NewNop(),
+	}}
 	o := web.Options{
-		State: st, Daemon: d, Tenancy: "acme", Token: "secret-token", Now: func() time.Time { return now },
+		State: st, Daemon: d, Tenancy: "acme", Access: web.Access{Loopback: true}, Token: "secret-token", Now: func() time.Time { return now },
 		Metrics: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "m 1\n") }),
 	}
 	if change != nil {
@@ -106,11 +140,12 @@ func serve(t *testing.T, now time.Time, change func(*web.Options)) *server {
 			t.Error(err)
 		}
 	})
-	return &server{t, d, st, "http://" + l.Addr().String()}
+	return &testServer{t, d, st, "http://" + l.Addr().String()}
 }
 
-// ask makes a request and returns the status, the body and the headers.
-func (s *server) ask(method, path string, headers ...string) (int, string, http.Header) {
+// sendRequest sends a request with pairs of headers and returns the status, the body and the headers of
+// the response.
+func (s *testServer) sendRequest(method, path string, headers ...string) (int, string, http.Header) {
 	s.Helper()
 	r, err := http.NewRequestWithContext(s.Context(), method, s.url+path, nil)
 	if err != nil {
@@ -119,102 +154,143 @@ func (s *server) ask(method, path string, headers ...string) (int, string, http.
 	for i := 0; i < len(headers); i += 2 {
 		r.Header.Set(headers[i], headers[i+1])
 	}
-	a, err := http.DefaultClient.Do(r)
+	response, err := http.DefaultClient.Do(r)
 	if err != nil {
 		s.Fatal(err)
 	}
-	defer a.Body.Close()
-	body, err := io.ReadAll(a.Body)
+	defer response.Body.Close()
+	body, err := io.ReadAll(response.Body)
 	if err != nil {
 		s.Fatal(err)
 	}
-	return a.StatusCode, string(body), a.Header
+	return response.StatusCode, string(body), response.Header
 }
 
-func (s *server) want(status int, part, method, path string, headers ...string) {
+// assertResponse checks the status of a response, and that its body contains text.
+func (s *testServer) assertResponse(status int, text, method, path string, headers ...string) {
 	s.Helper()
-	got, body, _ := s.ask(method, path, headers...)
-	if got != status || !strings.Contains(body, part) {
-		s.Errorf("%s %s answers %d %s, want %d with %q", method, path, got, body, status, part)
+	got, body, _ := s.sendRequest(method, path, headers...)
+	if got != status || !strings.Contains(body, text) {
+		s.Errorf("%s %s responds with %d %s, want %d with %q", method, path, got, body, status, text)
 	}
 }
 
 const bearer = "Bearer secret-token"
 
 func TestHealth(t *testing.T) {
-	s := serve(t, noon, nil)
+	s := startServer(t, noon, nil)
 	for _, path := range []string{"/-/healthy", "/healthz", "/livez", "/-/ready", "/readyz"} {
-		s.want(200, `"status"`, "GET", path)
+		s.assertResponse(200, `"status"`, "GET", path)
 	}
-	s.want(405, `"error"`, "POST", "/healthz")
+	s.assertResponse(405, `"error"`, "POST", "/healthz")
 	s.daemon.ready = errors.New("restoring")
-	s.want(503, "restoring", "GET", "/readyz")
-	s.want(200, "alive", "GET", "/livez")
-	s.daemon.alive = errors.New("the loop stands")
-	s.want(503, "the loop stands", "GET", "/-/healthy")
-	s.want(200, "m 1", "GET", "/metrics")
-	s.want(404, "", "GET", "/debug/pprof/")
-	_, _, h := s.ask("GET", "/metrics")
+	s.assertResponse(503, "restoring", "GET", "/readyz")
+	s.assertResponse(200, "alive", "GET", "/livez")
+	s.daemon.alive = errors.New("the loop has stopped")
+	s.assertResponse(503, "the loop has stopped", "GET", "/-/healthy")
+	s.assertResponse(200, "m 1", "GET", "/metrics")
+	s.assertResponse(404, "", "GET", "/debug/pprof/")
+	_, _, h := s.sendRequest("GET", "/metrics")
 	if h.Get("X-Content-Type-Options") != "nosniff" || h.Get("X-Frame-Options") != "DENY" {
 		t.Errorf("headers: %v", h)
 	}
 }
 
+// TestDataIsLate checks /-/data and the API before and after the first run.
 func TestDataIsLate(t *testing.T) {
-	s := serve(t, noon.Add(13*time.Hour), nil)
-	s.want(503, "okta_users", "GET", "/-/data")
-	collected(t, s.state)
-	s.want(200, "fresh", "GET", "/-/data")
-	_, body, _ := s.ask("GET", "/api/v1/status")
+	s := startServer(t, noon.Add(13*time.Hour), nil)
+	// The run was due at ten, and had an hour.
+	s.assertResponse(503, `"stream":"okta_users","late_since":"2026-03-01T11:00:00Z"`, "GET", "/-/data")
+	s.assertResponse(200, `The data is late since 2026-03-01 11:00:00 UTC.`, "GET", "/")
+	addSuccess(t, s.state)
+	s.assertResponse(200, "fresh", "GET", "/-/data")
+	s.assertResponse(200, `"overdue":false,"deadline":"2026-03-02T01:00:00Z"`, "GET", "/api/v1/status")
+	_, body, _ := s.sendRequest("GET", "/api/v1/status")
 	var status struct{ Streams []map[string]any }
 	if err := json.Unmarshal([]byte(body), &status); err != nil {
 		t.Fatal(err)
 	}
-	if len(status.Streams) != 2 || status.Streams[0]["freshness"] != "fresh" || status.Streams[1]["freshness"] != "off" {
+	if len(status.Streams) != 3 || status.Streams[0]["freshness"] != "fresh" || status.Streams[1]["freshness"] != "off" {
 		t.Errorf("status: %s", body)
 	}
-	s.want(200, `"missing":["TENABLE_KEY"]`, "GET", "/api/v1/collectors")
-	s.want(200, `"upload_id":"id-1"`, "GET", "/api/v1/runs?stream=okta_users&limit=1")
-	s.want(200, `"runs":[]`, "GET", "/api/v1/runs?stream=other")
+	on, off := status.Streams[0], status.Streams[2]
+	if on["on"] != true || on["schedule"] != "@every 6h" || off["stream"] != "snyk_members" || off["on"] != false ||
+		off["freshness"] != "off" || off["why"] != "COLLECTORS excludes it" {
+		t.Errorf("status: %s", body)
+	}
+	s.assertResponse(200, `"streams":2`, "GET", "/-/data") // without the one that is off
+	s.assertResponse(200, `"disabled_streams":[{"stream":"snyk_members","why":"COLLECTORS excludes it"}]`, "GET", "/api/v1/collectors")
+	s.assertResponse(200, `"schedule":"@every 6h","zone":"UTC","interval_seconds":21600`, "GET", "/api/v1/collectors")
+	s.assertResponse(200, `"missing":["TENABLE_KEY"]`, "GET", "/api/v1/collectors")
+	s.assertResponse(200, `"upload_id":"id-1"`, "GET", "/api/v1/runs?stream=okta_users&limit=1")
+	s.assertResponse(200, `"runs":[]`, "GET", "/api/v1/runs?stream=other")
 	h := snapshot.Header{Collector: "okta", Stream: "okta_users", Tenancy: "umbrella", UploadID: "id-2", UploadTimestamp: noon}
-	if err := s.state.Skip(t.Context(), state.Start{Header: h, Trigger: "test", Started: noon}, errors.New("x")); err != nil {
+	if err := s.state.Runs.Skip(t.Context(), state.RunStart{Header: h, Trigger: "test", Started: noon}, errors.New("x")); err != nil {
 		t.Fatal(err)
 	}
-	for _, choice := range []string{"?limit=1", "?stream=okta_users&limit=1"} { // another tenancy's newer run counts for nothing
-		s.want(200, `"upload_id":"id-1"`, "GET", "/api/v1/runs"+choice)
+	for _, query := range []string{"?limit=1", "?stream=okta_users&limit=1"} { // the newer run of another tenancy is not listed
+		s.assertResponse(200, `"upload_id":"id-1"`, "GET", "/api/v1/runs"+query)
 	}
-	s.want(400, `"error"`, "GET", "/api/v1/runs?limit=0")
-	s.want(404, `"error"`, "GET", "/api/v1/nothing")
+	s.assertResponse(400, `"error"`, "GET", "/api/v1/runs?limit=0")
+	s.assertResponse(404, `"error"`, "GET", "/api/v1/nothing")
 }
 
-func TestWhatChangesNeedsTheToken(t *testing.T) {
-	s := serve(t, noon, nil)
-	for _, path := range []string{"/api/v1/collectors/okta/run", "/api/v1/deliveries/retry", "/-/reload"} {
-		s.want(401, "HTTP_TOKEN", "POST", path)
-		s.want(401, "HTTP_TOKEN", "POST", path, "Authorization", "Bearer other")
-		s.want(403, "another site", "POST", path, "Authorization", bearer, "Sec-Fetch-Site", "cross-site")
-		s.want(403, "another site", "POST", path, "Authorization", bearer, "Origin", "https://evil.example")
-		s.want(405, `"error"`, "GET", path, "Authorization", bearer)
+// TestChangesNeedTheToken checks that requests that change something need the token and are
+// refused from other sites.
+// TestDeliveriesInTheAPI shows what is queued and what was given up, of one tenancy.
+func TestDeliveriesInTheAPI(t *testing.T) {
+	s := startServer(t, noon, nil)
+	s.assertResponse(200, `"queued":[]`, "GET", "/api/v1/deliveries")
+	addSuccess(t, s.state)
+	queue, err := s.state.Queue.List(t.Context())
+	if err != nil || len(queue) != 1 {
+		t.Fatalf("queue %+v, error %v", queue, err)
+	}
+	if err := s.state.Queue.ScheduleRetry(t.Context(), queue[0].ID, errors.New("no permission"), state.Refused, noon); err != nil {
+		t.Fatal(err)
+	}
+	for _, text := range []string{`"sink":"file"`, `"upload_id":"id-1"`, `"attempts":1`, `"class":"refused"`, `"error":"no permission"`} {
+		s.assertResponse(200, text, "GET", "/api/v1/deliveries")
+	}
+	if _, _, err := s.state.Queue.DropFirst(t.Context(), "file", "okta_users", "acme", ""); err != nil {
+		t.Fatal(err)
+	}
+	s.assertResponse(200, `"queued":[]`, "GET", "/api/v1/deliveries")
+	s.assertResponse(200, `"outcome":"dropped"`, "GET", "/api/v1/deliveries")
+}
+
+func TestChangesNeedTheToken(t *testing.T) {
+	s := startServer(t, noon, nil)
+	for _, path := range []string{"/api/v1/collectors/okta/run", "/api/v1/streams/okta_users/run", "/api/v1/deliveries/retry", "/-/reload"} {
+		s.assertResponse(401, "HTTP_TOKEN", "POST", path)
+		s.assertResponse(401, "HTTP_TOKEN", "POST", path, "Authorization", "Bearer other")
+		s.assertResponse(403, "another site", "POST", path, "Authorization", bearer, "Sec-Fetch-Site", "cross-site")
+		s.assertResponse(403, "another site", "POST", path, "Authorization", bearer, "Origin", "https://evil.example")
+		s.assertResponse(405, `"error"`, "GET", path, "Authorization", bearer)
 	}
 	if len(s.daemon.ran) > 0 || s.daemon.retried {
-		t.Fatal("what was refused was done")
+		t.Fatal("a refused request was executed")
 	}
-	s.want(202, "started", "POST", "/api/v1/collectors/okta/run", "Authorization", bearer)
-	s.want(202, "started", "POST", "/api/v1/collectors/okta/run", "X-Collectord-Token", "secret-token")
-	s.want(202, "due", "POST", "/api/v1/deliveries/retry", "Authorization", bearer)
-	s.want(200, "reloaded", "POST", "/-/reload", "Authorization", bearer)
-	for err, status := range map[error]int{web.ErrUnknown: 404, web.ErrRunning: 409, web.ErrStopping: 503} {
+	s.assertResponse(202, "started", "POST", "/api/v1/collectors/okta/run", "Authorization", bearer)
+	s.assertResponse(202, `"streams":["okta_users"]`, "POST", "/api/v1/collectors/okta/run", "X-Collectord-Token", "secret-token")
+	s.assertResponse(202, `"stream":"okta_users"`, "POST", "/api/v1/streams/okta_users/run", "Authorization", bearer)
+	s.assertResponse(202, "due", "POST", "/api/v1/deliveries/retry", "Authorization", bearer)
+	s.assertResponse(200, "reloaded", "POST", "/-/reload", "Authorization", bearer)
+	for err, status := range map[error]int{schedule.ErrUnknown: 404, schedule.ErrRunning: 409, schedule.ErrStopping: 503} {
 		s.daemon.run = err
-		s.want(status, err.Error(), "POST", "/api/v1/collectors/okta/run", "Authorization", bearer)
+		s.assertResponse(status, err.Error(), "POST", "/api/v1/collectors/okta/run", "Authorization", bearer)
+		s.assertResponse(status, err.Error(), "POST", "/api/v1/streams/okta_users/run", "Authorization", bearer)
 	}
 	s.daemon.reload = errors.New("SCHEDULE: wrong")
-	s.want(422, "SCHEDULE: wrong", "POST", "/-/reload", "Authorization", bearer)
+	s.assertResponse(422, "SCHEDULE: wrong", "POST", "/-/reload", "Authorization", bearer)
+	s.daemon.reload = schedule.ErrStopping
+	s.assertResponse(503, "shutting down", "POST", "/-/reload", "Authorization", bearer)
 }
 
 func TestWithoutTokenNothingCanBeChanged(t *testing.T) {
-	s := serve(t, noon, func(o *web.Options) { o.Token, o.Pprof = "", true })
-	s.want(403, "HTTP_TOKEN is not set", "POST", "/api/v1/collectors/okta/run", "Authorization", "Bearer ")
-	s.want(200, "goroutine", "GET", "/debug/pprof/")
+	s := startServer(t, noon, func(o *web.Options) { o.Token, o.Pprof = "", true })
+	s.assertResponse(403, "HTTP_TOKEN is not set", "POST", "/api/v1/collectors/okta/run", "Authorization", "Bearer ")
+	s.assertResponse(200, "goroutine", "GET", "/debug/pprof/")
 }
 
 func TestBasicAuth(t *testing.T) {
@@ -227,44 +303,9 @@ func TestBasicAuth(t *testing.T) {
 	if err := web.Check(file); err != nil {
 		t.Fatal(err)
 	}
-	s := serve(t, noon, func(o *web.Options) { o.ConfigFile = file })
-	s.want(401, "", "GET", "/metrics")
+	s := startServer(t, noon, func(o *web.Options) { o.ConfigFile = file })
+	s.assertResponse(401, "", "GET", "/metrics")
 	if err := web.Check(filepath.Join(t.TempDir(), "missing")); err == nil || !strings.Contains(err.Error(), "HTTP_WEB_CONFIG_FILE") {
 		t.Errorf("Check: %v", err)
-	}
-}
-
-func TestFreshness(t *testing.T) {
-	standing := []schedule.Standing{{Collector: "okta", Streams: []string{"s"}, Interval: 24 * time.Hour}}
-	off := []schedule.Standing{{Collector: "okta", Streams: []string{"s"}}}
-	ago := func(d time.Duration) time.Time { return noon.Add(-d) }
-	for name, tc := range map[string]struct {
-		st       state.StreamStatus
-		standing []schedule.Standing
-		live     bool
-		want     web.Freshness
-		overdue  bool
-	}{
-		"never":    {state.StreamStatus{}, standing, false, web.Never, true},
-		"off":      {state.StreamStatus{}, off, false, web.NoTicks, false},
-		"fresh":    {state.StreamStatus{LastSuccess: ago(49 * time.Hour)}, standing, false, web.Fresh, false},
-		"late":     {state.StreamStatus{LastSuccess: ago(49*time.Hour + 1)}, standing, false, web.Late, true},
-		"running":  {state.StreamStatus{LastSuccess: ago(50 * time.Hour)}, standing, true, web.Running, true},
-		"failing":  {state.StreamStatus{LastSuccess: ago(2), LastFailure: ago(1)}, standing, false, web.Failing, false},
-		"again":    {state.StreamStatus{LastSuccess: ago(1), LastFailure: ago(2)}, standing, false, web.Fresh, false},
-		"restored": {state.StreamStatus{Taken: ago(time.Hour), Source: state.Restored}, standing, false, web.Restored, false},
-		"stale":    {state.StreamStatus{Taken: ago(99 * time.Hour), Source: state.Restored}, standing, false, web.Late, true},
-	} {
-		tc.st.Collector, tc.st.Stream, tc.st.Tenancy = "okta", "s", "acme"
-		var live []*schedule.Live
-		if tc.live {
-			live = append(live, &schedule.Live{Collector: "okta", Stream: "s"})
-		}
-		other := tc.st
-		other.Tenancy, other.LastSuccess = "other", noon
-		got := web.StreamsOf([]state.StreamStatus{tc.st, other}, tc.standing, live, "acme", noon)
-		if len(got) != 1 || got[0].Freshness != tc.want || got[0].Overdue != tc.overdue {
-			t.Errorf("%s: %+v, want %s, overdue %v", name, got, tc.want, tc.overdue)
-		}
 	}
 }

@@ -7,152 +7,175 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/dustin/go-humanize"
 
+	"github.com/collectord/collectord/pkg/freshness"
 	"github.com/collectord/collectord/pkg/query"
 	"github.com/collectord/collectord/pkg/state"
 )
 
 const (
-	chartRuns   = 400 // in the charts
-	listedRuns  = 50  // in the list
-	peekRecords = 5
-	peekBytes   = 16 << 10 // of each record
-	profileTime = 30 * time.Second
+	maxChartRuns    = 400 // in the charts
+	maxListedRuns   = 50  // in the list
+	maxShownRecords = 5
+	maxRecordBytes  = 16 << 10
+	profileTimeout  = 30 * time.Second
 )
 
-type streamPage struct {
-	frame
-	row
+// streamData is the data of stream.html.
+type streamData struct {
+	baseData
+	streamRow
 	Charts   []chart
 	From, To time.Time
 	Runs     []state.Run
-	More     bool
-	Queue    []state.Delivery
+	More     bool // there are more runs than Runs has
+	Queue    []queuedRow
 	ShowData bool
+	// Protected reports whether a download needs the token.
+	Protected bool
 }
 
-func (p *pages) stream(w http.ResponseWriter, r *http.Request) {
-	page, found, err := p.streamOf(r.Context(), r.PathValue("stream"))
+// queuedRow is a queued delivery.
+type queuedRow struct {
+	state.Delivery
+	Unconfigured bool // the settings do not have the destination
+	Action       *action
+}
+
+func (u *ui) serveStream(w http.ResponseWriter, r *http.Request) {
+	data, found, err := u.readStream(r.Context(), r.PathValue("name"))
 	switch {
 	case err != nil:
-		p.fail(w, r, err)
+		u.writeInternalError(w, r, err)
 	case !found:
-		p.show(w, r, http.StatusNotFound, "missing.html", p.frame("No such stream"))
+		u.serveMissing(w, r, "No such stream", "There is no stream "+r.PathValue("name")+".")
 	default:
-		p.show(w, r, http.StatusOK, "stream.html", page)
+		u.render(w, r, http.StatusOK, "stream.html", data)
 	}
 }
 
-func (p *pages) streamOf(ctx context.Context, name string) (page streamPage, found bool, err error) {
-	page.frame = p.frame(name)
-	page.ShowData = p.ShowData && p.Profiles != nil
-	streams, err := Streams(ctx, p.State, p.Daemon, p.Tenancy, page.Now)
+func (u *ui) readStream(ctx context.Context, name string) (data streamData, found bool, err error) {
+	data.baseData = u.newBaseData(name)
+	data.ShowData, data.Protected = u.ShowData && u.Profiles != nil, u.Access.Open()
+	streams, err := freshness.Read(ctx, u.State, u.Daemon, u.Tenancy, data.Now)
 	if err != nil {
-		return page, false, err
+		return data, false, err
 	}
 	for _, s := range streams {
 		if s.Stream != name {
 			continue
 		}
-		sent, err := p.destinations(ctx)
+		destinations, err := u.readDestinations(ctx)
 		if err != nil {
-			return page, true, err
+			return data, true, err
 		}
-		runs, err := p.State.RunsOf(ctx, name, p.Tenancy, chartRuns)
+		runs, err := u.State.Runs.ListTenancy(ctx, name, u.Tenancy, maxChartRuns)
 		if err != nil {
-			return page, true, err
+			return data, true, err
 		}
-		page.row = rowOf(s, nil, sent[name], page.Now)
-		page.row.Actions = page.frame.Token && s.Standing.Collector != ""
-		page.history(runs)
-		queue, err := p.State.Queue(ctx)
+		operator := u.Daemon.Operator()
+		data.streamRow = newStreamRow(s, nil, withConfigured(destinations[name], operator.Policy.Sinks, s), data.Now)
+		data.streamRow.Actions = data.Token && s.WhyOff == ""
+		data.streamRow.RunAll = data.streamRow.Actions && len(enabledStreams(streams, s.Collector)) > 1
+		data.setHistory(runs)
+		queue, err := u.State.Queue.List(ctx)
 		for _, d := range queue {
-			if d.Stream == name && d.Tenancy == p.Tenancy {
-				page.Queue = append(page.Queue, d)
+			if d.Stream == name && d.Tenancy == u.Tenancy {
+				data.Queue = append(data.Queue, queuedRow{Delivery: d, Unconfigured: !slices.Contains(operator.Policy.Sinks, d.Sink)})
 			}
 		}
-		return page, true, err
+		if data.Token {
+			data.addActions(operator.Policy.Sinks)
+		}
+		return data, true, err
 	}
-	return page, false, nil
+	return data, false, nil
 }
 
-// history makes the charts and the list of runs, newest first.
-func (page *streamPage) history(runs []state.Run) {
-	page.Runs = runs
-	if len(runs) > listedRuns {
-		page.Runs, page.More = runs[:listedRuns], true
+// setHistory sets the charts and the list of runs. runs has the newest first.
+func (s *streamData) setHistory(runs []state.Run) {
+	s.Runs = runs
+	if len(runs) > maxListedRuns {
+		s.Runs, s.More = runs[:maxListedRuns], true
 	}
-	var records, duration, sizes, failures []float64
-	var bad []bool
+	var records, durations, sizes, failures []float64
+	var classes []string
 	inARow := 0.0
 	for i := len(runs) - 1; i >= 0; i-- {
 		r := runs[i]
 		if r.Ended.IsZero() {
 			continue
 		}
-		if page.From.IsZero() {
-			page.From = r.Started
+		if s.From.IsZero() {
+			s.From = r.Started
 		}
-		page.To = r.Started
-		records, sizes = append(records, float64(r.Records)), append(sizes, float64(r.Bytes))
-		duration = append(duration, r.Ended.Sub(r.Started).Seconds())
-		if good(r.Outcome) {
+		s.To = r.Started
+		class, shown, failuresShown := barClass(r.Outcome), r, 0.0
+		switch class {
+		case "good":
 			inARow = 0
-		} else {
+		case "bad":
 			inARow++
+			failuresShown = inARow
+		default: // a skipped tick has no values
+			shown = state.Run{}
 		}
-		failures = append(failures, inARow)
-		bad = append(bad, inARow > 0)
+		records, sizes = append(records, float64(shown.Records)), append(sizes, float64(shown.Bytes))
+		durations = append(durations, shown.Ended.Sub(shown.Started).Seconds())
+		failures, classes = append(failures, failuresShown), append(classes, class)
 	}
 	if len(records) == 0 {
 		return
 	}
 	number := func(v float64) string { return humanize.Comma(int64(v)) }
-	page.Charts = []chart{
-		barChart("Records", records, bad, number),
-		barChart("Duration", duration, bad, func(v float64) string { return took(time.Duration(v * float64(time.Second))) }),
-		barChart("Bytes", sizes, bad, func(v float64) string { return size(int64(v)) }),
-		barChart("Failures in a row", failures, bad, number),
+	s.Charts = []chart{
+		barChart("Records", records, classes, number),
+		barChart("Duration", durations, classes, func(v float64) string { return formatDuration(time.Duration(v * float64(time.Second))) }),
+		barChart("Bytes", sizes, classes, func(v float64) string { return formatSize(int64(v)) }),
+		barChart("Failures in a row", failures, classes, number),
 	}
 }
 
-type dataPart struct {
+// recordsData is the data of data.html.
+type recordsData struct {
 	Err      string
 	Records  []string
 	Profile  query.Profile
 	NoColumn string
 }
 
-// data is the peek at a stream's last-known data.
-func (p *pages) data(w http.ResponseWriter, r *http.Request) {
-	if !p.ShowData || p.Profiles == nil {
-		p.refuse(w, http.StatusForbidden, "HTTP_SHOW_DATA is false")
+// serveStreamData serves the columns and first records of a stream's last-known data.
+func (u *ui) serveStreamData(w http.ResponseWriter, r *http.Request) {
+	if !u.ShowData || u.Profiles == nil {
+		u.writeError(w, http.StatusForbidden, errNotShown)
 		return
 	}
-	var part dataPart
+	var data recordsData
 	var err error
-	name := r.PathValue("stream")
-	part.Records, err = p.peek(r.Context(), name)
+	name := r.PathValue("name")
+	data.Records, err = u.readFirstRecords(r.Context(), name)
 	switch {
-	case errors.Is(err, state.ErrNone):
-		part.Err = "There are no data yet."
+	case errors.Is(err, state.ErrNoSnapshot):
+		data.Err = "There is no data yet."
 	case err != nil:
-		part.Err = err.Error()
+		data.Err = err.Error()
 	default:
-		if part.Profile, err = p.profile(r.Context(), name); err != nil {
-			part.NoColumn = err.Error()
+		if data.Profile, err = u.columnProfile(r.Context(), name); err != nil {
+			data.NoColumn = err.Error()
 		}
+		extendDeadline(w)
 	}
-	p.show(w, r, http.StatusOK, "data.html", part)
+	u.render(w, r, http.StatusOK, "data.html", data)
 }
 
-// peek returns the first records, indented and cut.
-func (p *pages) peek(ctx context.Context, stream string) (texts []string, err error) {
-	sealed, _, err := p.State.LastKnown(ctx, stream, p.Tenancy)
+// readFirstRecords returns the first records, indented and truncated.
+func (u *ui) readFirstRecords(ctx context.Context, stream string) (texts []string, err error) {
+	sealed, _, err := u.State.Snapshots.LastKnown(ctx, stream, u.Tenancy)
 	if err != nil {
 		return nil, err
 	}
@@ -161,7 +184,7 @@ func (p *pages) peek(ctx context.Context, stream string) (texts []string, err er
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, reader.Close()) }()
-	for range peekRecords {
+	for range maxShownRecords {
 		record, err := reader.Next()
 		if err == io.EOF {
 			break
@@ -169,49 +192,51 @@ func (p *pages) peek(ctx context.Context, stream string) (texts []string, err er
 		if err != nil {
 			return nil, err
 		}
-		texts = append(texts, indented(record))
+		texts = append(texts, formatRecord(record))
 	}
 	return texts, nil
 }
 
-func indented(record []byte) string {
-	if len(record) > 4*peekBytes {
-		record = record[:4*peekBytes]
+// formatRecord returns a record indented, truncated and as valid UTF-8.
+func formatRecord(record []byte) string {
+	if len(record) > 4*maxRecordBytes {
+		record = record[:4*maxRecordBytes]
 	}
 	var b bytes.Buffer
 	text := string(record)
 	if json.Indent(&b, record, "", "  ") == nil {
 		text = b.String()
 	}
-	if len(text) > peekBytes {
-		text = text[:peekBytes] + "\n… cut"
+	if len(text) > maxRecordBytes {
+		text = text[:maxRecordBytes] + "\n… truncated"
 	}
 	return strings.ToValidUTF8(text, "\ufffd")
 }
 
-// profile describes the columns, from memory while the data are the same.
-func (p *pages) profile(ctx context.Context, stream string) (query.Profile, error) {
-	sealed, _, err := p.State.LastKnown(ctx, stream, p.Tenancy)
+// columnProfile returns the column profile of the last-known data. It computes it once for each
+// snapshot.
+func (u *ui) columnProfile(ctx context.Context, stream string) (query.Profile, error) {
+	sealed, _, err := u.State.Snapshots.LastKnown(ctx, stream, u.Tenancy)
 	if err != nil {
 		return query.Profile{}, err
 	}
-	p.mu.Lock()
-	known, ok := p.profiles[stream]
-	p.mu.Unlock()
+	u.mu.Lock()
+	known, ok := u.profiles[stream]
+	u.mu.Unlock()
 	if ok && known.UploadID == sealed.UploadID {
 		return known, nil
 	}
-	found, err := p.Profiles.Profile(ctx, stream, query.Limits{Time: profileTime, Wait: true})
+	found, err := u.Profiles.Profile(ctx, stream, query.Limits{Time: profileTimeout, Wait: true})
 	if err != nil {
 		return found, err
 	}
-	p.mu.Lock()
-	p.profiles[stream] = found
-	p.mu.Unlock()
+	u.mu.Lock()
+	u.profiles[stream] = found
+	u.mu.Unlock()
 	return found, nil
 }
 
-// percent is how many of the records have a value.
+// percent returns the share of filled in all, in percent, rounded down.
 func percent(filled, all int64) int64 {
 	if all == 0 {
 		return 0

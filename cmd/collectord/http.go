@@ -1,0 +1,126 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"path/filepath"
+	"sync"
+	"syscall"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/collectord/collectord/internal/listen"
+	"github.com/collectord/collectord/pkg/query"
+	"github.com/collectord/collectord/pkg/run"
+	"github.com/collectord/collectord/pkg/state"
+	"github.com/collectord/collectord/pkg/web"
+)
+
+// listenHTTP listens on HTTP_LISTEN. The listener is nil when that is off.
+func (a *assembly) listenHTTP(ctx context.Context) (net.Listener, error) {
+	s := a.settings.HTTP
+	if s.Listen == "" {
+		return nil, nil
+	}
+	if err := web.Check(s.ConfigFile); err != nil {
+		return nil, &exitError{exitSettings, err}
+	}
+	l, err := a.listenWhenFree(ctx, s.Listen)
+	switch {
+	case errors.Is(err, fs.ErrPermission):
+		return nil, &exitError{exitSettings, fmt.Errorf("HTTP_LISTEN: %w: choose a port above 1023, a socket in a directory of this user, or off", err)}
+	case err != nil:
+		return nil, fmt.Errorf("HTTP_LISTEN: %w: choose another address, or off", err)
+	}
+	a.log.Info("serving HTTP", zap.String("address", listen.AddressOf(l)))
+	if text := a.describeOpenServer(); text != "" {
+		a.log.Warn(text)
+	}
+	return l, nil
+}
+
+// listenTimeout is how long the start waits for an address: that of a process which
+// is still stopping, or of a network that is not up yet.
+const listenTimeout = 30 * time.Second
+
+// listenWhenFree listens on an address. While it is in use, or not one of the
+// machine's, it is tried again until listenTimeout is over.
+func (a *assembly) listenWhenFree(ctx context.Context, address string) (net.Listener, error) {
+	deadline := time.Now().Add(listenTimeout)
+	for warned := false; ; warned = true {
+		l, err := listen.Listen(ctx, address)
+		mayPass := errors.Is(err, syscall.EADDRINUSE) || errors.Is(err, syscall.EADDRNOTAVAIL)
+		if !mayPass || time.Now().After(deadline) {
+			return l, err
+		}
+		if !warned {
+			a.log.Warn("HTTP_LISTEN cannot be used yet", zap.Error(err), zap.Duration("timeout", listenTimeout))
+		}
+		select {
+		case <-ctx.Done():
+			return nil, err
+		case <-time.After(200 * time.Millisecond):
+		}
+	}
+}
+
+// serveHTTP serves HTTP on l until stop is called. A nil listener serves nothing.
+func (d *daemon) serveHTTP(l net.Listener) (stop func()) {
+	if l == nil {
+		return func() {}
+	}
+	s := d.assembly.settings
+	access, err := web.AccessTo(listen.AddressOf(l), s.HTTP.ConfigFile)
+	if err != nil { // the file was checked before: it was changed since
+		d.log.Error("HTTP_WEB_CONFIG_FILE", zap.Error(err))
+	}
+	options := web.Options{
+		State: d.state, Daemon: d, Tenancy: s.Tenancy, Metrics: d.metrics.Handler(),
+		Access: access, Hosts: s.HTTP.Hosts, Prefix: s.HTTP.Prefix, Token: s.HTTP.Token.Reveal(), ConfigFile: s.HTTP.ConfigFile, Pprof: s.HTTP.Pprof,
+		Version: version, Log: d.log,
+		ShowData: s.HTTP.ShowData, Profiles: d.queries,
+	}
+	if s.HTTP.Query {
+		options.Queries = d.queries
+	}
+	server := web.New(options)
+	ctx, cancel := context.WithCancel(context.Background())
+	var serving sync.WaitGroup
+	serving.Go(func() {
+		if err := server.Serve(ctx, l); err != nil {
+			d.log.Error("HTTP server stopped", zap.Error(err))
+		}
+	})
+	return func() {
+		cancel()
+		serving.Wait()
+	}
+}
+
+// newQueryEngine returns the engine for the queries and the columns of the status page.
+func newQueryEngine(a *assembly) *query.Engine {
+	return query.New(query.Options{
+		State: a.state, Tenancy: a.settings.Tenancy, Dir: filepath.Join(a.state.Dir(), "query"),
+		Memory: int64(a.settings.HTTP.QueryMemory), Parallel: a.settings.HTTP.QueryParallel,
+	})
+}
+
+// prepareColumns prepares the columns of the new snapshots of a run, if there may be
+// queries.
+func (d *daemon) prepareColumns(results []run.Result) {
+	var streams []string
+	for _, r := range results {
+		if r.Outcome == state.Success {
+			streams = append(streams, r.Stream)
+		}
+	}
+	if s := d.settings().HTTP; s.Listen != "" && s.Query && len(streams) > 0 {
+		d.queries.Prepare(streams, func(stream string, err error) {
+			d.log.Warn("the columns for queries could not be prepared; a query tries it again", zap.String("stream", stream), zap.Error(err))
+		})
+	}
+}

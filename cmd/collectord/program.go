@@ -1,0 +1,49 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"io"
+
+	"github.com/collectord/collectord/pkg/state"
+)
+
+// program is one call of collectord.
+type program struct {
+	stdout, stderr io.Writer
+	from           settingSources
+	signals        *signals
+}
+
+// load reads the configuration and opens the log.
+func (p *program) load() (*assembly, error) {
+	c, err := readConfiguration(p.from)
+	if err != nil {
+		return nil, err
+	}
+	if err := c.exportVariables(nil); err != nil {
+		return nil, err
+	}
+	return &assembly{configuration: c, output: newOutput(p.stdout, p.stderr, c)}, nil
+}
+
+// withState calls do with the configuration loaded and the state open, as the user who
+// owns it. It creates no state: without one the settings are probably not those of the
+// service.
+func (p *program) withState(ctx context.Context, do func(*assembly) error) (err error) {
+	a, err := p.load()
+	if err != nil {
+		return err
+	}
+	if !state.Exists(a.settings.StateDir) {
+		return &missingStateError{a.stateDir()}
+	}
+	if err := a.becomeStateOwner(); err != nil {
+		return err
+	}
+	if err := a.openState(ctx); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, a.state.Close()) }()
+	return do(a)
+}

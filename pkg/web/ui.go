@@ -1,0 +1,172 @@
+package web
+
+import (
+	"bytes"
+	"embed"
+	"html/template"
+	"io/fs"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/dustin/go-humanize"
+
+	"github.com/collectord/collectord/pkg/query"
+)
+
+//go:embed assets
+var assets embed.FS
+
+// contentPolicy allows a document to use its own style and script, and nothing inline.
+const contentPolicy = "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src 'self'; " +
+	"form-action 'none'; base-uri 'none'; frame-ancestors 'none'"
+
+// ui serves the status page.
+type ui struct {
+	*Server
+	// profiles has the column profiles by stream. Computing one reads the whole snapshot.
+	mu       sync.Mutex
+	profiles map[string]query.Profile
+}
+
+// pageRoutes returns the routes of the status page.
+func (s *Server) pageRoutes() []route {
+	u := &ui{Server: s, profiles: map[string]query.Profile{}}
+	return []route{
+		{method: "GET", path: "/{$}", handler: u.serveOverview},
+		{method: "GET", path: "/streams/{name}", handler: u.serveStream},
+		{method: "GET", path: "/streams/{name}/data", handler: s.protect(u.serveStreamData)},
+		{method: "GET", path: "/query", handler: u.serveQueryForm},
+		{method: "POST", path: "/api/v1/query", handler: s.requireToken(u.serveQuery)},
+		{method: "GET", path: "/assets/{file}", handler: u.serveAsset},
+	}
+}
+
+var templates = template.Must(template.New("").Funcs(template.FuncMap{
+	"age": formatAge, "duration": formatDuration, "count": humanize.Comma, "size": formatSize, "time": formatTime, "percent": percent,
+}).ParseFS(assets, "assets/*.html"))
+
+// render executes a template completely before it writes the first byte.
+func (s *Server) render(w http.ResponseWriter, r *http.Request, status int, name string, data any) {
+	var b bytes.Buffer
+	if err := templates.ExecuteTemplate(&b, name, data); err != nil {
+		s.writeInternalError(w, r, err)
+		return
+	}
+	w.Header().Set("Content-Type", "text/html; charset=utf-8")
+	w.Header().Set("Content-Security-Policy", contentPolicy)
+	w.WriteHeader(status)
+	_, _ = w.Write(b.Bytes())
+}
+
+// missingData is the data of missing.html.
+type missingData struct {
+	baseData
+	Why string
+}
+
+// serveMissing responds with 404 and a page.
+func (s *Server) serveMissing(w http.ResponseWriter, r *http.Request, title, why string) {
+	s.render(w, r, http.StatusNotFound, "missing.html", missingData{s.newBaseData(title), why})
+}
+
+// serveNotFound responds with 404: with a page, and for paths that programs request with an
+// error as JSON.
+func (s *Server) serveNotFound(w http.ResponseWriter, r *http.Request) {
+	for _, start := range []string{"/api/", "/-/", "/debug/", "/assets/"} {
+		if strings.HasPrefix(r.URL.Path, start) {
+			s.writeError(w, http.StatusNotFound, "no such path: "+r.URL.Path)
+			return
+		}
+	}
+	s.serveMissing(w, r, "Not found", "There is nothing at "+r.URL.Path+".")
+}
+
+// serveAsset serves the style, the script and the icon.
+func (u *ui) serveAsset(w http.ResponseWriter, r *http.Request) {
+	name := r.PathValue("file")
+	if strings.HasSuffix(name, ".html") {
+		u.serveNotFound(w, r)
+		return
+	}
+	if _, err := fs.Stat(assets, "assets/"+name); err != nil {
+		u.serveNotFound(w, r)
+		return
+	}
+	w.Header().Set("Cache-Control", "max-age=300")
+	http.ServeFileFS(w, r, assets, "assets/"+name)
+}
+
+// baseData is the data that every template needs.
+type baseData struct {
+	Title, Tenancy, Version string
+	Prefix                  string // before the path of each link
+	Now                     time.Time
+	Query                   bool // whether queries are on
+	Token                   bool // whether actions are possible
+	Alarm                   string
+}
+
+func (s *Server) newBaseData(title string) baseData {
+	d := baseData{
+		Title: title, Tenancy: s.Tenancy, Version: s.Version, Now: s.Now().UTC(), Prefix: s.Prefix,
+		Query: s.Queries != nil && s.Token != "", Token: s.Token != "",
+	}
+	if err := s.Daemon.Alive(); err != nil {
+		d.Alarm = "The scheduler has stopped: " + err.Error()
+	} else if err := s.Daemon.Ready(); err != nil {
+		d.Alarm = "Not ready yet: " + err.Error()
+	} else if _, err := s.Daemon.LastReload(); err != nil {
+		d.Alarm = "The last reload of the settings: " + err.Error()
+	}
+	return d
+}
+
+// formatAge returns the time from then to now in its largest one or two units, such as
+// "2 h 5 min", or "in 5 min" when then is in the future.
+func formatAge(now, then time.Time) string {
+	if then.IsZero() {
+		return "–"
+	}
+	d := now.Sub(then)
+	if d < 0 {
+		return "in " + formatDuration(-d)
+	}
+	return formatDuration(d)
+}
+
+// formatDuration returns d in its largest one or two units.
+func formatDuration(d time.Duration) string {
+	s := int64(d.Round(time.Second) / time.Second)
+	unit := func(n int64, name string) string { return humanize.Comma(n) + "\u202f" + name }
+	switch {
+	case d < 0:
+		return "–"
+	case d < time.Second:
+		return unit(d.Milliseconds(), "ms")
+	case s < 60:
+		return unit(s, "s")
+	case s < 3600:
+		return unit(s/60, "min")
+	case s < 48*3600:
+		if s < 10*3600 && s/60%60 > 0 {
+			return unit(s/3600, "h") + " " + unit(s/60%60, "min")
+		}
+		return unit(s/3600, "h")
+	}
+	return unit(s/86400, "d")
+}
+
+// formatSize returns a size of n bytes, such as "1.5 MiB".
+func formatSize(n int64) string {
+	return strings.ReplaceAll(humanize.IBytes(uint64(max(n, 0))), " ", "\u202f")
+}
+
+// formatTime returns t in UTC, or "never" for the zero time.
+func formatTime(t time.Time) string {
+	if t.IsZero() {
+		return "never"
+	}
+	return t.UTC().Format("2006-01-02 15:04:05 UTC")
+}
