@@ -1,4 +1,4 @@
-# collectord's commands. `make` alone lists them.
+# The commands for collectord. `make` without a target lists them.
 
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
 LDFLAGS := -s -w -X main.version=$(VERSION)
@@ -6,19 +6,19 @@ GO      ?= go
 BIN     := bin/collectord
 
 .DEFAULT_GOAL := help
-.PHONY: help build install demo test test-servers lint docs bench bench-go soak packages release fuzz clean
+.PHONY: help build install demo check test test-servers format vet lint docs bench bench-go soak packages release fuzz clean
 
-help: ## list the commands
+help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 build: ## build the program into bin/
-	@echo "building $(BIN); the first build links DuckDB and takes a minute"
+	@echo "building $(BIN); the first build takes a minute because it links DuckDB"
 	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN) ./cmd/collectord
 
 PREFIX      ?= /usr
 UNITDIR     ?= /usr/lib/systemd/system
 
-install: build ## install program, units and an example environment; DESTDIR= is where a package is built
+install: build ## install the program, the units and an example environment (DESTDIR, PREFIX, UNITDIR)
 	install -D -m 0755 $(BIN) $(DESTDIR)$(PREFIX)/bin/collectord
 	install -d $(DESTDIR)$(UNITDIR)
 	for unit in deploy/systemd/collectord*.service deploy/systemd/collectord*.timer; do \
@@ -28,27 +28,45 @@ install: build ## install program, units and an example environment; DESTDIR= is
 	install -D -m 0640 configs/service.env $(DESTDIR)/etc/collectord/collectord.env.example
 	@echo "next: copy /etc/collectord/collectord.env.example to collectord.env, fill it in, then: systemctl daemon-reload && systemctl enable --now collectord"
 
-demo: build ## run the main job against simulated vendors, into data/
+demo: build ## run the program against simulated vendors and store their data in data/
 	$(GO) run ./internal/demo -binary $(BIN)
 
-# The packages that test longest go first, so that none is left alone at the end.
-LONGEST := ./cmd/collectord ./pkg/store ./pkg/collector/sources ./internal/soak ./internal/vendorsim
+# Packages with tests that need more than Go: Postgres, S3, Prometheus, systemd,
+# Chromium or root. `make check` leaves them out.
+NEED_SERVERS := /(internal/(bench|demo|soak)|pkg/backup|pkg/store/(postgres|s3|storetest)|test/(e2e|packages))$$
+# Tests in the other packages that need them, or the network, or minutes.
+SKIPPED_TESTS := UnderRandomFaults$$|InABrowser$$|^TestAlerts$$|^TestAlertScenarios$$|^TestPromtoolFindsNothing$$|^TestPostgresDownForAnHour$$|^TestVulnerabilitiesAreFound$$
 
-test: lint test-servers ## everything that must hold: format, vet, staticcheck, tests with the race detector
-	@echo "== tests, with the race detector; about twelve minutes on two cores"
+check: ## check format and vet, run the fast tests (no servers, no race detector); under two minutes on two cores
+	@start=$$(date +%s); \
+	$(MAKE) --no-print-directory format vet && \
+	echo "== fast tests" && \
+	$(GO) test -skip '$(SKIPPED_TESTS)' $$($(GO) list ./... | grep -vE '$(NEED_SERVERS)') && \
+	echo "checked in $$(($$(date +%s) - start)) s; make test runs everything"
+
+# The packages with the longest tests are first, so that none of them runs alone at
+# the end.
+LONGEST := ./test/e2e ./test/packages ./pkg/store/... ./pkg/backup ./pkg/collector/sources/crowdstrike ./internal/soak ./internal/vendorsim
+
+test: lint test-servers ## run all checks and all tests with the race detector
+	@echo "== tests with the race detector; about twelve minutes on two cores"
 	$(GO) test -race -timeout 20m -parallel 8 $(LONGEST) ./...
-	@echo "== memory at full volume, for which the race detector is too slow"
-	$(GO) test -run 'MemoryDoesNotGrow$$|SplitMemoryIsBounded|MillionRecords' ./pkg/collector/rest ./pkg/snapshot ./pkg/store
+	@echo "== memory tests with full amounts of data, without the race detector, which is too slow for them"
+	$(GO) test -run 'MemoryDoesNotGrow$$|SplitMemoryIsBounded|MillionRecords|LargeRecords$$|MemoryLimit$$' ./pkg/collector/rest ./pkg/query ./pkg/snapshot ./pkg/store/...
+	@echo "== 1,000 runs of each collector with random faults; with the race detector they are 50"
+	$(GO) test -run 'UnderRandomFaults$$' ./pkg/collector/sources/...
 
-# The S3 server's own dependencies stay out of go.mod.
+# The dependencies of the S3 server stay out of go.mod.
 bin/versitygw:
-	@echo "building an S3 server for the tests; takes about two minutes"
+	@echo "building an S3 server for the tests; this takes about two minutes"
 	GOBIN=$(CURDIR)/bin $(GO) install github.com/versity/versitygw/cmd/versitygw@v1.8.0
 
-test-servers: bin/versitygw bin/nfpm ## install what the tests need: Postgres, S3, Prometheus, systemd, Chromium and more
+test-servers: bin/versitygw bin/nfpm ## install the programs that tests need: Postgres, PgBouncer, S3, Prometheus, systemd, Chromium and others
 	@missing=""; \
 	command -v initdb >/dev/null || ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || missing="$$missing postgresql"; \
+	test -x /usr/sbin/pgbouncer || command -v pgbouncer >/dev/null || missing="$$missing pgbouncer"; \
 	command -v promtool >/dev/null && command -v prometheus >/dev/null || missing="$$missing prometheus"; \
+	command -v prometheus-node-exporter >/dev/null || missing="$$missing prometheus-node-exporter"; \
 	test -x /lib/systemd/systemd && command -v systemd-analyze >/dev/null || missing="$$missing systemd"; \
 	command -v chromium >/dev/null || missing="$$missing chromium fonts-dejavu-core"; \
 	command -v groff >/dev/null && command -v man >/dev/null || missing="$$missing groff-base man-db"; \
@@ -60,11 +78,15 @@ test-servers: bin/versitygw bin/nfpm ## install what the tests need: Postgres, S
 	  $$as_root apt-get update -q && $$as_root env DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends $$missing; \
 	fi
 
-lint: ## format, vet, staticcheck, known vulnerabilities
+format:
 	@echo "== gofmt"
-	@unformatted=$$(gofmt -l cmd pkg internal); if [ -n "$$unformatted" ]; then echo "run gofmt -w on:"; echo "$$unformatted"; exit 1; fi
+	@unformatted=$$(gofmt -l cmd pkg internal test); if [ -n "$$unformatted" ]; then echo "run gofmt -w on:"; echo "$$unformatted"; exit 1; fi
+
+vet:
 	@echo "== go vet"
 	$(GO) vet ./...
+
+lint: format vet ## check format, vet, staticcheck, modules, known vulnerabilities
 	@echo "== staticcheck"
 	$(GO) tool -modfile=tools/go.mod staticcheck ./...
 	@echo "== modules"
@@ -74,42 +96,42 @@ lint: ## format, vet, staticcheck, known vulnerabilities
 	@echo "== known vulnerabilities"
 	@tools/vulnerabilities.sh
 
-docs: ## write the generated parts of docs/ anew
-	$(GO) test ./cmd/collectord -run '^TestGenerated' -update
+docs: ## regenerate the generated parts of docs/
+	$(GO) test ./test/docs -run '^TestGenerated' -update
 
-bench: test-servers ## measure everything side by side and write docs/benchmarks.md; wants an idle machine
-	@echo "measuring; ten to fifteen minutes on two cores"
+bench: test-servers ## measure everything and write docs/internals/benchmarks.md; needs an idle machine
+	@echo "measuring; this takes ten to fifteen minutes on two cores"
 	$(GO) run ./internal/bench
 
 bench-go: ## run the Go benchmarks
 	$(GO) test -run '^$$' -bench . -benchtime 3x ./...
 
-SOAK_TIME ?= 10m
+SOAK_TIME ?= 1h
 SOAK_SEED ?= 0
 
-soak: build test-servers ## run the daemon among flaky vendors and destinations (SOAK_TIME, default 10m; SOAK_SEED) and check that nothing is lost
-	$(GO) run ./internal/soak -binary $(BIN) -time $(SOAK_TIME) -seed $(SOAK_SEED)
+soak: test-servers ## run the service with failing vendors and destinations and check that nothing is lost (SOAK_TIME, default 1h; SOAK_SEED)
+	$(GO) run ./internal/soak -time $(SOAK_TIME) -seed $(SOAK_SEED)
 
 bin/nfpm:
 	@echo "building the packager"
 	GOBIN=$(CURDIR)/bin $(GO) install github.com/goreleaser/nfpm/v2/cmd/nfpm@v2.45.0
 
 bin/cyclonedx-gomod:
-	@echo "building the SBOM's writer"
+	@echo "building the SBOM generator"
 	GOBIN=$(CURDIR)/bin $(GO) install github.com/CycloneDX/cyclonedx-gomod/cmd/cyclonedx-gomod@v1.9.0
 
-packages: bin/nfpm ## build the .deb and the .rpm of this machine's architecture into dist/
+packages: bin/nfpm ## build the .deb and .rpm packages for this machine's architecture into dist/
 	deploy/packages/build.sh packages
 
-release: bin/nfpm bin/cyclonedx-gomod ## build packages and archives of amd64 and arm64, an SBOM and sums into dist/
+release: bin/nfpm bin/cyclonedx-gomod ## build packages and archives for amd64 and arm64, an SBOM and checksums into dist/
 	deploy/packages/build.sh release amd64 arm64
 
-fuzz: ## run each fuzz target for a while (FUZZTIME, default 30s)
+fuzz: ## run each fuzz target (FUZZTIME each, default 30s)
 	@for pkg in $$($(GO) list ./...); do \
 	  for target in $$($(GO) test -list '^Fuzz' $$pkg | grep '^Fuzz' || true); do \
 	    echo "== $$pkg $$target"; $(GO) test -run '^$$' -fuzz "^$$target$$" -fuzztime $${FUZZTIME:-30s} -fuzzminimizetime 1s $$pkg || exit 1; \
 	  done; \
 	done
 
-clean: ## remove what was built and what the demo stored
+clean: ## remove the build results and the data of the demo
 	rm -rf bin data dist

@@ -1,14 +1,14 @@
 #!/bin/sh
-# Builds into dist/ what users install.
+# Builds the files of a release into dist/.
 #
 #   build.sh packages [PROGRAM]    .deb and .rpm for this machine's architecture,
-#                                  of a program that is built already if named
-#   build.sh program               the program alone, as a release has it
+#                                  from an existing program if given
+#   build.sh program               only the program, as in a release
 #   build.sh release amd64 arm64   static programs, packages and archives of each
 #                                  architecture, an SBOM, SHA256SUMS
 #
-# The same commit gives the same bytes: names, times and owners come from it.
-# $DIST is another folder, $PACKAGE_VERSION another version.
+# The same commit gives the same bytes: names, times and owners derive from it.
+# $DIST sets another directory, $PACKAGE_VERSION another version.
 set -eu
 cd "$(dirname "$0")/../.."
 
@@ -20,8 +20,8 @@ export STAGE="$DIST/stage"
 TAGS=netgo,osusergo,embedroots
 umask 022
 
-# package_version is $VERSION as dpkg and rpm take and order it: before the first
-# tag 0.0.0~git20260102.abcdef0, behind a tag 1.2.3+4.gabcdef0.
+# package_version prints $VERSION in a form that dpkg and rpm accept and sort: before
+# the first tag 0.0.0~git20260102.abcdef0, after a tag 1.2.3+4.gabcdef0.
 package_version() {
 	case "$VERSION" in
 	v[0-9]*) echo "${VERSION#v}" | sed 's/-\([0-9]*\)-g/+\1.g/; s/-dirty/.dirty/; s/-/~/g' ;;
@@ -29,9 +29,9 @@ package_version() {
 	esac
 }
 
-# compile ARCH builds the program as dist/ARCH/collectord: static on amd64; on
-# arm64, where DuckDB's library is too large for a static C library, with glibc
-# as the only thing that it needs.
+# compile ARCH builds the program as dist/ARCH/collectord. On amd64 it is static. On
+# arm64, where DuckDB's library is too large for a static C library, it needs only
+# glibc.
 compile() {
 	echo "building for $1; the first build of an architecture takes two minutes"
 	cc=gcc flags=
@@ -43,10 +43,11 @@ compile() {
 		exit 1
 	}
 	if [ "$1" = amd64 ]; then
-		# What may be loaded at run time is asked for by nothing that collectord does.
+		# The linker warns about libraries that are loaded at run time; collectord
+		# loads none.
 		flags="-static -Wl,--no-warnings"
 	else
-		# The folder offers the linker the static C++ library alone. Its path is
+		# In this directory the linker finds only the static C++ library. The path is
 		# relative because the program's bytes depend on it.
 		mkdir -p "$DIST/lib"
 		ln -sf "$($cc -print-file-name=libstdc++.a)" "$DIST/lib/libstdc++.a"
@@ -56,18 +57,18 @@ compile() {
 		-ldflags "-s -w -X main.version=$VERSION -linkmode external -extldflags '$flags -Wl,--build-id=none'" \
 		-o "$DIST/$1/collectord" ./cmd/collectord
 	if LC_ALL=C readelf -d "$DIST/$1/collectord" | grep NEEDED | grep -v 'lib[cm]\.so\|ld-linux'; then
-		echo "build.sh: the program of $1 needs these libraries, too; a package asks for glibc alone" >&2
+		echo "build.sh: the program for $1 also needs these libraries; a package requires only glibc" >&2
 		exit 1
 	fi
 }
 
-# glibc_of PROGRAM prints the oldest glibc that a program runs with, and nothing
-# for one that needs none. What it asks for depends on the linker's glibc.
+# glibc_of PROGRAM prints the oldest glibc version that a program runs with, and
+# nothing for a static program. The version depends on the glibc of the linker.
 glibc_of() {
 	LC_ALL=C readelf --version-info --wide "$1" 2>/dev/null | grep -o 'GLIBC_[0-9.]*' | sort -Vu | tail -n 1 | cut -d_ -f2
 }
 
-# uname_of names an architecture as the kernel and rpm do.
+# uname_of prints the name of an architecture in the kernel and in rpm.
 uname_of() {
 	case "$1" in
 	amd64) echo x86_64 ;;
@@ -76,8 +77,8 @@ uname_of() {
 	esac
 }
 
-# stage PROGRAM HOST lays out in $STAGE what a package holds. HOST is a
-# program of the same source that runs here.
+# stage PROGRAM HOST writes the files of a package into $STAGE. HOST is a program
+# from the same source that runs on this machine.
 stage() {
 	s=$STAGE
 	rm -rf "$s"
@@ -88,7 +89,7 @@ stage() {
 	for unit in collectord.service collectord-once.service; do
 		install -D -m 0644 deploy/packages/package.conf "$s/usr/lib/systemd/system/$unit.d/10-package.conf"
 	done
-	# Nothing may be collected before somebody has put in keys.
+	# No collector is enabled before the user has added keys.
 	install -d "$s/etc/collectord"
 	sed 's/^TIO_/#&/' configs/service.env >"$s/etc/collectord/collectord.env"
 	chmod 0640 "$s/etc/collectord/collectord.env"
@@ -106,7 +107,9 @@ stage() {
 	install -D -m 0644 LICENSE "$doc"/copyright
 	install -m 0644 README.md "$doc"/README.md
 	gzip -9nc CHANGELOG.md >"$doc"/CHANGELOG.md.gz
+	install -m 0644 configs/tenancy.env "$doc"/tenancy.env
 	install -D -m 0644 deploy/prometheus/alerts.yml "$doc"/prometheus/alerts.yml
+	install -D -m 0644 deploy/prometheus/alerts-timer.yml "$doc"/prometheus/alerts-timer.yml
 	install -D -m 0644 deploy/grafana/collectord.json "$doc"/grafana/collectord.json
 }
 
@@ -116,7 +119,7 @@ completion() {
 	"$3" completion "$1" >"$s/$2"
 }
 
-# packages ARCH makes the .deb and the .rpm of what is staged.
+# packages ARCH builds the .deb and the .rpm from the staged files.
 packages() {
 	glibc=$(glibc_of "$STAGE/usr/bin/collectord")
 	libc_deb=${glibc:+libc6 (>= $glibc)} libc_rpm=${glibc:+glibc >= $glibc}
@@ -127,8 +130,8 @@ packages() {
 	done
 }
 
-# archive ARCH makes the .tar.gz of what is staged. Nothing makes a user where it
-# is unpacked: its units bring their own.
+# archive ARCH builds the .tar.gz from the staged files. No user is created where it
+# is unpacked, so its units have dynamic users.
 archive() {
 	name=collectord-$version-linux-$1
 	cp -a "$STAGE" "$DIST/$name"
@@ -172,7 +175,7 @@ release)
 	shift
 	rm -rf "$DIST"
 	mkdir -p "$DIST"
-	# A program of the same source that runs here writes the manual.
+	# A program from the same source that runs on this machine writes the manual.
 	compile "$host"
 	for arch in "$@"; do
 		[ -e "$DIST/$arch/collectord" ] || compile "$arch"
@@ -185,7 +188,7 @@ release)
 	(cd "$DIST" && sha256sum -- *.deb *.rpm *.tar.gz *.cdx.json >SHA256SUMS && cat SHA256SUMS)
 	;;
 *)
-	echo "build.sh: want packages, program, or release ARCH ..., got: $*" >&2
+	echo "build.sh: expected packages, program, or release ARCH ..., got: $*" >&2
 	exit 2
 	;;
 esac

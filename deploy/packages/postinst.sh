@@ -1,6 +1,6 @@
 #!/bin/sh
-# After the files are there: configure (deb), 1 for the first and 2 for an
-# upgrade (rpm).
+# Runs after the files are installed, with configure (deb), or with 1 for the first
+# installation and 2 for an upgrade (rpm).
 set -e
 
 case "$1" in
@@ -8,8 +8,8 @@ configure | 1 | 2) ;;
 *) exit 0 ;;
 esac
 
-# The unit that make install brings has a dynamic user, which is in the way of a
-# lasting one and goes when the unit stops.
+# The unit that make install installs has a dynamic user, which prevents a permanent
+# user of the same name until the unit stops.
 stopped=
 if [ -d /run/systemd/system ] && ! getent -s files passwd collectord >/dev/null; then
 	for unit in collectord.service collectord-once.service; do
@@ -32,7 +32,7 @@ if [ "$1" = configure ] && [ -z "$2" ] && [ ! -e "$settings" ]; then
 	install -m 0640 /usr/share/collectord/collectord.env "$settings"
 fi
 
-# The service's user reads the settings; whoever has chosen otherwise is obeyed.
+# The service's user reads the settings. An owner that was changed is kept.
 for path in /etc/collectord "$settings"; do
 	if [ -e "$path" ] && [ "$(stat -c %U:%G "$path")" = root:root ]; then
 		chgrp collectord "$path"
@@ -41,8 +41,8 @@ done
 
 if [ -d /run/systemd/system ]; then
 	systemctl daemon-reload || true
-	# A service that runs goes on with the new program; one that does not is
-	# left alone.
+	# Restarts a running service with the new program; a stopped one is not
+	# started.
 	systemctl try-restart collectord.service 'collectord@*.service' || true
 	for unit in $stopped; do
 		systemctl start --no-block "$unit" || true
