@@ -3,7 +3,6 @@ package main
 import (
 	"bytes"
 	"context"
-	"database/sql"
 	"errors"
 	"fmt"
 	"io"
@@ -14,20 +13,21 @@ import (
 	"syscall"
 	"time"
 
-	_ "modernc.org/sqlite" // the driver
+	"github.com/collectord/collectord/pkg/snapshot"
+	"github.com/collectord/collectord/pkg/state"
 )
 
-// A daemon is a running collectord without --once.
+// A daemon is a running collectord that was started without --once.
 type daemon struct {
 	cmd *exec.Cmd
 	url string
-	// ready is how long it took until it answered /-/ready with 200.
+	// ready is the time from the start to the first 200 of /-/ready.
 	ready time.Duration
 	errs  bytes.Buffer
 	ended chan error
 }
 
-// fiveVendors switches on five collectors whose next run is far away.
+// fiveVendors enables five collectors whose next run is far in the future.
 var fiveVendors = []string{
 	"FALCON_CLIENT_ID=bench", "FALCON_SECRET=bench", "FALCON_BASE_URL=http://127.0.0.1:9",
 	"TIO_ACCESS_KEY=bench", "TIO_SECRET_KEY=bench", "TIO_URL=http://127.0.0.1:9",
@@ -36,9 +36,9 @@ var fiveVendors = []string{
 	"SNYK_TOKEN=bench", "SNYK_URL=http://127.0.0.1:9",
 }
 
-// start starts a daemon in the folder dir and waits until it is ready.
-func (l *lab) start(dir string) (*daemon, error) {
-	binary, err := l.built("cmd/collectord")
+// startDaemon starts a daemon in dir and waits until it is ready.
+func (l *lab) startDaemon(dir string) (*daemon, error) {
+	binary, err := l.buildProgram("cmd/collectord")
 	if err != nil {
 		return nil, err
 	}
@@ -50,8 +50,11 @@ func (l *lab) start(dir string) (*daemon, error) {
 	if err := port.Close(); err != nil {
 		return nil, err
 	}
-	env := append([]string{"STATE_DIR=" + filepath.Join(dir, "state"), "STORE_FILE=" + filepath.Join(dir, "%TAG.json"), "HTTP_LISTEN=" + addr, "SCHEDULE=0 0 1 1 *", "SCHEDULE_CATCHUP=false"}, fiveVendors...)
-	d := &daemon{cmd: program(l.ctx, env, binary), url: "http://" + addr, ended: make(chan error, 1)}
+	env := append([]string{
+		"STATE_DIR=" + filepath.Join(dir, "state"), "STORE_FILE=" + filepath.Join(dir, "%TAG.json"), "HTTP_LISTEN=" + addr,
+		"SCHEDULE=0 0 1 1 *", "SCHEDULE_CATCHUP=false",
+	}, fiveVendors...)
+	d := &daemon{cmd: newCommand(l.ctx, env, binary), url: "http://" + addr, ended: make(chan error, 1)}
 	d.cmd.Dir, d.cmd.Stderr = dir, &d.errs
 	began := time.Now()
 	if err := d.cmd.Start(); err != nil {
@@ -61,23 +64,23 @@ func (l *lab) start(dir string) (*daemon, error) {
 	tick := time.NewTicker(2 * time.Millisecond)
 	defer tick.Stop()
 	for {
-		if _, err := get(l.ctx, d.url+"/-/ready"); err == nil {
+		if _, err := timeRequest(l.ctx, d.url+"/-/ready"); err == nil {
 			d.ready = time.Since(began)
 			return d, nil
 		}
 		select {
 		case err := <-d.ended:
-			return nil, fmt.Errorf("the daemon ended before it was ready: %w: %s", err, tail(d.errs.String()))
+			return nil, fmt.Errorf("the daemon ended before it was ready: %w: %s", err, messageTail(d.errs.String()))
 		case <-tick.C:
 			if time.Since(began) > 20*time.Second {
-				return nil, errors.Join(errors.New("the daemon was not ready in 20 s"), d.stop())
+				return nil, errors.Join(errors.New("the daemon was not ready in 20 s"), d.stopDaemon())
 			}
 		}
 	}
 }
 
-// stop ends the daemon as systemd does.
-func (d *daemon) stop() error {
+// stopDaemon stops the daemon with SIGTERM, as systemd does.
+func (d *daemon) stopDaemon() error {
 	if err := d.cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		return err
 	}
@@ -89,8 +92,9 @@ func (d *daemon) stop() error {
 	}
 }
 
-// get returns how long a page takes.
-func get(ctx context.Context, url string) (time.Duration, error) {
+// timeRequest returns how long a GET request takes. It fails if the status is
+// not 200.
+func timeRequest(ctx context.Context, url string) (time.Duration, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
 		return 0, err
@@ -110,19 +114,19 @@ func get(ctx context.Context, url string) (time.Duration, error) {
 	return time.Since(began), nil
 }
 
-// untilIdle is how long after its last work a daemon gives memory back, and a
-// little more.
-const untilIdle = 70 * time.Second
+// idleDelay is a little longer than the time after which an idle daemon
+// releases memory.
+const idleDelay = 70 * time.Second
 
 func benchDaemon(l *lab) (result, error) {
 	var ready, memory, own []float64
 	var daemons []*daemon
 	for range l.pairs {
-		dir, err := l.folder()
+		dir, err := l.newDir()
 		if err != nil {
 			return result{}, err
 		}
-		d, err := l.start(dir)
+		d, err := l.startDaemon(dir)
 		if err != nil {
 			return result{}, err
 		}
@@ -130,108 +134,123 @@ func benchDaemon(l *lab) (result, error) {
 		ready = append(ready, d.ready.Seconds()*1000)
 	}
 	select {
-	case <-time.After(untilIdle):
+	case <-time.After(idleDelay):
 	case <-l.ctx.Done():
 	}
 	for _, d := range daemons {
-		rss, anonymous, err := resident(d.cmd.Process.Pid)
-		if err := errors.Join(err, d.stop()); err != nil {
+		rss, anonymous, err := residentMemory(d.cmd.Process.Pid)
+		if err := errors.Join(err, d.stopDaemon()); err != nil {
 			return result{}, err
 		}
 		memory, own = append(memory, float64(rss)), append(own, float64(anonymous))
 	}
 	return result{
-		figure: fmt.Sprintf("%s resident, %s of it its own; ready after %.0f ms", mb(int64(median(memory))), mb(int64(median(own))), median(ready)),
-		ratio:  fmt.Sprintf("%.2f of 40 MB, %.2f of 300 ms", median(memory)/40e6, median(ready)/300),
-		met:    median(memory) < 40e6 && median(ready) < 300,
-		notes:  []string{"Five collectors are on, none runs; a minute after the start. What is resident beyond its own (RssAnon) are pages of the program's file, which the kernel shares and drops as it needs. Ready is from the start of the process to the first 200 of /-/ready."},
+		figure: fmt.Sprintf("%s resident, %s of it its own; ready after %.0f ms",
+			formatMB(int64(median(memory))), formatMB(int64(median(own))), median(ready)),
+		ratio: fmt.Sprintf("%.2f of 40 MB, %.2f of 300 ms", median(memory)/40e6, median(ready)/300),
+		met:   median(memory) < 40e6 && median(ready) < 300,
+		notes: []string{daemonNote},
 	}, nil
 }
 
-// benchHistory compares a daemon with a year of runs to one with a day of them.
+const daemonNote = "Five collectors are enabled but none is running. Memory is taken a minute after the start. " +
+	"Resident memory that is not the daemon's own (RssAnon) is pages of the program file, which the " +
+	"kernel shares and drops as needed. Ready is the time from the start of the process to the first " +
+	"200 of /-/ready."
+
+// benchHistory compares a daemon with a year of runs with one that has a day of runs.
 func benchHistory(l *lab) (result, error) {
-	times := map[string][2]float64{}
-	pages := []string{"/", "/metrics"}
-	for i, days := range []int{1, 365} {
-		dir, err := l.folder()
-		if err != nil {
-			return result{}, err
-		}
-		d, err := l.start(dir) // makes the schema
-		if err != nil {
-			return result{}, err
-		}
-		if err := d.stop(); err != nil {
-			return result{}, err
-		}
-		if err := fillHistory(l.ctx, filepath.Join(dir, "state"), days*24); err != nil {
-			return result{}, err
-		}
-		if d, err = l.start(dir); err != nil {
-			return result{}, err
-		}
-		for _, page := range pages {
-			var list []float64
-			for range 40 {
-				took, err := get(l.ctx, d.url+page)
-				if err != nil {
-					return result{}, errors.Join(err, d.stop())
-				}
-				list = append(list, took.Seconds()*1000)
-			}
-			both := times[page]
-			both[i] = median(list)
-			times[page] = both
-		}
-		if err := d.stop(); err != nil {
-			return result{}, err
-		}
+	day, err := l.measureHistory(1)
+	if err != nil {
+		return result{}, err
 	}
-	status, metrics := times["/"], times["/metrics"]
+	year, err := l.measureHistory(365)
+	if err != nil {
+		return result{}, err
+	}
 	return result{
-		figure: fmt.Sprintf("status page %.2f ms, metrics %.2f ms with 43,800 runs", status[1], metrics[1]),
-		ratio:  fmt.Sprintf("%.2f and %.2f times those with 120 runs", status[1]/status[0], metrics[1]/metrics[0]),
-		met:    status[1]-status[0] < max(1, status[0]*0.2) && metrics[1]-metrics[0] < max(1, metrics[0]*0.2),
-		notes:  []string{"Medians of 40 requests of each page. Flat is within 20 %, or a millisecond. STATE_KEEP sweeps history after 90 days by default; here all of it is younger."},
+		figure: fmt.Sprintf("status page %.2f ms, metrics %.2f ms with 43,800 runs", year.status, year.metrics),
+		ratio:  fmt.Sprintf("%.2f and %.2f times those with 120 runs", year.status/day.status, year.metrics/day.metrics),
+		met:    isFlat(day.status, year.status) && isFlat(day.metrics, year.metrics),
+		notes:  []string{historyNote},
 	}, nil
 }
 
-// fillHistory adds hourly runs of five collectors to a state folder.
-func fillHistory(ctx context.Context, dir string, hours int) (err error) {
-	files, err := filepath.Glob(filepath.Join(dir, "*.db"))
-	if err != nil || len(files) != 1 {
-		return fmt.Errorf("%d databases in %s: %w", len(files), dir, err)
-	}
-	db, err := sql.Open("sqlite", files[0])
+const historyNote = "Medians of 40 requests of each page. Flat means within 20 % or one millisecond. " +
+	"STATE_KEEP deletes history after 90 days by default; here all of it is more recent."
+
+// isFlat reports whether a time has grown by less than 20 % or one millisecond.
+func isFlat(before, after float64) bool { return after-before < max(1, before*0.2) }
+
+// pageTimes are the median times of the status page and of the metrics in
+// milliseconds.
+type pageTimes struct{ status, metrics float64 }
+
+// measureHistory measures a daemon whose history has hourly runs for the given
+// number of days.
+func (l *lab) measureHistory(days int) (times pageTimes, err error) {
+	dir, err := l.newDir()
 	if err != nil {
-		return err
+		return pageTimes{}, err
 	}
-	defer func() { err = errors.Join(err, db.Close()) }()
-	tx, err := db.BeginTx(ctx, nil)
+	if err := fillHistory(l.ctx, filepath.Join(dir, "state"), days*24); err != nil {
+		return pageTimes{}, err
+	}
+	d, err := l.startDaemon(dir)
 	if err != nil {
-		return err
+		return pageTimes{}, err
 	}
-	defer func() { _ = tx.Rollback() }() // after Commit it does nothing
-	streams := [][2]string{{"crowdstrike", "crowdstrike_hosts"}, {"tenable", "tenable_assets"}, {"knowbe4", "knowbe4_enrollments"}, {"okta", "okta_users"}, {"snyk", "snyk_issues"}}
-	now := time.Now()
-	for h := range hours {
-		// All within the last 80 days, so that nothing is swept.
-		started := now.Add(-80 * 24 * time.Hour * time.Duration(hours-h) / time.Duration(hours))
-		for _, s := range streams {
-			_, err := tx.ExecContext(ctx, `INSERT INTO runs (collector, stream, tenancy, upload_id, cause, started, ended, outcome, records, bytes, pages, requests)
-				VALUES (?, ?, 'default', ?, 'schedule', ?, ?, 'success', 1000, 2000000, 10, 12)`,
-				s[0], s[1], fmt.Sprint(s[1], h), started.UnixMilli(), started.Add(time.Minute).UnixMilli())
-			if err != nil {
-				return err
-			}
-		}
+	defer func() { err = errors.Join(err, d.stopDaemon()) }()
+	if times.status, err = l.medianPageTime(d.url + "/"); err != nil {
+		return pageTimes{}, err
 	}
-	for _, s := range streams {
-		_, err := tx.ExecContext(ctx, `INSERT OR REPLACE INTO counters (collector, stream, tenancy, outcome, runs, last_run, ended, error)
-			VALUES (?, ?, 'default', 'success', ?, (SELECT max(id) FROM runs WHERE stream = ?), ?, '')`, s[0], s[1], hours, s[1], now.UnixMilli())
+	times.metrics, err = l.medianPageTime(d.url + "/metrics")
+	return times, err
+}
+
+// medianPageTime returns the median time of 40 requests in milliseconds.
+func (l *lab) medianPageTime(url string) (float64, error) {
+	var times []float64
+	for range 40 {
+		took, err := timeRequest(l.ctx, url)
 		if err != nil {
+			return 0, err
+		}
+		times = append(times, took.Seconds()*1000)
+	}
+	return median(times), nil
+}
+
+// fillHistory adds hourly runs of five collectors to a state directory.
+func fillHistory(ctx context.Context, dir string, hours int) (err error) {
+	st, err := state.Open(ctx, dir, state.Options{})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, st.Close()) }()
+	now := time.Now()
+	for _, s := range [][2]string{
+		{"crowdstrike", "crowdstrike_hosts"}, {"tenable", "tenable_assets"}, {"knowbe4", "knowbe4_enrollments"},
+		{"okta", "okta_users"}, {"snyk", "snyk_issues"},
+	} {
+		h := snapshot.Header{Collector: s[0], Stream: s[1], Tenancy: "default"}
+		if err := st.Runs.ImportHistory(ctx, h, pastRuns(h.Stream, now, hours)); err != nil {
 			return err
 		}
 	}
-	return tx.Commit()
+	return nil
+}
+
+// pastRuns returns a history of hourly successes until now. It is compressed
+// into the last 80 days, so that the daemon does not sweep it.
+func pastRuns(stream string, now time.Time, hours int) state.History {
+	history := state.History{Ends: []state.OutcomeSummary{{Outcome: state.Success, Runs: int64(hours), Last: now}}}
+	for ago := range hours { // the newest comes first
+		started := now.Add(-80 * 24 * time.Hour * time.Duration(ago+1) / time.Duration(hours))
+		history.Runs = append(history.Runs, state.PastRun{
+			UploadID: fmt.Sprint(stream, hours-ago-1), Trigger: "schedule", Started: started, Ended: started.Add(time.Minute),
+			Outcome: state.Success, Records: 1000, Bytes: 2_000_000, Pages: 10, Requests: 12,
+		})
+	}
+	return history
 }

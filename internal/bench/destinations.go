@@ -13,14 +13,15 @@ import (
 	"github.com/collectord/collectord/pkg/snapshot"
 )
 
-// delivered is how many records the comparisons of destinations store.
-const delivered = 100_000
+// deliveredRecords is the number of records that the comparisons of
+// destinations store.
+const deliveredRecords = 100_000
 
-// write returns a run of the product: it stores s in the destinations, at
-// once, with more variables than theirs.
-func (l *lab) write(s *snapshot.Snapshot, more []string, sinks ...string) side {
+// storeCommand returns a run of the product that stores s in all of the
+// destinations at the same time. more is added to the environment.
+func (l *lab) storeCommand(s *snapshot.Snapshot, more []string, sinks ...string) runFunc {
 	return func() (measured, error) {
-		dir, err := l.folder()
+		dir, err := l.newDir()
 		if err != nil {
 			return measured{}, err
 		}
@@ -30,19 +31,20 @@ func (l *lab) write(s *snapshot.Snapshot, more []string, sinks ...string) side {
 			env = append(env, "BENCH_PROFILES="+l.profiles)
 		}
 		for _, sink := range sinks {
-			own, err := l.prepare(sink)
+			own, err := l.prepareServer(sink)
 			if err != nil {
 				return measured{}, err
 			}
 			env = append(env, own...)
 		}
 		env = append(env, more...)
-		return timed(program(l.ctx, env, l.self, append([]string{"worker", "write", s.Dir()}, sinks...)...))
+		return runTimed(newCommand(l.ctx, env, l.self, append([]string{"worker", "write", s.Dir()}, sinks...)...))
 	}
 }
 
-// prepare starts and empties the server of a destination.
-func (l *lab) prepare(sink string) ([]string, error) {
+// prepareServer starts the server of a destination and empties it. It returns
+// the environment for the worker.
+func (l *lab) prepareServer(sink string) ([]string, error) {
 	switch sink {
 	case "postgres":
 		p, err := testserver.OpenPostgres()
@@ -50,28 +52,29 @@ func (l *lab) prepare(sink string) ([]string, error) {
 			return nil, err
 		}
 		url := p.URL(testserver.Owner, testserver.Password)
-		return []string{"BENCH_POSTGRES=" + url}, l.psql("DROP SCHEMA IF EXISTS bench CASCADE; CHECKPOINT")
+		return []string{"BENCH_POSTGRES=" + url}, l.runPSQL("DROP SCHEMA IF EXISTS bench CASCADE; CHECKPOINT")
 	case "s3":
-		return l.s3Env()
+		return l.prepareS3()
 	}
 	return nil, nil
 }
 
-func (l *lab) psql(statement string) error {
+func (l *lab) runPSQL(statement string) error {
 	p, err := testserver.OpenPostgres()
 	if err != nil {
 		return err
 	}
-	_, err = timed(program(l.ctx, nil, "psql", "-q", "-v", "ON_ERROR_STOP=1", "-d", p.URL(testserver.Owner, testserver.Password), "-c", statement))
+	_, err = runTimed(newCommand(l.ctx, nil, "psql", "-q", "-v", "ON_ERROR_STOP=1", "-d",
+		p.URL(testserver.Owner, testserver.Password), "-c", statement))
 	return err
 }
 
-func (l *lab) s3Env() ([]string, error) {
+func (l *lab) prepareS3() ([]string, error) {
 	s, err := testserver.OpenS3()
 	if err != nil {
 		return nil, err
 	}
-	// A bucket is a folder of the server's.
+	// A bucket is a directory of the server.
 	bucket := filepath.Dir(s.Object("bench", "key"))
 	if err := errors.Join(os.RemoveAll(bucket), os.Mkdir(bucket, 0o755)); err != nil {
 		return nil, err
@@ -84,51 +87,63 @@ func (l *lab) s3Env() ([]string, error) {
 }
 
 func benchPostgres(l *lab) (result, error) {
-	s, err := l.snapshot(delivered)
+	s, err := l.testSnapshot(deliveredRecords)
 	if err != nil {
 		return result{}, err
 	}
-	text, err := l.copyText(s)
+	text, err := l.writeCopyText(s)
 	if err != nil {
 		return result{}, err
 	}
-	const table = "CREATE SCHEMA bench; CREATE TABLE bench.copied (upload_timestamp timestamp, tenancy varchar, json_data json); CREATE INDEX ON bench.copied (upload_timestamp, tenancy)"
-	ours, theirs, err := l.compare(l.write(s, nil, "postgres"), func() (measured, error) {
-		if _, err := l.prepare("postgres"); err != nil {
+	const table = "CREATE SCHEMA bench; " +
+		"CREATE TABLE bench.copied (upload_timestamp timestamp, tenancy varchar, json_data json); " +
+		"CREATE INDEX ON bench.copied (upload_timestamp, tenancy)"
+	ours, theirs, err := l.comparePair(l.storeCommand(s, nil, "postgres"), func() (measured, error) {
+		if _, err := l.prepareServer("postgres"); err != nil {
 			return measured{}, err
 		}
-		if err := l.psql(table); err != nil {
+		if err := l.runPSQL(table); err != nil {
 			return measured{}, err
 		}
 		p, err := testserver.OpenPostgres()
 		if err != nil {
 			return measured{}, err
 		}
-		return timed(program(l.ctx, nil, "psql", "-q", "-d", p.URL(testserver.Owner, testserver.Password), "-c", `\copy bench.copied FROM '`+text+`'`))
+		return runTimed(newCommand(l.ctx, nil, "psql", "-q", "-d", p.URL(testserver.Owner, testserver.Password), "-c",
+			`\copy bench.copied FROM '`+text+`'`))
 	})
 	if err != nil {
 		return result{}, err
 	}
-	r := versus(s, ours, theirs, "`psql \\copy`", 1)
-	r.notes = append(r.notes, "Both into a table with the same columns and index, on a server with fsync off; the product also reads the compressed snapshot, checks its SHA-256 and keeps its ledger, all in the transaction.")
+	r := compareResults(s, ours, theirs, "`psql \\copy`", 1)
+	r.notes = append(r.notes, postgresNote)
 	return r, nil
 }
 
-// versus compares the product's runs with another's.
-func versus(s *snapshot.Snapshot, ours, theirs []measured, name string, most float64) result {
-	ratio := ratios(ours, theirs)
+const postgresNote = "Both load into a table with the same columns and index, on a server with fsync off. The product " +
+	"also reads the compressed snapshot, verifies its SHA-256 and updates its ledger, all in the " +
+	"transaction."
+
+// compareResults returns the result of a comparison of the product's runs with
+// those of another program. The target is met if the ratio of the times is at
+// most most.
+func compareResults(s *snapshot.Snapshot, ours, theirs []measured, name string, most float64) result {
+	ratio := medianRatio(ours, theirs)
 	return result{
-		figure: fmt.Sprintf("%s, %s, %s", rate(s.Bytes, walls(ours)), perGB(s.Bytes, cpus(ours)), mb(mostRSS(ours))),
-		ratio:  fmt.Sprintf("%.2f times the time of %s (%s, %s)", ratio, name, rate(s.Bytes, walls(theirs)), mb(mostRSS(theirs))),
-		// Within 2 % is the same on a machine that repeats itself to 5 %.
+		figure: fmt.Sprintf("%s, %s, %s", formatRate(s.Bytes, medianWall(ours)), formatCPUPerGB(s.Bytes, medianCPU(ours)),
+			formatMB(peakRSS(ours))),
+		ratio: fmt.Sprintf("%.2f times the time of %s (%s, %s)", ratio, name, formatRate(s.Bytes, medianWall(theirs)),
+			formatMB(peakRSS(theirs))),
+		// 2 % is less than the variation between runs, which is 5 %.
 		met: ratio <= most*1.02,
 	}
 }
 
-// copyText writes the records in the text form of COPY.
-func (l *lab) copyText(s *snapshot.Snapshot) (string, error) {
+// writeCopyText writes the records to a file in the text format of COPY, and
+// returns its path.
+func (l *lab) writeCopyText(s *snapshot.Snapshot) (string, error) {
 	path := filepath.Join(l.dir, fmt.Sprint("records-", s.Records, ".copy"))
-	return once(l, path, func() (_ string, err error) {
+	return memoize(l, path, func() (_ string, err error) {
 		f, err := os.Create(path)
 		if err != nil {
 			return "", err
@@ -149,40 +164,36 @@ func (l *lab) copyText(s *snapshot.Snapshot) (string, error) {
 			if err != nil {
 				return "", err
 			}
-			// A failed write shows in Flush.
+			// Flush returns the error of a failed write.
 			_, _ = fmt.Fprintf(out, "%s\t%s\t%s\n", taken, s.Tenancy, strings.ReplaceAll(string(record), `\`, `\\`))
 		}
 	})
 }
 
 func benchFile(l *lab) (result, error) {
-	s, err := l.snapshot(delivered)
+	s, file, err := l.snapshotAndFile(".json")
 	if err != nil {
 		return result{}, err
 	}
-	file, err := l.finished(s, ".json")
-	if err != nil {
-		return result{}, err
-	}
-	// A disk repeats itself less than a processor.
-	runs, err := l.turns(3*l.pairs, l.write(s, nil, "file"), func() (measured, error) {
-		dir, err := l.folder()
+	// Times of a disk vary more than those of a processor.
+	runs, err := l.runInterleaved(3*l.pairs, l.storeCommand(s, nil, "file"), func() (measured, error) {
+		dir, err := l.newDir()
 		if err != nil {
 			return measured{}, err
 		}
 		defer os.RemoveAll(dir)
-		return timed(program(l.ctx, nil, "dd", "if="+file, "of="+filepath.Join(dir, "copy"), "bs=1M", "conv=fsync"))
+		return runTimed(newCommand(l.ctx, nil, "dd", "if="+file, "of="+filepath.Join(dir, "copy"), "bs=1M", "conv=fsync"))
 	})
 	if err != nil {
 		return result{}, err
 	}
-	r := versus(s, runs[0], runs[1], "`dd bs=1M conv=fsync` of the finished file", 1)
-	r.met = r.met || float64(s.Bytes)/walls(runs[0]) >= 400e6
+	r := compareResults(s, runs[0], runs[1], "`dd bs=1M conv=fsync` of the finished file", 1)
+	r.met = r.met || float64(s.Bytes)/medianWall(runs[0]) >= 400e6
 	return r, nil
 }
 
-func benchFour(l *lab) (result, error) {
-	s, err := l.snapshot(delivered)
+func benchFourDestinations(l *lab) (result, error) {
+	s, err := l.testSnapshot(deliveredRecords)
 	if err != nil {
 		return result{}, err
 	}
@@ -192,7 +203,7 @@ func benchFour(l *lab) (result, error) {
 	for range l.pairs {
 		most := 0.0
 		for _, name := range names {
-			m, err := l.write(s, nil, name)()
+			m, err := l.storeCommand(s, nil, name)()
 			if err != nil {
 				return result{}, err
 			}
@@ -200,7 +211,7 @@ func benchFour(l *lab) (result, error) {
 			most = max(most, m.wall.Seconds())
 		}
 		done := watchCores()
-		m, err := l.write(s, nil, names...)()
+		m, err := l.storeCommand(s, nil, names...)()
 		if err != nil {
 			return result{}, err
 		}
@@ -213,9 +224,12 @@ func benchFour(l *lab) (result, error) {
 		each = append(each, fmt.Sprintf("%s %.2f s", name, median(alone[name])))
 	}
 	return result{
-		figure: fmt.Sprintf("%.2f s for %s in all four; alone: %s", median(all), mb(s.Bytes), strings.Join(each, ", ")),
+		figure: fmt.Sprintf("%.2f s for %s in all four; alone: %s", median(all), formatMB(s.Bytes), strings.Join(each, ", ")),
 		ratio:  fmt.Sprintf("%.2f times the slowest alone; the machine's cores %.0f %% busy, %.0f %% while nothing waited for the disk", median(slowest), median(overall), median(computing)),
 		met:    median(slowest) <= 1.25 || median(computing) >= 90,
-		notes:  []string{"The servers of Postgres and S3 run on the same cores and are part of the busy time. 90 % and more count as fully used. The rest is DuckDB's checkpoint at the end, which waits for the disk to have it."},
+		notes:  []string{fourDestinationsNote},
 	}, nil
 }
+
+const fourDestinationsNote = "The servers of Postgres and S3 run on the same cores and are part of the busy time. 90 % and " +
+	"more count as fully used. The rest is DuckDB's checkpoint at the end, which waits for the disk."

@@ -14,34 +14,35 @@ import (
 )
 
 func benchDuckDB(l *lab) (result, error) {
-	s, err := l.snapshot(delivered)
+	s, file, err := l.snapshotAndFile(".ndjson")
 	if err != nil {
 		return result{}, err
 	}
-	file, err := l.finished(s, ".ndjson")
-	if err != nil {
-		return result{}, err
-	}
-	ours, theirs, err := l.compare(l.write(s, nil, "duckdb"), func() (measured, error) {
-		dir, err := l.folder()
+	ours, theirs, err := l.comparePair(l.storeCommand(s, nil, "duckdb"), func() (measured, error) {
+		dir, err := l.newDir()
 		if err != nil {
 			return measured{}, err
 		}
 		defer os.RemoveAll(dir)
-		return timed(program(l.ctx, nil, l.self, "worker", "duckdb", filepath.Join(dir, "x.duckdb"), file))
+		return runTimed(newCommand(l.ctx, nil, l.self, "worker", "duckdb", filepath.Join(dir, "x.duckdb"), file))
 	})
 	if err != nil {
 		return result{}, err
 	}
-	r := versus(s, ours, theirs, "DuckDB's own statement", 1)
-	r.notes = append(r.notes, "Both into the columns upload_timestamp TIMESTAMP, tenancy VARCHAR, json_data JSON of a new file, with the checkpoint. DuckDB's own runs with its defaults: all cores, 80 % of the machine's memory.")
+	r := compareResults(s, ours, theirs, "DuckDB's own statement", 1)
+	r.notes = append(r.notes, duckDBNote)
 	return r, nil
 }
 
-// loadNDJSON is DuckDB's own way, with its defaults: DATABASE FILE.
+const duckDBNote = "Both load into the columns upload_timestamp TIMESTAMP, tenancy VARCHAR and json_data JSON of a " +
+	"new file, including the checkpoint. DuckDB's own statement runs with its defaults: all cores, " +
+	"80 % of the machine's memory."
+
+// loadNDJSON loads a file with DuckDB's own statement and defaults. args are
+// DATABASE FILE.
 func loadNDJSON(ctx context.Context, args []string) (err error) {
-	fmt.Print(ready)
-	defer fmt.Print(done)
+	fmt.Print(readyMark)
+	defer fmt.Print(doneMark)
 	db, err := sql.Open("duckdb", args[0])
 	if err != nil {
 		return err
@@ -59,30 +60,35 @@ func loadNDJSON(ctx context.Context, args []string) (err error) {
 	return nil
 }
 
-// benchDuckDBMemory runs the program from the vendor to the database.
+// benchDuckDBMemory measures the memory of the whole program from the vendor to
+// the database.
 func benchDuckDBMemory(l *lab) (result, error) {
-	v, err := l.simulate(2_000_000)
+	v, err := l.startSimulator(2_000_000)
 	if err != nil {
 		return result{}, err
 	}
 	defer v.stop()
-	dir, err := l.folder()
+	dir, err := l.newDir()
 	if err != nil {
 		return result{}, err
 	}
 	defer os.RemoveAll(dir)
-	m, err := l.extract(v, dir, "STORE_DUCKDB="+filepath.Join(dir, "records.duckdb"))
+	m, err := l.runExtraction(v, dir, "STORE_DUCKDB="+filepath.Join(dir, "records.duckdb"))
 	if err != nil {
 		return result{}, err
 	}
-	s, err := sealed(dir)
+	s, err := openSealed(dir)
 	if err != nil {
 		return result{}, err
 	}
 	return result{
-		figure: fmt.Sprintf("%s at the most; %d records, %s, from the vendor to the database in %s", mb(m.rss), s.Records, mb(s.Bytes), seconds(m.wall)),
-		ratio:  fmt.Sprintf("%.2f of 512 MB", float64(m.rss)/512e6),
-		met:    m.rss < 512e6,
-		notes:  []string{"One run of the whole program with its default settings, extraction and load: memory repeats itself and needs no pairs."},
+		figure: fmt.Sprintf("%s at the most; %d records, %s, from the vendor to the database in %s", formatMB(m.rss), s.Records,
+			formatMB(s.Bytes), formatSeconds(m.wall)),
+		ratio: fmt.Sprintf("%.2f of 512 MB", float64(m.rss)/512e6),
+		met:   m.rss < 512e6,
+		notes: []string{duckDBMemoryNote},
 	}, nil
 }
+
+const duckDBMemoryNote = "One run of the whole program with its default settings, extraction and load. Memory varies " +
+	"little between runs, so no pairs are needed."

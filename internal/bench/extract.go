@@ -18,41 +18,41 @@ import (
 	"github.com/collectord/collectord/pkg/snapshot"
 )
 
-// benchExtract compares the whole program with the least that anything must
-// do: ask for the pages, split them, compress.
+// benchExtract compares the whole program with the minimum that any program
+// must do: request the pages, split them and compress the records.
 func benchExtract(l *lab) (result, error) {
 	const records = 500_000
-	v, err := l.simulate(records)
+	v, err := l.startSimulator(records)
 	if err != nil {
 		return result{}, err
 	}
 	defer v.stop()
 	var s *snapshot.Snapshot
-	ours, theirs, err := l.compare(func() (measured, error) {
-		m, got, dir, err := l.fresh(v)
-		s = got
-		return m, errors.Join(err, os.RemoveAll(dir))
-	}, func() (measured, error) {
-		dir, err := l.folder()
+	ours, theirs, err := l.comparePair(l.extractOnce(v, &s), func() (measured, error) {
+		dir, err := l.newDir()
 		if err != nil {
 			return measured{}, err
 		}
 		defer os.RemoveAll(dir)
-		return timed(program(l.ctx, v.env, l.self, "worker", "bare", filepath.Join(dir, "records.zst")))
+		return runTimed(newCommand(l.ctx, v.env, l.self, "worker", "bare", filepath.Join(dir, "records.zst")))
 	})
 	if err != nil {
 		return result{}, err
 	}
-	r := versus(s, ours, theirs, "a bare loop of HTTP, jsontext and zstd", 1)
-	r.met = float64(s.Bytes)/walls(ours) >= 200e6
-	r.notes = append(r.notes, "The program's time is that of `collectord --once` from start to exit, on the same two cores as the simulated vendor. The bare loop asks for one page of 5,000 after the other, and has no spool, no fsync, no checks and no second try.")
+	r := compareResults(s, ours, theirs, "a bare loop of HTTP, jsontext and zstd", 1)
+	r.met = float64(s.Bytes)/medianWall(ours) >= 200e6
+	r.notes = append(r.notes, extractNote)
 	return r, nil
 }
 
-// bareLoop reads all pages and writes the records compressed: FILE.
-func bareLoop(ctx context.Context, args []string) (err error) {
+const extractNote = "The program's time is that of `collectord --once` from start to exit, on the same two cores as " +
+	"the simulated vendor. The bare loop requests one page of 5,000 after the other, and has no " +
+	"spool, no fsync, no checks and no retries."
+
+// runBareLoop reads all pages and writes the compressed records. args are FILE.
+func runBareLoop(ctx context.Context, args []string) (err error) {
 	base := os.Getenv("FALCON_BASE_URL")
-	token, err := falconToken(ctx, base)
+	token, err := fetchToken(ctx, base)
 	if err != nil {
 		return err
 	}
@@ -66,14 +66,14 @@ func bareLoop(ctx context.Context, args []string) (err error) {
 		return err
 	}
 	for after, done := "", false; !done; done = after == "" {
-		if after, err = barePage(ctx, base, token, after, packed); err != nil {
+		if after, err = fetchBarePage(ctx, base, token, after, packed); err != nil {
 			return err
 		}
 	}
 	return packed.Close()
 }
 
-func falconToken(ctx context.Context, base string) (string, error) {
+func fetchToken(ctx context.Context, base string) (string, error) {
 	form := url.Values{"client_id": {os.Getenv("FALCON_CLIENT_ID")}, "client_secret": {os.Getenv("FALCON_SECRET")}}
 	resp, err := http.PostForm(base+"/oauth2/token", form)
 	if err != nil {
@@ -86,8 +86,8 @@ func falconToken(ctx context.Context, base string) (string, error) {
 	return t.AccessToken, stdjson.NewDecoder(resp.Body).Decode(&t)
 }
 
-// barePage writes one page's records and returns the next cursor.
-func barePage(ctx context.Context, base, token, after string, w io.Writer) (string, error) {
+// fetchBarePage writes the records of one page and returns the next cursor.
+func fetchBarePage(ctx context.Context, base, token, after string, w io.Writer) (string, error) {
 	q := url.Values{"filter": {"cve.id:!['']+last_seen_within:'14'"}, "limit": {"5000"}, "facet": {"cve", "host_info", "remediation"}}
 	if after != "" {
 		q.Set("after", after)
@@ -105,11 +105,12 @@ func barePage(ctx context.Context, base, token, after string, w io.Writer) (stri
 	if resp.StatusCode != http.StatusOK {
 		return "", fmt.Errorf("status %d", resp.StatusCode)
 	}
-	return split(jsontext.NewDecoder(resp.Body, jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true)), w)
+	return splitResources(jsontext.NewDecoder(resp.Body, jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true)), w)
 }
 
-// split writes the members of "resources" a line each.
-func split(d *jsontext.Decoder, w io.Writer) (after string, err error) {
+// splitResources writes each element of "resources" as a line, and returns the
+// next cursor.
+func splitResources(d *jsontext.Decoder, w io.Writer) (after string, err error) {
 	if _, err := d.ReadToken(); err != nil {
 		return "", err
 	}
@@ -119,7 +120,7 @@ func split(d *jsontext.Decoder, w io.Writer) (after string, err error) {
 			return "", err
 		}
 		if name.String() == "resources" {
-			if err := lines(d, w); err != nil {
+			if err := writeRecords(d, w); err != nil {
 				return "", err
 			}
 			continue
@@ -141,7 +142,7 @@ func split(d *jsontext.Decoder, w io.Writer) (after string, err error) {
 	return after, err
 }
 
-func lines(d *jsontext.Decoder, w io.Writer) error {
+func writeRecords(d *jsontext.Decoder, w io.Writer) error {
 	if _, err := d.ReadToken(); err != nil {
 		return err
 	}

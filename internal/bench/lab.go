@@ -14,19 +14,19 @@ import (
 	"github.com/collectord/collectord/pkg/snapshot"
 )
 
-// stream is what the cases extract. Its vendor answers at once; 94 % of the
-// simulated records pass the default filter.
+// stream is the stream that the cases extract. Its vendor responds immediately,
+// and 94 % of the simulated records match the default filter.
 const stream = "crowdstrike_vulnerabilities"
 
-// A lab is where the cases run: a temporary folder, the built programs, the
-// servers, the data.
+// A lab holds what the cases share: a temporary directory, the built programs,
+// the servers and the data.
 type lab struct {
 	ctx      context.Context
 	pairs    int
 	profiles string
 	dir      string
 	self     string
-	made     map[string]any
+	memo     map[string]any
 	number   int
 }
 
@@ -39,7 +39,7 @@ func newLab(ctx context.Context, pairs int, profiles string) (*lab, error) {
 	if err != nil {
 		return nil, err
 	}
-	// Postgres, which is not root, reads files in it.
+	// Postgres does not run as root and reads files in it.
 	if err := os.Chmod(dir, 0o755); err != nil {
 		return nil, err
 	}
@@ -51,42 +51,43 @@ func newLab(ctx context.Context, pairs int, profiles string) (*lab, error) {
 			return nil, err
 		}
 	}
-	return &lab{ctx: ctx, pairs: pairs, profiles: profiles, dir: dir, self: self, made: map[string]any{}}, nil
+	return &lab{ctx: ctx, pairs: pairs, profiles: profiles, dir: dir, self: self, memo: map[string]any{}}, nil
 }
 
-func (l *lab) close() {
+func (l *lab) cleanUp() {
 	testserver.Stop()
 	if err := os.RemoveAll(l.dir); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 	}
 }
 
-// folder returns a new folder.
-func (l *lab) folder() (string, error) {
+// newDir creates a directory and returns its path.
+func (l *lab) newDir() (string, error) {
 	l.number++
 	dir := filepath.Join(l.dir, fmt.Sprint("run-", l.number))
 	return dir, os.Mkdir(dir, 0o755)
 }
 
-// once makes a thing when it is first asked for.
-func once[T any](l *lab, name string, makeIt func() (T, error)) (T, error) {
-	if v, ok := l.made[name]; ok {
+// memoize returns the value of name. It calls makeIt the first time.
+func memoize[T any](l *lab, name string, makeIt func() (T, error)) (T, error) {
+	if v, ok := l.memo[name]; ok {
 		return v.(T), nil
 	}
 	v, err := makeIt()
 	if err == nil {
-		l.made[name] = v
+		l.memo[name] = v
 	}
 	return v, err
 }
 
-// built returns a program of this module, built as users get it.
-func (l *lab) built(pkg string) (string, error) {
-	return once(l, "built "+pkg, func() (string, error) {
+// buildProgram builds a program of this module with the flags of a release, and
+// returns its path.
+func (l *lab) buildProgram(pkg string) (string, error) {
+	return memoize(l, "built "+pkg, func() (string, error) {
 		path := filepath.Join(l.dir, filepath.Base(pkg))
 		dir, target := ".", "./"+pkg
 		if _, err := os.Stat(filepath.Join(pkg, "go.mod")); err == nil {
-			dir, target = pkg, "." // a module of its own
+			dir, target = pkg, "." // a separate module
 		}
 		cmd := exec.CommandContext(l.ctx, "go", "build", "-trimpath", "-ldflags", "-s -w", "-o", path, target)
 		cmd.Dir = dir
@@ -97,13 +98,13 @@ func (l *lab) built(pkg string) (string, error) {
 	})
 }
 
-// A vendor is a running simulator: the variables that lead a client to it.
+// A vendor is a running simulator. env points a client at it.
 type vendor struct {
 	env  []string
 	stop func()
 }
 
-func (v vendor) get(name string) string {
+func (v vendor) envValue(name string) string {
 	for _, line := range v.env {
 		if value, ok := strings.CutPrefix(line, name+"="); ok {
 			return value
@@ -112,15 +113,16 @@ func (v vendor) get(name string) string {
 	return ""
 }
 
-// simulate starts a vendor with so many records of 2 KB that pass the filter.
-func (l *lab) simulate(records int, args ...string) (vendor, error) {
-	sim, err := l.built("internal/vendorsim/sim")
+// startSimulator starts a vendor with the given number of records of 2 KB that
+// match the filter.
+func (l *lab) startSimulator(records int, args ...string) (vendor, error) {
+	sim, err := l.buildProgram("internal/vendorsim/sim")
 	if err != nil {
 		return vendor{}, err
 	}
 	args = append([]string{"-vendors", "crowdstrike", "-gzip", "off", "-edge-every", "-1",
 		"-count", fmt.Sprintf("%s=%d", stream, records*1065/1000), "-bytes", stream + "=2048"}, args...)
-	cmd := program(l.ctx, nil, sim, args...)
+	cmd := newCommand(l.ctx, nil, sim, args...)
 	cmd.Stderr = os.Stderr
 	out, err := cmd.StdoutPipe()
 	if err != nil {
@@ -130,10 +132,10 @@ func (l *lab) simulate(records int, args ...string) (vendor, error) {
 		return vendor{}, err
 	}
 	v := vendor{stop: func() { _ = cmd.Process.Kill(); _ = cmd.Wait() }}
-	for lines := bufio.NewScanner(out); v.get("FALCON_SECRET") == ""; {
+	for lines := bufio.NewScanner(out); v.envValue("FALCON_SECRET") == ""; {
 		if !lines.Scan() {
 			v.stop()
-			return vendor{}, errors.New("the simulator ended before it told its address")
+			return vendor{}, errors.New("the simulator ended before it printed its address")
 		}
 		if line := lines.Text(); !strings.HasPrefix(line, "#") {
 			v.env = append(v.env, line)
@@ -142,20 +144,25 @@ func (l *lab) simulate(records int, args ...string) (vendor, error) {
 	return v, nil
 }
 
-// extract runs the program once in the folder dir.
-func (l *lab) extract(v vendor, dir string, env ...string) (measured, error) {
-	binary, err := l.built("cmd/collectord")
+// runExtraction runs the program once in dir.
+func (l *lab) runExtraction(v vendor, dir string, env ...string) (measured, error) {
+	return l.runExtractionOf(stream, v, dir, env...)
+}
+
+// runExtractionOf is runExtraction for another stream.
+func (l *lab) runExtractionOf(stream string, v vendor, dir string, env ...string) (measured, error) {
+	binary, err := l.buildProgram("cmd/collectord")
 	if err != nil {
 		return measured{}, err
 	}
 	env = append([]string{"STATE_DIR=" + filepath.Join(dir, "state"), "STORE_FILE=off", "LOG_FORMAT=json", "STORE_SPOOL_MAX=100GiB"}, env...)
-	cmd := program(l.ctx, append(v.env, env...), binary, "--once", stream)
+	cmd := newCommand(l.ctx, append(v.env, env...), binary, "--once", stream)
 	cmd.Dir = dir
-	return timed(cmd)
+	return runTimed(cmd)
 }
 
-// sealed returns the snapshot in dir.
-func sealed(dir string) (*snapshot.Snapshot, error) {
+// openSealed opens the only snapshot in dir.
+func openSealed(dir string) (*snapshot.Snapshot, error) {
 	found, err := filepath.Glob(filepath.Join(dir, "state/snapshots", stream, "*", "*"))
 	if err != nil || len(found) != 1 {
 		return nil, fmt.Errorf("%d snapshots in %s: %w", len(found), dir, err)
@@ -163,38 +170,49 @@ func sealed(dir string) (*snapshot.Snapshot, error) {
 	return snapshot.Open(found[0])
 }
 
-// fresh extracts into a new folder, which the caller removes.
-func (l *lab) fresh(v vendor) (measured, *snapshot.Snapshot, string, error) {
-	dir, err := l.folder()
+// extractIntoNewDir extracts into a new directory. The caller must remove it.
+func (l *lab) extractIntoNewDir(v vendor) (measured, *snapshot.Snapshot, string, error) {
+	dir, err := l.newDir()
 	if err != nil {
 		return measured{}, nil, "", err
 	}
-	m, err := l.extract(v, dir)
+	m, err := l.runExtraction(v, dir)
 	if err != nil {
 		return m, nil, dir, err
 	}
-	s, err := sealed(dir)
+	s, err := openSealed(dir)
 	return m, s, dir, err
 }
 
-// snapshot returns a snapshot of so many records.
-func (l *lab) snapshot(records int) (*snapshot.Snapshot, error) {
-	return once(l, fmt.Sprint("snapshot ", records), func() (*snapshot.Snapshot, error) {
-		v, err := l.simulate(records)
+// extractOnce returns a run that extracts into a new directory and stores the
+// snapshot in s. The directory is removed.
+func (l *lab) extractOnce(v vendor, s **snapshot.Snapshot) runFunc {
+	return func() (measured, error) {
+		m, got, dir, err := l.extractIntoNewDir(v)
+		*s = got
+		return m, errors.Join(err, os.RemoveAll(dir))
+	}
+}
+
+// testSnapshot returns a snapshot with the given number of records.
+func (l *lab) testSnapshot(records int) (*snapshot.Snapshot, error) {
+	return memoize(l, fmt.Sprint("snapshot ", records), func() (*snapshot.Snapshot, error) {
+		v, err := l.startSimulator(records)
 		if err != nil {
 			return nil, err
 		}
 		defer v.stop()
-		_, s, _, err := l.fresh(v)
+		_, s, _, err := l.extractIntoNewDir(v)
 		return s, err
 	})
 }
 
-// finished returns a file with the snapshot's records in the form that its
-// name tells, for the programs that the product is measured against.
-func (l *lab) finished(s *snapshot.Snapshot, ext string) (string, error) {
+// encodeSnapshot writes the records of a snapshot to a file whose extension
+// selects the format, for the programs that the product is compared with. It
+// returns the path.
+func (l *lab) encodeSnapshot(s *snapshot.Snapshot, ext string) (string, error) {
 	path := filepath.Join(l.dir, fmt.Sprint("records-", s.Records, ext))
-	return once(l, path, func() (string, error) {
+	return memoize(l, path, func() (string, error) {
 		format, err := snapshot.FormatOf(path)
 		if err != nil {
 			return "", err
@@ -205,4 +223,15 @@ func (l *lab) finished(s *snapshot.Snapshot, ext string) (string, error) {
 		}
 		return path, errors.Join(s.Encode(l.ctx, f, format), f.Close())
 	})
+}
+
+// snapshotAndFile returns the snapshot of the comparisons of destinations, and
+// the path of a file with its records.
+func (l *lab) snapshotAndFile(ext string) (*snapshot.Snapshot, string, error) {
+	s, err := l.testSnapshot(deliveredRecords)
+	if err != nil {
+		return nil, "", err
+	}
+	file, err := l.encodeSnapshot(s, ext)
+	return s, file, err
 }

@@ -8,11 +8,11 @@ import (
 	limiter "golang.org/x/time/rate"
 )
 
-// linkChunk is how much passes a link at once.
+// linkChunk is the largest number of bytes that are forwarded at once.
 const linkChunk = 64 << 10
 
-// A link passes connections on to a server, all of them together at no more
-// than so many bytes a second in each direction, as a network does.
+// A link is a proxy for connections to a server. It limits the bytes per second
+// of all connections together in each direction, as a network does.
 type link struct {
 	listener net.Listener
 	target   string
@@ -30,13 +30,13 @@ func newLink(target string, bytesPerSecond int) (*link, error) {
 	}
 	limit := func() *limiter.Limiter { return limiter.NewLimiter(limiter.Limit(bytesPerSecond), linkChunk) }
 	l := &link{listener: listener, target: target, up: limit(), down: limit(), open: map[net.Conn]bool{}}
-	l.wait.Go(l.accept)
+	l.wait.Go(l.acceptConns)
 	return l, nil
 }
 
 func (l *link) addr() string { return l.listener.Addr().String() }
 
-func (l *link) accept() {
+func (l *link) acceptConns() {
 	for {
 		client, err := l.listener.Accept()
 		if err != nil {
@@ -44,16 +44,16 @@ func (l *link) accept() {
 		}
 		server, err := net.Dial("tcp", l.target)
 		if err != nil {
-			_ = client.Close() // the client meets the end of its connection
+			_ = client.Close() // the client sees its connection end
 			continue
 		}
-		l.keep(client, server)
-		l.wait.Go(func() { pass(server, client, l.up) })
-		l.wait.Go(func() { pass(client, server, l.down) })
+		l.trackConns(client, server)
+		l.wait.Go(func() { copyLimited(server, client, l.up) })
+		l.wait.Go(func() { copyLimited(client, server, l.down) })
 	}
 }
 
-func (l *link) keep(conns ...net.Conn) {
+func (l *link) trackConns(conns ...net.Conn) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, c := range conns {
@@ -61,8 +61,8 @@ func (l *link) keep(conns ...net.Conn) {
 	}
 }
 
-// pass copies until one side ends, and ends both.
-func pass(to, from net.Conn, limit *limiter.Limiter) {
+// copyLimited copies until one side closes, then closes both.
+func copyLimited(to, from net.Conn, limit *limiter.Limiter) {
 	defer to.Close()
 	defer from.Close()
 	buf := make([]byte, linkChunk)
@@ -77,12 +77,12 @@ func pass(to, from net.Conn, limit *limiter.Limiter) {
 	}
 }
 
-// close ends the link and its connections.
-func (l *link) close() {
+// closeAll closes the link and its connections.
+func (l *link) closeAll() {
 	_ = l.listener.Close()
 	l.mu.Lock()
 	for c := range l.open {
-		_ = c.Close() // it may be closed already
+		_ = c.Close() // it may already be closed
 	}
 	l.mu.Unlock()
 	l.wait.Wait()

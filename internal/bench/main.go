@@ -1,11 +1,11 @@
-// Command bench measures what docs/benchmarks.md states, and writes it.
+// Command bench measures speed and memory and writes docs/internals/benchmarks.md.
 //
-//	go run ./internal/bench               # every case, and docs/benchmarks.md
+//	go run ./internal/bench               # every case, and docs/internals/benchmarks.md
 //	go run ./internal/bench -list
 //	go run ./internal/bench -only duckdb  # one case, to the terminal
 //
 // To add a case, write a function that takes a *lab and returns a result, and
-// give it a line in cases.go.
+// add it to cases.go.
 package main
 
 import (
@@ -32,19 +32,19 @@ func main() {
 
 func run(ctx context.Context, args []string) error {
 	if len(args) > 0 && args[0] == "worker" {
-		return work(ctx, args[1:])
+		return runWorker(ctx, args[1:])
 	}
 	fs := flag.NewFlagSet("bench", flag.ExitOnError)
-	only := fs.String("only", "", "measure these `cases` only, comma-separated, and do not write the document")
+	only := fs.String("only", "", "measure only these `cases`, comma-separated, and do not write the document")
 	list := fs.Bool("list", false, "list the cases")
-	out := fs.String("out", "docs/benchmarks.md", "the `file` to write")
-	pairs := fs.Int("pairs", 5, "pairs of runs of each comparison")
-	cpuProfile := fs.String("profiles", "", "write CPU and heap profiles of the destinations' runs to this `folder`")
+	out := fs.String("out", "docs/internals/benchmarks.md", "the `file` to write")
+	pairs := fs.Int("pairs", 5, "`number` of pairs of runs in each comparison")
+	cpuProfile := fs.String("profiles", "", "write CPU and heap profiles of the runs of destinations to this `directory`")
 	if err := fs.Parse(args); err != nil {
 		return err
 	}
 	if fs.NArg() > 0 {
-		return fmt.Errorf("%q: want flags only; -only chooses cases", fs.Args())
+		return fmt.Errorf("%q: expected only flags; use -only to choose cases", fs.Args())
 	}
 	if *list {
 		for _, c := range cases {
@@ -52,7 +52,7 @@ func run(ctx context.Context, args []string) error {
 		}
 		return nil
 	}
-	chosen, err := choose(*only)
+	chosen, err := chooseCases(*only)
 	if err != nil {
 		return err
 	}
@@ -60,23 +60,23 @@ func run(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	defer l.close()
+	defer l.cleanUp()
 	began := time.Now()
-	rows := measure(l, chosen)
+	rows := runCases(l, chosen)
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
 	if *only == "" {
-		if err := os.WriteFile(*out, []byte(document(ctx, rows, time.Since(began))), 0o644); err != nil {
+		if err := os.WriteFile(*out, []byte(renderDocument(ctx, rows, time.Since(began))), 0o644); err != nil {
 			return err
 		}
 		fmt.Println("written:", *out)
 	}
-	return failures(rows)
+	return joinFailures(rows)
 }
 
-// choose returns the cases of those names, all of them for "".
-func choose(names string) ([]benchCase, error) {
+// chooseCases returns the cases with the given names, or all cases for "".
+func chooseCases(names string) ([]benchCase, error) {
 	if names == "" {
 		return cases, nil
 	}
@@ -84,23 +84,23 @@ func choose(names string) ([]benchCase, error) {
 	for name := range strings.SplitSeq(names, ",") {
 		i := slices.IndexFunc(cases, func(c benchCase) bool { return c.name == name })
 		if i < 0 {
-			return nil, fmt.Errorf("-only: no case is named %q; -list shows them", name)
+			return nil, fmt.Errorf("-only: there is no case %q; -list shows all cases", name)
 		}
 		chosen = append(chosen, cases[i])
 	}
 	return chosen, nil
 }
 
-// A row is a case with what came of it.
+// A row is a case with its result or error.
 type row struct {
 	benchCase
 	result
 	err error
 }
 
-// measure runs the cases one after the other. One that cannot run is a row
-// that says so.
-func measure(l *lab, chosen []benchCase) []row {
+// runCases runs the cases one after the other. A case that fails results in a
+// row with its error.
+func runCases(l *lab, chosen []benchCase) []row {
 	var rows []row
 	for _, c := range chosen {
 		began := time.Now()
@@ -122,7 +122,7 @@ func measure(l *lab, chosen []benchCase) []row {
 	return rows
 }
 
-func failures(rows []row) error {
+func joinFailures(rows []row) error {
 	var errs []error
 	for _, r := range rows {
 		if r.err != nil {

@@ -6,20 +6,21 @@ import (
 	"time"
 )
 
-// A side is one of two ways to do the same.
-type side func() (measured, error)
+// A runFunc runs one side of a comparison.
+type runFunc func() (measured, error)
 
-// compare runs a and b in turns, A B A B, and returns the runs of each.
-func (l *lab) compare(a, b side) (as, bs []measured, err error) {
-	runs, err := l.turns(l.pairs, a, b)
+// comparePair runs a and b alternately, A B A B, and returns the runs of each.
+func (l *lab) comparePair(a, b runFunc) (as, bs []measured, err error) {
+	runs, err := l.runInterleaved(l.pairs, a, b)
 	if err != nil {
 		return nil, nil, err
 	}
 	return runs[0], runs[1], nil
 }
 
-// turns runs the sides in turns, so many rounds, and returns the runs of each.
-func (l *lab) turns(rounds int, sides ...side) ([][]measured, error) {
+// runInterleaved runs the sides one after the other, the given number of times,
+// and returns the runs of each.
+func (l *lab) runInterleaved(rounds int, sides ...runFunc) ([][]measured, error) {
 	runs := make([][]measured, len(sides))
 	for range rounds {
 		for i, do := range sides {
@@ -33,8 +34,9 @@ func (l *lab) turns(rounds int, sides ...side) ([][]measured, error) {
 	return runs, nil
 }
 
-// ratios returns the median over the pairs of a's time to b's.
-func ratios(as, bs []measured) float64 {
+// medianRatio returns the median of the ratios of a's time to b's over all
+// pairs.
+func medianRatio(as, bs []measured) float64 {
 	var list []float64
 	for i := range as {
 		list = append(list, as[i].wall.Seconds()/bs[i].wall.Seconds())
@@ -51,7 +53,7 @@ func median(list []float64) float64 {
 	return (list[(n-1)/2] + list[n/2]) / 2
 }
 
-func walls(runs []measured) float64 {
+func medianWall(runs []measured) float64 {
 	var list []float64
 	for _, r := range runs {
 		list = append(list, r.wall.Seconds())
@@ -59,7 +61,7 @@ func walls(runs []measured) float64 {
 	return median(list)
 }
 
-func cpus(runs []measured) float64 {
+func medianCPU(runs []measured) float64 {
 	var list []float64
 	for _, r := range runs {
 		list = append(list, r.cpu.Seconds())
@@ -67,22 +69,22 @@ func cpus(runs []measured) float64 {
 	return median(list)
 }
 
-func mostRSS(runs []measured) (most int64) {
+func peakRSS(runs []measured) (most int64) {
 	for _, r := range runs {
 		most = max(most, r.rss)
 	}
 	return most
 }
 
-// rate writes a speed and the processor time it takes.
-func rate(bytes int64, seconds float64) string {
+// formatRate formats a speed.
+func formatRate(bytes int64, seconds float64) string {
 	return fmt.Sprintf("%.0f MB/s", float64(bytes)/1e6/seconds)
 }
 
-func perGB(bytes int64, cpuSeconds float64) string {
+func formatCPUPerGB(bytes int64, cpuSeconds float64) string {
 	return fmt.Sprintf("%.1f s CPU per GB", cpuSeconds/(float64(bytes)/1e9))
 }
 
-func mb(bytes int64) string { return fmt.Sprintf("%.0f MB", float64(bytes)/1e6) }
+func formatMB(bytes int64) string { return fmt.Sprintf("%.0f MB", float64(bytes)/1e6) }
 
-func seconds(d time.Duration) string { return fmt.Sprintf("%.2f s", d.Seconds()) }
+func formatSeconds(d time.Duration) string { return fmt.Sprintf("%.2f s", d.Seconds()) }

@@ -12,42 +12,42 @@ import (
 	"time"
 )
 
-// measured is what one run of a process took.
+// measured holds the time and the memory of one run of a process.
 type measured struct {
 	wall time.Duration
 	cpu  time.Duration
-	// rss is the most resident memory in bytes.
+	// rss is the peak of resident memory in bytes.
 	rss int64
 	out string
 }
 
-// ready and done are what a program writes when the clock is to start and to
-// stop there: that of a daemon's destination counts neither the program's start
-// nor its end.
-const ready, done = "ready\n", "done\n"
+// readyMark and doneMark are what a program prints to start and to stop the
+// clock. They exclude the start and the end of the process from the time of a
+// destination, as in a daemon.
+const readyMark, doneMark = "ready\n", "done\n"
 
-// A transcript keeps what a program writes, and when it was ready and done.
+// A transcript records what a program prints, and when it printed the marks.
 type transcript struct {
 	bytes.Buffer
 	began, ended time.Time
 }
 
-func (o *transcript) Write(b []byte) (int, error) {
+func (t *transcript) Write(b []byte) (int, error) {
 	switch string(b) {
-	case ready:
-		o.began = time.Now()
+	case readyMark:
+		t.began = time.Now()
 		return len(b), nil
-	case done:
-		o.ended = time.Now()
+	case doneMark:
+		t.ended = time.Now()
 		return len(b), nil
 	}
-	return o.Buffer.Write(b)
+	return t.Buffer.Write(b)
 }
 
-// timed runs cmd to its end, and counts from where it says that it is ready to
-// where it says that it is done, if it does. What earlier runs left to be
-// written to the disk is written before.
-func timed(cmd *exec.Cmd) (measured, error) {
+// runTimed runs cmd to its end. It measures the time from readyMark to
+// doneMark, or the whole run if cmd does not print them. Dirty pages of earlier
+// runs are written to disk first.
+func runTimed(cmd *exec.Cmd) (measured, error) {
 	syscall.Sync()
 	var out transcript
 	var errs bytes.Buffer
@@ -66,15 +66,16 @@ func timed(cmd *exec.Cmd) (measured, error) {
 	}
 	r := measured{wall: out.ended.Sub(out.began), rss: most(), out: out.String()}
 	if err != nil {
-		return r, fmt.Errorf("%s: %w: %s", strings.Join(cmd.Args, " "), err, tail(errs.String()))
+		return r, fmt.Errorf("%s: %w: %s", strings.Join(cmd.Args, " "), err, messageTail(errs.String()))
 	}
 	r.cpu = cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()
 	return r, nil
 }
 
-// watchMemory looks at a process's peak of resident memory until most is
-// called, a hundred times a second. What the kernel tells of a process that
-// has ended includes what its parent had resident when it was started.
+// watchMemory samples the peak of a process's resident memory a hundred times a
+// second until most is called. The value that the kernel reports after the end
+// of a process cannot be used, because it includes the resident memory of the
+// parent at the start.
 func watchMemory(pid int) (most func() int64) {
 	peak, stop, done := int64(0), make(chan struct{}), make(chan struct{})
 	go func() {
@@ -82,7 +83,7 @@ func watchMemory(pid int) (most func() int64) {
 		tick := time.NewTicker(10 * time.Millisecond)
 		defer tick.Stop()
 		for {
-			if v, err := statusKB(pid, "VmHWM"); err == nil {
+			if v, err := readStatusBytes(pid, "VmHWM"); err == nil {
 				peak = max(peak, v)
 			}
 			select {
@@ -95,8 +96,8 @@ func watchMemory(pid int) (most func() int64) {
 	return func() int64 { close(stop); <-done; return peak }
 }
 
-// tail returns the end of a program's messages.
-func tail(s string) string {
+// messageTail returns the last 2,000 bytes of a program's messages.
+func messageTail(s string) string {
 	s = strings.TrimSpace(s)
 	if len(s) > 2000 {
 		s = "…" + s[len(s)-2000:]
@@ -104,26 +105,27 @@ func tail(s string) string {
 	return s
 }
 
-// program prepares a program with an environment of its own.
-func program(ctx context.Context, env []string, name string, args ...string) *exec.Cmd {
+// newCommand returns a command with a minimal environment to which env is
+// added.
+func newCommand(ctx context.Context, env []string, name string, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, name, args...)
 	cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "HOME=" + os.Getenv("HOME"), "NO_PROXY=127.0.0.1"}, env...)
 	return cmd
 }
 
-// resident returns the resident memory of a process in bytes, and how much of
-// it is its own: the rest are pages of the program's file, which the kernel
-// may drop at any time.
-func resident(pid int) (all, own int64, err error) {
-	if all, err = statusKB(pid, "VmRSS"); err != nil {
+// residentMemory returns the resident memory of a process in bytes, and how
+// much of it is anonymous. The rest is pages of the program file, which the
+// kernel may drop at any time.
+func residentMemory(pid int) (all, own int64, err error) {
+	if all, err = readStatusBytes(pid, "VmRSS"); err != nil {
 		return 0, 0, err
 	}
-	own, err = statusKB(pid, "RssAnon")
+	own, err = readStatusBytes(pid, "RssAnon")
 	return all, own, err
 }
 
-// statusKB returns a figure of a process's status in bytes.
-func statusKB(pid int, name string) (int64, error) {
+// readStatusBytes returns a value of /proc/PID/status in bytes.
+func readStatusBytes(pid int, name string) (int64, error) {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {
 		return 0, err
@@ -137,15 +139,16 @@ func statusKB(pid int, name string) (int64, error) {
 	return 0, fmt.Errorf("no %s in the status of process %d", name, pid)
 }
 
-// A load is how busy the machine's cores were, in percent.
-type load struct {
-	// overall counts all the time, computing that in which no core waited for
-	// the disk.
+// A coreLoad is the load of the machine's cores in percent.
+type coreLoad struct {
+	// overall is the load over all the time, computing the load while no core
+	// waited for the disk.
 	overall, computing float64
 }
 
-// watchCores looks at the cores twenty times a second until done is called.
-func watchCores() (done func() load) {
+// watchCores samples the load of the cores twenty times a second until done is
+// called.
+func watchCores() (done func() coreLoad) {
 	type ticks struct{ busy, all float64 }
 	var whole, free ticks
 	stop, stopped := make(chan struct{}), make(chan struct{})
@@ -153,14 +156,14 @@ func watchCores() (done func() load) {
 		defer close(stopped)
 		tick := time.NewTicker(50 * time.Millisecond)
 		defer tick.Stop()
-		busy, disk, all := cores()
+		busy, disk, all := readCoreTicks()
 		for more := true; more; {
 			select {
 			case <-stop:
 				more = false
 			case <-tick.C:
 			}
-			busy2, disk2, all2 := cores()
+			busy2, disk2, all2 := readCoreTicks()
 			now := ticks{busy2 - busy, all2 - all}
 			whole = ticks{whole.busy + now.busy, whole.all + now.all}
 			if disk2 == disk {
@@ -169,16 +172,16 @@ func watchCores() (done func() load) {
 			busy, disk, all = busy2, disk2, all2
 		}
 	}()
-	return func() load {
+	return func() coreLoad {
 		close(stop)
 		<-stopped
-		return load{overall: 100 * whole.busy / max(whole.all, 1), computing: 100 * free.busy / max(free.all, 1)}
+		return coreLoad{overall: 100 * whole.busy / max(whole.all, 1), computing: 100 * free.busy / max(free.all, 1)}
 	}
 }
 
-// cores returns the machine's processor time so far, in ticks: busy, idle only
-// because of the disk, and in all.
-func cores() (busy, disk, all float64) {
+// readCoreTicks returns the processor time of the machine so far in ticks:
+// busy, waiting for the disk, and total.
+func readCoreTicks() (busy, disk, all float64) {
 	f, err := os.Open("/proc/stat")
 	if err != nil {
 		return 0, 0, 0

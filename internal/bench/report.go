@@ -16,19 +16,20 @@ import (
 //go:embed method.md
 var method string
 
-// document writes the whole of docs/benchmarks.md.
-func document(ctx context.Context, rows []row, took time.Duration) string {
+// renderDocument returns the content of docs/internals/benchmarks.md.
+func renderDocument(ctx context.Context, rows []row, took time.Duration) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "# Speed and memory\n\nWritten by `make bench` in %.0f minutes, %s.\n\n", took.Minutes(), time.Now().UTC().Format("2 January 2006"))
-	fmt.Fprintf(&b, "Machine: %s. Versions: %s.\n\n", machine(), strings.Join(versions(ctx), ", "))
-	b.WriteString("| What | Target | Figure | Beside the other, same run | Target | Repeat with |\n| --- | --- | --- | --- | --- | --- |\n")
+	fmt.Fprintf(&b, "# Speed and memory\n\nWritten by `make bench` in %.0f minutes, %s.\n\n", took.Minutes(),
+		time.Now().UTC().Format("2 January 2006"))
+	fmt.Fprintf(&b, "Machine: %s. Versions: %s.\n\n", describeMachine(), strings.Join(toolVersions(ctx), ", "))
+	b.WriteString("| What | Target | Figure | Compared with the other, same run | Target | Repeat with |\n| --- | --- | --- | --- | --- | --- |\n")
 	for _, r := range rows {
 		figure, ratio, verdict := r.figure, r.ratio, r.verdict()
 		if r.err != nil {
 			figure, ratio, verdict = "did not run: "+r.err.Error(), "", "FAILED"
 		}
 		fmt.Fprintf(&b, "| %s | %s | %s | %s | %s | `go run ./internal/bench -only %s` |\n",
-			cell(r.what), cell(r.target), cell(figure), cell(ratio), verdict, r.name)
+			escapeCell(r.what), escapeCell(r.target), escapeCell(figure), escapeCell(ratio), verdict, r.name)
 	}
 	b.WriteString("\n")
 	for _, r := range rows {
@@ -40,11 +41,11 @@ func document(ctx context.Context, rows []row, took time.Duration) string {
 	return b.String()
 }
 
-func cell(s string) string {
+func escapeCell(s string) string {
 	return strings.NewReplacer("|", "\\|", "\n", " ").Replace(s)
 }
 
-func machine() string {
+func describeMachine() string {
 	model := "unknown processor"
 	if text, err := os.ReadFile("/proc/cpuinfo"); err == nil {
 		if m := regexp.MustCompile(`model name\s*: (.*)`).FindSubmatch(text); m != nil {
@@ -61,8 +62,8 @@ func machine() string {
 	return fmt.Sprintf("%d cores of %s%s, %s/%s", runtime.NumCPU(), model, memory, runtime.GOOS, runtime.GOARCH)
 }
 
-// versions asks every program that takes part.
-func versions(ctx context.Context) []string {
+// toolVersions returns the versions of the programs and libraries involved.
+func toolVersions(ctx context.Context) []string {
 	list := []string{runtime.Version()}
 	for _, c := range [][]string{{"psql", "--version"}, {"python3", "--version"}, {"uname", "-sr"}} {
 		out, err := exec.CommandContext(ctx, c[0], c[1:]...).Output()

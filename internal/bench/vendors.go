@@ -19,79 +19,89 @@ import (
 	"github.com/collectord/collectord/pkg/snapshot"
 )
 
-// benchVulnerabilities compares the defaults with one request at a time.
+// benchVulnerabilities compares the default settings with one request at a
+// time.
 func benchVulnerabilities(l *lab) (result, error) {
-	v, err := l.simulate(200_000, "-latency", "100ms", "-bytes", stream+"=1300")
+	v, err := l.startSimulator(200_000, "-latency", "100ms", "-bytes", stream+"=1300")
 	if err != nil {
 		return result{}, err
 	}
 	defer v.stop()
-	ours, err := l.extractions(v)
+	ours, err := l.repeatExtraction(v)
 	if err != nil {
 		return result{}, err
 	}
-	serial, err := l.serially(v)
+	serial, err := l.extractSerially(v)
 	if err != nil {
 		return result{}, err
 	}
-	ratio := ratios(serial, ours.runs)
+	ratio := medianRatio(serial, ours.runs)
 	return result{
-		figure: fmt.Sprintf("%.2f s for %d records", walls(ours.runs), ours.snapshot.Records),
-		ratio:  fmt.Sprintf("%.1f times faster than serial pages of 400 (%.1f s)", ratio, walls(serial)),
+		figure: fmt.Sprintf("%.2f s for %d records", medianWall(ours.runs), ours.snapshot.Records),
+		ratio:  fmt.Sprintf("%.1f times faster than serial pages of 400 (%.1f s)", ratio, medianWall(serial)),
 		met:    ratio >= 20,
-		notes:  []string{"The serial runs, which wait nearly all of the time, go on at the same time; ours one after the other."},
+		notes:  []string{vulnerabilitiesNote},
 	}, nil
 }
 
-// serially has one request at a time, as often as there are pairs.
-func (l *lab) serially(v vendor) ([]measured, error) {
+const vulnerabilitiesNote = "The serial runs, which wait nearly all of the time, run in parallel. The product's runs follow " +
+	"one another."
+
+// extractSerially extracts with one request at a time, once for each pair.
+func (l *lab) extractSerially(v vendor) ([]measured, error) {
 	runs := make([]measured, l.pairs)
 	var group errgroup.Group
 	for i := range runs {
-		dir, err := l.folder()
+		dir, err := l.newDir()
 		if err != nil {
 			return nil, err
 		}
 		group.Go(func() (err error) {
-			runs[i], err = l.extract(v, dir, "FALCON_SPLIT=1", "FALCON_PARALLEL=1", "FALCON_VULNERABILITIES_PAGE=400")
+			runs[i], err = l.runExtraction(v, dir, "FALCON_SPLIT=1", "FALCON_PARALLEL=1", "FALCON_VULNERABILITIES_PAGE=400")
 			return errors.Join(err, os.RemoveAll(dir))
 		})
 	}
 	return runs, group.Wait()
 }
 
-// slowest is what the slowest vendor's limit allows: 50 requests in the first
-// minute, so that the 51st page comes at its end.
-const slowest = time.Minute
+// slowestVendorTime is the minimum time under the slowest vendor's limit: 50
+// requests are allowed in the first minute, so the 51st page can be read only
+// at its end.
+const slowestVendorTime = time.Minute
 
 // benchVendors runs ten collectors in one process.
 func benchVendors(l *lab) (result, error) {
-	dir, err := l.folder()
+	dir, err := l.newDir()
 	if err != nil {
 		return result{}, err
 	}
 	defer os.RemoveAll(dir)
-	m, err := timed(program(l.ctx, nil, l.self, "worker", "vendors", dir))
+	m, err := runTimed(newCommand(l.ctx, nil, l.self, "worker", "vendors", dir))
 	if err != nil {
 		return result{}, err
 	}
-	ratio := m.wall.Seconds() / slowest.Seconds()
+	ratio := m.wall.Seconds() / slowestVendorTime.Seconds()
 	return result{
-		figure: fmt.Sprintf("%s for ten vendors, %s of CPU", seconds(m.wall), seconds(m.cpu)),
-		ratio:  fmt.Sprintf("%.3f times the %s that the slowest vendor's limit takes", ratio, seconds(slowest)),
+		figure: fmt.Sprintf("%s for ten vendors, %s of CPU", formatSeconds(m.wall), formatSeconds(m.cpu)),
+		ratio:  fmt.Sprintf("%.3f times the %s that the slowest vendor's limit takes", ratio, formatSeconds(slowestVendorTime)),
 		met:    ratio <= 1.05,
-		notes:  append(strings.Split(strings.TrimSpace(m.out), "\n"), "Each of the five vendors twice, with the vendors' own limits. The slowest is KnowBe4: 50 requests a minute, and 51 pages. One run, since the clock makes it, not the machine."),
+		notes:  append(strings.Split(strings.TrimSpace(m.out), "\n"), vendorsNote),
 	}, nil
 }
 
-// tenVendors extracts each vendor twice, from two simulators, into DIR.
-func tenVendors(ctx context.Context, args []string) error {
+const vendorsNote = "Each of the five vendors runs twice, with the vendors' own limits. The slowest is KnowBe4: 50 " +
+	"requests a minute, and 51 pages. There is only one run, because the time depends on the clock " +
+	"and not on the machine."
+
+// extractTenVendors extracts each vendor twice, from two simulators. args are
+// DIR.
+func extractTenVendors(ctx context.Context, args []string) error {
 	var group errgroup.Group
 	began := time.Now()
 	for i := range 2 {
 		sim, err := vendorsim.Start(vendorsim.Options{
-			Vendors: vendorsim.All(), Seed: uint64(i), EdgeEvery: -1,
-			// 51 pages of 500.
+			Vendors: vendorsim.AllVendors(), Seed: uint64(i), EdgeEvery: -1,
+			// The enrollments have 51 pages of 500.
 			Counts: map[string]int{"knowbe4_enrollments": 25_250},
 		})
 		if err != nil {
@@ -107,7 +117,7 @@ func tenVendors(ctx context.Context, args []string) error {
 		}
 		for _, source := range sources.All() {
 			group.Go(func() error {
-				err := pull(ctx, source, values, filepath.Join(args[0], fmt.Sprint(source.Name, i)))
+				err := extractSource(ctx, source, values, filepath.Join(args[0], fmt.Sprint(source.Name, i)))
 				fmt.Printf("%s %d: %.1f s\n", source.Name, i+1, time.Since(began).Seconds())
 				return err
 			})
@@ -116,13 +126,14 @@ func tenVendors(ctx context.Context, args []string) error {
 	return group.Wait()
 }
 
-// pull seals a snapshot of each stream of a source, all at once.
-func pull(ctx context.Context, source collector.Source, values map[string]string, dir string) error {
+// extractSource extracts all streams of a vendor in parallel and seals a
+// snapshot of each.
+func extractSource(ctx context.Context, source collector.Definition, values map[string]string, dir string) error {
 	settings := source.Settings()
 	if err := env.ParseWithOptions(settings, env.Options{Environment: values}); err != nil {
 		return err
 	}
-	c, err := source.Open(settings, collector.Options{Version: "bench", Log: zap.NewNop(), Notes: noNotes{}})
+	c, err := source.Open(settings, collector.Options{Version: "bench", Log: zap.NewNop(), Notes: discardedNotes{}})
 	if err != nil {
 		return err
 	}
@@ -132,11 +143,12 @@ func pull(ctx context.Context, source collector.Source, values map[string]string
 	var group errgroup.Group
 	for _, s := range c.Streams {
 		group.Go(func() error {
-			w, err := snapshot.Create(filepath.Join(dir, s.Name+".part"), snapshot.Header{Collector: c.Name, Stream: s.Name, Tenancy: "bench", UploadID: s.Name, UploadTimestamp: time.Now()})
+			w, err := snapshot.Create(filepath.Join(dir, s.Name+".part"),
+				snapshot.Header{Collector: c.Name, Stream: s.Name, Tenancy: "bench", UploadID: s.Name, UploadTimestamp: time.Now()})
 			if err != nil {
 				return err
 			}
-			if err := s.Extract(ctx, output{w}); err != nil {
+			if err := s.Extract(ctx, spoolOutput{w}); err != nil {
 				return fmt.Errorf("%s: %w", s.Name, err)
 			}
 			_, err = w.Seal(filepath.Join(dir, s.Name))
@@ -146,13 +158,13 @@ func pull(ctx context.Context, source collector.Source, values map[string]string
 	return group.Wait()
 }
 
-// output is a spool as an extraction sees it.
-type output struct{ *snapshot.Writer }
+// spoolOutput adapts a snapshot writer to the output of an extraction.
+type spoolOutput struct{ *snapshot.Writer }
 
-func (o output) Page() collector.Page { return o.Writer.Page() }
+func (o spoolOutput) NewBatch() collector.Batch { return o.Writer.NewBatch() }
 
-// noNotes forgets.
-type noNotes struct{}
+// discardedNotes stores no notes.
+type discardedNotes struct{}
 
-func (noNotes) Note(context.Context, string) (string, error)  { return "", nil }
-func (noNotes) SetNote(context.Context, string, string) error { return nil }
+func (discardedNotes) Note(context.Context, string) (string, error)  { return "", nil }
+func (discardedNotes) SetNote(context.Context, string, string) error { return nil }

@@ -13,13 +13,18 @@ import (
 
 	"github.com/collectord/collectord/pkg/snapshot"
 	"github.com/collectord/collectord/pkg/store"
+	"github.com/collectord/collectord/pkg/store/duckdb"
+	"github.com/collectord/collectord/pkg/store/file"
+	"github.com/collectord/collectord/pkg/store/postgres"
+	"github.com/collectord/collectord/pkg/store/s3"
 )
 
-// work is what this program does in processes of its own, so that time and
-// memory of one thing are measured and of nothing else.
-func work(ctx context.Context, args []string) error {
+// runWorker runs one part of a case in this process, so that its time and
+// memory are measured alone.
+func runWorker(ctx context.Context, args []string) error {
 	kinds := map[string]func(context.Context, []string) error{
-		"write": writeSinks, "duckdb": loadNDJSON, "bare": bareLoop, "vendors": tenVendors,
+		"write": writeSinks, "duckdb": loadNDJSON, "bare": runBareLoop, "vendors": extractTenVendors,
+		"backup": writeBackup, "verify": verifyFile, "query": runBareQuery, "peak": runPeak,
 	}
 	if len(args) == 0 || kinds[args[0]] == nil {
 		return fmt.Errorf("no worker for %q", args)
@@ -27,18 +32,20 @@ func work(ctx context.Context, args []string) error {
 	return kinds[args[0]](ctx, args[1:])
 }
 
-// writeSinks stores a snapshot in destinations at once: DIR SINK...
+// writeSinks stores a snapshot in several destinations at the same time. args
+// are DIR SINK...
 func writeSinks(ctx context.Context, args []string) (err error) {
-	fmt.Print(ready)
-	defer fmt.Print(done)
+	fmt.Print(readyMark)
+	defer fmt.Print(doneMark)
 	s, err := snapshot.Open(args[0])
 	if err != nil {
 		return err
 	}
-	// The same snapshot is stored many times, and is a new one each time.
+	// The same snapshot is stored many times. Each time it needs a new upload
+	// id.
 	s.UploadID += "-" + os.Getenv("BENCH_NUMBER")
 	if dir := os.Getenv("BENCH_PROFILES"); dir != "" {
-		stop, err := profile(filepath.Join(dir, args[1]))
+		stop, err := startProfile(filepath.Join(dir, args[1]))
 		if err != nil {
 			return err
 		}
@@ -57,27 +64,30 @@ func writeSinks(ctx context.Context, args []string) (err error) {
 }
 
 func openSink(name, dir string) (store.Sink, error) {
-	file := map[string]string{"file": "records.json", "duckdb": "records.duckdb"}[name]
 	switch name {
-	case "file", "duckdb":
-		path, err := store.ParsePath("STORE", filepath.Join(dir, file))
+	case "file":
+		path, err := store.ParsePath("STORE", filepath.Join(dir, "records.json"))
 		if err != nil {
 			return nil, err
 		}
-		if name == "duckdb" {
-			return store.NewDuckDB(path, store.DuckDBOptions{}), nil
+		return file.New(file.Options{Path: path})
+	case "duckdb":
+		path, err := store.ParsePath("STORE", filepath.Join(dir, "records.duckdb"))
+		if err != nil {
+			return nil, err
 		}
-		return store.NewFile(path, store.FileOptions{})
+		return duckdb.New(duckdb.Options{Path: path})
 	case "postgres":
-		return store.NewPostgres(store.PostgresOptions{URL: os.Getenv("BENCH_POSTGRES"), Schema: "bench", JSON: "json"})
+		return postgres.New(postgres.Options{URL: os.Getenv("BENCH_POSTGRES"), Schema: "bench", JSON: "json"})
 	case "s3":
-		return store.NewS3(store.S3Options{Bucket: "bench", Key: func(snapshot.Header) string { return "ours.json" }})
+		return s3.New(s3.Options{Bucket: "bench", Key: func(snapshot.Header) string { return "ours.json" }})
 	}
 	return nil, fmt.Errorf("no destination %q", name)
 }
 
-// profile writes NAME.cpu and NAME.heap until it is stopped.
-func profile(name string) (stop func() error, err error) {
+// startProfile starts a CPU profile in NAME.cpu. stop ends it and writes
+// NAME.heap.
+func startProfile(name string) (stop func() error, err error) {
 	f, err := os.Create(name + ".cpu")
 	if err != nil {
 		return nil, err

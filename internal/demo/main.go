@@ -1,6 +1,6 @@
-// Command demo runs the main job as a user would: the real program, against
-// simulated vendors, into the folder data/ of the checkout, and then shows
-// what it stored.
+// Command demo runs collectord as a user would: it collects from simulated
+// vendors, stores the records in the directory data/ of the checkout, and then
+// shows what was stored.
 package main
 
 import (
@@ -22,9 +22,9 @@ import (
 func main() {
 	log.SetFlags(0)
 	log.SetPrefix("demo: ")
-	binary := flag.String("binary", "bin/collectord", "the program to run")
-	data := flag.String("data", "data", "the folder to store into")
-	records := flag.Int("records", 2000, "records of each simulated stream")
+	binary := flag.String("binary", "bin/collectord", "the `program` to run")
+	data := flag.String("data", "data", "the `directory` to store records in")
+	records := flag.Int("records", 2000, "`number` of records of the largest stream")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
@@ -38,7 +38,7 @@ func run(ctx context.Context, binary, data string, records int) error {
 	if err != nil {
 		return err
 	}
-	sim, err := vendorsim.Start(vendorsim.Options{Vendors: vendorsim.All(), Counts: counts(records)})
+	sim, err := vendorsim.Start(vendorsim.Options{Vendors: vendorsim.AllVendors(), Counts: counts(records)})
 	if err != nil {
 		return err
 	}
@@ -55,10 +55,11 @@ func run(ctx context.Context, binary, data string, records int) error {
 	if err := listFiles(filepath.Join(data, "source")); err != nil {
 		return err
 	}
-	return query(ctx, file)
+	return showQuery(ctx, file)
 }
 
-// counts gives every simulated stream of records about that many.
+// counts returns the numbers of records of the large streams, which are at most
+// records.
 func counts(records int) map[string]int {
 	return map[string]int{
 		vendorsim.TenableVulns: records, vendorsim.TenableAssets: records / 4,
@@ -66,8 +67,8 @@ func counts(records int) map[string]int {
 	}
 }
 
-// environment is the demo's own: nothing of the caller's may switch on a
-// collector or a destination.
+// environment returns an environment without the caller's settings, which could
+// enable other collectors or destinations.
 func environment(sim *vendorsim.Server, data, file string) []string {
 	env := []string{
 		"PATH=" + os.Getenv("PATH"), "HOME=" + os.Getenv("HOME"), "TMPDIR=" + os.Getenv("TMPDIR"), "TERM=" + os.Getenv("TERM"),
@@ -105,8 +106,8 @@ func listFiles(dir string) error {
 	})
 }
 
-// query shows that the stored records answer questions.
-func query(ctx context.Context, file string) error {
+// showQuery prints a query over the stored records and its result.
+func showQuery(ctx context.Context, file string) error {
 	db, err := duckdb.Open(ctx, file, duckdb.Options{ReadOnly: true})
 	if err != nil {
 		return err

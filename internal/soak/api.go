@@ -16,8 +16,9 @@ import (
 
 var client = &http.Client{Timeout: 30 * time.Second}
 
-// ask makes a request.
-func (in *instance) ask(ctx context.Context, method, path string) ([]byte, int, error) {
+// sendRequest sends a request to the daemon and returns the body and the status
+// of the response.
+func (in *instance) sendRequest(ctx context.Context, method, path string) ([]byte, int, error) {
 	req, err := http.NewRequestWithContext(ctx, method, in.url+path, nil)
 	if err != nil {
 		return nil, 0, err
@@ -34,18 +35,18 @@ func (in *instance) ask(ctx context.Context, method, path string) ([]byte, int, 
 	return body, resp.StatusCode, err
 }
 
-func (in *instance) get(ctx context.Context, path string) ([]byte, int, error) {
-	return in.ask(ctx, http.MethodGet, path)
+func (in *instance) getPage(ctx context.Context, path string) ([]byte, int, error) {
+	return in.sendRequest(ctx, http.MethodGet, path)
 }
 
-func (in *instance) post(ctx context.Context, path string) (int, error) {
-	_, status, err := in.ask(ctx, http.MethodPost, path)
+func (in *instance) postAPI(ctx context.Context, path string) (int, error) {
+	_, status, err := in.sendRequest(ctx, http.MethodPost, path)
 	return status, err
 }
 
-// read decodes an answer of the API.
-func (in *instance) read(ctx context.Context, path string, into any) error {
-	body, status, err := in.get(ctx, path)
+// decodeAPI decodes a response of the API into a value.
+func (in *instance) decodeAPI(ctx context.Context, path string, into any) error {
+	body, status, err := in.getPage(ctx, path)
 	if err != nil {
 		return err
 	}
@@ -55,41 +56,63 @@ func (in *instance) read(ctx context.Context, path string, into any) error {
 	return json.Unmarshal(body, into)
 }
 
-// running tells whether a collector runs; any of them for "".
-func (in *instance) running(ctx context.Context, name string) (bool, error) {
-	var answer struct {
+// isCollectorRunning reports whether a collector is running or queued. "" means any
+// collector.
+func (in *instance) isCollectorRunning(ctx context.Context, name string) (bool, error) {
+	var response struct {
 		Collectors []struct {
 			Collector string `json:"collector"`
 			Running   bool   `json:"running"`
+			Queued    bool   `json:"queued"`
 		} `json:"collectors"`
 	}
-	if err := in.read(ctx, "/api/v1/collectors", &answer); err != nil {
+	if err := in.decodeAPI(ctx, "/api/v1/collectors", &response); err != nil {
 		return false, err
 	}
-	for _, c := range answer.Collectors {
-		if c.Running && (name == "" || c.Collector == name) {
+	for _, c := range response.Collectors {
+		if (c.Running || c.Queued) && (name == "" || c.Collector == name) {
 			return true, nil
 		}
 	}
-	return false, nil
+	streams, err := in.streamStatuses(ctx)
+	for _, one := range streams { // also those that were switched off during a run
+		if one.Running != nil && (name == "" || one.Collector == name) {
+			return true, nil
+		}
+	}
+	return false, err
 }
 
-// queued counts what waits for destinations.
-func (in *instance) queued(ctx context.Context) (n int, err error) {
-	var answer struct {
-		Streams []struct {
-			Queued int `json:"queued_deliveries"`
-		} `json:"streams"`
+// A streamStatus is the status of a stream in the API.
+type streamStatus struct {
+	Collector string           `json:"collector"`
+	Stream    string           `json:"stream"`
+	Queued    int              `json:"queued_deliveries"`
+	On        bool             `json:"on"`
+	Schedule  string           `json:"schedule"`
+	Running   *json.RawMessage `json:"running"`
+}
+
+func (in *instance) streamStatuses(ctx context.Context) ([]streamStatus, error) {
+	var response struct {
+		Streams []streamStatus `json:"streams"`
 	}
-	err = in.read(ctx, "/api/v1/status", &answer)
-	for _, s := range answer.Streams {
-		n += s.Queued
+	err := in.decodeAPI(ctx, "/api/v1/status", &response)
+	return response.Streams, err
+}
+
+// queuedDeliveries returns the number of queued deliveries.
+func (in *instance) queuedDeliveries(ctx context.Context) (n int, err error) {
+	streams, err := in.streamStatuses(ctx)
+	for _, one := range streams {
+		n += one.Queued
 	}
 	return n, err
 }
 
-// hangUp sends SIGHUP and waits until the settings were read.
-func (in *instance) hangUp(ctx context.Context, good bool) error {
+// reloadSettings sends SIGHUP and waits until the settings have been reloaded.
+// good states whether they are valid.
+func (in *instance) reloadSettings(ctx context.Context, good bool) error {
 	type status struct {
 		Reload struct {
 			At    time.Time `json:"at"`
@@ -97,25 +120,26 @@ func (in *instance) hangUp(ctx context.Context, good bool) error {
 		} `json:"last_reload"`
 	}
 	var before status
-	if err := in.read(ctx, "/api/v1/status", &before); err != nil {
+	if err := in.decodeAPI(ctx, "/api/v1/status", &before); err != nil {
 		return err
 	}
 	if err := in.cmd.Process.Signal(syscall.SIGHUP); err != nil {
 		return err
 	}
-	return await(ctx, "SIGHUP", func() (bool, error) {
+	return waitUntil(ctx, "SIGHUP", func() (bool, error) {
 		var now status
-		if err := in.read(ctx, "/api/v1/status", &now); err != nil || !now.Reload.At.After(before.Reload.At) {
+		if err := in.decodeAPI(ctx, "/api/v1/status", &now); err != nil || !now.Reload.At.After(before.Reload.At) {
 			return false, err
 		}
 		if good == (now.Reload.Error != "") {
-			return false, fmt.Errorf("the settings were good: %v; last_reload says %q", good, now.Reload.Error)
+			return false, fmt.Errorf("valid settings: %v, but last_reload has the error %q", good, now.Reload.Error)
 		}
 		return true, nil
 	})
 }
 
-// A scrape is what /metrics said: values by name and labels as they stand there.
+// A scrape holds the values of /metrics by name and labels, as they are written
+// there.
 type scrape map[string]float64
 
 func parseMetrics(text []byte) (scrape, error) {
@@ -140,8 +164,8 @@ func parseMetrics(text []byte) (scrape, error) {
 	return found, lines.Err()
 }
 
-func (in *instance) metrics(ctx context.Context) (scrape, error) {
-	body, status, err := in.get(ctx, "/metrics")
+func (in *instance) scrapeMetrics(ctx context.Context) (scrape, error) {
+	body, status, err := in.getPage(ctx, "/metrics")
 	if err != nil {
 		return nil, err
 	}

@@ -10,24 +10,25 @@ import (
 	"github.com/collectord/collectord/pkg/state"
 )
 
-// Bounds of what the long-lived process may grow by between the first and the
-// second half of its life: a share, and what Go's collector and DuckDB's
-// allocator waver by.
+// Limits of the growth of the long-lived process between the first and the
+// second half of its life: a share, and a slack for the variation of Go's
+// garbage collector and DuckDB's allocator.
 const (
 	growthShare = 0.25
 	growthSlack = 48 << 20
-	// leastSamples is how many are needed to tell anything.
-	leastSamples = 10
-	// mostState bounds the state folder: a last-known and a held snapshot of
-	// each stream, what is queued and what is being written, all compressed.
-	mostState = 256 << 20
+	// minSamples is the number of samples that a comparison needs.
+	minSamples = 10
+	// maxStateBytes limits the state directory. It contains a last-known and a
+	// held snapshot of each stream, queued snapshots and those being written,
+	// all compressed.
+	maxStateBytes = 256 << 20
 )
 
-// checkAccounts: every run that began is counted once, in the history, its
-// counts and the metrics alike.
-func (s *soak) checkAccounts(e *evidence, f *findings) {
+// checkCounts checks that every run is counted once in the history, in its
+// counts and in the metrics.
+func (s *soak) checkCounts(e *evidence, f *findings) {
 	rows := map[string]int64{}
-	last := map[string]map[bool]time.Time{}
+	lastEnds := map[string]*runEnds{}
 	collectors := map[string]string{}
 	for _, r := range e.runs {
 		collectors[r.Stream] = r.Collector
@@ -35,67 +36,106 @@ func (s *soak) checkAccounts(e *evidence, f *findings) {
 		if r.Outcome == state.Skipped {
 			continue
 		}
-		if last[r.Stream] == nil {
-			last[r.Stream] = map[bool]time.Time{}
+		if lastEnds[r.Stream] == nil {
+			lastEnds[r.Stream] = &runEnds{}
 		}
-		good := r.Outcome == state.Success || r.Outcome == state.Empty
-		if r.Ended.After(last[r.Stream][good]) {
-			last[r.Stream][good] = r.Ended
-		}
+		lastEnds[r.Stream].recordRun(r)
 	}
 	counted := map[string]int64{}
 	for _, c := range e.counts {
 		counted[c.Stream+" "+string(c.Outcome)] += c.Runs
 	}
 	for _, stream := range allStreams() {
-		label := fmt.Sprintf(`collector=%q,stream=%q`, collectors[stream], stream)
+		label := fmt.Sprintf(`collector=%q,stream=%q,tenancy=%q`, collectors[stream], stream, tenancy)
 		for _, outcome := range state.Outcomes {
 			name := stream + " " + string(outcome)
-			metric := s.last[`collectord_runs_total{collector="`+collectors[stream]+`",outcome="`+string(outcome)+`",stream="`+stream+`"}`]
+			metric := s.lastScrape[fmt.Sprintf(`collectord_runs_total{collector=%q,outcome=%q,stream=%q,tenancy=%q}`, collectors[stream], outcome, stream, tenancy)]
 			if rows[name] != counted[name] || float64(rows[name]) != metric {
-				f.add("%s: %s: %d in the history, %d in its counts, %v in the metrics", stream, outcome, rows[name], counted[name], metric)
+				f.addf("%s: %s: %d in the history, %d in its counts, %v in the metrics", stream, outcome, rows[name], counted[name], metric)
 			}
 		}
-		for metric, good := range map[string]bool{"collectord_last_success_timestamp_seconds": true, "collectord_last_failure_timestamp_seconds": false} {
-			want := 0.0
-			if at := last[stream][good]; !at.IsZero() {
-				want = float64(at.UnixMilli()) / 1000
-			}
-			if got, ok := s.last[metric+"{"+label+"}"]; !ok || math.Abs(got-want) > 0.01 {
-				f.add("%s: %s is %v, the history says %v", stream, metric, got, want)
-			}
+		ends := lastEnds[stream]
+		if ends == nil {
+			ends = &runEnds{}
 		}
+		s.checkTimestamp("collectord_last_success_timestamp_seconds{"+label+"}", ends.success, f)
+		s.checkTimestamp("collectord_last_failure_timestamp_seconds{"+label+"}", ends.failure, f)
 	}
-	for _, c := range e.stored {
+	for _, c := range e.sinkStatuses {
 		want := int64(len(e.successes(c.Stream)))
-		// A kill between "stored" and "noted" has it stored again, which counts
-		// once; a restored history is none of this machine.
-		if c.Successes != want {
-			f.add("%s: %s: %d deliveries are noted as stored, %d snapshots were to be", c.Stream, c.Sink, c.Successes, want)
+		// A kill between storing a snapshot and recording it makes the daemon
+		// store it again, which counts once. The databases keep the history, so
+		// that nothing is superseded there. Elsewhere, a snapshot of a clock that is
+		// ahead is kept out when one of the present is stored.
+		keepsHistory := c.Sink == "postgres" || c.Sink == "duckdb"
+		// A start restores a backup of the present in place of a snapshot from the
+		// future, and the file gets it again.
+		again := int64(0)
+		if c.Sink == "file" {
+			again = e.restored(c.Stream)
+		}
+		together := c.Successes + c.Superseded + c.KeptOut
+		if together < want || together > want+again || keepsHistory && c.Superseded+c.KeptOut > 0 || c.Skipped+c.Dropped > 0 {
+			f.addf("%s: %s: %d deliveries are recorded as stored, %d as superseded, %d as kept out, %d as skipped and %d as dropped, want %d together",
+				c.Stream, c.Sink, c.Successes, c.Superseded, c.KeptOut, c.Skipped, c.Dropped, want)
 		}
 	}
 }
 
-// check holds the measurements against their bounds.
-func (w *watch) check(f *findings) {
+// restored returns how often the service has restored a stream from its backup.
+func (e *evidence) restored(stream string) (n int64) {
+	for _, line := range e.log {
+		if line.Stream == stream && line.Message == "restored from the backup" {
+			n++
+		}
+	}
+	return n
+}
+
+// runEnds are the ends of the last successful and of the last failed run of a
+// stream.
+type runEnds struct{ success, failure time.Time }
+
+func (r *runEnds) recordRun(run state.Run) {
+	end := &r.failure
+	if run.Outcome == state.Success || run.Outcome == state.Empty {
+		end = &r.success
+	}
+	if run.Ended.After(*end) {
+		*end = run.Ended
+	}
+}
+
+// checkTimestamp checks that a metric is a Unix time, or 0 for the zero time.
+func (s *soak) checkTimestamp(metric string, at time.Time, f *findings) {
+	want := 0.0
+	if !at.IsZero() {
+		want = float64(at.UnixMilli()) / 1000
+	}
+	got, ok := s.lastScrape[metric]
+	if ok && got > 0 {
+		got = float64(trueTime(time.UnixMilli(int64(got*1000))).UnixMilli()) / 1000
+	}
+	if !ok || math.Abs(got-want) > 0.01 {
+		f.addf("%s is %v, want %v as in the history", metric, got, want)
+	}
+}
+
+// checkSamples compares the samples with their limits.
+func (w *watch) checkSamples(f *findings) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, m := range w.samples {
-		if m.state > mostState {
-			f.add("the state folder has grown to %d MiB", m.state>>20)
+		if m.state > maxStateBytes {
+			f.addf("the state directory has grown to %d MiB", m.state>>20)
 		}
 		if m.postgres > 2*len(vendorNames) {
-			f.add("%d connections to Postgres at once", m.postgres)
+			f.addf("%d connections to Postgres at once", m.postgres)
 		}
 	}
-	var steady []sample
-	for _, m := range w.samples {
-		if !w.steady.IsZero() && m.at.After(w.steady) {
-			steady = append(steady, m)
-		}
-	}
-	if len(steady) < leastSamples {
-		f.add("only %d measurements of a daemon that lives on, want %d", len(steady), leastSamples)
+	steady := w.steadySamples()
+	if len(steady) < minSamples {
+		f.addf("only %d samples of the long-lived daemon, want %d", len(steady), minSamples)
 		return
 	}
 	first, second := steady[:len(steady)/2], steady[len(steady)/2:]
@@ -104,13 +144,13 @@ func (w *watch) check(f *findings) {
 		of    func(sample) int64
 		slack int64
 	}{
-		{"memory (RssAnon)", func(m sample) int64 { return m.memory }, growthSlack},
-		{"goroutines", func(m sample) int64 { return int64(m.goroutines) }, 40},
-		{"open files", func(m sample) int64 { return int64(m.files) }, 40},
+		{name: "memory (RssAnon)", of: func(m sample) int64 { return m.memory }, slack: growthSlack},
+		{name: "goroutines", of: func(m sample) int64 { return int64(m.goroutines) }, slack: 40},
+		{name: "open files", of: func(m sample) int64 { return int64(m.files) }, slack: 40},
 	} {
 		a, b := median(first, one.of), median(second, one.of)
 		if float64(b) > float64(a)*(1+growthShare)+float64(one.slack) {
-			f.add("%s grew from %d to %d from the first half to the second", one.name, a, b)
+			f.addf("%s grew from %d to %d from the first half to the second", one.name, a, b)
 		}
 	}
 }
@@ -124,14 +164,14 @@ func median(list []sample, of func(sample) int64) int64 {
 	return values[len(values)/2]
 }
 
-// killedBetween tells whether the daemon was killed in a span of time.
+// killedBetween reports whether the daemon was killed between two times.
 func (d *daemon) killedBetween(from, to time.Time) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return slices.ContainsFunc(d.ends, func(m moment) bool { return m.killed && m.at.After(from) && m.at.Before(to) })
+	return slices.ContainsFunc(d.ends, func(m endEvent) bool { return m.killed && m.at.After(from) && m.at.Before(to) })
 }
 
-// summary says in one line what was measured.
+// summary returns the peaks of all samples, one per line.
 func (w *watch) summary() string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -142,9 +182,9 @@ func (w *watch) summary() string {
 		most.postgres, most.temporary = max(most.postgres, m.postgres), max(most.temporary, m.temporary)
 	}
 	return strings.Join([]string{
-		fmt.Sprintf("peak memory of its own %d MiB", most.memory>>20), fmt.Sprintf("goroutines %d", most.goroutines),
-		fmt.Sprintf("open files %d", most.files), fmt.Sprintf("state folder %d KiB", most.state>>10),
+		fmt.Sprintf("peak anonymous memory %d MiB", most.memory>>20), fmt.Sprintf("goroutines %d", most.goroutines),
+		fmt.Sprintf("open files %d", most.files), fmt.Sprintf("state directory %d KiB", most.state>>10),
 		fmt.Sprintf("connections to Postgres %d", most.postgres), fmt.Sprintf("temporary files %d", most.temporary),
-		fmt.Sprintf("pages asked for %d, the slowest in %v", w.scraped, w.slowest.Round(time.Millisecond)),
+		fmt.Sprintf("pages requested %d, the slowest took %v", w.requests, w.slowest.Round(time.Millisecond)),
 	}, "\n")
 }

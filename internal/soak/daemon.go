@@ -3,9 +3,11 @@ package main
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -14,39 +16,43 @@ import (
 )
 
 const (
-	// token permits what changes something over HTTP.
+	// token authorizes requests that change something over HTTP.
 	token = "soak-canary-http-token-7731"
-	// stopsWithin is longer than SHUTDOWN_GRACE and what ending takes.
-	stopsWithin = 45 * time.Second
+	// stopTimeout is longer than SHUTDOWN_GRACE plus the time for a clean stop.
+	stopTimeout = 45 * time.Second
 )
 
 // An instance is one process of the daemon.
 type instance struct {
-	url     string
-	cmd     *exec.Cmd
-	ready   atomic.Bool
-	leaving atomic.Bool // it was told to end
-	ended   chan struct{}
-	code    int // once ended
+	url      string
+	cmd      *exec.Cmd
+	ready    atomic.Bool
+	stopping atomic.Bool // it was sent a signal that ends it
+	ended    chan struct{}
+	code     int // valid once ended is closed
 }
 
-// A moment is when the daemon was ended.
-type moment struct {
+// An endEvent records when and how the daemon was stopped.
+type endEvent struct {
 	at     time.Time
 	killed bool
 }
 
-// daemon is the program under test, with its settings.
+// daemon is the program under test with its settings.
 type daemon struct {
 	s    *soak
 	env  []string
 	addr string
 	log  *os.File
 
-	mu    sync.Mutex
-	now   *instance
-	ends  []moment
-	turns int
+	badSince time.Time // when the settings became invalid; zero while they are valid
+
+	mu       sync.Mutex
+	process  *instance
+	ends     []endEvent
+	settings settings // in force
+	changes  int      // begins and ends of changes of the settings
+	secrets  []string // values that must not appear in any output
 }
 
 func newDaemon(s *soak) (*daemon, error) {
@@ -58,37 +64,34 @@ func newDaemon(s *soak) (*daemon, error) {
 	if err := port.Close(); err != nil {
 		return nil, err
 	}
-	d.env = append(s.environment(), "HTTP_LISTEN="+d.addr, "HTTP_TOKEN="+token)
-	d.env = append(append(d.env, s.vendors.env()...), s.dest.env()...)
-	if err := d.settings("", true); err != nil {
+	vendorEnv, keys := s.vendors.settingsEnv()
+	d.env = append(s.baseEnvironment(), "HTTP_LISTEN="+d.addr, "HTTP_TOKEN="+token)
+	d.env = append(append(d.env, vendorEnv...), s.destinations.settingsEnv()...)
+	d.settings = settings{keys: keys, seconds: maps.Clone(scheduleSeconds), parallel: "3", retryWait: "2s"}
+	d.secrets = append(secretValues(d.env), s.destinations.password)
+	for _, key := range keys {
+		d.addSecret(key)
+	}
+	if err := d.writeSettings(d.settings); err != nil {
 		return nil, err
 	}
 	d.log, err = os.OpenFile(s.file("daemon.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	return d, err
 }
 
-// environment are the settings that stay the same on every machine.
-func (s *soak) environment() []string {
+// baseEnvironment returns the settings that are the same on every machine.
+func (s *soak) baseEnvironment() []string {
 	return []string{
 		"PATH=" + os.Getenv("PATH"), "HOME=" + s.dir, "TMPDIR=" + s.file("tmp"), "NO_PROXY=127.0.0.1",
-		"GORACE=halt_on_error=1", // where the program is built with the race detector
+		"SOAK_CLOCK=" + s.file("clock"), "GORACE=halt_on_error=1", // for a program that is built with the race detector
 		"TENANCY=" + tenancy, "LOG_FORMAT=json",
 		"STATE_DIR=" + s.file("state"), "STORE_FILE=" + s.file("source", "%TAG", "%TENANCY.json"),
-		"STORE_RETRY_MAX_WAIT=2s", "STORE_WRITE_TIMEOUT=15s", "RUN_TIMEOUT=90s", "RUN_IDLE_TIMEOUT=8s", "SHUTDOWN_GRACE=2s",
+		"STORE_WRITE_TIMEOUT=15s", "RUN_TIMEOUT=90s", "RUN_IDLE_TIMEOUT=8s", "RUN_PATIENCE=3s", "SHUTDOWN_GRACE=2s",
 	}
 }
 
-// settings writes what a reload reads anew.
-func (d *daemon) settings(more string, scheduled bool) error {
-	text := "SCHEDULE=off\nSCHEDULE_RETRY=0\n" + more
-	if scheduled {
-		text += "SCHEDULE_CROWDSTRIKE=@every 6s\nSCHEDULE_OKTA=@every 3s\nSCHEDULE_SNYK=@every 5s\n"
-	}
-	return os.WriteFile(d.s.file(".env"), []byte(text), 0o600)
-}
-
-// start starts the program and waits until it is ready.
-func (d *daemon) start() error {
+// startProcess starts the program and waits until it is ready.
+func (d *daemon) startProcess() error {
 	in := &instance{url: "http://" + d.addr, ended: make(chan struct{})}
 	in.cmd = exec.Command(d.s.opts.binary)
 	in.cmd.Dir, in.cmd.Env = d.s.dir, d.env
@@ -97,32 +100,45 @@ func (d *daemon) start() error {
 		return err
 	}
 	d.mu.Lock()
-	d.now = in
+	d.process = in
 	d.mu.Unlock()
 	go func() {
-		_ = in.cmd.Wait() // the code tells
+		_ = in.cmd.Wait() // the exit code is checked later
 		in.code = in.cmd.ProcessState.ExitCode()
-		if !in.leaving.Load() {
-			d.s.seen.add("the daemon ended by itself: %v; see daemon.log", in.cmd.ProcessState)
+		if !in.stopping.Load() {
+			d.s.violations.addf("the daemon ended unexpectedly: %v; see daemon.log", in.cmd.ProcessState)
 		}
 		close(in.ended)
 	}()
-	return await(d.s.ctx, "the daemon's start", func() (bool, error) {
+	err := waitUntil(d.s.ctx, "the daemon's start", func() (bool, error) {
 		select {
 		case <-in.ended:
-			return true, errGone
+			return true, errDaemonEnded
 		default:
 		}
-		_, status, err := in.get(d.s.ctx, "/-/ready")
+		_, status, err := in.getPage(d.s.ctx, "/-/ready")
 		in.ready.Store(err == nil && status == 200)
 		return in.ready.Load(), err
 	})
+	if ends := len(d.ends); ends > 0 {
+		d.s.events.record(downEvent, "", d.ends[ends-1].at, time.Now())
+	}
+	d.endBadSettings()
+	return err
 }
 
-var errGone = errors.New("the daemon has ended by itself; see daemon.log")
+// endBadSettings records that the daemon has valid settings again.
+func (d *daemon) endBadSettings() {
+	if !d.badSince.IsZero() {
+		d.s.events.record(badReload, "", d.badSince, time.Now())
+		d.badSince = time.Time{}
+	}
+}
 
-// gone tells that the process has ended.
-func (in *instance) gone() bool {
+var errDaemonEnded = errors.New("the daemon ended unexpectedly; see daemon.log")
+
+// hasEnded reports whether the process has ended.
+func (in *instance) hasEnded() bool {
 	select {
 	case <-in.ended:
 		return true
@@ -131,25 +147,25 @@ func (in *instance) gone() bool {
 	}
 }
 
-// current is the process that runs and answers; nil when there is none.
+// current returns the process that is ready, or nil if there is none.
 func (d *daemon) current() *instance {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.now == nil || !d.now.ready.Load() {
+	if d.process == nil || !d.process.ready.Load() {
 		return nil
 	}
-	return d.now
+	return d.process
 }
 
-// finish sends the process a signal that ends it and waits.
-func (d *daemon) finish(signal syscall.Signal) (*instance, error) {
+// signalAndWait sends a signal to the process and waits for its end.
+func (d *daemon) signalAndWait(signal syscall.Signal) (*instance, error) {
 	in := d.current()
 	if in == nil {
-		return nil, errors.New("the daemon does not run")
+		return nil, errors.New("the daemon is not running")
 	}
-	in.leaving.Store(true)
+	in.stopping.Store(true)
 	d.mu.Lock()
-	d.ends = append(d.ends, moment{time.Now(), signal == syscall.SIGKILL})
+	d.ends = append(d.ends, endEvent{time.Now(), signal == syscall.SIGKILL})
 	d.mu.Unlock()
 	if err := in.cmd.Process.Signal(signal); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		return in, err
@@ -157,54 +173,46 @@ func (d *daemon) finish(signal syscall.Signal) (*instance, error) {
 	select {
 	case <-in.ended:
 		return in, nil
-	case <-time.After(stopsWithin):
-		return in, fmt.Errorf("the daemon did not end within %v of %v", stopsWithin, signal)
+	case <-time.After(stopTimeout):
+		return in, fmt.Errorf("the daemon did not end within %v of %v", stopTimeout, signal)
 	}
 }
 
-func (d *daemon) kill() error {
-	_, err := d.finish(syscall.SIGKILL)
-	d.s.faults.add("daemon: SIGKILL", 1)
+func (d *daemon) killProcess() error {
+	_, err := d.signalAndWait(syscall.SIGKILL)
+	d.s.faults.count("daemon: SIGKILL", 1)
 	return err
 }
 
-// stop ends the daemon as systemd does.
-func (d *daemon) stop() error {
-	in, err := d.finish(syscall.SIGTERM)
+// stopProcess stops the daemon with SIGTERM, as systemd does.
+func (d *daemon) stopProcess() error {
+	in, err := d.signalAndWait(syscall.SIGTERM)
 	if err == nil && in.code != 0 {
-		d.s.seen.add("SIGTERM: exit code %d, want 0", in.code)
+		d.s.violations.addf("SIGTERM: exit code %d, want 0", in.code)
 	}
-	d.s.faults.add("daemon: SIGTERM", 1)
+	d.s.faults.count("daemon: SIGTERM", 1)
 	return err
 }
 
-// reload changes a setting and sends SIGHUP; each second time it spoils it.
-func (d *daemon) reload() error {
-	d.turns++
-	bad := d.turns%2 == 0
-	more, kind := fmt.Sprintf("MAX_PARALLEL_RUNS=%d\n", 3+d.turns%3), "daemon: SIGHUP"
-	if bad {
-		more, kind = "MAX_PARALLEL_RUNS=many\n", "daemon: SIGHUP with bad settings"
-	}
-	if err := d.settings(more, true); err != nil {
-		return err
-	}
-	in := d.current()
-	if in == nil {
-		return errors.New("the daemon does not run")
-	}
-	if err := in.hangUp(d.s.ctx, !bad); err != nil {
-		return err
-	}
-	d.s.faults.add(kind, 1)
-	if bad { // a start would refuse it, rightly
-		return d.settings("", true)
-	}
-	return nil
+// countChange counts the begin or the end of a change of the settings.
+func (d *daemon) countChange() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.changes++
 }
 
-// killedWithin tells whether the daemon was ended in the time after t.
-func (d *daemon) killedWithin(t time.Time, span time.Duration) bool {
+// collectorState reports whether a collector is off, and returns a number that changes
+// when the settings do. It is odd during a change.
+func (d *daemon) collectorState(name string) (off bool, changes int) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	on := slices.ContainsFunc(streamsByVendor[name], func(stream string) bool { return !slices.Contains(d.settings.off, stream) })
+	return !on, d.changes
+}
+
+// killedNear reports whether the daemon was killed within span after t, or
+// shortly before.
+func (d *daemon) killedNear(t time.Time, span time.Duration) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for _, m := range d.ends {
@@ -215,14 +223,14 @@ func (d *daemon) killedWithin(t time.Time, span time.Duration) bool {
 	return false
 }
 
-// end makes sure that no process is left.
-func (d *daemon) end() {
+// ensureEnded kills the process if it is running, and closes the log.
+func (d *daemon) ensureEnded() {
 	d.mu.Lock()
-	in := d.now
+	in := d.process
 	d.mu.Unlock()
 	if in != nil {
-		in.leaving.Store(true)
-		_ = in.cmd.Process.Kill() // it may have ended
+		in.stopping.Store(true)
+		_ = in.cmd.Process.Kill() // it may already have ended
 		<-in.ended
 	}
 	if d.log != nil {
@@ -230,9 +238,23 @@ func (d *daemon) end() {
 	}
 }
 
-// secrets are the values of settings that nothing may show.
-func (d *daemon) secrets() (secrets []string) {
-	for _, line := range d.env {
+// addSecret adds a value that must not appear in any output.
+func (d *daemon) addSecret(value string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.secrets = append(d.secrets, value)
+}
+
+// allSecrets returns the values that must not appear in any output.
+func (d *daemon) allSecrets() []string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return slices.Clone(d.secrets)
+}
+
+// secretValues returns the values of the settings in an environment that are secret.
+func secretValues(env []string) (secrets []string) {
+	for _, line := range env {
 		name, value, _ := strings.Cut(line, "=")
 		for _, part := range []string{"SECRET", "TOKEN", "ACCESS_KEY", "PASSWORD"} {
 			if strings.Contains(name, part) && len(value) > 6 {
@@ -241,5 +263,5 @@ func (d *daemon) secrets() (secrets []string) {
 			}
 		}
 	}
-	return append(secrets, d.s.dest.password)
+	return secrets
 }

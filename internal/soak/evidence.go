@@ -19,36 +19,37 @@ import (
 	"github.com/collectord/collectord/pkg/state"
 )
 
-// evidence is what there is at the end, read where it lies.
+// evidence is the final state of the daemon and of all destinations.
 type evidence struct {
-	runs     []state.Run // oldest first
-	counts   []state.Count
-	stored   []state.Stored
-	known    map[string]string // upload id of the last-known snapshot, by stream
-	queued   int
-	tables   map[string]table           // by database
-	order    map[string][]ledgerEntry   // of Postgres' list, by stream
-	objects  map[string]map[string]file // by place and stream
-	left     []string                   // files that must not be there
-	uploads  []string                   // unfinished, in S3
-	folders  map[string]int             // snapshots kept, by stream
-	log      []logLine
-	odd      []string // lines of the log that are no entries
-	shown    int      // and lines with a secret
-	restored int      // exit code of the restore on a new machine
+	runs         []state.Run // oldest first
+	counts       []state.Count
+	sinkStatuses []state.SinkStatus
+	lastKnown    map[string]string // upload id of the last-known snapshot, by stream
+	queued       int
+	tables       map[string]table           // by database
+	order        map[string][]ledgerEntry   // of _collectord_snapshots in Postgres, by stream
+	files        map[string]map[string]file // by location and stream
+	leftovers    []string                   // files that must not exist
+	uploads      []string                   // unfinished uploads in S3
+	snapshotDirs map[string]int             // number of snapshots in the state directory, by stream
+	log          []logLine
+	malformed    []string // lines of the log that are not JSON
+	secretLines  int      // number of lines with a secret
+	alerts       []*alertEpisode
+	restoreCode  int // exit code of the restore on a new machine
 }
 
-// A key names a snapshot.
+// A key identifies a snapshot.
 type key struct{ stream, id string }
 
-// A table has, by snapshot, its records.
+// A table holds the records of a database table by snapshot.
 type table map[key]*rows
 
-// rows are the records of a snapshot in a table.
+// rows are the records of one snapshot in a table.
 type rows struct {
-	sums  [][sha256.Size]byte
-	first int64 // place of the first
-	odd   string
+	sums      [][sha256.Size]byte
+	first     int64 // position of the first
+	malformed string
 }
 
 type ledgerEntry struct {
@@ -57,7 +58,7 @@ type ledgerEntry struct {
 	at      time.Time
 }
 
-// A file is one that holds a snapshot.
+// A file is a file or an object with a snapshot.
 type file struct {
 	sum     [sha256.Size]byte // of all bytes
 	ids     []string          // the upload ids in it
@@ -74,37 +75,43 @@ type logLine struct {
 	Error   string `json:"error"`
 }
 
-// tail is what collectord adds to a record.
-var tail = regexp.MustCompile(`,"_tenancy":"` + tenancy + `","_upload_timestamp":"[0-9: -]+","_upload_id":"([0-9a-f-]{36})"\}$`)
+// addedMembers matches the members that collectord adds to a record.
+var addedMembers = regexp.MustCompile(`,"_tenancy":"` + tenancy + `","_upload_timestamp":"[0-9: -]+","_upload_id":"([0-9a-f-]{36})"\}$`)
 
-// split parts a stored record into the vendor's own and the upload id.
-func split(record []byte) (vendor []byte, id string, err error) {
-	at := tail.FindSubmatchIndex(record)
+// splitRecord splits a stored record into the vendor's record and the upload
+// id.
+func splitRecord(record []byte) (vendor []byte, id string, err error) {
+	at := addedMembers.FindSubmatchIndex(record)
 	if at == nil {
 		return nil, "", fmt.Errorf("a record ends with %.150q", record[max(0, len(record)-150):])
 	}
 	return append(slices.Clone(record[:at[0]]), '}'), string(record[at[2]:at[3]]), nil
 }
 
-// add puts a record into the table.
-func (t table) add(stream string, place int64, record []byte) {
-	vendor, id, err := split(record)
+// addRecord adds a record to the table.
+func (t table) addRecord(stream string, place int64, record []byte) {
+	vendor, id, err := splitRecord(record)
 	k := key{stream, id}
 	if t[k] == nil {
 		t[k] = &rows{first: place}
 	}
 	if err != nil {
-		t[k].odd = err.Error()
+		t[k].malformed = err.Error()
 		return
 	}
 	t[k].sums = append(t[k].sums, sha256.Sum256(vendor))
 }
 
-// gather reads everything.
-func (s *soak) gather() (*evidence, error) {
-	e := &evidence{known: map[string]string{}, tables: map[string]table{}, order: map[string][]ledgerEntry{}, objects: map[string]map[string]file{}, folders: map[string]int{}}
+// gatherEvidence reads all evidence.
+func (s *soak) gatherEvidence() (_ *evidence, err error) {
+	e := &evidence{
+		lastKnown: map[string]string{}, tables: map[string]table{}, order: map[string][]ledgerEntry{},
+		files: map[string]map[string]file{}, snapshotDirs: map[string]int{},
+	}
+	e.alerts, err = s.prometheus.readAlerts()
 	return e, errors.Join(
-		s.readState(e), s.readPostgres(e), s.readDuckDB(e), s.readFolders(e), s.readUploads(e), s.readLog(e), s.restore(e), s.readFiles(e),
+		err, s.readState(e), s.readPostgres(e), s.readDuckDB(e), s.readDirectories(e), s.readUploads(e),
+		s.readLog(e), s.restoreOnNewMachine(e), s.readFiles(e),
 	)
 }
 
@@ -114,24 +121,27 @@ func (s *soak) readState(e *evidence) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, st.Close()) }()
-	if e.runs, err = st.Runs(s.ctx, "", 1<<30); err != nil {
+	if e.runs, err = st.Runs.List(s.ctx, "", 1<<30); err != nil {
 		return err
 	}
 	slices.Reverse(e.runs)
-	if e.counts, err = st.Counts(s.ctx); err != nil {
+	for i := range e.runs {
+		e.runs[i].Started, e.runs[i].Ended = trueTime(e.runs[i].Started), trueTime(e.runs[i].Ended)
+	}
+	if e.counts, err = st.Runs.OutcomeCounts(s.ctx); err != nil {
 		return err
 	}
-	if e.stored, err = st.Stored(s.ctx); err != nil {
+	if e.sinkStatuses, err = st.Queue.SinkStatuses(s.ctx); err != nil {
 		return err
 	}
-	heads, err := st.Heads(s.ctx)
+	heads, err := st.Queue.Next(s.ctx, tenancy)
 	if err != nil {
 		return err
 	}
 	e.queued = len(heads)
 	for _, stream := range allStreams() {
-		last, _, err := st.LastKnown(s.ctx, stream, tenancy)
-		if errors.Is(err, state.ErrNone) {
+		last, _, err := st.Snapshots.LastKnown(s.ctx, stream, tenancy)
+		if errors.Is(err, state.ErrNoSnapshot) {
 			continue
 		}
 		if err == nil {
@@ -140,28 +150,29 @@ func (s *soak) readState(e *evidence) (err error) {
 		if err != nil {
 			return fmt.Errorf("%s: the last-known snapshot: %w", stream, err)
 		}
-		e.known[stream] = last.UploadID
+		e.lastKnown[stream] = last.UploadID
 	}
 	return nil
 }
 
-// readFolders looks for what should be gone.
-func (s *soak) readFolders(e *evidence) error {
+// readDirectories lists files that should have been removed, and counts
+// snapshots.
+func (s *soak) readDirectories(e *evidence) error {
 	for _, dir := range []string{s.file("state", "spool"), s.file("state", "kept"), s.file("tmp")} {
-		e.left = append(e.left, filesIn(dir)...)
+		e.leftovers = append(e.leftovers, filesIn(dir)...)
 	}
 	for _, path := range filesIn(s.file("source")) {
 		if filepath.Base(path) != tenancy+".json" {
-			e.left = append(e.left, path)
+			e.leftovers = append(e.leftovers, path)
 		}
 	}
-	beside, err := filepath.Glob(s.dest.duckdb() + "*")
+	beside, err := filepath.Glob(s.destinations.duckdbPath() + "*")
 	if err != nil {
 		return err
 	}
 	for _, path := range beside {
-		if path != s.dest.duckdb() {
-			e.left = append(e.left, path)
+		if path != s.destinations.duckdbPath() {
+			e.leftovers = append(e.leftovers, path)
 		}
 	}
 	for _, stream := range allStreams() {
@@ -169,29 +180,32 @@ func (s *soak) readFolders(e *evidence) error {
 		if err != nil {
 			return err
 		}
-		e.folders[stream] = len(found)
+		e.snapshotDirs[stream] = len(found)
 	}
 	return nil
 }
 
-// places are where each stream has a file, and which.
-func (s *soak) places() map[string]func(stream string) string {
-	object := func(prefix string) func(string) string {
-		return func(stream string) string { return s.dest.s3.Object(bucket, prefix+"/"+stream+"/"+tenancy+".json") }
+// streamFiles returns, by location, functions that return the path of a
+// stream's file.
+func (s *soak) streamFiles() map[string]func(stream string) string {
+	objectPath := func(prefix string) func(string) string {
+		return func(stream string) string {
+			return s.destinations.s3.Object(bucket, prefix+"/"+stream+"/"+tenancy+".json")
+		}
 	}
 	return map[string]func(string) string{
 		"file":    func(stream string) string { return s.file("source", stream, tenancy+".json") },
-		"S3":      object("source"),
-		"backup":  object("backup"),
+		"S3":      objectPath("source"),
+		"backup":  objectPath("backup"),
 		"restore": func(stream string) string { return s.file("new", "source", stream, tenancy+".json") },
 	}
 }
 
 func (s *soak) readFiles(e *evidence) error {
-	for place, path := range s.places() {
-		e.objects[place] = map[string]file{}
+	for place, path := range s.streamFiles() {
+		e.files[place] = map[string]file{}
 		for _, stream := range allStreams() {
-			e.objects[place][stream] = readFile(s.ctx, path(stream))
+			e.files[place][stream] = readFile(s.ctx, path(stream))
 		}
 	}
 	return nil
@@ -205,7 +219,7 @@ func readFile(ctx context.Context, path string) (f file) {
 	f.sum = sha256.Sum256(text)
 	var sums [][sha256.Size]byte
 	f.err = snapshot.Decode(ctx, strings.NewReader(string(text)), snapshot.Format{Kind: snapshot.JSON}, func(record []byte) error {
-		vendor, id, err := split(record)
+		vendor, id, err := splitRecord(record)
 		if !slices.Contains(f.ids, id) {
 			f.ids = append(f.ids, id)
 		}
@@ -216,21 +230,26 @@ func readFile(ctx context.Context, path string) (f file) {
 	return f
 }
 
-// restore has a new machine take everything from the backup.
-func (s *soak) restore(e *evidence) error {
+// restoreOnNewMachine restores everything from the backup into a new state
+// directory.
+func (s *soak) restoreOnNewMachine(e *evidence) error {
 	if err := os.MkdirAll(s.file("new"), 0o755); err != nil {
 		return err
 	}
 	cmd := exec.CommandContext(s.ctx, s.opts.binary, "restore")
 	cmd.Dir = s.file("new")
-	cmd.Env = append(s.environment(), s.vendors.env()...)
-	cmd.Env = append(append(cmd.Env, s.dest.s3env(s.dest.s3.Addr())...),
+	vendorEnv, keys := s.vendors.settingsEnv()
+	cmd.Env = append(s.baseEnvironment(), vendorEnv...)
+	for vendor, key := range keys { // a restore requests nothing from a vendor
+		cmd.Env = append(cmd.Env, keyVariables[vendor]+"="+key)
+	}
+	cmd.Env = append(append(cmd.Env, s.destinations.s3Settings(s.destinations.s3.Addr())...),
 		"STATE_DIR="+s.file("new", "state"), "STORE_FILE="+s.file("new", "source", "%TAG", "%TENANCY.json"))
 	out, err := cmd.CombinedOutput()
 	if exit := (*exec.ExitError)(nil); err != nil && !errors.As(err, &exit) {
 		return err
 	}
-	e.restored = cmd.ProcessState.ExitCode()
+	e.restoreCode = cmd.ProcessState.ExitCode()
 	return os.WriteFile(s.file("new", "log"), out, 0o600)
 }
 
@@ -240,17 +259,17 @@ func (s *soak) readLog(e *evidence) error {
 		return err
 	}
 	defer f.Close()
-	secrets := s.daemon.secrets()
+	secrets := s.daemon.allSecrets()
 	lines := bufio.NewScanner(f)
 	lines.Buffer(nil, 16<<20)
 	for lines.Scan() {
 		var line logLine
 		text := lines.Text()
 		if slices.ContainsFunc(secrets, func(secret string) bool { return strings.Contains(text, secret) }) {
-			e.shown++
+			e.secretLines++
 		}
 		if err := json.Unmarshal(lines.Bytes(), &line); err != nil {
-			e.odd = append(e.odd, text)
+			e.malformed = append(e.malformed, text)
 			continue
 		}
 		e.log = append(e.log, line)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"database/sql"
 	"errors"
@@ -11,16 +12,20 @@ import (
 
 	"github.com/collectord/collectord/internal/duckdb"
 	"github.com/collectord/collectord/internal/testserver"
+	"github.com/collectord/collectord/internal/vendorsim"
+	"github.com/collectord/collectord/pkg/snapshot"
 )
 
 func (s *soak) readPostgres(e *evidence) error {
-	conn, err := s.dest.connect(s.ctx)
+	conn, err := s.destinations.connectDirectly(s.ctx)
 	if err != nil {
 		return err
 	}
 	defer conn.Close(s.ctx)
 	t := table{}
 	e.tables["Postgres"] = t
+	// The only text of the vendors that Postgres does not hold as it is.
+	repaired, _ := snapshot.RepairEscapes(nil, []byte(vendorsim.EdgeText))
 	for _, stream := range allStreams() {
 		found, err := conn.Query(s.ctx, `SELECT json_data::text FROM `+schema+`.`+stream)
 		if err != nil {
@@ -30,7 +35,7 @@ func (s *soak) readPostgres(e *evidence) error {
 		place := int64(0)
 		if _, err := pgx.ForEachRow(found, []any{&record}, func() error {
 			place++
-			t.add(stream, place, record)
+			t.addRecord(stream, place, bytes.ReplaceAll(record, repaired, []byte(vendorsim.EdgeText)))
 			return nil
 		}); err != nil {
 			return err
@@ -50,7 +55,7 @@ func (s *soak) readPostgres(e *evidence) error {
 }
 
 func (s *soak) readDuckDB(e *evidence) (err error) {
-	db, err := duckdb.Open(s.ctx, s.dest.duckdb(), duckdb.Options{ReadOnly: true})
+	db, err := duckdb.Open(s.ctx, s.destinations.duckdbPath(), duckdb.Options{ReadOnly: true})
 	if err != nil {
 		return err
 	}
@@ -77,13 +82,13 @@ func readDuckDBTable(ctx context.Context, db *duckdb.DB, stream string, t table)
 		if err := found.Scan(&place, &record); err != nil {
 			return err
 		}
-		t.add(stream, place, record)
+		t.addRecord(stream, place, record)
 	}
 	return found.Err()
 }
 
-// s3client leads to the bucket past the proxy.
-func (d *destinations) s3client() *s3.Client {
+// newS3Client returns a client for the bucket without the proxy.
+func (d *destinations) newS3Client() *s3.Client {
 	return s3.New(s3.Options{
 		BaseEndpoint: aws.String("http://" + d.s3.Addr()), Region: "us-east-1", UsePathStyle: true,
 		Credentials: aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
@@ -92,9 +97,9 @@ func (d *destinations) s3client() *s3.Client {
 	})
 }
 
-// readUploads lists what S3 keeps of uploads that were not finished.
+// readUploads lists the unfinished uploads in S3.
 func (s *soak) readUploads(e *evidence) error {
-	pages := s3.NewListMultipartUploadsPaginator(s.dest.s3client(), &s3.ListMultipartUploadsInput{Bucket: aws.String(bucket)})
+	pages := s3.NewListMultipartUploadsPaginator(s.destinations.newS3Client(), &s3.ListMultipartUploadsInput{Bucket: aws.String(bucket)})
 	for pages.HasMorePages() {
 		page, err := pages.NextPage(s.ctx)
 		if err != nil {

@@ -1,8 +1,8 @@
-// Command soak runs the daemon for a while against vendors and destinations
-// that fail, kills it now and then, and checks at the end that nothing is
-// lost, doubled or leaked. docs/soak.md describes it.
+// Command soak runs the daemon against vendors and destinations that fail,
+// kills it from time to time, and checks at the end that nothing is lost,
+// duplicated or leaked. docs/internals/soak.md describes it.
 //
-//	go run ./internal/soak -binary bin/collectord -time 10m
+//	go run ./internal/soak -time 1h
 package main
 
 import (
@@ -19,24 +19,45 @@ import (
 
 func main() {
 	var o options
-	flag.StringVar(&o.binary, "binary", "bin/collectord", "the `program` to run")
-	flag.DurationVar(&o.time, "time", 10*time.Minute, "how long there is trouble; what follows takes a minute or two more")
-	flag.Uint64Var(&o.seed, "seed", 0, "the `number` that repeats the same sequence of troubles; 0 takes one by the clock")
+	flag.DurationVar(&o.time, "time", time.Hour, "how long faults are injected; the checks take a minute or two more")
+	flag.Uint64Var(&o.seed, "seed", 0, "the `number` that selects the data and the sequence of faults; 0 selects one by the clock")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	code := run(ctx, o)
+	code := buildAndRun(ctx, o)
 	stop()
 	os.Exit(code)
 }
 
-// options are what a soak is told.
+// buildAndRun builds the program of the working directory, runs the soak once and
+// returns the exit code.
+func buildAndRun(ctx context.Context, o options) int {
+	root, err := os.Getwd()
+	var dir string
+	if err == nil {
+		dir, err = os.MkdirTemp("", "collectord-soak-build-*")
+	}
+	if err == nil {
+		defer os.RemoveAll(dir)
+		fmt.Println("soak: building the program with a clock that can be moved")
+		o.binary, err = buildWithClock(ctx, root, dir)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "soak:", err)
+		return 1
+	}
+	o.root = root
+	return run(ctx, o)
+}
+
+// options are the command-line options.
 type options struct {
-	binary string
+	root   string // the checkout
+	binary string // built by buildWithClock
 	time   time.Duration
 	seed   uint64
 }
 
-// run soaks once, and returns the exit code.
+// run runs the soak once and returns the exit code.
 func run(ctx context.Context, o options) int {
 	defer testserver.Stop()
 	s, err := newSoak(ctx, o)
@@ -44,20 +65,20 @@ func run(ctx context.Context, o options) int {
 		fmt.Fprintln(os.Stderr, "soak:", err)
 		return 1
 	}
-	defer s.close()
+	defer s.cleanUp()
 	fmt.Printf("soak: seed %d, %v, in %s\n", s.opts.seed, o.time, s.dir)
-	found, err := s.soak()
+	found, err := s.runSoak()
 	if err != nil {
-		s.keep()
+		s.keepEvidence()
 		fmt.Fprintf(os.Stderr, "soak: seed %d: %v\nthe evidence is in %s\n", s.opts.seed, err, s.dir)
 		return 1
 	}
-	s.report(os.Stdout)
+	s.printReport(os.Stdout)
 	if len(found) == 0 {
-		fmt.Println("soak: nothing lost, nothing doubled, nothing leaked")
+		fmt.Println("soak: nothing lost, nothing duplicated, nothing leaked")
 		return 0
 	}
-	s.keep()
+	s.keepEvidence()
 	fmt.Fprintf(os.Stderr, "soak: seed %d: %d violations; the evidence is in %s\n", s.opts.seed, len(found), s.dir)
 	for _, v := range found {
 		fmt.Fprintln(os.Stderr, "  "+v)

@@ -9,32 +9,37 @@ import (
 	"text/tabwriter"
 )
 
-// report writes what was done.
-func (s *soak) report(w io.Writer) {
+// printReport prints what happened during the soak.
+func (s *soak) printReport(w io.Writer) {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "\nTROUBLE\tTIMES")
-	faults := s.faults.all()
+	fmt.Fprintln(t, "\nFAULT\tTIMES")
+	faults := s.faults.counts()
 	for _, kind := range slices.Sorted(maps.Keys(faults)) {
 		fmt.Fprintf(t, "%s\t%d\n", kind, faults[kind])
 	}
 	fmt.Fprintln(t, "\nRUNS\tTIMES")
-	runs := s.sum("collectord_runs_total", "outcome")
+	runs := s.sumByLabel("collectord_runs_total", "outcome")
 	for _, outcome := range slices.Sorted(maps.Keys(runs)) {
 		fmt.Fprintf(t, "%s\t%.0f\n", outcome, runs[outcome])
 	}
 	fmt.Fprintln(t, "\nDELIVERIES\tTIMES")
-	deliveries := s.sum("collectord_deliveries_total", "outcome")
+	deliveries := s.sumByLabel("collectord_deliveries_total", "outcome")
 	for _, outcome := range slices.Sorted(maps.Keys(deliveries)) {
 		fmt.Fprintf(t, "%s\t%.0f\n", outcome, deliveries[outcome])
 	}
-	_ = t.Flush() // a terminal that is gone hears nothing else either
+	fmt.Fprintf(t, "\nSETTINGS\tTIMES\nkeys rotated\t%d\nstreams switched off and on\t%d\n", len(s.reloads.rotations), len(s.reloads.switches))
+	fmt.Fprintln(t, "\nALERT\tIT\tFROM\tFOR\tEXPLAINED BY")
+	for _, line := range s.alertLines() {
+		fmt.Fprintln(t, line)
+	}
+	_ = t.Flush() // an error here would also hit the next line
 	fmt.Fprintf(w, "\n%s\n\n", s.watch.summary())
 }
 
-// sum adds a metric's values by one of its labels.
-func (s *soak) sum(metric, label string) map[string]float64 {
+// sumByLabel returns the sums of a metric's values by one of its labels.
+func (s *soak) sumByLabel(metric, label string) map[string]float64 {
 	sums := map[string]float64{}
-	for name, value := range s.last {
+	for name, value := range s.lastScrape {
 		rest, ok := strings.CutPrefix(name, metric+"{")
 		if !ok {
 			continue

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -17,27 +18,34 @@ import (
 const (
 	tenancy = "default"
 	// chaosShare is the part of the time in which the daemon is killed. In the
-	// rest one process lives on, so that what it leaks adds up.
+	// rest of the time one process keeps running, so that its leaks add up.
 	chaosShare = 0.6
-	// patience bounds each wait for something that must come.
-	patience = 2 * time.Minute
+	// waitLimit is the limit of each wait for an event that must happen. It is longer
+	// than RUN_TIMEOUT and a run after that, which waits for a vendor's limit.
+	waitLimit = 4 * time.Minute
 )
 
-// A soak is one run of everything.
+// A soak is one run of the soak test.
 type soak struct {
-	opts   options
-	ctx    context.Context
-	dir    string
-	kept   bool
-	began  time.Time
-	faults *tally // faults by kind
-	seen   *findings
+	opts       options
+	ctx        context.Context
+	dir        string
+	kept       bool
+	began      time.Time
+	quiet      time.Time // when everything was delivered and no alert was left
+	faults     *tally    // counts by kind of fault
+	events     *events
+	violations *findings
 
-	vendors *vendors
-	dest    *destinations
-	daemon  *daemon
-	watch   *watch
-	last    scrape // the last one before the end
+	vendors      *vendors
+	destinations *destinations
+	disk         *stateDisk
+	daemon       *daemon
+	reloads      *reloads
+	prometheus   *prometheus
+	watch        *watch
+	alerts       []explainedAlert
+	lastScrape   scrape // the last one before the end
 }
 
 func newSoak(ctx context.Context, o options) (_ *soak, err error) {
@@ -54,8 +62,8 @@ func newSoak(ctx context.Context, o options) (_ *soak, err error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &soak{opts: o, ctx: ctx, dir: dir, faults: newTally(), seen: &findings{}}
-	// Postgres, which is not root, has its folder in it.
+	s := &soak{opts: o, ctx: ctx, dir: dir, faults: newTally(), events: &events{}, violations: &findings{}}
+	// Postgres does not run as root and has its directory there.
 	if err := os.Chmod(dir, 0o755); err != nil {
 		return nil, err
 	}
@@ -64,14 +72,23 @@ func newSoak(ctx context.Context, o options) (_ *soak, err error) {
 			return nil, err
 		}
 	}
-	if s.vendors, err = newVendors(o.seed, s.faults); err != nil {
+	if err := s.setClock(0); err != nil {
 		return nil, err
 	}
-	if s.dest, err = newDestinations(ctx, s); err != nil {
-		s.close()
+	if s.vendors, err = newVendors(s); err != nil {
+		return nil, err
+	}
+	if s.destinations, err = newDestinations(ctx, s); err != nil {
+		s.cleanUp()
+		return nil, err
+	}
+	if s.disk, err = newStateDisk(s); err != nil {
+		s.cleanUp()
 		return nil, err
 	}
 	s.daemon, err = newDaemon(s)
+	s.reloads = &reloads{s: s, random: s.newRandom(2)}
+	s.prometheus = newPrometheus(s)
 	s.watch = newWatch(s)
 	return s, err
 }
@@ -80,58 +97,71 @@ func (s *soak) file(parts ...string) string {
 	return filepath.Join(append([]string{s.dir}, parts...)...)
 }
 
-// chance is a source of chance of its own for each part, so that none depends
-// on the pace of another.
-func (s *soak) chance(part uint64) *rand.Rand { return rand.New(rand.NewPCG(s.opts.seed, part)) }
+// newRandom returns a random source for one part of the soak, so that no part
+// depends on the speed of another.
+func (s *soak) newRandom(part uint64) *rand.Rand { return rand.New(rand.NewPCG(s.opts.seed, part)) }
 
-// keep leaves the folder and all in it for a look.
-func (s *soak) keep() {
+// keepEvidence keeps the directory for inspection.
+func (s *soak) keepEvidence() {
 	s.kept = true
 	testserver.Keep()
 }
 
-func (s *soak) close() {
-	if s.daemon != nil {
-		s.daemon.end()
+func (s *soak) cleanUp() {
+	if s.prometheus != nil {
+		s.prometheus.kill()
 	}
-	if s.dest != nil {
-		s.dest.close()
+	if s.daemon != nil {
+		s.daemon.ensureEnded()
+	}
+	if s.destinations != nil {
+		s.destinations.closeProxies()
 	}
 	s.vendors.sim.Close()
+	if s.kept && s.disk != nil && s.disk.mounted {
+		fmt.Fprintln(os.Stderr, "soak: the state is in memory; when you have read it: umount", s.file("state"))
+	}
 	if !s.kept {
 		testserver.Stop()
-		if err := os.RemoveAll(s.dir); err != nil {
+		var err error
+		if s.disk != nil {
+			err = s.disk.unmount()
+		}
+		if err := errors.Join(err, os.RemoveAll(s.dir)); err != nil {
 			fmt.Fprintln(os.Stderr, "soak:", err)
 		}
 	}
 }
 
-// soak makes trouble for the time wanted, lets everything settle, and returns
-// the violations. The error says why it could not be carried out.
-func (s *soak) soak() ([]string, error) {
-	if err := s.trouble(); err != nil {
+// runSoak injects faults for the configured time, drains the queues, and
+// returns the violations. It fails if the soak could not be carried out.
+func (s *soak) runSoak() ([]string, error) {
+	if err := s.runWithFaults(); err != nil {
 		return nil, err
 	}
-	s.say("the trouble is over; waiting until all is delivered")
-	if err := s.settle(); err != nil {
+	s.logProgress("no more faults; waiting until everything is delivered")
+	if err := s.drainAndStop(); err != nil {
 		return nil, err
 	}
-	s.say("reading what there is")
-	e, err := s.gather()
+	s.logProgress("reading the results")
+	e, err := s.gatherEvidence()
 	if err != nil {
 		return nil, err
 	}
-	return s.check(e), nil
+	return s.checkEvidence(e), nil
 }
 
-// say tells how far it is.
-func (s *soak) say(what string) {
+// logProgress prints the elapsed time and a message.
+func (s *soak) logProgress(what string) {
 	fmt.Printf("soak: %v: %s\n", time.Since(s.began).Round(time.Second), what)
 }
 
-// trouble runs the daemon while everything around it fails.
-func (s *soak) trouble() error {
-	if err := s.daemon.start(); err != nil {
+// runWithFaults runs the daemon while vendors and destinations fail.
+func (s *soak) runWithFaults() error {
+	if err := s.daemon.startProcess(); err != nil {
+		return err
+	}
+	if err := s.prometheus.start(s.opts.root); err != nil {
 		return err
 	}
 	s.began = time.Now()
@@ -140,121 +170,159 @@ func (s *soak) trouble() error {
 	var all sync.WaitGroup
 	defer all.Wait()
 	defer stop()
-	for _, part := range []func(context.Context){s.watch.measure, s.watch.scrapes, s.vendors.misbehave, s.dest.misbehave, s.post} {
+	parts := []func(context.Context){
+		s.prometheus.waitForScrape, s.watch.takeSamples, s.watch.requestPages, s.vendors.injectFaults, s.destinations.injectFaults, s.postRuns,
+	}
+	for _, part := range parts {
 		all.Go(func() { part(ctx) })
 	}
-	if err := s.upsets(ctx, chaos, end); err != nil {
+	if err := s.disturbDaemon(ctx, chaos, end); err != nil {
 		return err
 	}
-	return s.untilAllStruck(ctx)
+	return s.waitForAllFaults(ctx)
 }
 
-// upsets kills, stops and reloads the daemon until chaos ends, and from then
-// on to the end only reloads it.
-func (s *soak) upsets(ctx context.Context, chaos, end time.Time) error {
-	random := s.chance(1)
-	pace := min(20*time.Second, s.opts.time/10)
-	for i := 0; time.Now().Before(end); i++ {
-		if !pause(ctx, pace/2+time.Duration(random.Int64N(int64(pace)))) {
+// pace returns the mean pause between two disturbances of the daemon.
+func (s *soak) pace() time.Duration { return min(20*time.Second, s.opts.time/10) }
+
+// disturbDaemon kills, stops and reloads the daemon until chaos, and only
+// reloads it from then until end. Before each reload the disk of the state is full
+// for a while. In a long soak S3 is down from chaos on until the alert about it fires.
+func (s *soak) disturbDaemon(ctx context.Context, chaos, end time.Time) error {
+	random, pace := s.newRandom(1), s.pace()
+	var outage chan error // of S3, while it is down
+	// On a slow machine each kind of disturbance still occurs.
+	for i := 0; time.Now().Before(end) || i <= len(disturbances) || outage != nil || !s.watch.hasEnoughSamples(); i++ {
+		select {
+		case err := <-outage:
+			if outage = nil; err != nil {
+				return err
+			}
+		default:
+		}
+		if !sleepContext(ctx, pace/2+time.Duration(random.Int64N(int64(pace)))) {
 			return context.Cause(s.ctx)
 		}
-		if in := s.daemon.current(); in == nil || in.gone() {
-			return errGone
+		if in := s.daemon.current(); in == nil || in.hasEnded() {
+			return errDaemonEnded
 		}
-		if time.Now().After(chaos) {
-			s.watch.steadySince(chaos)
-			if err := s.daemon.reload(); err != nil {
+		if time.Now().Before(chaos) || i < len(disturbances) {
+			if err := disturbances[i%len(disturbances)](s); err != nil {
 				return err
 			}
 			continue
 		}
-		if err := s.upset(i); err != nil {
+		if s.watch.steadySince(time.Now()) && s.opts.time >= longFrom {
+			outage = make(chan error, 1)
+			go func() { outage <- s.destinations.stopS3UntilAlert(ctx) }()
+		}
+		if err := errors.Join(s.disk.fillFor(pace/2), s.reloads.sendReload()); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// upset ends the daemon one way or the other, changes what the vendors have
-// while nobody reads it, and starts the daemon again.
-func (s *soak) upset(i int) error {
-	var err error
-	switch i % 4 {
-	case 2:
-		err = s.daemon.stop()
-	case 3:
-		return s.daemon.reload()
-	default:
-		err = s.daemon.kill()
-	}
-	if err != nil {
+// disturbances are what happens to the daemon, one after the other.
+var disturbances = []func(*soak) error{
+	func(s *soak) error { return s.restart((*daemon).killProcess, s.startWithBlockedDirectory) },
+	func(s *soak) error { return s.restart((*daemon).killProcess, s.startAfterAlert) },
+	func(s *soak) error { return s.restart((*daemon).stopProcess, s.daemon.startProcess) },
+	func(s *soak) error { return errors.Join(s.disk.fillFor(2*time.Second), s.reloads.sendReload()) },
+	(*soak).jumpClock,
+	func(s *soak) error { return s.reloads.sendReload() },
+	func(s *soak) error { return s.reloads.sendReload() },
+}
+
+// restart stops the daemon, changes the data of the vendors while it is not running,
+// and starts it again.
+func (s *soak) restart(stop func(*daemon) error, start func() error) error {
+	if err := stop(s.daemon); err != nil {
 		return err
 	}
 	for _, name := range vendorNames {
-		s.vendors.change(name)
+		s.vendors.changeCounts(name)
 	}
-	if i%4 == 0 {
-		return s.blockedFolder()
-	}
-	return s.daemon.start()
+	return start()
 }
 
-// blockedFolder starts the daemon while the folder of the files cannot be
-// written, and gives it back.
-func (s *soak) blockedFolder() error {
-	source, away := s.file("source"), s.file("source.away")
+// startAfterAlert starts the daemon. In a long soak it waits before that, once, until
+// the alert fires that it is down.
+func (s *soak) startAfterAlert() error {
+	if s.opts.time >= longFrom && s.faults.counts()[longDownFault] == 0 {
+		if err := s.prometheus.requireFiring("CollectordDown", ""); err != nil {
+			return err
+		}
+		s.faults.count(longDownFault, 1)
+	}
+	return s.daemon.startProcess()
+}
+
+// startWithBlockedDirectory starts the daemon while the directory of the files
+// cannot be written, and restores the directory afterwards.
+func (s *soak) startWithBlockedDirectory() error {
+	began, source, away := time.Now(), s.file("source"), s.file("source.away")
 	if err := os.MkdirAll(source, 0o755); err != nil {
 		return err
 	}
 	if err := errors.Join(os.Rename(source, away), os.WriteFile(source, nil, 0o600)); err != nil {
 		return err
 	}
-	err := s.daemon.start()
-	pause(s.ctx, 2*time.Second)
-	s.faults.add("file: no folder", 1)
+	err := s.daemon.startProcess()
+	sleepContext(s.ctx, 2*time.Second)
+	s.faults.count(fileFault, 1)
+	s.events.record(fileFault, "file", began, time.Now())
 	return errors.Join(err, os.Remove(source), os.Rename(away, source))
 }
 
-// post starts the collectors that have no schedule, each time with other data.
-func (s *soak) post(ctx context.Context) {
+// postRuns starts runs of the collectors that have no schedule, each time with
+// new data. A collector that is off must not start.
+func (s *soak) postRuns(ctx context.Context) {
 	pace := min(4*time.Second, s.opts.time/20)
-	for pause(ctx, pace) {
-		for _, name := range posted {
+	for sleepContext(ctx, pace) {
+		for _, name := range apiVendors {
 			in := s.daemon.current()
-			if in == nil || in.leaving.Load() {
+			if in == nil || in.stopping.Load() {
 				continue
 			}
-			if running, err := in.running(ctx, name); err != nil || running {
+			off, changes := s.daemon.collectorState(name)
+			if running, err := in.isCollectorRunning(ctx, name); err != nil || running {
 				continue
 			}
-			s.vendors.change(name)
-			status, err := in.post(ctx, "/api/v1/collectors/"+name+"/run")
-			if err == nil && status != 202 && !in.leaving.Load() {
-				s.seen.add("POST run of %s: status %d, want 202", name, status)
+			want := http.StatusAccepted
+			if off {
+				want = http.StatusNotFound
+			} else {
+				s.vendors.changeCounts(name)
+			}
+			status, err := in.postAPI(ctx, "/api/v1/collectors/"+name+"/run")
+			_, after := s.daemon.collectorState(name)
+			if err == nil && status != want && !in.stopping.Load() && changes%2 == 0 && after == changes {
+				s.violations.addf("POST run of %s: status %d, want %d", name, status, want)
 			}
 		}
 	}
 }
 
-// untilAllStruck goes on until every kind of fault has struck.
-func (s *soak) untilAllStruck(ctx context.Context) error {
-	limit := time.Now().Add(patience)
+// waitForAllFaults waits until every kind of fault has occurred.
+func (s *soak) waitForAllFaults(ctx context.Context) error {
+	limit := time.Now().Add(waitLimit)
 	for {
-		missing := s.faults.missing(allKinds())
+		missing := s.faults.missingKinds(s.requiredFaultKinds())
 		if len(missing) == 0 {
 			return nil
 		}
 		if time.Now().After(limit) {
-			return fmt.Errorf("these faults never struck, so that nothing is known of them: %s", strings.Join(missing, ", "))
+			return fmt.Errorf("these faults never occurred, so they were not tested: %s", strings.Join(missing, ", "))
 		}
-		if !pause(ctx, 200*time.Millisecond) {
+		if !sleepContext(ctx, 200*time.Millisecond) {
 			return context.Cause(s.ctx)
 		}
 	}
 }
 
-// pause waits, and returns false when ctx ends.
-func pause(ctx context.Context, d time.Duration) bool {
+// sleepContext waits for d. It returns false if ctx is done first.
+func sleepContext(ctx context.Context, d time.Duration) bool {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
@@ -265,18 +333,19 @@ func pause(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// await asks until done says yes; what is the name of what is awaited.
-func await(ctx context.Context, what string, done func() (bool, error)) error {
-	limit := time.Now().Add(patience)
+// waitUntil calls done until it returns true or waitLimit has passed. name
+// describes the event in errors.
+func waitUntil(ctx context.Context, name string, done func() (bool, error)) error {
+	limit := time.Now().Add(waitLimit)
 	for {
 		ok, err := done()
 		if ok {
 			return err
 		}
 		if time.Now().After(limit) {
-			return errors.Join(fmt.Errorf("%s: not within %v", what, patience), err)
+			return errors.Join(fmt.Errorf("%s: not within %v", name, waitLimit), err)
 		}
-		if !pause(ctx, 100*time.Millisecond) {
+		if !sleepContext(ctx, 100*time.Millisecond) {
 			return context.Cause(ctx)
 		}
 	}

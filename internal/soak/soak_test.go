@@ -3,7 +3,6 @@ package main
 import (
 	"errors"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -22,94 +21,181 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// TestSoak soaks for a short while, and then spoils what it left in many
-// places: each must be found.
+// TestSoak runs a short soak and then damages its results in many ways. The
+// checks must detect each damage.
 func TestSoak(t *testing.T) {
-	binary := filepath.Join(t.TempDir(), "collectord")
-	build := exec.CommandContext(t.Context(), "go", "build", "-o", binary, "./cmd/collectord")
-	build.Dir = filepath.Join("..", "..")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("%v: %s", err, out)
-	}
-	s, err := newSoak(t.Context(), options{binary: binary, time: 20 * time.Second})
+	root, err := filepath.Abs(filepath.Join("..", ".."))
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(s.close)
+	binary, err := buildWithClock(t.Context(), root, t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := newSoak(t.Context(), options{root: root, binary: binary, time: 20 * time.Second})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.cleanUp)
 	t.Logf("seed %d", s.opts.seed)
-	found, err := s.soak()
+	found, err := s.runSoak()
+	s.printReport(t.Output())
 	if err != nil || len(found) > 0 {
-		s.keep()
+		s.keepEvidence()
 		t.Fatalf("seed %d: %v: %d violations; the evidence is in %s:\n%s", s.opts.seed, err, len(found), s.dir, strings.Join(found, "\n"))
 	}
-	s.report(t.Output())
-	spoils := []struct {
-		name, found string
-		do          func() error
-	}{
-		{"a row is gone from Postgres", `^Postgres: okta_users: snapshot`, func() error {
-			return s.inPostgres(`DELETE FROM soak.okta_users WHERE ctid = (SELECT max(ctid) FROM soak.okta_users)`)
-		}},
-		{"a snapshot of no run is in Postgres", `^Postgres: snyk_projects: .* of 00000000-0000-4000-8000-000000000000, which is no success in the history`, func() error {
-			return s.inPostgres(`INSERT INTO soak.snyk_projects SELECT upload_timestamp, tenancy,
-				replace(json_data::text, right(json_data::text, 38), '00000000-0000-4000-8000-000000000000"}')::json FROM soak.snyk_projects LIMIT 1`)
-		}},
-		{"a record is doubled in DuckDB", `^DuckDB: snyk_members: snapshot`, func() error {
-			return s.inDuckDB(`INSERT INTO snyk_members SELECT * FROM snyk_members LIMIT 1`)
-		}},
-		{"a file lies in the spool", `^left over: .*spool/left$`, func() error {
-			return os.WriteFile(s.file("state", "spool", "left"), nil, 0o600)
-		}},
-		{"the backup is an older one", `^backup: tenable_assets: `, func() error {
-			path := s.dest.s3.Object(bucket, "backup/tenable_assets/default.json")
-			text, err := os.ReadFile(path)
-			if err != nil {
-				return err
-			}
-			return os.WriteFile(path, []byte(strings.Replace(string(text), `"id":"`, `"id":"0`, 1)), 0o600)
-		}},
-		{"a run is not counted", `okta_users.*in its counts`, func() error {
-			return s.inState(`UPDATE counters SET runs = runs + 1 WHERE stream = 'okta_users' AND outcome = 'success'`)
-		}},
-		{"a success has become a failure", `crowdstrike_hosts: .*, which is no success in the history`, func() error {
-			return s.inState(`UPDATE runs SET outcome = 'failed', error = 'x' WHERE id = (SELECT min(id) FROM runs WHERE outcome = 'success' AND stream = 'crowdstrike_hosts')`)
-		}},
-		{"the vendor had something else", `snyk_issues.*the vendor had`, func() error {
-			s.vendors.ledger[vendorsim.SnykIssues] = s.vendors.ledger[vendorsim.SnykIssues][:1]
-			s.vendors.ledger[vendorsim.SnykIssues][0].records++
-			return nil
-		}},
-		{"a secret is in the log", `the log shows a secret`, func() error {
-			f, err := os.OpenFile(s.file("daemon.log"), os.O_APPEND|os.O_WRONLY, 0)
-			if err != nil {
-				return err
-			}
-			_, err = f.WriteString(`{"level":"info","msg":"` + testserver.Password + `"}` + "\n")
-			return errors.Join(err, f.Close())
-		}},
-	}
-	for _, spoil := range spoils {
-		if err := spoil.do(); err != nil {
-			t.Fatalf("%s: %v", spoil.name, err)
+	damages := s.damages()
+	for _, d := range damages {
+		if err := d.apply(); err != nil {
+			t.Fatalf("%s: %v", d.name, err)
 		}
 	}
 	if err := os.RemoveAll(s.file("new")); err != nil {
 		t.Fatal(err)
 	}
-	e, err := s.gather()
+	e, err := s.gatherEvidence()
 	if err != nil {
 		t.Fatal(err)
 	}
-	found = s.check(e)
-	for _, spoil := range spoils {
-		if !slices.ContainsFunc(found, regexp.MustCompile(spoil.found).MatchString) {
-			t.Errorf("%s: nothing says %q:\n%s", spoil.name, spoil.found, strings.Join(found, "\n"))
+	found = s.checkEvidence(e)
+	for _, d := range damages {
+		if !slices.ContainsFunc(found, regexp.MustCompile(d.violation).MatchString) {
+			t.Errorf("%s: no violation matches %q:\n%s", d.name, d.violation, strings.Join(found, "\n"))
 		}
 	}
 }
 
-func (s *soak) inPostgres(statement string) error {
-	conn, err := s.dest.connect(s.ctx)
+// A damage changes what a soak has left behind, so that its checks must report
+// a violation.
+type damage struct {
+	name      string
+	violation string // pattern of the violation
+	apply     func() error
+}
+
+func (s *soak) damages() []damage {
+	return []damage{
+		{
+			name:      "a row is missing in Postgres",
+			violation: `^Postgres: okta_users: snapshot`,
+			apply: func() error {
+				return s.execPostgres(`DELETE FROM soak.okta_users WHERE ctid = (SELECT max(ctid) FROM soak.okta_users)`)
+			},
+		},
+		{
+			name:      "a snapshot of no run is in Postgres",
+			violation: `^Postgres: snyk_projects: .* of 00000000-0000-4000-8000-000000000000, which is not a success in the history`,
+			apply: func() error {
+				return s.execPostgres(`INSERT INTO soak.snyk_projects SELECT upload_timestamp, tenancy,
+				replace(json_data::text, right(json_data::text, 38), '00000000-0000-4000-8000-000000000000"}')::json FROM soak.snyk_projects LIMIT 1`)
+			},
+		},
+		{
+			name:      "a record is duplicated in DuckDB",
+			violation: `^DuckDB: snyk_members: snapshot`,
+			apply: func() error {
+				return s.execDuckDB(`INSERT INTO snyk_members SELECT * FROM snyk_members LIMIT 1`)
+			},
+		},
+		{
+			name:      "a file is left in the spool",
+			violation: `^left over: .*spool/left$`,
+			apply: func() error {
+				return os.WriteFile(s.file("state", "spool", "left"), nil, 0o600)
+			},
+		},
+		{
+			name:      "the backup is an older one",
+			violation: `^backup: tenable_assets: `,
+			apply: func() error {
+				path := s.destinations.s3.Object(bucket, "backup/tenable_assets/default.json")
+				text, err := os.ReadFile(path)
+				if err != nil {
+					return err
+				}
+				return os.WriteFile(path, []byte(strings.Replace(string(text), `"id":"`, `"id":"0`, 1)), 0o600)
+			},
+		},
+		{
+			name:      "a run is not counted",
+			violation: `okta_users.*in its counts`,
+			apply: func() error {
+				return s.execState(`UPDATE counters SET runs = runs + 1 WHERE stream = 'okta_users' AND outcome = 'success'`)
+			},
+		},
+		{
+			name:      "a success has become a failure",
+			violation: `crowdstrike_hosts: .*, which is not a success in the history`,
+			apply: func() error {
+				return s.execState(`UPDATE runs SET outcome = 'failed', error = 'x' WHERE id = (SELECT min(id) FROM runs WHERE outcome = 'success' AND stream = 'crowdstrike_hosts')`)
+			},
+		},
+		{
+			name:      "the vendor had other records",
+			violation: `snyk_issues.*the vendor had`,
+			apply: func() error {
+				s.vendors.ledger[vendorsim.SnykIssues] = s.vendors.ledger[vendorsim.SnykIssues][:1]
+				s.vendors.ledger[vendorsim.SnykIssues][0].records++
+				return nil
+			},
+		},
+		{
+			name:      "a stream ran while it was off",
+			violation: `began while the stream was off`,
+			apply: func() error {
+				s.reloads.switches[0].off = s.began
+				return nil
+			},
+		},
+		{
+			name:      "the old key was used after the reload",
+			violation: `the vendor received the old key`,
+			apply: func() error {
+				s.reloads.rotations[0].reloaded = s.began.Add(-time.Hour)
+				return nil
+			},
+		},
+		{
+			name:      "an alert has no cause",
+			violation: `^false alert: CollectordReloadFailed`,
+			apply: func() error {
+				s.events.list = slices.DeleteFunc(s.events.list, func(e event) bool { return e.kind == badReload })
+				return nil
+			},
+		},
+		{
+			name:      "a secret is in the log",
+			violation: `the log contains a secret`,
+			apply: func() error {
+				f, err := os.OpenFile(s.file("daemon.log"), os.O_APPEND|os.O_WRONLY, 0)
+				if err != nil {
+					return err
+				}
+				_, err = f.WriteString(`{"level":"info","msg":"` + testserver.Password + `"}` + "\n")
+				return errors.Join(err, f.Close())
+			},
+		},
+	}
+}
+
+// TestShortenRules checks that durations in alert rules are divided, and nothing else.
+func TestShortenRules(t *testing.T) {
+	const rules = `
+      - alert: A
+        expr: increase(a_total{outcome="5m"}[1d]) > 21600
+        for: 15m
+        keep_firing_for: 1h
+        annotations:
+          description: "It has failed for 5m."
+`
+	want := strings.NewReplacer("[1d]", "[24m]", "for: 15m", "for: 15s", "keep_firing_for: 1h", "keep_firing_for: 1m").Replace(rules)
+	if got := shortenRules(rules, ruleFactor); got != want {
+		t.Errorf("the rules are %s\nwant %s", got, want)
+	}
+}
+
+func (s *soak) execPostgres(statement string) error {
+	conn, err := s.destinations.connectDirectly(s.ctx)
 	if err != nil {
 		return err
 	}
@@ -117,8 +203,8 @@ func (s *soak) inPostgres(statement string) error {
 	return errors.Join(err, conn.Close(s.ctx))
 }
 
-func (s *soak) inDuckDB(statement string) error {
-	db, err := duckdb.Open(s.ctx, s.dest.duckdb(), duckdb.Options{})
+func (s *soak) execDuckDB(statement string) error {
+	db, err := duckdb.Open(s.ctx, s.destinations.duckdbPath(), duckdb.Options{})
 	if err != nil {
 		return err
 	}

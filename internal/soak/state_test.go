@@ -7,8 +7,8 @@ import (
 	_ "modernc.org/sqlite" // the driver
 )
 
-// inState changes the daemon's own records.
-func (s *soak) inState(statement string) error {
+// execState executes a statement on the daemon's state database.
+func (s *soak) execState(statement string) error {
 	db, err := sql.Open("sqlite", s.file("state", "collectord.db"))
 	if err != nil {
 		return err

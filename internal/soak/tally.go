@@ -7,7 +7,14 @@ import (
 	"sync"
 )
 
-// A tally counts by kind.
+// Kinds of faults that belong to no list.
+const (
+	fileFault     = "file: no directory"
+	longDownFault = "daemon: down until the alert"
+	longS3Fault   = "S3: down until the alert"
+)
+
+// A tally counts events by kind.
 type tally struct {
 	mu sync.Mutex
 	n  map[string]int
@@ -15,21 +22,21 @@ type tally struct {
 
 func newTally() *tally { return &tally{n: map[string]int{}} }
 
-func (t *tally) add(kind string, n int) {
+func (t *tally) count(kind string, n int) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.n[kind] += n
 }
 
-func (t *tally) all() map[string]int {
+func (t *tally) counts() map[string]int {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return maps.Clone(t.n)
 }
 
-// missing are the kinds that were never counted.
-func (t *tally) missing(kinds []string) (missing []string) {
-	n := t.all()
+// missingKinds returns the kinds that were never counted.
+func (t *tally) missingKinds(kinds []string) (missing []string) {
+	n := t.counts()
 	for _, kind := range kinds {
 		if n[kind] == 0 {
 			missing = append(missing, kind)
@@ -38,25 +45,32 @@ func (t *tally) missing(kinds []string) (missing []string) {
 	return missing
 }
 
-// allKinds are the kinds of fault that each soak must have made.
-func allKinds() []string {
-	kinds := []string{"file: no folder", "daemon: SIGKILL", "daemon: SIGTERM", "daemon: SIGHUP", "daemon: SIGHUP with bad settings"}
-	for _, k := range vendorKinds {
-		kinds = append(kinds, k.name)
+// requiredFaultKinds returns the kinds of faults that must occur in the soak.
+func (s *soak) requiredFaultKinds() []string {
+	kinds := []string{
+		fileFault, "daemon: SIGKILL", "daemon: SIGTERM", clockFault,
+		reloadFault, badReloadFault, withdrawnFirst, withdrawnLater, switchedOffFault, switchedOnFault,
 	}
-	for _, k := range destinationKinds {
+	if s.opts.time >= longFrom {
+		kinds = append(kinds, longDownFault, longS3Fault)
+	}
+	kinds = append(kinds, vendorFaultNames()...)
+	if s.disk.mounted {
+		kinds = append(kinds, diskFault)
+	}
+	for _, k := range destinationFaultKinds {
 		kinds = append(kinds, k.name)
 	}
 	return kinds
 }
 
-// findings are violations, each once.
+// findings collects violations without duplicates.
 type findings struct {
 	mu   sync.Mutex
 	list []string
 }
 
-func (f *findings) add(format string, args ...any) {
+func (f *findings) addf(format string, args ...any) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if text := fmt.Sprintf(format, args...); len(f.list) < 1000 && !slices.Contains(f.list, text) {
@@ -64,7 +78,7 @@ func (f *findings) add(format string, args ...any) {
 	}
 }
 
-func (f *findings) all() []string {
+func (f *findings) entries() []string {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return slices.Clone(f.list)

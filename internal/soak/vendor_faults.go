@@ -2,130 +2,139 @@ package main
 
 import (
 	"context"
+	"maps"
 	"math/rand/v2"
-	"net/http"
+	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/collectord/collectord/internal/vendorsim"
 )
 
-// vendorKind is a way in which a vendor fails.
-type vendorKind struct {
-	name string
-	// vendor is the one that fails so; any of them when it is "".
-	vendor string
-	fault  vendorsim.Fault
-	// job makes the next export jobs end so, in place of fault.
-	job vendorsim.Outcome
-}
+const (
+	// faultPace is the shortest time between two faults of a vendor.
+	faultPace = 250 * time.Millisecond
+	// faultTime is how long a fault waits for requests.
+	faultTime = 8 * time.Second
+	// maxHits is the largest number of requests that a fault meets.
+	maxHits = 2
+	// changeTime is how long a vendor behaves differently.
+	changeTime = 2 * time.Second
+)
 
-func isToken(r *http.Request) bool { return strings.HasPrefix(r.URL.Path, "/oauth2/") }
-
-// noToken leaves the answers with tokens alone.
-func noToken(r *http.Request) bool { return !isToken(r) }
-
-func doing(do vendorsim.Effect) vendorsim.Fault { return vendorsim.Fault{When: noToken, Do: do} }
-
-var vendorKinds = []vendorKind{
-	{name: "vendor: 429 with Retry-After", fault: doing(vendorsim.Status(429, `{"error":"slow down"}`, "Retry-After", "1"))},
-	{name: "vendor: 500", fault: doing(vendorsim.Status(500, `{"error":"internal"}`))},
-	{name: "vendor: 502", fault: doing(vendorsim.HTML(502))},
-	{name: "vendor: 503 with Retry-After", fault: doing(vendorsim.Status(503, "", "Retry-After", "1"))},
-	{name: "vendor: 403", fault: doing(vendorsim.Status(403, `{"error":"forbidden"}`))},
-	{name: "vendor: body cut", fault: doing(vendorsim.Truncate(vendorsim.Half))},
-	{name: "vendor: connection reset", fault: doing(vendorsim.Reset(vendorsim.Half))},
-	{name: "vendor: JSON cut", fault: doing(vendorsim.CutBody(vendorsim.Half))},
-	{name: "vendor: gzip cut", fault: doing(vendorsim.CutGzip(vendorsim.Half))},
-	{name: "vendor: stall", fault: doing(vendorsim.HangAfter(vendorsim.Half))},
-	{name: "vendor: slow", fault: doing(vendorsim.Drip(16<<10, 20*time.Millisecond))},
-	{name: "vendor: HTML at 200", fault: doing(vendorsim.HTML(200))},
-	{name: "vendor: errors beside 200", fault: doing(vendorsim.Errors("something went wrong"))},
-	{name: "vendor: token expired", vendor: "crowdstrike", fault: doing(vendorsim.Status(401, `{"errors":[{"code":401,"message":"access denied, invalid bearer token"}]}`))},
-	{name: "vendor: token lost", vendor: "crowdstrike", fault: vendorsim.Fault{When: isToken, Do: vendorsim.Worked(504, "gone")}},
-	{name: "vendor: export chunk failed", vendor: "tenable", job: vendorsim.OutcomeChunkFailed},
-	{name: "vendor: export died", vendor: "tenable", job: vendorsim.OutcomeError},
-}
-
-// trap is a fault that waits for a request.
-type trap struct {
-	kind     string
-	in       *vendorsim.Injection
-	credited int
-	until    time.Time
-}
-
-// misbehave lets vendors fail until ctx ends, each kind in turn, in an order
-// left to chance.
-func (v *vendors) misbehave(ctx context.Context) {
-	random := rand.New(rand.NewPCG(v.seed, 2))
-	var set []*trap
-	defer func() {
-		v.credit(set, true)
-		v.behave()
-	}()
-	for {
-		for _, k := range random.Perm(len(vendorKinds)) {
-			if t := v.set(vendorKinds[k], random); t != nil {
-				set = append(set, t)
+// vendorFaultKinds returns all kinds of faults of the simulated vendors that the
+// soak injects, by name, for each vendor that has the kind. It leaves out those
+// that hide or alter records, because the content of each run must be known, those that
+// serve the page of an earlier run, and those that take hours.
+func vendorFaultKinds() map[string]map[string]vendorsim.FaultKind {
+	kinds := map[string]map[string]vendorsim.FaultKind{}
+	for _, vendor := range vendorNames {
+		for _, k := range vendorsim.FaultKinds(vendor) {
+			if k.Hides || k.Alters || k.Hours || k.Stale {
+				continue
 			}
-			if !pause(ctx, 600*time.Millisecond) {
-				return
+			name := faultName(k)
+			if kinds[name] == nil {
+				kinds[name] = map[string]vendorsim.FaultKind{}
 			}
-			set = v.credit(set, false)
+			kinds[name][vendor] = k
 		}
 	}
+	return kinds
 }
 
-// set makes a fault wait for a request.
-func (v *vendors) set(k vendorKind, random *rand.Rand) *trap {
-	if k.job != vendorsim.OutcomeGood {
-		stream := exports[random.IntN(len(exports))]
-		if v.jobs[stream] == "" {
-			v.jobs[stream] = k.name
-			v.tenable.Configure(stream, func(s *vendorsim.TenableStream) { s.Next = []vendorsim.Outcome{k.job} })
+func faultName(k vendorsim.FaultKind) string { return "vendor: " + k.Name }
+
+// vendorFaultNames returns the names of all kinds of faults, sorted.
+func vendorFaultNames() []string { return slices.Sorted(maps.Keys(vendorFaultKinds())) }
+
+// pendingFault is an injected fault that waits for requests.
+type pendingFault struct {
+	name, vendor string
+	began        time.Time
+	*vendorsim.FaultInjection
+	counted int
+	until   time.Time
+}
+
+// injectFaults injects faults of all vendors until ctx is done.
+func (v *vendors) injectFaults(ctx context.Context) {
+	var all sync.WaitGroup
+	for i, vendor := range vendorNames {
+		random := rand.New(rand.NewPCG(v.seed, 20+uint64(i)))
+		all.Go(func() { v.injectFaultsOf(ctx, vendor, random) })
+	}
+	all.Wait()
+}
+
+// injectFaultsOf injects one fault of a vendor after the other in random order,
+// first those of kinds that met no request yet, until ctx is done.
+func (v *vendors) injectFaultsOf(ctx context.Context, vendor string, random *rand.Rand) {
+	var all []vendorsim.FaultKind
+	for _, kinds := range vendorFaultKinds() {
+		if k, has := kinds[vendor]; has {
+			all = append(all, k)
 		}
-		return nil
 	}
-	name := k.vendor
-	if name == "" {
-		name = vendorNames[random.IntN(len(vendorNames))]
-	}
-	f := k.fault
-	f.From, f.Times = 1+random.IntN(3), 1+random.IntN(2)
-	return &trap{kind: k.name, in: v.sim.Host(name).Inject(f), until: time.Now().Add(8 * time.Second)}
-}
-
-// credit counts what has struck since, and takes away what waits in vain.
-func (v *vendors) credit(set []*trap, all bool) (left []*trap) {
-	now := time.Now()
-	for _, t := range set {
-		hits := t.in.Hits()
-		v.faults.add(t.kind, hits-t.credited)
-		t.credited = hits
-		if all || now.After(t.until) {
-			t.in.Remove()
+	slices.SortFunc(all, func(a, b vendorsim.FaultKind) int { return strings.Compare(a.Name, b.Name) })
+	var pending []*pendingFault
+	defer func() { v.countHits(pending, true) }()
+	for sleepContext(ctx, faultPace) {
+		pending = v.countHits(pending, false)
+		// A second change of the vendor could not be undone, and a request meets
+		// only the first of several faults.
+		if isBusy(pending) {
 			continue
 		}
-		left = append(left, t)
-	}
-	for stream, kind := range v.jobs {
-		waits := 0
-		v.tenable.Configure(stream, func(s *vendorsim.TenableStream) { waits = len(s.Next) })
-		if waits == 0 {
-			v.faults.add(kind, 1)
-			delete(v.jobs, stream)
+		missing := v.faults.missingKinds(vendorFaultNames())
+		kinds := slices.DeleteFunc(slices.Clone(all), func(k vendorsim.FaultKind) bool {
+			isPending := slices.ContainsFunc(pending, func(p *pendingFault) bool { return p.Kind.Name == k.Name })
+			return isPending || !slices.Contains(missing, faultName(k))
+		})
+		if len(kinds) == 0 {
+			kinds = all
 		}
+		pending = append(pending, v.injectFault(vendor, kinds[random.IntN(len(kinds))], random))
 	}
-	return left
 }
 
-// behave ends all faults.
-func (v *vendors) behave() {
-	for _, h := range v.sim.Hosts() {
-		h.ClearFaults()
+// maxPending is the largest number of faults of a vendor that wait for requests.
+const maxPending = 3
+
+// isBusy reports whether the pending faults of a vendor include one that changes
+// how it behaves, or are many.
+func isBusy(pending []*pendingFault) bool {
+	return len(pending) >= maxPending || slices.ContainsFunc(pending, func(p *pendingFault) bool { return p.ChangesVendor() })
+}
+
+// injectFault injects a fault of a kind.
+func (v *vendors) injectFault(vendor string, kind vendorsim.FaultKind, random *rand.Rand) *pendingFault {
+	draw := vendorsim.FaultDraw{Random: random, MaxHits: maxHits, MaxSkip: 3, MaxWait: time.Second}
+	p := &pendingFault{name: faultName(kind), vendor: vendor, began: time.Now(), FaultInjection: kind.Inject(v.sim.Host(vendor), draw)}
+	p.until = time.Now().Add(faultTime)
+	if p.ChangesVendor() {
+		p.until = time.Now().Add(changeTime)
 	}
-	for _, stream := range exports {
-		v.tenable.Configure(stream, func(s *vendorsim.TenableStream) { s.Next = nil })
+	return p
+}
+
+// countHits counts the hits since the last call and removes expired faults, or
+// all faults. It returns the remaining ones.
+func (v *vendors) countHits(pending []*pendingFault, all bool) (left []*pendingFault) {
+	now := time.Now()
+	for _, p := range pending {
+		hits := p.Hits()
+		if hits > p.counted {
+			v.events.record(p.name, p.vendor, p.began, now)
+		}
+		v.faults.count(p.name, max(0, hits-p.counted))
+		p.counted = max(p.counted, hits)
+		if all || now.After(p.until) || hits >= maxHits && !p.ChangesVendor() {
+			p.Remove()
+			continue
+		}
+		left = append(left, p)
 	}
+	return left
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -13,20 +14,22 @@ import (
 	"github.com/collectord/collectord/pkg/state"
 )
 
-// vendorNames are all vendors. Those that are posted have no schedule: their
-// data change before each run, those of the others while the daemon is down.
-// So no run ever sees a change, and what each must bring is known.
+// vendorNames are all vendors. apiVendors have no schedule; their runs are
+// started over the API. Their data changes before each run, and the data of the
+// others while the daemon is down. So the data never changes during a run, and
+// the records of each run are known.
 var (
 	vendorNames = []string{"crowdstrike", "knowbe4", "okta", "snyk", "tenable"}
-	posted      = []string{"knowbe4", "tenable"}
+	apiVendors  = []string{"knowbe4", "tenable"}
 )
 
-// exports are the streams whose runs may go on with the job of one before.
-var exports = []string{vendorsim.TenableVulns, vendorsim.TenableAssets, vendorsim.TenableFindings}
+// exportStreams are the streams whose runs may continue the export job of an
+// earlier run.
+var exportStreams = []string{vendorsim.TenableVulns, vendorsim.TenableAssets, vendorsim.TenableFindings}
 
-// usual is about how many records each stream has. The enrollments' object in
-// S3 is large enough to be uploaded in parts, most of the time.
-var usual = map[string]int{
+// usualCounts are the approximate numbers of records of the streams. The object
+// of the enrollments is usually large enough for an upload in parts.
+var usualCounts = map[string]int{
 	vendorsim.CrowdStrikeHosts: 120, vendorsim.CrowdStrikeVulns: 200,
 	vendorsim.KnowBe4Enrollments: 220, vendorsim.OktaUsers: 150,
 	vendorsim.SnykMembers: 60, vendorsim.SnykProjects: 60, vendorsim.SnykIssues: 120,
@@ -35,8 +38,8 @@ var usual = map[string]int{
 
 const organizations = 6
 
-// streams are what the daemon collects, by vendor.
-var streams = map[string][]string{
+// streamsByVendor are the streams that the daemon collects, by vendor.
+var streamsByVendor = map[string][]string{
 	"crowdstrike": {vendorsim.CrowdStrikeHosts, vendorsim.CrowdStrikeVulns, vendorsim.CrowdStrikeZTA},
 	"knowbe4":     {vendorsim.KnowBe4Enrollments},
 	"okta":        {vendorsim.OktaUsers},
@@ -46,13 +49,13 @@ var streams = map[string][]string{
 
 func allStreams() (all []string) {
 	for _, name := range vendorNames {
-		all = append(all, streams[name]...)
+		all = append(all, streamsByVendor[name]...)
 	}
 	return all
 }
 
-// content is a set of records: how many, and a sum that tells whether each is
-// there once, in whatever order.
+// content describes a set of records: their number, and a checksum that does
+// not depend on their order.
 type content struct {
 	records int
 	sum     [sha256.Size]byte
@@ -60,7 +63,8 @@ type content struct {
 
 func (c content) String() string { return fmt.Sprintf("%d records (%.8x)", c.records, c.sum) }
 
-// contentOf makes one of the records' own sums, which it sorts.
+// contentOf returns the content of records with the given checksums. It sorts
+// sums.
 func contentOf(sums [][sha256.Size]byte) content {
 	slices.SortFunc(sums, func(a, b [sha256.Size]byte) int { return bytes.Compare(a[:], b[:]) })
 	h := sha256.New()
@@ -70,73 +74,78 @@ func contentOf(sums [][sha256.Size]byte) content {
 	return content{len(sums), [sha256.Size]byte(h.Sum(nil))}
 }
 
-// generation is what a stream has from some moment on.
+// generation is the content of a stream since a point in time.
 type generation struct {
 	since time.Time
 	content
 }
 
-// vendors are the simulated vendors, with a ledger of what they had when.
+// vendors are the simulated vendors with a ledger of their contents over time.
 type vendors struct {
-	sim     *vendorsim.Server
-	falcon  *vendorsim.CrowdStrike
-	tenable *vendorsim.Tenable
-	snyk    *vendorsim.Snyk
-	faults  *tally
-	seed    uint64
-	jobs    map[string]string // the kind of fault that the next export of a stream meets
+	sim         *vendorsim.Server
+	crowdstrike *vendorsim.CrowdStrike
+	tenable     *vendorsim.Tenable
+	snyk        *vendorsim.Snyk
+	faults      *tally
+	events      *events
+	seed        uint64
 
 	mu     sync.Mutex
 	random map[string]*rand.Rand
 	ledger map[string][]generation
 }
 
-func newVendors(seed uint64, faults *tally) (*vendors, error) {
+func newVendors(s *soak) (*vendors, error) {
+	seed := s.opts.seed
 	v := &vendors{
-		falcon: vendorsim.NewCrowdStrike(), tenable: vendorsim.NewTenable(), snyk: vendorsim.NewSnyk(), faults: faults, seed: seed,
-		jobs:   map[string]string{},
+		crowdstrike: vendorsim.NewCrowdStrike(), tenable: vendorsim.NewTenable(), snyk: vendorsim.NewSnyk(),
+		faults: s.faults, events: s.events, seed: seed,
 		random: map[string]*rand.Rand{}, ledger: map[string][]generation{},
 	}
 	counts := map[string]int{vendorsim.SnykOrganizations: organizations}
-	for stream, n := range usual {
+	for stream, n := range usualCounts {
 		counts[stream] = n
 	}
 	plenty := vendorsim.LimitNumbers{Max: 1 << 30}
 	var err error
 	v.sim, err = vendorsim.Start(vendorsim.Options{
-		Vendors: []vendorsim.Vendor{v.falcon, vendorsim.NewKnowBe4(), vendorsim.NewOkta(), v.snyk, v.tenable},
+		Vendors: []vendorsim.Vendor{v.crowdstrike, vendorsim.NewKnowBe4(), vendorsim.NewOkta(), v.snyk, v.tenable},
 		Seed:    seed, Counts: counts,
 		RecordBytes: map[string]int{vendorsim.KnowBe4Enrollments: 27 << 10},
-		PageLimits:  map[string]int{vendorsim.OktaUsers: 40, vendorsim.CrowdStrikeHosts: 50, vendorsim.CrowdStrikeVulns: 60, vendorsim.KnowBe4Enrollments: 100},
-		// The soak asks more often than anybody does in practice.
-		Limits: map[string]vendorsim.LimitNumbers{"okta": plenty, "crowdstrike_token": plenty, "crowdstrike": plenty, "snyk-minute": plenty, "knowbe4-day": plenty},
+		PageLimits: map[string]int{
+			vendorsim.OktaUsers: 40, vendorsim.CrowdStrikeHosts: 50, vendorsim.CrowdStrikeVulns: 60, vendorsim.KnowBe4Enrollments: 100,
+		},
+		// The soak sends more requests than the limits allow.
+		Limits: map[string]vendorsim.LimitNumbers{
+			"okta": plenty, "crowdstrike_token": plenty, "crowdstrike": plenty, "snyk-minute": plenty, "knowbe4-day": plenty,
+		},
 	})
 	if err != nil {
 		return nil, err
 	}
-	for _, stream := range exports {
-		v.tenable.Configure(stream, func(s *vendorsim.TenableStream) {
-			// A job whose number is lost must not stay busy until it is too old:
-			// each is finished when it is made.
+	for _, stream := range exportStreams {
+		v.tenable.ConfigureStream(stream, func(s *vendorsim.TenableStream) {
+			// A job whose id is lost must not run until its maximum age, so
+			// each job finishes when it is created.
 			s.QueuedPolls, s.GrowPolls, s.ChunkRecords = -1, 0, 30
 		})
 	}
 	for i, name := range vendorNames {
 		v.random[name] = rand.New(rand.NewPCG(seed, 100+uint64(i)))
-		v.note(name)
+		v.recordContents(name)
 	}
 	return v, nil
 }
 
-// change gives a vendor other numbers of records. Now and then a stream has
-// hardly any, which holds the snapshot back, or none.
-func (v *vendors) change(name string) {
+// changeCounts changes the numbers of records of a vendor. From time to time a
+// stream has so few that its snapshot is held, or none.
+func (v *vendors) changeCounts(name string) {
 	v.mu.Lock()
 	random := v.random[name]
-	for _, stream := range streams[name] {
-		n := usual[stream]
+	for _, stream := range streamsByVendor[name] {
+		n := usualCounts[stream]
 		if n == 0 {
-			continue // it follows another, or stays
+			continue // it follows another stream or does not change
 		}
 		switch random.IntN(14) {
 		case 0:
@@ -149,26 +158,26 @@ func (v *vendors) change(name string) {
 		v.sim.SetCount(stream, n)
 	}
 	v.mu.Unlock()
-	v.note(name)
+	v.recordContents(name)
 }
 
-// usual gives a vendor about as many records as it has most of the time, so
-// that nothing is held back, and never the same twice.
-func (v *vendors) usual(name string) {
-	for _, stream := range streams[name] {
-		if n := usual[stream]; n > 0 {
+// setUsualCounts gives a vendor about the usual numbers of records, so that no
+// snapshot is held, but not the same numbers twice in a row.
+func (v *vendors) setUsualCounts(name string) {
+	for _, stream := range streamsByVendor[name] {
+		if n := usualCounts[stream]; n > 0 {
 			v.sim.SetCount(stream, n+len(v.ledger[stream])%7)
 		}
 	}
-	v.note(name)
+	v.recordContents(name)
 }
 
-// note enters what a vendor has now into the ledger.
-func (v *vendors) note(name string) {
-	for _, stream := range streams[name] {
+// recordContents adds the current contents of a vendor to the ledger.
+func (v *vendors) recordContents(name string) {
+	for _, stream := range streamsByVendor[name] {
 		var sums [][sha256.Size]byte
-		for _, i := range v.indices(stream) {
-			sums = append(sums, sha256.Sum256(v.record(stream, i)))
+		for _, i := range v.expectedIndices(stream) {
+			sums = append(sums, sha256.Sum256(v.expectedRecord(stream, i)))
 		}
 		g := generation{time.Now().Truncate(time.Millisecond), contentOf(sums)}
 		v.mu.Lock()
@@ -177,27 +186,28 @@ func (v *vendors) note(name string) {
 	}
 }
 
-// indices are the records that a stream must bring.
-func (v *vendors) indices(stream string) (list []int) {
+// expectedIndices returns the indices of the records that a run of a stream
+// must deliver.
+func (v *vendors) expectedIndices(stream string) (list []int) {
 	switch stream {
 	case vendorsim.CrowdStrikeVulns:
-		list, err := v.falcon.Select("cve.id:!['']+last_seen_within:'14'") // the default of the settings
+		list, err := v.crowdstrike.Select("cve.id:!['']+last_seen_within:'14'") // the default filter of the settings
 		if err != nil {
 			panic(err) // the filter is a constant
 		}
 		return list
 	case vendorsim.CrowdStrikeZTA:
-		return v.falcon.Assessed()
+		return v.crowdstrike.Assessed()
 	}
-	for i := range v.sim.Count(stream) {
+	for i := range v.sim.RecordCount(stream) {
 		list = append(list, i)
 	}
 	return list
 }
 
-// record is a record as the destinations must have it, but for the three
-// members that collectord adds.
-func (v *vendors) record(stream string, i int) []byte {
+// expectedRecord returns a record as the destinations must have it, without the
+// three members that collectord adds to all records.
+func (v *vendors) expectedRecord(stream string, i int) []byte {
 	switch stream {
 	case vendorsim.TenableWAS:
 		return v.tenable.WASRecord(i)
@@ -209,12 +219,13 @@ func (v *vendors) record(stream string, i int) []byte {
 	return v.sim.Record(stream, i)
 }
 
-// allowed are what a run may have brought: what its vendor had when it began
-// and, when it went on with an export job of a run that was cut off, what it
-// had when that began. before are the stream's earlier runs, newest first.
-func (v *vendors) allowed(r state.Run, before []state.Run) []content {
-	list := []content{v.at(r.Stream, r.Started)}
-	if !slices.Contains(exports, r.Stream) {
+// allowedContents returns what a run may have delivered: the content of the
+// vendor at its start and, if it continued an export job of an interrupted run,
+// the content at the start of that run. before are the earlier runs of the
+// stream, newest first.
+func (v *vendors) allowedContents(r state.Run, before []state.Run) []content {
+	list := []content{v.contentAt(r.Stream, r.Started)}
+	if !slices.Contains(exportStreams, r.Stream) {
 		return list
 	}
 	for _, b := range before {
@@ -222,14 +233,14 @@ func (v *vendors) allowed(r state.Run, before []state.Run) []content {
 			break
 		}
 		if b.Outcome != state.Skipped {
-			list = append(list, v.at(r.Stream, b.Started))
+			list = append(list, v.contentAt(r.Stream, b.Started))
 		}
 	}
 	return list
 }
 
-// at is what a stream had at some moment.
-func (v *vendors) at(stream string, t time.Time) content {
+// contentAt returns the content of a stream at a point in time.
+func (v *vendors) contentAt(stream string, t time.Time) content {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	list := v.ledger[stream]
@@ -241,10 +252,18 @@ func (v *vendors) at(stream string, t time.Time) content {
 	return list[0].content
 }
 
-// env are the settings that lead to the vendors.
-func (v *vendors) env() (env []string) {
+// settingsEnv returns the settings of the vendors, and apart from them the keys that
+// the vendors accept at the start.
+func (v *vendors) settingsEnv() (env []string, keys map[string]string) {
+	keys = map[string]string{}
 	for _, h := range v.sim.Hosts() {
-		env = append(env, h.Env()...)
+		for _, line := range h.Env() {
+			if key, ok := strings.CutPrefix(line, keyVariables[h.Name()]+"="); ok {
+				keys[h.Name()] = key
+				continue
+			}
+			env = append(env, line)
+		}
 	}
-	return append(env, "OKTA_COMPAT_FIELDS=false") // these would be added to the vendor's records
+	return append(env, "OKTA_COMPAT_FIELDS=false"), keys // the fields would be added to the vendor's records
 }

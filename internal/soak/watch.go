@@ -10,52 +10,79 @@ import (
 	"strings"
 	"sync"
 	"time"
-
-	"github.com/collectord/collectord/internal/testserver"
 )
 
-// A sample is how the daemon stood at a moment.
+// A sample holds the resource use of the daemon at a point in time.
 type sample struct {
 	at           time.Time
 	memory       int64 // RssAnon, in bytes
 	files        int   // open file descriptors
 	goroutines   int
 	children     int
-	postgres     int   // its connections
+	postgres     int   // connections of the daemon
 	state, spool int64 // bytes
 	temporary    int   // files
 }
 
-// watch measures the daemon, and asks it everything that people and
-// Prometheus ask.
+// watch samples the resource use of the daemon and requests its pages.
 type watch struct {
 	s *soak
 
-	mu      sync.Mutex
-	samples []sample
-	steady  time.Time
-	scraped int
-	slowest time.Duration
+	mu       sync.Mutex
+	samples  []sample
+	steady   time.Time
+	requests int
+	slowest  time.Duration
 }
 
 func newWatch(s *soak) *watch { return &watch{s: s} }
 
-// steadySince notes from when on the daemon was not ended any more.
-func (w *watch) steadySince(t time.Time) {
+// steadySince records the time from which on the daemon was no longer stopped. It
+// reports whether it was the first call; later ones have no effect.
+func (w *watch) steadySince(t time.Time) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.steady = t
+	first := w.steady.IsZero()
+	if first {
+		w.steady = t
+	}
+	return first
 }
 
-// measure takes a sample each second until ctx ends.
-func (w *watch) measure(ctx context.Context) {
-	for pause(ctx, min(time.Second, w.s.opts.time/60)) {
+// hasEnoughSamples reports whether there are enough samples of the long-lived daemon.
+func (w *watch) hasEnoughSamples() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return len(w.steadySamples()) >= minSamples
+}
+
+// steadySamples returns the samples of the long-lived daemon. The caller holds the
+// lock.
+func (w *watch) steadySamples() (steady []sample) {
+	for _, m := range w.samples {
+		if !w.steady.IsZero() && m.at.After(w.steady) {
+			steady = append(steady, m)
+		}
+	}
+	return steady
+}
+
+// takeSamples takes a sample each second until ctx is done.
+func (w *watch) takeSamples(ctx context.Context) {
+	for sleepContext(ctx, min(time.Second, w.s.opts.time/60)) {
 		in := w.s.daemon.current()
-		if in == nil || in.leaving.Load() {
+		if in == nil || in.stopping.Load() {
 			continue
 		}
-		m, err := w.sample(ctx, in)
-		if err != nil { // it may be leaving, and Postgres may be down
+		began := time.Now()
+		m, err := w.takeSample(ctx, in)
+		if took := time.Since(began); took > w.s.prometheus.interval/2 {
+			w.s.events.record(slowEvent, "", began, time.Now())
+		}
+		if errors.Is(err, errNoGoroutines) {
+			w.s.violations.addf("the soak itself failed: %v", err)
+		}
+		if err != nil { // the daemon may be stopping, and Postgres may be down
 			continue
 		}
 		w.mu.Lock()
@@ -64,9 +91,9 @@ func (w *watch) measure(ctx context.Context) {
 	}
 }
 
-func (w *watch) sample(ctx context.Context, in *instance) (m sample, err error) {
+func (w *watch) takeSample(ctx context.Context, in *instance) (m sample, err error) {
 	m.at = time.Now()
-	if m.memory, err = ownMemory(in.cmd.Process.Pid); err != nil {
+	if m.memory, err = anonymousMemory(in.cmd.Process.Pid); err != nil {
 		return m, err
 	}
 	entries, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", in.cmd.Process.Pid))
@@ -77,23 +104,23 @@ func (w *watch) sample(ctx context.Context, in *instance) (m sample, err error) 
 	if m.children, err = childrenOf(in.cmd.Process.Pid); err != nil {
 		return m, err
 	}
-	metrics, err := in.metrics(ctx)
+	metrics, err := in.scrapeMetrics(ctx)
 	if err != nil {
 		return m, err
 	}
-	m.goroutines = int(metrics["go_goroutines"])
+	if m.goroutines = int(metrics[`go_goroutines{tenancy="`+tenancy+`"}`]); m.goroutines == 0 {
+		return m, errNoGoroutines
+	}
 	m.state, m.spool = sizeOf(w.s.file("state")), sizeOf(w.s.file("state", "spool"))
 	m.temporary = len(filesIn(w.s.file("tmp")))
-	conn, err := w.s.dest.connect(ctx)
-	if err != nil {
-		return m, err
-	}
-	defer conn.Close(ctx)
-	return m, conn.QueryRow(ctx, `SELECT count(*) FROM pg_stat_activity WHERE usename = $1 AND backend_type = 'client backend'`, testserver.Owner).Scan(&m.postgres)
+	m.postgres = w.s.destinations.postgresProxy.Conns()
+	return m, nil
 }
 
-// ownMemory is the resident memory of a process that is its own.
-func ownMemory(pid int) (int64, error) {
+var errNoGoroutines = errors.New("/metrics has no go_goroutines")
+
+// anonymousMemory returns the anonymous resident memory of a process in bytes.
+func anonymousMemory(pid int) (int64, error) {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {
 		return 0, err
@@ -107,84 +134,86 @@ func ownMemory(pid int) (int64, error) {
 	return 0, errors.New("no RssAnon in the process's status")
 }
 
-// childrenOf counts a process's children, ended ones included.
+// childrenOf returns the number of children of a process, including zombies.
 func childrenOf(pid int) (n int, err error) {
 	tasks, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid))
 	for _, task := range tasks {
 		text, err := os.ReadFile(task)
-		if err == nil { // else the thread has ended
+		if err == nil { // otherwise the thread has ended
 			n += len(strings.Fields(string(text)))
 		}
 	}
 	return n, err
 }
 
-// sizeOf sums the files below a folder, which change meanwhile.
+// sizeOf returns the total size of the files below a directory, which may
+// change meanwhile, without the file that fills its disk.
 func sizeOf(dir string) (n int64) {
 	for _, path := range filesIn(dir) {
-		if info, err := os.Lstat(path); err == nil {
+		if info, err := os.Lstat(path); err == nil && info.Name() != ballastName {
 			n += info.Size()
 		}
 	}
 	return n
 }
 
-// filesIn lists what is below a folder and is no folder.
+// filesIn lists everything below a directory except directories.
 func filesIn(dir string) (files []string) {
 	_ = filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
 		if err == nil && !entry.IsDir() {
 			files = append(files, path)
 		}
-		return nil // what has gone meanwhile is no error
+		return nil // a file that was removed meanwhile is not an error
 	})
 	return files
 }
 
-// pages are what is asked for.
-var pages = []string{
+// pagePaths are the paths that are requested.
+var pagePaths = []string{
 	"/metrics", "/-/ready", "/-/healthy", "/", "/api/v1/status", "/api/v1/collectors", "/api/v1/runs?limit=1000",
 	"/streams/okta_users", "/streams/tenable_vulnerabilities",
 }
 
-// tooSlow is how long an answer may take at most, on a machine that is busy.
-const tooSlow = 15 * time.Second
+// maxResponseTime is the longest allowed time of a response on a busy machine.
+const maxResponseTime = 15 * time.Second
 
-// scrapes asks for every page, again and again, until ctx ends.
-func (w *watch) scrapes(ctx context.Context) {
-	secrets := w.s.daemon.secrets()
+// requestPages requests all pages again and again until ctx is done.
+func (w *watch) requestPages(ctx context.Context) {
 	for {
-		for _, page := range pages {
-			if !pause(ctx, 150*time.Millisecond) {
+		for _, page := range pagePaths {
+			if !sleepContext(ctx, 150*time.Millisecond) {
 				return
 			}
-			in := w.s.daemon.current()
-			if in == nil || in.leaving.Load() {
-				continue
+			if in := w.s.daemon.current(); in != nil && !in.stopping.Load() {
+				w.requestPage(ctx, in, page)
 			}
-			began := time.Now()
-			body, status, err := in.get(ctx, page)
-			took := time.Since(began)
-			if ctx.Err() != nil || in.leaving.Load() {
-				continue
-			}
-			switch {
-			case err != nil:
-				w.s.seen.add("GET %s: %v", page, err)
-			case status != 200 && !strings.HasPrefix(page, "/streams/"):
-				w.s.seen.add("GET %s: status %d: %.200s", page, status, body)
-			case status >= 500:
-				w.s.seen.add("GET %s: status %d: %.200s", page, status, body)
-			case took > tooSlow:
-				w.s.seen.add("GET %s: the answer took %v", page, took.Round(time.Millisecond))
-			}
-			for _, secret := range secrets {
-				if strings.Contains(string(body), secret) {
-					w.s.seen.add("GET %s: the answer shows a secret", page)
-				}
-			}
-			w.mu.Lock()
-			w.scraped, w.slowest = w.scraped+1, max(w.slowest, took)
-			w.mu.Unlock()
 		}
 	}
+}
+
+// requestPage requests one page and checks its status, its time and that it
+// contains no secret. Failures of a daemon that is stopping do not count.
+func (w *watch) requestPage(ctx context.Context, in *instance, page string) {
+	began := time.Now()
+	body, status, err := in.getPage(ctx, page)
+	took := time.Since(began)
+	if ctx.Err() != nil || in.stopping.Load() {
+		return
+	}
+	switch {
+	case err != nil:
+		w.s.violations.addf("GET %s: %v", page, err)
+	case status >= 500, status != 200 && !strings.HasPrefix(page, "/streams/"):
+		w.s.violations.addf("GET %s: status %d: %.200s", page, status, body)
+	case took > maxResponseTime:
+		w.s.violations.addf("GET %s: the response took %v", page, took.Round(time.Millisecond))
+	}
+	for _, secret := range w.s.daemon.allSecrets() {
+		if strings.Contains(string(body), secret) {
+			w.s.violations.addf("GET %s: the response contains a secret", page)
+		}
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.requests, w.slowest = w.requests+1, max(w.slowest, took)
 }

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""The plain way, to measure against: pages of 400 into memory, a JSON file in
-the end, and one INSERT per row.
+"""A simple program for comparison: it reads pages of 400 into memory, writes
+one JSON file at the end, and inserts with one INSERT per row.
 
     baseline.py extract FILE           from FALCON_BASE_URL into FILE
-    baseline.py insert FILE URL TABLE  FILE into Postgres, needs psycopg2
+    baseline.py insert FILE URL TABLE  FILE into Postgres; needs psycopg2
 """
 import json
 import os
@@ -15,8 +15,8 @@ import uuid
 
 def call(url, data=None, headers=None):
     request = urllib.request.Request(url, data, headers or {})
-    with urllib.request.urlopen(request) as answer:
-        return json.load(answer)
+    with urllib.request.urlopen(request) as response:
+        return json.load(response)
 
 
 def extract(path):

@@ -1,16 +1,16 @@
-// Command s3uploader stores a finished file with one of the AWS SDK's own
-// uploaders, with its defaults: what the destination s3 is measured against.
+// Command s3uploader stores a finished file with one of the uploaders of the
+// AWS SDK and its defaults, or downloads an object to a file. The destination s3
+// and the restore are compared with it.
 //
-//	s3uploader transfermanager|manager FILE BUCKET KEY
+//	s3uploader transfermanager|manager|download FILE BUCKET KEY
 //
-// It writes "ready" when its start is over and "done" at the end, see timed in
-// the package above.
-// The first takes the place of the second, which its own module calls
-// deprecated.
+// It prints "ready" after its start and "done" at the end, see runTimed in the
+// parent package. manager is deprecated in favor of transfermanager.
 package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 
@@ -29,7 +29,7 @@ func main() {
 
 func run(ctx context.Context, args []string) error {
 	if len(args) != 4 {
-		return fmt.Errorf("want transfermanager|manager FILE BUCKET KEY, got %q", args)
+		return fmt.Errorf("expected transfermanager|manager|download FILE BUCKET KEY, got %q", args)
 	}
 	fmt.Print("ready\n")
 	defer fmt.Print("done\n")
@@ -39,6 +39,9 @@ func run(ctx context.Context, args []string) error {
 		return err
 	}
 	client := s3.NewFromConfig(conf, func(o *s3.Options) { o.UsePathStyle = true })
+	if uploader == "download" {
+		return download(ctx, client, path, bucket, key)
+	}
 	file, err := os.Open(path)
 	if err != nil {
 		return err
@@ -53,4 +56,14 @@ func run(ctx context.Context, args []string) error {
 		err = fmt.Errorf("no uploader is named %q", uploader)
 	}
 	return err
+}
+
+// download writes an object to a new file.
+func download(ctx context.Context, client *s3.Client, path string, bucket, key *string) error {
+	file, err := os.Create(path)
+	if err != nil {
+		return err
+	}
+	_, err = transfermanager.New(client).DownloadObject(ctx, &transfermanager.DownloadObjectInput{Bucket: bucket, Key: key, WriterAt: file})
+	return errors.Join(err, file.Close())
 }
