@@ -47,7 +47,7 @@ func BenchmarkInfer(b *testing.B) {
 	s := sealSnapshot(b, records...)
 	b.SetBytes(size)
 	for b.Loop() {
-		if _, _, err := inferTypes(b.Context(), s, false, new(node)); err != nil {
+		if _, _, err := inferTypes(b.Context(), s, Options{}, new(node)); err != nil {
 			b.Fatal(err)
 		}
 	}
