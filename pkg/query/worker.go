@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"runtime/debug"
 
 	"github.com/collectord/collectord/internal/duckdb"
 )
@@ -40,6 +41,8 @@ func Work() int {
 // work does a task and writes its result to w.
 func (t *task) work(ctx context.Context, w io.Writer) (sum Summary, err error) {
 	if t.Kind == copyTask {
+		// Large records leave much garbage behind, which this process has no memory for.
+		debug.SetMemoryLimit(t.Memory / 2)
 		return Summary{}, classify(t.writeCopy(ctx))
 	}
 	s, err := t.openSession(ctx)

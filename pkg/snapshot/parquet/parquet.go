@@ -108,7 +108,7 @@ var encodeSlot = make(chan struct{}, 1)
 // By QueryRules integers are BIGINT, or DOUBLE where fractions are among them. Times
 // with an offset are TIMESTAMP in UTC, also those with a space in place of the T,
 // which have none. Dates are DATE. _upload_timestamp is a TIMESTAMP, and _upload_id a
-// UUID. There may be 4000 members. Those beyond at the top level are in one JSON
+// UUID. There may be two thousand members. Those beyond at the top level are in one JSON
 // column _other_members. If DuckDB cannot convert the records within its memory,
 // the members with objects or lists of over a megabyte are JSON, or VARCHAR.
 func Encode(ctx context.Context, s *snapshot.Snapshot, o Options) (*File, error) {

@@ -1,7 +1,9 @@
 package parquet
 
 import (
+	"bytes"
 	"fmt"
+	"slices"
 
 	"github.com/collectord/collectord/internal/duckdb"
 	"github.com/collectord/collectord/pkg/snapshot"
@@ -196,6 +198,9 @@ func (t *typedRows) appendEnd(dst []byte, start int, n *node) []byte {
 
 // appendQuoted appends text, which is UTF-8, as a JSON string.
 func appendQuoted(dst, text []byte) []byte {
+	if len(text) >= largeValue { // growing in steps would leave several times the text behind
+		dst = slices.Grow(dst, len(text)+bytes.Count(text, []byte{'"'})+bytes.Count(text, []byte{'\\'})+2)
+	}
 	dst = append(dst, '"')
 	copied := 0
 	for i, c := range text {

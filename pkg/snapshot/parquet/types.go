@@ -15,7 +15,7 @@ import (
 const (
 	maxColumns = 1000 // members of a file by FileRules, those within objects and lists included
 	// maxQueryColumns is maxColumns by QueryRules.
-	maxQueryColumns = 4000
+	maxQueryColumns = 2000
 	maxMembers      = 200 // members of an object below the top level
 	maxDepth        = 16  // objects and lists within each other
 )
