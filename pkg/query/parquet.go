@@ -57,6 +57,8 @@ func (s *session) newRowSource(db *duckdb.DB, rows *sql.Rows, list []Column) (*d
 		texts = append(texts, duckdb.Column{Name: columnAlias(i)})
 		casts = append(casts, fmt.Sprintf("%s::%s AS %s", columnAlias(i), c.Type, duckdb.Quote(strings.ReplaceAll(c.Name, "\x00", " "))))
 	}
+	size := sizeOf(list, false)
+	bytes := size.header
 	source, err := db.Source("rows", texts, func(row *duckdb.Row) error {
 		if !rows.Next() {
 			if err := rows.Err(); err != nil {
@@ -64,12 +66,16 @@ func (s *session) newRowSource(db *duckdb.DB, rows *sql.Rows, list []Column) (*d
 			}
 			return io.EOF
 		}
-		if s.task.Rows > 0 && s.summary.Rows == s.task.Rows {
-			s.summary.Truncated = true
-			return io.EOF
-		}
 		if err := rows.Scan(into...); err != nil {
 			return err
+		}
+		bytes += size.row
+		for _, v := range values {
+			bytes += int64(len(v.String))
+		}
+		if s.isFull(bytes) {
+			s.summary.Truncated = true
+			return io.EOF
 		}
 		for i, v := range values {
 			if v.Valid {
