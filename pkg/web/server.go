@@ -55,6 +55,8 @@ type Options struct {
 	Profiles *query.Engine
 	// Queries executes SQL queries; nil switches queries off.
 	Queries *query.Engine
+	// QueriesDir is the directory of the queries that the operator offers; "" for none.
+	QueriesDir string
 	// Pprof serves /debug/pprof/.
 	Pprof bool
 	// Version is the version of the program.
