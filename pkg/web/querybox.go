@@ -30,6 +30,7 @@ const (
 type queryData struct {
 	baseData
 	Streams []freshness.Stream
+	Offers  bool // whether the operator offers queries
 }
 
 // serveQueryForm serves the form for queries. It contains no data and needs no token.
@@ -38,7 +39,7 @@ func (u *ui) serveQueryForm(w http.ResponseWriter, r *http.Request) {
 		u.serveMissing(w, r, "Queries are off", "Queries on this page are off: "+queriesOff+".")
 		return
 	}
-	data := queryData{baseData: u.newBaseData("Query")}
+	data := queryData{baseData: u.newBaseData("Query"), Offers: u.QueriesDir != ""}
 	streams, err := freshness.Read(r.Context(), u.State, u.Daemon, u.Tenancy, data.Now)
 	if err != nil {
 		u.writeInternalError(w, r, err)
