@@ -107,7 +107,7 @@ func (u *ui) serveQuery(w http.ResponseWriter, r *http.Request) {
 
 // executeQuery executes a query and responds with its result in a format.
 func (u *ui) executeQuery(w http.ResponseWriter, r *http.Request, q queryRequest, kind resultFormat) {
-	limits := query.Limits{Time: queryTimeout, Rows: maxRows, Bytes: maxBytes}
+	limits := query.Limits{Time: u.QueryTime, Rows: maxRows, Bytes: maxBytes}
 	switch {
 	case q.Format == "html":
 		limits.Rows, limits.Bytes = maxShownRows, maxShownBytes
