@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"path/filepath"
 	"runtime"
 	"time"
@@ -120,6 +121,36 @@ func (e *Engine) Parquet(ctx context.Context, text, path string, l Limits) (Summ
 		return Summary{}, err
 	}
 	return e.runQuery(ctx, task{Kind: parquetTask, Text: text, Path: path}, l, io.Discard)
+}
+
+// QueryToFile runs the SELECT in text and returns a file with the result, which is read from
+// its beginning. The file has no name any more, so that closing it, or the end of the
+// process, removes it. It is on the disk of Options.Dir.
+func (e *Engine) QueryToFile(ctx context.Context, text string, format Format, l Limits) (_ *os.File, sum Summary, err error) {
+	dir, remove, err := e.createTaskDir()
+	if err != nil {
+		return nil, sum, withKind(ErrNotRun, err)
+	}
+	defer remove()
+	path := filepath.Join(dir, "result")
+	if format == ParquetFormat {
+		if sum, err = e.Parquet(ctx, text, path, l); err != nil {
+			return nil, sum, err
+		}
+		file, err := os.Open(path)
+		return file, sum, withKind(ErrNotRun, err)
+	}
+	file, err := os.Create(path)
+	if err != nil {
+		return nil, sum, withKind(ErrNotRun, err)
+	}
+	if sum, err = e.Query(ctx, text, format, l, file); err == nil {
+		_, err = file.Seek(0, io.SeekStart)
+	}
+	if err != nil {
+		return nil, sum, errors.Join(err, file.Close())
+	}
+	return file, sum, nil
 }
 
 // runQuery runs a task in a process of its own, within the limits.

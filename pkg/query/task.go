@@ -22,6 +22,8 @@ const (
 	// RowsFormat is for programs: JSON values, one per line. The first is an array
 	// of Columns, the others are arrays of texts, with null for NULL.
 	RowsFormat Format = "rows"
+	// ParquetFormat is a Parquet file, for QueryToFile only.
+	ParquetFormat Format = "parquet"
 )
 
 // A task is what a worker process does. It reads one, as JSON, from its standard
