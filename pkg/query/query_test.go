@@ -483,8 +483,8 @@ func TestDescribesStreams(t *testing.T) {
 	}
 	columns, err := e.Columns(t.Context(), "okta_users", Limits{})
 	want := []Column{
-		{Name: "_tenancy", Type: "VARCHAR"}, {Name: "_upload_timestamp", Type: "TIMESTAMP"}, {Name: "_upload_id", Type: "UUID"},
 		{Name: "id", Type: "BIGINT"}, {Name: "profile", Type: `STRUCT("the login" VARCHAR)`},
+		{Name: "_tenancy", Type: "VARCHAR"}, {Name: "_upload_timestamp", Type: "TIMESTAMP"}, {Name: "_upload_id", Type: "UUID"},
 	}
 	if diff := cmp.Diff(want, columns); diff != "" || err != nil {
 		t.Errorf("%v; columns (-expected +received):\n%s", err, diff)
