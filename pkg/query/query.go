@@ -86,6 +86,9 @@ type Limits struct {
 	// Rows and Bytes bound the result; 0 is no bound. The rest of the result is
 	// left out, and Summary.Truncated is true.
 	Rows, Bytes int64
+	// Width bounds the lines of a result in TableFormat, in columns of a terminal; 0 is no
+	// bound. Values are shortened, and the last columns left out, to keep it.
+	Width int
 	// Wait makes a query wait until another one has finished, if as many run as
 	// may run at once. Otherwise it returns ErrBusy.
 	Wait bool
@@ -171,7 +174,7 @@ func (e *Engine) runQuery(ctx context.Context, t task, l Limits, w io.Writer) (s
 			err = fmt.Errorf("query: %w", context.Cause(ctx))
 		}
 	}()
-	t.Rows, t.Bytes, t.Disk, t.Memory, t.Threads = l.Rows, l.Bytes, e.o.Disk, e.o.Memory/2, min(runtime.NumCPU(), maxThreads)
+	t.Rows, t.Bytes, t.Width, t.Disk, t.Memory, t.Threads = l.Rows, l.Bytes, l.Width, e.o.Disk, e.o.Memory/2, min(runtime.NumCPU(), maxThreads)
 	return e.runTask(ctx, t, w)
 }
 

@@ -17,6 +17,8 @@ import (
 
 	"go.uber.org/goleak"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/collectord/collectord/internal/duckdb"
 	"github.com/collectord/collectord/pkg/snapshot"
 	"github.com/collectord/collectord/pkg/state"
@@ -473,6 +475,26 @@ func TestListsStreams(t *testing.T) {
 
 // TestPivotNeedsItsValues checks that a PIVOT without IN, which DuckDB executes as
 // several statements, is refused with a text that says what to write.
+// TestDescribesStreams checks what programs learn about the streams without their records.
+func TestDescribesStreams(t *testing.T) {
+	e := newEngine(t, map[string][]string{"okta_users": {`{"id":1,"profile":{"the login":"a"}}`, `{"id":2}`}, "tenable_was": nil})
+	list, err := e.StreamData(t.Context())
+	if err != nil || len(list) != 2 || list[0].Stream != "okta_users" || list[0].Records != 2 || list[0].Taken.IsZero() || list[0].UploadID == "" || list[1].Records != 0 {
+		t.Errorf("%+v, %v", list, err)
+	}
+	columns, err := e.Columns(t.Context(), "okta_users", Limits{})
+	want := []Column{
+		{Name: "id", Type: "BIGINT"}, {Name: "profile", Type: `STRUCT("the login" VARCHAR)`},
+		{Name: "_tenancy", Type: "VARCHAR"}, {Name: "_upload_timestamp", Type: "TIMESTAMP"}, {Name: "_upload_id", Type: "UUID"},
+	}
+	if diff := cmp.Diff(want, columns); diff != "" || err != nil {
+		t.Errorf("%v; columns (-expected +received):\n%s", err, diff)
+	}
+	if _, err := e.Columns(t.Context(), "nothing", Limits{}); err == nil {
+		t.Error("a stream that does not exist has columns")
+	}
+}
+
 func TestPivotNeedsItsValues(t *testing.T) {
 	t.Parallel()
 	e := newEngine(t, map[string][]string{"okta_users": {`{"status":"ACTIVE"}`}})

@@ -27,7 +27,7 @@ func (s *session) resultColumns(ctx context.Context) (list []Column, err error) 
 
 // writeFormatted writes resultView to w in the format of the task.
 func (s *session) writeFormatted(ctx context.Context, w io.Writer) error {
-	out, err := newOutput(s.task.Format, w)
+	out, err := newOutput(s.task.Format, s.task.Width, w)
 	if err != nil {
 		return err
 	}

@@ -33,6 +33,8 @@ type task struct {
 	Text string // the SELECT
 	// Format is that of the result on standard output, for formatTask.
 	Format Format `json:",omitempty"`
+	// Width bounds the lines of a table, see Limits.
+	Width int `json:",omitempty"`
 	// Path is the file of the result, for parquetTask and copyTask.
 	Path string `json:",omitempty"`
 	// Dir is a directory for this task alone.
