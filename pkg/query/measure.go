@@ -79,9 +79,9 @@ type MeasureOptions struct {
 	Time time.Duration
 	// Memory bounds the memory of the process in bytes; 0 is Options.Memory.
 	Memory int64
-	// Register is a CSV file with the columns resource, resource_type, business_unit,
-	// team and location, in which each resource is there once; "" for none.
-	Register string
+	// Register is CSV with the columns resource, resource_type, business_unit, team and
+	// location, in which each resource is there once; nil for none.
+	Register []byte
 	// Detail makes the rows be received.
 	Detail bool
 }
@@ -113,8 +113,8 @@ func (e *Engine) Measure(ctx context.Context, all []Measure, o MeasureOptions, r
 	}
 	defer remove()
 	m := &measuring{engine: e, all: all, o: o, dir: dir, receiver: r, current: -1}
-	if o.Register != "" {
-		if err := copyFile(o.Register, filepath.Join(dir, registerName)); err != nil {
+	if o.Register != nil {
+		if err := os.WriteFile(filepath.Join(dir, registerName), o.Register, 0o600); err != nil {
 			return withKind(ErrNotRun, err)
 		}
 	}
@@ -129,15 +129,6 @@ func (e *Engine) Measure(ctx context.Context, all []Measure, o MeasureOptions, r
 		}
 	}
 	return nil
-}
-
-// copyFile copies a small file.
-func copyFile(from, to string) error {
-	text, err := os.ReadFile(from)
-	if err != nil {
-		return err
-	}
-	return os.WriteFile(to, text, 0o600)
 }
 
 // measuring is a call of Engine.Measure. As an io.Writer it receives the output of the
@@ -275,7 +266,7 @@ func (e *Engine) measureSources(ctx context.Context, words names) (known map[str
 func (m *measuring) runProcess(ctx context.Context, pending []int, sources []streamSource) (left []int, err error) {
 	e := m.engine
 	t := task{
-		Kind: measureTask, Dir: m.dir, Streams: sources, Detail: m.o.Detail, Register: m.o.Register != "",
+		Kind: measureTask, Dir: m.dir, Streams: sources, Detail: m.o.Detail, Register: m.o.Register != nil,
 		Disk: e.o.Disk, Memory: m.o.Memory / 2, Threads: min(runtime.NumCPU(), maxThreads),
 	}
 	for _, i := range pending {

@@ -191,11 +191,8 @@ func TestMeasureWithoutData(t *testing.T) {
 // the register for the type of the resource, then for every type.
 func TestMeasureRegister(t *testing.T) {
 	t.Parallel()
-	register := filepath.Join(t.TempDir(), "resources.csv")
-	if err := os.WriteFile(register, []byte("resource,resource_type,business_unit,team,location\n"+
-		"a,user,Sales,\"it's, mine\",\nA,host,Hosts,,\nb,,Any,,Bern\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	register := []byte("resource,resource_type,business_unit,team,location\n" +
+		"a,user,Sales,\"it's, mine\",\nA,host,Hosts,,\nb,,Any,,Bern\n")
 	e := newEngine(t, map[string][]string{"okta_users": {`{"login":"A","mfa":1}`, `{"login":"b","mfa":0.5,"team":"own"}`, `{"login":"c","mfa":0}`}})
 	m := runMeasures(t, e, MeasureOptions{Register: register, Detail: true},
 		"SELECT login AS resource, 'user' AS resource_type, mfa AS compliance, NULL AS detail, team FROM okta_users")
