@@ -101,10 +101,13 @@ func (s *session) checkGone(err error) error {
 	return err
 }
 
-// allowFiles allows reading the files of the views. DuckDB compares the pattern of a
-// file, and then the file that it finds.
+// allowFiles allows the files of the views, and the file of the result. DuckDB compares
+// the pattern of a file, and then the file that it finds.
 func (s *session) allowFiles() string {
 	var paths []string
+	if path := s.task.resultFile(); path != "" {
+		paths = append(paths, duckdb.Literal(path))
+	}
 	for _, source := range s.task.Streams {
 		if source.Columns != "" {
 			paths = append(paths, duckdb.Literal(source.Columns), duckdb.Literal(duckdb.EscapeGlob(source.Columns)))

@@ -42,7 +42,7 @@ var layers = map[string][]string{
 	"pkg/freshness":          {"pkg/collector", "pkg/run", "pkg/schedule", "pkg/snapshot", "pkg/state"},
 	"pkg/operation":          {"pkg/snapshot", "pkg/state"},
 	"pkg/web":                {"internal/listen", "pkg/freshness", "pkg/operation", "pkg/query", "pkg/run", "pkg/schedule", "pkg/snapshot", "pkg/state"},
-	"pkg/query":              {"pkg/state", "pkg/snapshot", "internal/duckdb"},
+	"pkg/query":              {"pkg/state", "pkg/snapshot", "internal/duckdb", "pkg/snapshot/parquet"},
 	"pkg/control":            {"pkg/collector", "pkg/query", "pkg/run", "pkg/state"},
 	"pkg/metrics":            {"internal/systemd", "pkg/backup", "pkg/collector", "pkg/control", "pkg/freshness", "pkg/notify", "pkg/run", "pkg/snapshot", "pkg/state"},
 	"pkg/notify":             {"internal/backoff", "internal/redact", "pkg/collector", "pkg/freshness", "pkg/run", "pkg/snapshot", "pkg/state"},

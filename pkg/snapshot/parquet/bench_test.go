@@ -22,16 +22,20 @@ func BenchmarkEncode(b *testing.B) {
 		size += int64(len(record))
 	}
 	s := sealSnapshot(b, records...)
-	b.SetBytes(size)
-	for b.Loop() {
-		f, err := Encode(b.Context(), s, Options{TempDir: b.TempDir()})
-		if err != nil {
-			b.Fatal(err)
-		}
-		b.ReportMetric(float64(f.Size), "bytes")
-		if err := f.Close(); err != nil {
-			b.Fatal(err)
-		}
+	for name, rules := range map[string]Rules{"files": FileRules, "queries": QueryRules} {
+		b.Run(name, func(b *testing.B) {
+			b.SetBytes(size)
+			for b.Loop() {
+				f, err := Encode(b.Context(), s, Options{TempDir: b.TempDir(), Rules: rules})
+				if err != nil {
+					b.Fatal(err)
+				}
+				b.ReportMetric(float64(f.Size), "bytes")
+				if err := f.Close(); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
 	}
 }
 
@@ -47,7 +51,7 @@ func BenchmarkInfer(b *testing.B) {
 	s := sealSnapshot(b, records...)
 	b.SetBytes(size)
 	for b.Loop() {
-		if _, _, err := inferTypes(b.Context(), s, false, new(node)); err != nil {
+		if _, _, err := inferTypes(b.Context(), s, Options{}, new(node)); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -12,13 +12,13 @@ import (
 // inferTypes reads the whole snapshot, which verifies it, and adds the types of
 // its records to root. problem says why the records cannot be typed; nil if
 // they can. repeated is the number of records with members of the same name.
-func inferTypes(ctx context.Context, s *snapshot.Snapshot, repair bool, root *node) (repeated int64, problem, err error) {
-	r, err := openRecords(ctx, s, repair)
+func inferTypes(ctx context.Context, s *snapshot.Snapshot, o Options, root *node) (repeated int64, problem, err error) {
+	r, err := openRecords(ctx, s, o.Repair)
 	if err != nil {
 		return 0, nil, err
 	}
 	defer func() { err = errors.Join(err, r.Close()) }()
-	in := &inference{root: root, columns: root.countMembers()}
+	in := &inference{root: root, rules: o.Rules, columns: root.countMembers()}
 	for {
 		record, _, err := r.next()
 		if err == io.EOF {
@@ -64,6 +64,7 @@ func (r *recordReader) next() (record []byte, repaired bool, err error) {
 type inference struct {
 	scanner
 	root     *node
+	rules    Rules
 	columns  int   // members in the tree, or more
 	objects  int64 // read so far
 	repeats  bool  // the present record has two members of the same name
@@ -108,6 +109,9 @@ func (in *inference) addNested(n *node, kind kinds, depth int) {
 	if depth == maxDepth {
 		n.collapse()
 	}
+	in.peek()
+	start := in.pos
+	defer func() { n.largest = max(n.largest, in.pos-start) }()
 	switch n.kinds {
 	case objectKind:
 		in.addObject(n, depth)
@@ -156,14 +160,14 @@ func (in *inference) addObject(n *node, depth int) {
 // vendor's or n cannot have it.
 func (in *inference) addMember(n *node, vendor string, depth int) *member {
 	switch {
-	case depth == 0 && snapshot.IsReservedMember(vendor) || n.kinds&jsonKind != 0:
+	case depth == 0 && (n.overflows || snapshot.IsReservedMember(vendor)) || n.kinds&jsonKind != 0:
 		return nil
 	case depth > 0 && len(n.members) == maxMembers:
 		n.collapse()
 		return nil
 	}
 	m := n.addMember(vendor)
-	if in.columns++; in.columns > maxColumns {
+	if in.columns++; in.columns > in.rules.maxColumns() {
 		in.dropColumns()
 	}
 	return m
@@ -172,15 +176,20 @@ func (in *inference) addMember(n *node, vendor string, depth int) *member {
 // dropColumns makes JSON of the largest members of the records until there are
 // not too many columns.
 func (in *inference) dropColumns() {
-	for in.columns = in.root.countMembers(); in.columns > maxColumns; in.columns = in.root.countMembers() {
+	limit := in.rules.maxColumns()
+	for in.columns = in.root.countMembers(); in.columns > limit; in.columns = in.root.countMembers() {
 		largest, size := (*member)(nil), 0
 		for _, m := range in.root.members {
 			if n := m.countMembers(); n > size {
 				largest, size = m, n
 			}
 		}
-		if largest == nil {
-			in.problem = fmt.Errorf("they have over %d different members", maxColumns)
+		switch {
+		case largest == nil && in.rules == QueryRules:
+			in.root.overflows = true
+			return
+		case largest == nil:
+			in.problem = fmt.Errorf("they have over %d different members", limit)
 			return
 		}
 		largest.collapse()

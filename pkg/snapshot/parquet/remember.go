@@ -74,9 +74,9 @@ func (r rememberedTypes) tree() *node {
 
 // recall sets n to the type that r describes.
 func (n *node) recall(r rememberedNode) {
-	for _, name := range r.Kinds {
-		if i := slices.Index(kindNames[:], name); i >= 0 {
-			n.kinds |= 1 << i
+	for _, k := range rememberedKinds {
+		if slices.Contains(r.Kinds, k.name) {
+			n.kinds |= k.kind
 		}
 	}
 	n.recallMembers(r.Members)
@@ -84,7 +84,7 @@ func (n *node) recall(r rememberedNode) {
 		n.elements = new(node)
 		n.elements.recall(*r.Elements)
 	}
-	n.known, n.earlier = true, n.columnType()
+	n.known, n.earlier = true, n.columnType(FileRules)
 }
 
 func (n *node) recallMembers(list []rememberedNode) {
@@ -100,9 +100,9 @@ func (n *node) recallMembers(list []rememberedNode) {
 // remember returns the description of n, which is settled.
 func (n *node) remember() rememberedNode {
 	r := rememberedNode{Members: n.rememberMembers()}
-	for i, name := range kindNames {
-		if n.kinds&(1<<i) != 0 {
-			r.Kinds = append(r.Kinds, name)
+	for _, k := range rememberedKinds {
+		if n.kinds&k.kind != 0 {
+			r.Kinds = append(r.Kinds, k.name)
 		}
 	}
 	if n.elements != nil {
@@ -179,9 +179,12 @@ func chooseTypes(ctx context.Context, s *snapshot.Snapshot, o Options) (t typing
 		earlier = rememberedTypes{Version: rememberedVersion}
 	}
 	root := earlier.tree()
-	repeated, problem, err := inferTypes(ctx, s, o.Repair, root)
+	repeated, problem, err := inferTypes(ctx, s, o, root)
 	if err != nil {
 		return t, err
+	}
+	if problem != nil && o.Rules == QueryRules {
+		return t, problem
 	}
 	now := rememberedTypes{Version: rememberedVersion, UploadID: earlier.UploadID, Changes: earlier.Changes}
 	var changes []string
@@ -193,7 +196,7 @@ func chooseTypes(ctx context.Context, s *snapshot.Snapshot, o Options) (t typing
 		now.Untyped = true
 		t.notes = append(t.notes, "the records are in one column json_data, as in earlier files")
 	default:
-		root.settleRoot()
+		root.settleRoot(o.Rules)
 		t.root, changes, now.Members = root, root.describeChanges(), root.rememberMembers()
 		t.notes = append(t.notes, root.describeNames()...)
 		if repeated > 0 {

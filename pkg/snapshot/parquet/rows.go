@@ -1,7 +1,9 @@
 package parquet
 
 import (
+	"bytes"
 	"fmt"
+	"slices"
 
 	"github.com/collectord/collectord/internal/duckdb"
 	"github.com/collectord/collectord/pkg/snapshot"
@@ -36,7 +38,8 @@ type typedRows struct {
 	root    *node
 	scanner scanner
 	text    []byte
-	fixed   bool // the present record has escapes that DuckDB refuses
+	others  []byte // the members of the present record that are no columns, as the start of an object
+	fixed   bool   // the present record has escapes that DuckDB refuses
 }
 
 func (t *typedRows) selectExpression() string {
@@ -44,14 +47,14 @@ func (t *typedRows) selectExpression() string {
 		return ""
 	}
 	row := "from_json(record, " + duckdb.Literal(string(t.root.appendStructure(nil))) + ")"
-	if t.root.holdsJSON() {
+	if t.root.needsCast() {
 		row += "::" + t.root.sqlType()
 	}
 	return "unnest(" + row + ")"
 }
 
 func (t *typedRows) appendRow(dst, record []byte) ([]byte, bool, error) {
-	t.scanner, t.fixed = scanner{data: record}, false
+	t.scanner, t.fixed, t.others = scanner{data: record}, false, t.others[:0]
 	dst = t.appendObject(dst, t.root)
 	return dst, t.fixed, t.scanner.err
 }
@@ -108,15 +111,15 @@ func (t *typedRows) appendObject(dst []byte, n *node) []byte {
 	t.scanner.expect('{')
 	start, guess := len(dst), 0
 	for i := 0; t.scanner.hasElement('}', i); i++ {
-		m := t.readMember(n, guess)
+		name, m := t.readMember(n, guess)
 		if m == nil {
-			t.scanner.readValue()
+			t.skipValue(n, name)
 			continue
 		}
 		guess = m.index + 1
 		dst = t.appendValue(appendName(dst, start, m), &m.node)
 	}
-	return appendEnd(dst, start)
+	return t.appendEnd(dst, start, n)
 }
 
 // appendLastMembers is appendObject for objects of which some have members of
@@ -125,11 +128,13 @@ func (t *typedRows) appendLastMembers(dst []byte, n *node) []byte {
 	values := map[*member]scanner{}
 	t.scanner.expect('{')
 	for i := 0; t.scanner.hasElement('}', i); i++ {
-		m := t.readMember(n, 0)
+		name, m := t.readMember(n, 0)
 		t.scanner.peek()
-		if m != nil {
-			values[m] = t.scanner
+		if m == nil {
+			t.skipValue(n, name)
+			continue
 		}
+		values[m] = t.scanner
 		t.scanner.readValue()
 	}
 	end, start := t.scanner, len(dst)
@@ -142,19 +147,30 @@ func (t *typedRows) appendLastMembers(dst []byte, n *node) []byte {
 		dst = t.appendValue(appendName(dst, start, m), &m.node)
 	}
 	t.scanner = end
-	return appendEnd(dst, start)
+	return t.appendEnd(dst, start, n)
 }
 
-// readMember reads the name of a member. It returns nil for a reserved one.
-func (t *typedRows) readMember(n *node, guess int) *member {
-	name := t.scanner.readString()
+// readMember reads the name of a member. The member is nil for a reserved one and
+// for one that is no column.
+func (t *typedRows) readMember(n *node, guess int) (name []byte, m *member) {
+	name = t.scanner.readString()
 	t.scanner.expect(':')
-	m := n.findMember(name, guess)
-	if m == nil && t.scanner.err == nil && (n != t.root || !snapshot.IsReservedMember(unquoteName(name))) {
+	m = n.findMember(name, guess)
+	if m == nil && t.scanner.err == nil && (n != t.root || n.others == nil && !snapshot.IsReservedMember(unquoteName(name))) {
 		t.scanner.fail()
 		t.scanner.err = fmt.Errorf("the records differ from those read before: member %s", name)
 	}
-	return m
+	return name, m
+}
+
+// skipValue reads the value of a member of n that is no column.
+func (t *typedRows) skipValue(n *node, name []byte) {
+	value := t.scanner.readValue()
+	if n.others == nil || snapshot.IsReservedMember(unquoteName(name)) {
+		return
+	}
+	t.others = append(t.others, "{,"[min(len(t.others), 1)])
+	t.others = append(append(append(t.others, name...), ':'), value...)
 }
 
 // appendName appends what is before the value of m in the object that begins at
@@ -168,8 +184,12 @@ func appendName(dst []byte, start int, m *member) []byte {
 	return append(append(dst, m.field...), ':')
 }
 
-// appendEnd appends the end of the object that begins at start.
-func appendEnd(dst []byte, start int) []byte {
+// appendEnd appends the end of the object of n that begins at start.
+func (t *typedRows) appendEnd(dst []byte, start int, n *node) []byte {
+	if n.others != nil && len(t.others) > 0 {
+		t.text = t.appendJSON(t.text[:0], append(t.others, '}'))
+		dst = appendQuoted(appendName(dst, start, n.others), t.text)
+	}
 	if len(dst) == start {
 		dst = append(dst, '{')
 	}
@@ -178,6 +198,9 @@ func appendEnd(dst []byte, start int) []byte {
 
 // appendQuoted appends text, which is UTF-8, as a JSON string.
 func appendQuoted(dst, text []byte) []byte {
+	if len(text) >= largeValue { // growing in steps would leave several times the text behind
+		dst = slices.Grow(dst, len(text)+bytes.Count(text, []byte{'"'})+bytes.Count(text, []byte{'\\'})+2)
+	}
 	dst = append(dst, '"')
 	copied := 0
 	for i, c := range text {

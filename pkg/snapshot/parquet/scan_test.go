@@ -25,8 +25,15 @@ func TestTimesAreDuckDBs(t *testing.T) {
 		"9999-12-31T23:59:59.999999999Z": timeKind,
 		"2026-02-03T04:05:06":            localTimeKind,
 		"2026-02-03T04:05:06.5":          localTimeKind,
-		"2026-02-03 04:05:06":            stringKind,
-		"2026-02-03":                     stringKind,
+		"2026-02-03 04:05:06":            spacedTimeKind,
+		"2026-02-03":                     dateKind,
+		"2026-02-03 04:05:06.5":          spacedTimeKind,
+		"9999-12-31":                     dateKind,
+		"2026-02-30":                     stringKind,
+		"2026-02-3x":                     stringKind,
+		"2026/02/03":                     stringKind,
+		"2026-02-03 04:05:06Z":           stringKind,
+		"2026-02-03 04:05:06+01:00":      stringKind,
 		"2026-02-29T00:00:00Z":           stringKind,
 		"2026-13-01T00:00:00Z":           stringKind,
 		"2026-00-01T00:00:00Z":           stringKind,
@@ -53,7 +60,7 @@ func TestTimesAreDuckDBs(t *testing.T) {
 		if kind != want {
 			t.Errorf("%q has kind %b, want %b", text, kind, want)
 		}
-		typ := map[kinds]string{timeKind: sqlNames[timestampType], localTimeKind: sqlNames[localTimestampType]}[kind]
+		typ := map[kinds]string{timeKind: sqlNames[timestampType], localTimeKind: sqlNames[localTimestampType], spacedTimeKind: sqlNames[localTimestampType], dateKind: sqlNames[dateType]}[kind]
 		if typ == "" {
 			continue
 		}
@@ -83,7 +90,7 @@ func FuzzRows(f *testing.F) {
 		if in.problem != nil {
 			t.Fatalf("%q: %v", record, in.problem)
 		}
-		in.root.settleRoot()
+		in.root.settleRoot(in.rules)
 		rows := typedRows{root: in.root}
 		row, _, err := rows.appendRow(nil, record)
 		if err != nil || !json.Valid(row) {
@@ -98,7 +105,7 @@ func FuzzRows(f *testing.F) {
 			t.Fatal(err)
 		}
 		again := recalled.tree()
-		again.settleRoot()
+		again.settleRoot(FileRules)
 		if a, b := string(in.root.appendStructure(nil)), string(again.appendStructure(nil)); a != b {
 			t.Errorf("%q: types %s, remembered %s", record, a, b)
 		}

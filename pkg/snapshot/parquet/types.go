@@ -13,10 +13,34 @@ import (
 // The bounds of the types. Each column costs memory, and where there are more,
 // the names are data.
 const (
-	maxColumns = 1000 // members of a file, those within objects and lists included
-	maxMembers = 200  // members of an object below the top level
-	maxDepth   = 16   // objects and lists within each other
+	maxColumns = 1000 // members of a file by FileRules, those within objects and lists included
+	// maxQueryColumns is maxColumns by QueryRules.
+	maxQueryColumns = 2000
+	maxMembers      = 200 // members of an object below the top level
+	maxDepth        = 16  // objects and lists within each other
 )
+
+// Rules choose the types of columns.
+type Rules int
+
+const (
+	// FileRules are the rules of Encode for files that are read together with
+	// those of other days.
+	FileRules Rules = iota
+	// QueryRules are those of Encode for the queries of one snapshot.
+	QueryRules
+)
+
+// maxColumns returns the largest number of members that are columns or fields.
+func (r Rules) maxColumns() int {
+	if r == QueryRules {
+		return maxQueryColumns
+	}
+	return maxColumns
+}
+
+// othersName is the name of the column of the members beyond maxColumns.
+const othersName = "_other_members"
 
 // A columnType is the type of a column, a list's elements or a struct's field.
 type columnType int
@@ -28,6 +52,8 @@ const (
 	bigintType
 	timestampType // UTC
 	localTimestampType
+	utcTimestampType // localTimestampType of times with an offset
+	dateType
 	jsonType
 	structType
 	listType
@@ -35,7 +61,7 @@ const (
 
 // sqlNames are DuckDB's names of the types.
 var sqlNames = [...]string{
-	"VARCHAR", "BOOLEAN", "DOUBLE", "BIGINT", "TIMESTAMP WITH TIME ZONE", "TIMESTAMP", "JSON", "STRUCT", "LIST",
+	"VARCHAR", "BOOLEAN", "DOUBLE", "BIGINT", "TIMESTAMP WITH TIME ZONE", "TIMESTAMP", "TIMESTAMP", "DATE", "JSON", "STRUCT", "LIST",
 }
 
 // A node has the kinds of the values at one place of the records, in this
@@ -48,6 +74,12 @@ type node struct {
 	// repeats is set when an object of this snapshot has several members of
 	// the same name.
 	repeats bool
+	// largest is the size in bytes of the largest object or list in the records.
+	largest int
+	// overflows is set when the records have more members than may be columns.
+	// others is then the column of these, as one object.
+	overflows bool
+	others    *member
 
 	typ     columnType // that of kinds, set by settle
 	earlier columnType // that of earlier files, if known is set
@@ -66,8 +98,21 @@ type member struct {
 }
 
 // columnType returns the type that can hold all values of n.
-func (n *node) columnType() columnType {
-	switch k := n.kinds; {
+func (n *node) columnType(rules Rules) columnType {
+	k := n.kinds
+	if rules == QueryRules {
+		switch k {
+		case intKind:
+			return bigintType
+		case timeKind:
+			return utcTimestampType
+		case spacedTimeKind:
+			return localTimestampType
+		case dateKind:
+			return dateType
+		}
+	}
+	switch {
 	case k&textKind != 0:
 		return varcharType
 	case k&jsonKind != 0:
@@ -95,8 +140,8 @@ func (n *node) columnType() columnType {
 // settle sets the types and names of n and what is in it. A type that holds
 // texts is set for good: it can hold whatever later snapshots have. So are the
 // types where no value was seen, VARCHAR, and no member of an object, JSON.
-func (n *node) settle() {
-	switch n.typ = n.columnType(); n.typ {
+func (n *node) settle(rules Rules) {
+	switch n.typ = n.columnType(rules); n.typ {
 	case varcharType:
 		n.kinds = textKind
 	case jsonType:
@@ -105,12 +150,12 @@ func (n *node) settle() {
 		if n.elements == nil {
 			n.elements = new(node)
 		}
-		n.elements.settle()
+		n.elements.settle(rules)
 		return
 	case structType:
 		n.nameMembers(map[string]bool{})
 		for _, m := range n.members {
-			m.settle()
+			m.settle(rules)
 		}
 		return
 	}
@@ -118,10 +163,14 @@ func (n *node) settle() {
 }
 
 // settleRoot settles the type of the records.
-func (n *node) settleRoot() {
+func (n *node) settleRoot(rules Rules) {
+	if n.overflows {
+		n.others = &member{vendor: othersName, index: len(n.members), node: node{kinds: jsonKind}}
+		n.members = append(n.members, n.others)
+	}
 	n.nameMembers(map[string]bool{snapshot.MemberTenancy: true, snapshot.MemberUploadTimestamp: true, snapshot.MemberUploadID: true})
 	for _, m := range n.members {
-		m.settle()
+		m.settle(rules)
 	}
 	n.typ = structType
 }
@@ -199,6 +248,19 @@ func (n *node) collapse() {
 	n.members, n.byName, n.elements = nil, nil, nil
 }
 
+// flattenLarge gives the members of the records that have an object or list of that
+// many bytes another type: JSON, or VARCHAR. It reports whether there was one.
+func (n *node) flattenLarge(bytes int, typ columnType) bool {
+	found := false
+	for _, m := range n.members {
+		if m.largest >= bytes && m.typ != typ && m.typ != varcharType {
+			m.typ, m.members, m.byName, m.elements = typ, nil, nil, nil
+			found = true
+		}
+	}
+	return found
+}
+
 // each calls visit for n and all that is in it, with the path to it.
 func (n *node) each(path string, visit func(path string, n *node)) {
 	visit(path, n)
@@ -210,15 +272,16 @@ func (n *node) each(path string, visit func(path string, n *node)) {
 	}
 }
 
-// holdsJSON reports whether n or what is in it is JSON.
-func (n *node) holdsJSON() bool {
+// needsCast reports whether n or what is in it has another type in the structure for
+// from_json than in the file.
+func (n *node) needsCast() bool {
 	found := false
-	n.each("", func(_ string, n *node) { found = found || n.typ == jsonType })
+	n.each("", func(_ string, n *node) { found = found || n.typ == jsonType || n.typ == utcTimestampType })
 	return found
 }
 
 // appendStructure appends the type of n in the form that DuckDB's from_json
-// takes. JSON is VARCHAR there, see sqlType.
+// takes. JSON is VARCHAR there, and times have an offset, see sqlType.
 func (n *node) appendStructure(dst []byte) []byte {
 	switch n.typ {
 	case structType:
@@ -232,6 +295,8 @@ func (n *node) appendStructure(dst []byte) []byte {
 		return append(n.elements.appendStructure(append(dst, '[')), ']')
 	case jsonType:
 		return append(dst, `"VARCHAR"`...)
+	case utcTimestampType: // from_json ignores the offset in a TIMESTAMP
+		return append(dst, `"TIMESTAMP WITH TIME ZONE"`...)
 	}
 	return append(append(append(dst, '"'), sqlNames[n.typ]...), '"')
 }
