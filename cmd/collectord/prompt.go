@@ -17,7 +17,7 @@ const promptRows = 1000
 
 // runPrompt reads statements from the terminal and runs them.
 func (a *assembly) runPrompt(ctx context.Context, q queryFlags, s *signals) error {
-	engine := a.newQueryEngine(q)
+	engine := a.newQueryEngine(int64(q.memoryBytes))
 	defer engine.Close()
 	history, lack := a.historyPath()
 	if lack != "" {

@@ -150,7 +150,7 @@ func (q *queryFlags) validate() error {
 }
 
 func (a *assembly) runQuery(ctx context.Context, q queryFlags) error {
-	engine := a.newQueryEngine(q)
+	engine := a.newQueryEngine(int64(q.memoryBytes))
 	defer engine.Close()
 	limits := q.limits()
 	summary, err := a.writeResult(q, func(w io.Writer, file string) (query.Summary, error) {
@@ -169,10 +169,6 @@ func (a *assembly) runQuery(ctx context.Context, q queryFlags) error {
 		_, err = fmt.Fprintf(a.stderr, "there are more rows than the %d that --rows allows\n", q.rows)
 	}
 	return err
-}
-
-func (a *assembly) newQueryEngine(q queryFlags) *query.Engine {
-	return query.New(query.Options{State: a.state, Tenancy: a.settings.Tenancy, Dir: a.queryDir(), Memory: int64(q.memoryBytes)})
 }
 
 func (q *queryFlags) limits() query.Limits {

@@ -19,7 +19,7 @@ func newOutput(f Format, width int, w io.Writer) (output, error) {
 	case TableFormat:
 		return &tableOutput{w: w, width: width}, nil
 	case CSVFormat:
-		return &csvOutput{w: csv.NewWriter(w), guard: guardText}, nil
+		return &csvOutput{w: csv.NewWriter(w), guard: GuardText}, nil
 	case RawCSVFormat:
 		return &csvOutput{w: csv.NewWriter(w), guard: func(text string) string { return text }}, nil
 	case JSONFormat:

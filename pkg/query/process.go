@@ -64,7 +64,7 @@ func (e *Engine) streamSources(ctx context.Context, text string) (all []streamSo
 		if err != nil {
 			return all, fmt.Errorf("query: %w", err)
 		}
-		source := sourceOf(sealed)
+		source := e.sourceOf(sealed)
 		if source.Records > 0 {
 			if names.has(stream.Stream) || names.readsCatalog() {
 				source.Columns, err = e.columnsOf(ctx, source)

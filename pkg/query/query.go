@@ -51,6 +51,9 @@ type Options struct {
 	Disk string
 	// Parallel is the number of queries that run at once; 0 is 1.
 	Parallel int
+	// Optional are the members that records of a stream may lack, by the stream's name.
+	// They are NULL when no record has them.
+	Optional map[string][]string
 }
 
 // defaultMemory is sufficient for single records of 64 MB among smaller ones.

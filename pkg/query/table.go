@@ -26,7 +26,7 @@ func (*tableOutput) wantsJSON() bool { return false }
 func (o *tableOutput) columns(list []Column) error {
 	names := make([]string, len(list))
 	for i, c := range list {
-		names[i] = replaceControl(c.Name)
+		names[i] = ReplaceControl(c.Name)
 	}
 	o.lines = append(o.lines, names)
 	return nil
@@ -35,7 +35,7 @@ func (o *tableOutput) columns(list []Column) error {
 func (o *tableOutput) row(values []sql.NullString) error {
 	fields := make([]string, len(values))
 	for i, v := range values {
-		fields[i] = replaceControl(v.String)
+		fields[i] = ReplaceControl(v.String)
 	}
 	o.lines = append(o.lines, fields)
 	return nil
@@ -135,8 +135,8 @@ func shortenField(s string, width int) string {
 	return runewidth.Truncate(s, width, "…")
 }
 
-// replaceControl replaces characters that would break a line or control a terminal.
-func replaceControl(s string) string {
+// ReplaceControl replaces characters that would break a line or control a terminal.
+func ReplaceControl(s string) string {
 	return strings.Map(func(r rune) rune {
 		if unicode.IsControl(r) {
 			return ' '

@@ -56,8 +56,14 @@ func (t *task) work(ctx context.Context, w io.Writer) (sum Summary, err error) {
 	if err := s.createViews(ctx); err != nil {
 		return Summary{}, notRun(err)
 	}
+	if err := s.createRegister(ctx); err != nil {
+		return Summary{}, notRun(err)
+	}
 	if err := s.confine(ctx); err != nil {
 		return Summary{}, notRun(err)
+	}
+	if t.Kind == measureTask {
+		return Summary{}, s.runMeasures(ctx, w)
 	}
 	if err := s.defineResult(ctx, t.Text); err != nil {
 		return Summary{}, err
