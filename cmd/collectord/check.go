@@ -18,6 +18,7 @@ import (
 	"github.com/collectord/collectord/pkg/snapshot"
 	"github.com/collectord/collectord/pkg/store"
 	"github.com/collectord/collectord/pkg/store/sinks"
+	"github.com/collectord/collectord/pkg/web"
 )
 
 func checkCommand(p *program) *cobra.Command {
@@ -81,6 +82,9 @@ func runCheck(ctx context.Context, p *program, f checkFlags) error {
 		return &refusedSettingsError{err}
 	}
 	defer a.closeDestinations(parts.sinks)
+	if err := web.CheckQueries(ctx, a.settings.HTTP.Queries); err != nil {
+		return &refusedSettingsError{&exitError{exitSettings, err}}
+	}
 	report := a.newCheckReport(parts)
 	if f.connect {
 		if report.probes, err = a.probeEverything(ctx, parts.sinks); err != nil {

@@ -38,8 +38,8 @@ func (a *assembly) newEvaluator(engine *query.Engine, r *run.Runner) *control.Ev
 	return e
 }
 
-// newControlEngine returns an engine for controls and queries of a command.
-func (a *assembly) newControlEngine(memory int64) *query.Engine {
+// newQueryEngine returns an engine for controls and queries of a command.
+func (a *assembly) newQueryEngine(memory int64) *query.Engine {
 	return query.New(query.Options{
 		State: a.state, Tenancy: a.settings.Tenancy, Dir: a.queryDir(), Memory: memory, Optional: optionalMembers(),
 	})
@@ -132,7 +132,7 @@ func (a *assembly) measureControls(ctx context.Context, r *run.Runner) ([]run.Re
 	if a.settings.Controls.Dir == "" || ctx.Err() != nil {
 		return nil, nil
 	}
-	engine := a.newControlEngine(int64(a.settings.Controls.Memory))
+	engine := a.newQueryEngine(int64(a.settings.Controls.Memory))
 	defer engine.Close()
 	done, err := a.newEvaluator(engine, r).EvaluateDue(ctx, "once")
 	if err != nil {

@@ -87,7 +87,7 @@ func (a *assembly) previewControls(ctx context.Context, f controlFlags) error {
 	if err := a.requireControls(f.ids); err != nil {
 		return err
 	}
-	engine := a.newControlEngine(int64(a.settings.Controls.Memory))
+	engine := a.newQueryEngine(int64(a.settings.Controls.Memory))
 	defer engine.Close()
 	p := &control.Previewer{State: a.state, Tenancy: a.settings.Tenancy, Engine: engine, Settings: a.controlSettings(nil)}
 	var all []control.Status
@@ -120,7 +120,7 @@ func (a *assembly) runControls(ctx context.Context, f controlFlags) error {
 		return err
 	}
 	defer a.closeDestinations(parts.sinks)
-	engine := a.newControlEngine(int64(a.settings.Controls.Memory))
+	engine := a.newQueryEngine(int64(a.settings.Controls.Memory))
 	defer engine.Close()
 	evaluator := a.newEvaluator(engine, a.newRunner(parts.sinks, a.newDeliverer(parts.sinks)))
 	done, err := evaluator.EvaluateNow(ctx, "manual", f.ids)

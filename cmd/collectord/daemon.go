@@ -105,7 +105,7 @@ func newDaemon(a *assembly, p *program, parts *parts, notifier *systemd.Notifier
 	d := &daemon{
 		state: a.state, active: &run.ActiveRuns{}, signals: p.signals, log: a.log, from: p.from,
 		deliverer: a.newDeliverer(parts.sinks),
-		queries:   newQueryEngine(a),
+		queries:   newServiceEngine(a),
 		systemd:   notifier,
 		assembly:  a, parts: parts, notReady: errStarting, reloaded: time.Now(),
 	}

@@ -29,6 +29,9 @@ func (a *assembly) listenHTTP(ctx context.Context) (net.Listener, error) {
 	if err := web.Check(s.ConfigFile); err != nil {
 		return nil, &exitError{exitSettings, err}
 	}
+	if err := a.warnOfOfferedQueries(); err != nil {
+		return nil, &exitError{exitSettings, err}
+	}
 	l, err := a.listenWhenFree(ctx, s.Listen)
 	switch {
 	case errors.Is(err, fs.ErrPermission):
@@ -41,6 +44,16 @@ func (a *assembly) listenHTTP(ctx context.Context) (net.Listener, error) {
 		a.log.Warn(text)
 	}
 	return l, nil
+}
+
+// warnOfOfferedQueries returns an error if HTTP_QUERIES cannot be read. A single file that is
+// not valid is only logged: it does not keep the service from collecting.
+func (a *assembly) warnOfOfferedQueries() error {
+	_, invalid, err := web.ReadQueries(a.settings.HTTP.Queries)
+	for _, e := range invalid {
+		a.log.Warn("a query is not offered", zap.Error(e))
+	}
+	return err
 }
 
 // listenTimeout is how long the start waits for an address: that of a process which
@@ -85,7 +98,7 @@ func (d *daemon) serveHTTP(l net.Listener) (stop func()) {
 		ShowData: s.HTTP.ShowData, Profiles: d.queries,
 	}
 	if s.HTTP.Query {
-		options.Queries = d.queries
+		options.Queries, options.QueriesDir = d.queries, s.HTTP.Queries
 	}
 	server := web.New(options)
 	ctx, cancel := context.WithCancel(context.Background())
@@ -101,9 +114,9 @@ func (d *daemon) serveHTTP(l net.Listener) (stop func()) {
 	}
 }
 
-// newQueryEngine returns the engine for the controls, and for the queries and the columns
+// newServiceEngine returns the engine for the controls, and for the queries and the columns
 // of the status page.
-func newQueryEngine(a *assembly) *query.Engine {
+func newServiceEngine(a *assembly) *query.Engine {
 	return query.New(query.Options{
 		State: a.state, Tenancy: a.settings.Tenancy, Dir: filepath.Join(a.state.Dir(), "query"),
 		Memory: int64(a.settings.HTTP.QueryMemory), Parallel: a.settings.HTTP.QueryParallel, Optional: optionalMembers(),

@@ -110,6 +110,7 @@ type HTTP struct {
 	Query         bool     `env:"HTTP_QUERY" envDefault:"false" reload:"restart" doc:"Whether the status page runs SQL queries over the last-known data for those who have HTTP_TOKEN; without a token it is off."`
 	QueryMemory   Bytes    `env:"HTTP_QUERY_MEMORY" envDefault:"1GiB" min:"256MiB" reload:"restart" doc:"The most memory that one query of the status page may use. A query runs in a process of its own, which ends when it needs more."`
 	QueryParallel int      `env:"HTTP_QUERY_PARALLEL" envDefault:"2" min:"1" max:"16" reload:"restart" doc:"The number of queries of the status page that run at once."`
+	Queries       string   `env:"HTTP_QUERIES" want:"the path of a directory" example:"/etc/collectord/queries" reload:"restart" doc:"A directory with files *.sql whose queries the status page offers to those who have HTTP_TOKEN. The first line of a file is a comment with the title of the query. New files need no restart."`
 	Textfile      string   `env:"METRICS_TEXTFILE" want:"a path that ends in .prom" example:"/var/lib/node_exporter/collectord.prom" doc:"The file to which --once writes the metrics, for the node exporter's textfile collector."`
 }
 

@@ -22,6 +22,8 @@ const (
 	// RowsFormat is for programs: JSON values, one per line. The first is an array
 	// of Columns, the others are arrays of texts, with null for NULL.
 	RowsFormat Format = "rows"
+	// ParquetFormat is a Parquet file, for QueryToFile only.
+	ParquetFormat Format = "parquet"
 )
 
 // A task is what a worker process does. It reads one, as JSON, from its standard
@@ -31,6 +33,8 @@ type task struct {
 	Text string // the SELECT
 	// Format is that of the result on standard output, for formatTask.
 	Format Format `json:",omitempty"`
+	// Width bounds the lines of a table, see Limits.
+	Width int `json:",omitempty"`
 	// Path is the file of the result, for parquetTask and copyTask.
 	Path string `json:",omitempty"`
 	// Dir is a directory for this task alone.

@@ -39,6 +39,7 @@ func (s *Server) pageRoutes() []route {
 		{method: "GET", path: "/streams/{name}/data", handler: s.protect(u.serveStreamData)},
 		{method: "GET", path: "/query", handler: u.serveQueryForm},
 		{method: "POST", path: "/api/v1/query", handler: s.requireToken(u.serveQuery)},
+		{method: "GET", path: "/api/v1/queries", handler: s.requireToken(u.serveQueries)},
 		{method: "GET", path: "/assets/{file}", handler: u.serveAsset},
 	}
 }
