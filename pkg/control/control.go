@@ -4,8 +4,6 @@
 // earlier programs are read as they are.
 package control
 
-import "slices"
-
 // A Control is what the files with one id describe.
 type Control struct {
 	// ID is the key of everything, and a label of metrics.
@@ -51,16 +49,4 @@ type Query struct {
 	// File and Line are where the SQL begins.
 	File string
 	Line int
-}
-
-// streams returns the streams that the control refers to, each once.
-func (c Control) streams() (names []string) {
-	for _, q := range c.Queries {
-		for _, name := range q.Streams {
-			if !slices.Contains(names, name) {
-				names = append(names, name)
-			}
-		}
-	}
-	return names
 }

@@ -270,6 +270,7 @@ func TestDue(t *testing.T) {
 	}
 	f.ApplySettings(s)
 	f.requireEqual("with a register", []string{"mfa", "other"}, f.evaluate().Measured)
+	f.requireEqual("failed with a register", "", f.status("mfa").Err)
 	if team := f.records(DetailStream)[0]["team"]; team != "Red" {
 		t.Errorf("team %v", team)
 	}

@@ -4,10 +4,12 @@ import (
 	"bufio"
 	"context"
 	"database/sql"
+	"encoding/csv"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -50,14 +52,44 @@ func (s *session) createRegister(ctx context.Context) error {
 	_, err := s.db.ExecContext(ctx, "CREATE TEMP TABLE "+registerTable+
 		" (resource VARCHAR, resource_type VARCHAR, business_unit VARCHAR, team VARCHAR, location VARCHAR)")
 	if err == nil && s.task.Register {
-		_, err = s.db.ExecContext(ctx, fmt.Sprintf(
-			"INSERT INTO %s SELECT lower(resource), lower(coalesce(resource_type, '')), business_unit, team, location FROM read_csv(%s, header = true, all_varchar = true, delim = ',', quote = '\"', escape = '\"')",
-			registerTable, duckdb.Literal(duckdb.EscapeGlob(filepath.Join(s.task.Dir, registerName)))))
+		err = s.loadRegister(ctx)
 	}
 	if err != nil {
 		return fmt.Errorf("query: read the register: %w", duckdb.Brief(err))
 	}
 	return nil
+}
+
+// loadRegister inserts the rows of the register. DuckDB's own reader of CSV needs more
+// memory than the rest of a small measure.
+func (s *session) loadRegister(ctx context.Context) (err error) {
+	file, err := os.Open(filepath.Join(s.task.Dir, registerName))
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, file.Close()) }()
+	r := csv.NewReader(file)
+	columns := []duckdb.Column{{Name: "resource"}, {Name: "resource_type"}, {Name: "business_unit"}, {Name: "team"}, {Name: "location"}}
+	r.FieldsPerRecord, r.ReuseRecord = len(columns), true
+	if _, err := r.Read(); err != nil { // the header
+		return err
+	}
+	source, err := s.db.Source("measure_register_rows", columns, func(row *duckdb.Row) error {
+		fields, err := r.Read()
+		if err != nil {
+			return err
+		}
+		for i, text := range fields {
+			row.SetText(i, []byte(text))
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	_, err = s.db.ExecContext(ctx, "INSERT INTO "+registerTable+
+		" SELECT lower(resource), lower(resource_type), business_unit, team, location FROM measure_register_rows()")
+	return source.Result(err)
 }
 
 // runMeasures runs the measures of the task and writes a measureEvent per line to w.
