@@ -6,6 +6,7 @@ import (
 	"encoding/csv"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -256,11 +257,19 @@ func printRows[T any](a *assembly, format string, columns []string, rows []T, ce
 	for _, row := range rows {
 		var fields []string
 		for _, cell := range cells(row) {
-			fields = append(fields, query.ReplaceControl(formatCell(cell)))
+			fields = append(fields, query.ReplaceControl(formatCell(roundCell(cell))))
 		}
 		fmt.Fprintln(w, strings.Join(fields, "\t"))
 	}
 	return w.Flush()
+}
+
+// roundCell rounds a number to four decimals, which is enough for people.
+func roundCell(cell any) any {
+	if v, isFloat := cell.(float64); isFloat {
+		return math.Round(v*1e4) / 1e4
+	}
+	return cell
 }
 
 // formatCell returns a cell as text.
