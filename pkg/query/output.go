@@ -21,7 +21,7 @@ func newOutput(f Format, w io.Writer) (output, error) {
 	case TableFormat:
 		return &tableOutput{w: tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)}, nil
 	case CSVFormat:
-		return &csvOutput{w: csv.NewWriter(w), guard: guardText}, nil
+		return &csvOutput{w: csv.NewWriter(w), guard: GuardText}, nil
 	case RawCSVFormat:
 		return &csvOutput{w: csv.NewWriter(w), guard: func(text string) string { return text }}, nil
 	case JSONFormat:
