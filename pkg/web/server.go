@@ -55,6 +55,8 @@ type Options struct {
 	Profiles *query.Engine
 	// Queries executes SQL queries; nil switches queries off.
 	Queries *query.Engine
+	// Controls returns where the controls come from; nil switches them off.
+	Controls func() ControlSource
 	// Pprof serves /debug/pprof/.
 	Pprof bool
 	// Version is the version of the program.
