@@ -73,7 +73,7 @@ func runCheck(ctx context.Context, p *program, f checkFlags) error {
 	if err != nil {
 		return &refusedSettingsError{err}
 	}
-	if err := a.requireActive(); err != nil {
+	if err := errors.Join(a.requireActive(), a.checkControls()); err != nil {
 		return &refusedSettingsError{err}
 	}
 	parts, err := a.openReceivers()
@@ -104,7 +104,7 @@ func runCheck(ctx context.Context, p *program, f checkFlags) error {
 }
 
 func (a *assembly) newCheckReport(p *parts) *checkReport {
-	c := &checkReport{warnings: append(slices.Clone(a.warnings), a.systemd...), destinations: sinkNames(p.sinks)}
+	c := &checkReport{warnings: slices.Concat(a.warnings, a.systemd, a.controlProblems()), destinations: sinkNames(p.sinks)}
 	for _, caution := range a.cautions() {
 		c.cautions = append(c.cautions, caution.Text)
 	}

@@ -101,11 +101,12 @@ func (d *daemon) serveHTTP(l net.Listener) (stop func()) {
 	}
 }
 
-// newQueryEngine returns the engine for the queries and the columns of the status page.
+// newQueryEngine returns the engine for the controls, and for the queries and the columns
+// of the status page.
 func newQueryEngine(a *assembly) *query.Engine {
 	return query.New(query.Options{
 		State: a.state, Tenancy: a.settings.Tenancy, Dir: filepath.Join(a.state.Dir(), "query"),
-		Memory: int64(a.settings.HTTP.QueryMemory), Parallel: a.settings.HTTP.QueryParallel,
+		Memory: int64(a.settings.HTTP.QueryMemory), Parallel: a.settings.HTTP.QueryParallel, Optional: optionalMembers(),
 	})
 }
 

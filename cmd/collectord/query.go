@@ -105,7 +105,7 @@ func (q *queryFlags) validate() error {
 }
 
 func (a *assembly) runQuery(ctx context.Context, q queryFlags) error {
-	engine := query.New(query.Options{State: a.state, Tenancy: a.settings.Tenancy, Dir: a.queryDir(), Memory: int64(q.memoryBytes)})
+	engine := a.newControlEngine(int64(q.memoryBytes))
 	defer engine.Close()
 	limits := query.Limits{Time: q.timeout, Rows: q.rows, Wait: true}
 	summary, err := a.writeResult(q, func(w io.Writer, file string) (query.Summary, error) {

@@ -68,6 +68,7 @@ destination failed; 75 another process is collecting a stream; 78 bad settings;
 		acceptCommand(p),
 		restoreCommand(p),
 		queryCommand(p),
+		controlsCommand(p),
 		deliverCommand(p),
 		dropCommand(p),
 		healthCommand(p),

@@ -53,7 +53,7 @@ func TestKilled(t *testing.T) {
 	}
 	f.writeControl("mfa", mfaSQL)
 	f.writeControl("bad", "SELECT")
-	for _, step := range []string{DetailStream, "recorded", SummaryStream, DetailStream, "recorded", "", "", ""} {
+	for _, step := range []string{DetailStream, "recorded", SummaryStream, "", ""} {
 		killEvaluation(t, dir, step)
 	}
 	f.Evaluator = openEvaluator(t.Context(), filepath.Join(dir, "state"), f.dir, time.Now)

@@ -146,7 +146,7 @@ func (*tableOutput) wantsJSON() bool { return false }
 func (o *tableOutput) columns(list []Column) error {
 	var names []string
 	for _, c := range list {
-		names = append(names, replaceControl(c.Name))
+		names = append(names, ReplaceControl(c.Name))
 	}
 	return o.writeLine(names)
 }
@@ -154,7 +154,7 @@ func (o *tableOutput) columns(list []Column) error {
 func (o *tableOutput) row(values []sql.NullString) error {
 	var fields []string
 	for _, v := range values {
-		fields = append(fields, replaceControl(v.String))
+		fields = append(fields, ReplaceControl(v.String))
 	}
 	return o.writeLine(fields)
 }
@@ -166,8 +166,8 @@ func (o *tableOutput) writeLine(fields []string) error {
 
 func (o *tableOutput) end() error { return o.w.Flush() }
 
-// replaceControl replaces characters that would break a line or control a terminal.
-func replaceControl(s string) string {
+// ReplaceControl replaces characters that would break a line or control a terminal.
+func ReplaceControl(s string) string {
 	return strings.Map(func(r rune) rune {
 		if unicode.IsControl(r) {
 			return ' '
