@@ -38,7 +38,7 @@ func (h *HTTP) Validate() []error {
 }
 
 // notifyEvents are the values of NOTIFY_EVENTS.
-var notifyEvents = []string{"failure", "late", "destination", "restore", "reload", "doubt"}
+var notifyEvents = []string{"failure", "late", "destination", "restore", "reload", "doubt", "control"}
 
 // Validate checks the kinds of events and the address of the status page.
 func (n *Notify) Validate() (errs []error) {

@@ -11,6 +11,7 @@ import (
 	"github.com/dustin/go-humanize"
 
 	"github.com/collectord/collectord/pkg/collector"
+	"github.com/collectord/collectord/pkg/control"
 	"github.com/collectord/collectord/pkg/freshness"
 	"github.com/collectord/collectord/pkg/run"
 	"github.com/collectord/collectord/pkg/state"
@@ -36,6 +37,7 @@ type observation struct {
 	queue    []state.Delivery   // of the tenancy
 	attempts []state.SinkStatus // of the tenancy
 	restores map[string]restoreResult
+	controls []control.Status
 	// reload is the error of the last reload; reloads reports whether it is known.
 	reload  error
 	reloads bool
@@ -79,6 +81,11 @@ func (n *Notifier) observe(ctx context.Context) (o observation, err error) {
 		o.reloads = true
 		_, o.reload = n.LastReload()
 	}
+	controls, err := n.State.Controls(n.Tenancy).List(ctx)
+	if err != nil {
+		return o, err
+	}
+	o.controls = control.StatusesOf(controls)
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	o.restores = maps.Clone(n.restores)
@@ -127,6 +134,9 @@ func (n *Notifier) findVerdicts(b *book, settings Settings, seen observation, re
 	for sink, v := range judgeSinks(b, seen) {
 		add(eventDestination, sink, v)
 	}
+	for _, s := range seen.controls {
+		add(eventControl, s.ID, n.controlVerdict(s))
+	}
 	for stream, v := range n.judgeAges(b, seen, all) {
 		add(eventLate, stream, v)
 	}
@@ -155,12 +165,14 @@ func (r *record) isOutdated(event string, s state.StreamStatus) bool {
 	return false
 }
 
-// isOff reports whether the stream or the destination of a problem is off now.
+// isOff reports whether the stream, the control or the destination of a problem is off now.
 func (o observation) isOff(event, subject string) bool {
 	switch event {
 	case eventFailure, eventLate, eventRestore:
 		isOn := func(s freshness.Stream) bool { return s.Stream == subject && s.WhyOff == "" }
 		return o.status != nil && !slices.ContainsFunc(o.status, isOn)
+	case eventControl:
+		return !slices.ContainsFunc(o.controls, func(s control.Status) bool { return s.ID == subject })
 	case eventDestination:
 		return o.sinks != nil && !slices.Contains(o.sinks, subject)
 	}

@@ -401,16 +401,20 @@ type detailsData struct {
 
 // serveControlDetails serves the first resources that a control finds not compliant.
 func (u *ui) serveControlDetails(w http.ResponseWriter, r *http.Request) {
-	if why := cmp.Or(u.whyControlsOff(), u.whyDetailsHidden()); why != "" {
+	status, found := u.requireControl(w, r)
+	if !found {
+		return
+	}
+	if why := u.whyDetailsHidden(); why != "" {
 		u.writeError(w, http.StatusForbidden, why)
 		return
 	}
 	data := detailsData{Most: maxShownResources}
 	var err error
-	data.Rows, data.More, data.Taken, err = u.readDetails(r.Context(), r.PathValue("id"), maxShownResources)
+	data.Rows, data.More, data.Taken, err = u.readDetails(r.Context(), status.ID, maxShownResources)
 	extendDeadline(w)
 	if errors.Is(err, state.ErrNoSnapshot) {
-		data.Err = "There are no resources yet."
+		data.Err = "There are no resources yet: no control was measured since CONTROLS_DETAIL is true."
 	} else if err != nil {
 		data.Err = err.Error()
 	}
