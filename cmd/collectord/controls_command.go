@@ -130,7 +130,7 @@ func (a *assembly) runControls(ctx context.Context, f controlFlags) error {
 	if err != nil {
 		return err
 	}
-	list, err := a.state.Controls(a.settings.Tenancy).List(ctx)
+	list, err := a.state.Controls(a.settings.Tenancy).ListControls(ctx)
 	if err != nil {
 		return err
 	}
@@ -179,8 +179,8 @@ type controlRow struct {
 var rowColumns = []string{"control", "resource", "resource_type", "compliance", "detail", "business_unit", "team", "location"}
 
 // cells returns the row in the order of rowColumns.
-func (r controlRow) cells() []any {
-	return []any{r.id, r.Resource, r.ResourceType, floatOrNull(r.Compliance), r.Detail, r.BusinessUnit, r.Team, r.Location}
+func (c controlRow) cells() []any {
+	return []any{c.id, c.Resource, c.ResourceType, floatOrNull(c.Compliance), c.Detail, c.BusinessUnit, c.Team, c.Location}
 }
 
 func floatOrNull(value *float64) any {

@@ -65,21 +65,21 @@ type evaluation struct {
 }
 
 // day returns the date of the evaluation.
-func (v *evaluation) day() string { return v.now.UTC().Format(time.DateOnly) }
+func (e *evaluation) day() string { return e.now.UTC().Format(time.DateOnly) }
 
 // measure measures the chosen controls. The records of their rows go to details, unless
 // that is nil.
-func (v *evaluation) measure(ctx context.Context, details collector.Output) error {
-	v.details, v.outcomes = details, map[string]state.ControlOutcome{}
-	o := v.options()
+func (e *evaluation) measure(ctx context.Context, details collector.Output) error {
+	e.details, e.outcomes = details, map[string]state.ControlOutcome{}
+	o := e.options()
 	o.Detail = details != nil
-	defer v.discardBatch()
-	return v.Engine.Measure(ctx, v.measures(), o, v)
+	defer e.discardBatch()
+	return e.Engine.Measure(ctx, e.measures(), o, e)
 }
 
 // measures returns the queries of the chosen controls.
-func (v *evaluation) measures() (measures []query.Measure) {
-	for _, c := range v.chosen {
+func (e *evaluation) measures() (measures []query.Measure) {
+	for _, c := range e.chosen {
 		var m query.Measure
 		for _, q := range c.Queries {
 			m.Queries = append(m.Queries, query.MeasureQuery{Text: q.Text, Streams: q.Streams})
@@ -90,60 +90,60 @@ func (v *evaluation) measures() (measures []query.Measure) {
 }
 
 // options returns the options of the measurement.
-func (v *evaluation) options() query.MeasureOptions {
-	o := query.MeasureOptions{Time: v.settings.Timeout, Memory: v.settings.Memory}
-	if v.register != nil {
-		o.Register = v.register.text
+func (e *evaluation) options() query.MeasureOptions {
+	o := query.MeasureOptions{Time: e.settings.Timeout, Memory: e.settings.Memory}
+	if e.register != nil {
+		o.Register = e.register.text
 	}
 	return o
 }
 
-func (v *evaluation) discardBatch() {
-	if v.batch != nil {
-		v.batch.Discard()
-		v.batch = nil
+func (e *evaluation) discardBatch() {
+	if e.batch != nil {
+		e.batch.Discard()
+		e.batch = nil
 	}
 }
 
 // ReceiveRow implements query.MeasureReceiver.
-func (v *evaluation) ReceiveRow(index int, row query.MeasureRow) error {
-	if v.batch == nil {
-		v.batch = v.details.NewBatch()
+func (e *evaluation) ReceiveRow(index int, row query.MeasureRow) error {
+	if e.batch == nil {
+		e.batch = e.details.NewBatch()
 	}
-	return appendRecord(v.batch, newDetailRecord(v.chosen[index], row, v.day()))
+	return appendResult(e.batch, newDetailRecord(e.chosen[index], row, e.day()))
 }
 
 // ReceiveEnd implements query.MeasureReceiver.
-func (v *evaluation) ReceiveEnd(index int, result query.MeasureResult, err error) error {
-	c := v.chosen[index]
-	if errors.Is(err, query.ErrNoData) && !v.known[c.ID] {
+func (e *evaluation) ReceiveEnd(index int, result query.MeasureResult, err error) error {
+	c := e.chosen[index]
+	if errors.Is(err, query.ErrNoData) && !e.known[c.ID] {
 		// Nothing to measure is no failure of the control.
-		v.discardBatch()
-		v.outcomes[c.ID] = v.newOutcome(c, query.MeasureResult{Skipped: result.Skipped}, nil)
+		e.discardBatch()
+		e.outcomes[c.ID] = e.newOutcome(c, query.MeasureResult{Skipped: result.Skipped}, nil)
 		return nil
 	}
 	if err != nil {
-		v.discardBatch()
-	} else if v.batch != nil {
-		commitErr := v.batch.Commit()
-		v.batch = nil
+		e.discardBatch()
+	} else if e.batch != nil {
+		commitErr := e.batch.Commit()
+		e.batch = nil
 		if commitErr != nil {
 			return commitErr
 		}
 	}
-	v.outcomes[c.ID] = v.newOutcome(c, result, err)
+	e.outcomes[c.ID] = e.newOutcome(c, result, err)
 	return nil
 }
 
 // newOutcome returns the outcome of a control.
-func (v *evaluation) newOutcome(c Control, result query.MeasureResult, err error) state.ControlOutcome {
-	o := state.ControlOutcome{ID: c.ID, Attempt: state.ControlAttempt{Tried: v.now, Data: v.newestData(c), Hash: v.hashOf(c)}}
+func (e *evaluation) newOutcome(c Control, result query.MeasureResult, err error) state.ControlOutcome {
+	o := state.ControlOutcome{ID: c.ID, Attempt: state.ControlAttempt{Tried: e.now, Data: e.newestData(c), Hash: e.hashOf(c)}}
 	if err != nil {
 		o.Attempt.Err = describeError(c, err)
-		o.Days = []state.ControlDay{v.newDay(c, query.MeasurePart{}, Failed)}
+		o.Days = []state.ControlDay{e.newDay(c, query.MeasurePart{}, Failed)}
 		return o
 	}
-	r := &state.ControlResult{Measured: v.now, Rows: result.Rows, NotFull: result.NotFull, Note: describeSkipped(result.Skipped)}
+	r := &state.ControlResult{Measured: e.now, Rows: result.Rows, NotFull: result.NotFull, Note: describeSkipped(result.Skipped)}
 	for _, used := range result.Streams {
 		if r.Data.IsZero() || used.Taken.Before(r.Data) {
 			r.Data = used.Taken
@@ -153,20 +153,20 @@ func (v *evaluation) newOutcome(c Control, result query.MeasureResult, err error
 		r.OK += part.OK
 		r.Total += part.Total
 		if part.Total > 0 {
-			o.Days = append(o.Days, v.newDay(c, part, Measured))
+			o.Days = append(o.Days, e.newDay(c, part, Measured))
 		}
 	}
 	if len(o.Days) == 0 {
-		o.Days = []state.ControlDay{v.newDay(c, query.MeasurePart{}, Empty)}
+		o.Days = []state.ControlDay{e.newDay(c, query.MeasurePart{}, Empty)}
 	}
 	o.Result = r
 	return o
 }
 
-func (v *evaluation) newDay(c Control, part query.MeasurePart, s State) state.ControlDay {
+func (e *evaluation) newDay(c Control, part query.MeasurePart, s State) state.ControlDay {
 	const undefined = "undefined"
 	return state.ControlDay{
-		ID: c.ID, Day: v.day(), Title: c.Title, Category: c.Category, Target: c.Target, Minimum: c.Minimum, Weight: c.Weight,
+		ID: c.ID, Day: e.day(), Title: c.Title, Category: c.Category, Target: c.Target, Minimum: c.Minimum, Weight: c.Weight,
 		Indicator: c.Indicator, BusinessUnit: cmp.Or(part.BusinessUnit, undefined), Team: cmp.Or(part.Team, undefined),
 		Location: cmp.Or(part.Location, undefined), OK: part.OK, Total: part.Total, State: string(s),
 	}
@@ -195,16 +195,16 @@ func describeSkipped(skipped map[int][]string) string {
 }
 
 // hashOf returns the hash of what a control's result depends on besides the data.
-func (v *evaluation) hashOf(c Control) string {
-	if v.register == nil {
+func (e *evaluation) hashOf(c Control) string {
+	if e.register == nil {
 		return c.Hash
 	}
-	return c.Hash + " " + v.register.hash
+	return c.Hash + " " + e.register.hash
 }
 
 // newestData returns the time of the newest data that a control reads.
-func (v *evaluation) newestData(c Control) (newest time.Time) {
-	for stream, taken := range v.taken {
+func (e *evaluation) newestData(c Control) (newest time.Time) {
+	for stream, taken := range e.taken {
 		if taken.After(newest) && c.reads(stream) {
 			newest = taken
 		}
@@ -221,14 +221,14 @@ func (c Control) reads(stream string) bool {
 
 // isDue reports whether a control is to be measured: it has not been today, its data
 // or its file changed since, or it failed a while ago.
-func (v *evaluation) isDue(c Control, last state.ControlAttempt) bool {
+func (e *evaluation) isDue(c Control, last state.ControlAttempt) bool {
 	switch {
-	case last.Tried.IsZero(), last.Hash != v.hashOf(c), v.newestData(c).After(last.Data):
+	case last.Tried.IsZero(), last.Hash != e.hashOf(c), e.newestData(c).After(last.Data):
 		return true
-	case last.Tried.UTC().Format(time.DateOnly) != v.day():
+	case last.Tried.UTC().Format(time.DateOnly) != e.day():
 		return true
 	}
-	return last.Err != "" && v.now.Sub(last.Tried) >= retryAfter
+	return last.Err != "" && e.now.Sub(last.Tried) >= retryAfter
 }
 
 // retryAfter is how long after a failure a control is measured again although nothing
@@ -236,10 +236,10 @@ func (v *evaluation) isDue(c Control, last state.ControlAttempt) bool {
 const retryAfter = 6 * time.Hour
 
 // logOutcomes logs the outcome of each control.
-func (v *evaluation) logOutcomes() {
-	for _, c := range v.chosen {
-		o := v.outcomes[c.ID]
-		log := v.Log.With(zap.String("control", c.ID))
+func (e *evaluation) logOutcomes() {
+	for _, c := range e.chosen {
+		o := e.outcomes[c.ID]
+		log := e.Log.With(zap.String("control", c.ID))
 		switch {
 		case o.Result == nil:
 			log.Error("control failed; its last score stays", zap.String("error", o.Attempt.Err))

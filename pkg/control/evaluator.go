@@ -153,7 +153,7 @@ func (e *Evaluator) evaluate(ctx context.Context, trigger string, choose func(Co
 		return done, err
 	}
 	if e.OnEvaluated != nil {
-		after, err := e.State.Controls(e.Tenancy).List(ctx)
+		after, err := e.State.Controls(e.Tenancy).ListControls(ctx)
 		if err != nil {
 			return done, err
 		}
@@ -166,7 +166,7 @@ func (e *Evaluator) evaluate(ctx context.Context, trigger string, choose func(Co
 // Without any it returns nil.
 func (e *Evaluator) prepare(ctx context.Context, s Settings, choose func(Control) bool) (*evaluation, []state.ControlStatus, []Problem, error) {
 	repository := e.State.Controls(e.Tenancy)
-	before, err := repository.List(ctx)
+	before, err := repository.ListControls(ctx)
 	if err != nil || s.Dir == "" && len(before) == 0 {
 		return nil, nil, nil, err
 	}
@@ -288,68 +288,68 @@ func definitionsOf(controls []Control, problems []Problem, before []state.Contro
 }
 
 // run measures the chosen controls, records the results and seals them.
-func (v *evaluation) run(ctx context.Context, trigger string, done *Evaluation) error {
-	if len(v.chosen) > 0 {
-		if err := v.measureAndSeal(ctx, trigger, done); err != nil {
+func (e *evaluation) run(ctx context.Context, trigger string, done *Evaluation) error {
+	if len(e.chosen) > 0 {
+		if err := e.measureAndSeal(ctx, trigger, done); err != nil {
 			return err
 		}
-		outcomes := make([]state.ControlOutcome, 0, len(v.chosen))
-		for _, c := range v.chosen {
-			o := v.outcomes[c.ID]
+		outcomes := make([]state.ControlOutcome, 0, len(e.chosen))
+		for _, c := range e.chosen {
+			o := e.outcomes[c.ID]
 			outcomes = append(outcomes, o)
 			done.Measured = append(done.Measured, c.ID)
 			if o.Result == nil {
 				done.Failed = append(done.Failed, c.ID)
 			}
 		}
-		if err := v.State.Controls(v.Tenancy).Record(ctx, outcomes); err != nil {
+		if err := e.State.Controls(e.Tenancy).Record(ctx, outcomes); err != nil {
 			return err
 		}
 		crashPoint("recorded")
-		v.logOutcomes()
+		e.logOutcomes()
 	}
-	oldest := v.now.Add(-v.settings.Keep).Format(time.DateOnly)
-	if err := v.State.Controls(v.Tenancy).RemoveDaysBefore(ctx, oldest); err != nil {
+	oldest := e.now.Add(-e.settings.Keep).Format(time.DateOnly)
+	if err := e.State.Controls(e.Tenancy).RemoveDaysBefore(ctx, oldest); err != nil {
 		return err
 	}
-	return v.seal(ctx, trigger, SummaryStream, done, func(ctx context.Context, out collector.Output) error {
-		return writeSummary(ctx, v.State.Controls(v.Tenancy), out)
+	return e.seal(ctx, trigger, SummaryStream, done, func(ctx context.Context, out collector.Output) error {
+		return writeSummary(ctx, e.State.Controls(e.Tenancy), out)
 	})
 }
 
 // measureAndSeal measures the chosen controls. With details, it seals those of all
 // controls, also of those that are not measured now or fail.
-func (v *evaluation) measureAndSeal(ctx context.Context, trigger string, done *Evaluation) error {
-	if !v.settings.Detail {
-		return v.measure(ctx, nil)
+func (e *evaluation) measureAndSeal(ctx context.Context, trigger string, done *Evaluation) error {
+	if !e.settings.Detail {
+		return e.measure(ctx, nil)
 	}
-	return v.seal(ctx, trigger, DetailStream, done, func(ctx context.Context, out collector.Output) error {
-		if err := v.measure(ctx, out); err != nil {
+	return e.seal(ctx, trigger, DetailStream, done, func(ctx context.Context, out collector.Output) error {
+		if err := e.measure(ctx, out); err != nil {
 			return err
 		}
-		return v.keepOtherDetails(ctx, out)
+		return e.keepOtherDetails(ctx, out)
 	})
 }
 
 // keepOtherDetails keeps the details of the controls that have no new result.
-func (v *evaluation) keepOtherDetails(ctx context.Context, out collector.Output) error {
-	all, err := v.State.Controls(v.Tenancy).List(ctx)
+func (e *evaluation) keepOtherDetails(ctx context.Context, out collector.Output) error {
+	all, err := e.State.Controls(e.Tenancy).ListControls(ctx)
 	if err != nil {
 		return err
 	}
 	ids := map[string]bool{}
 	for _, s := range all {
-		if s.Off == "" && v.outcomes[s.ID].Result == nil {
+		if s.Off == "" && e.outcomes[s.ID].Result == nil {
 			ids[s.ID] = true
 		}
 	}
-	return keepDetails(ctx, v.State, v.Tenancy, ids, out)
+	return keepDetails(ctx, e.State, e.Tenancy, ids, out)
 }
 
 // seal seals the records that extract writes as a snapshot of one stream.
-func (v *evaluation) seal(ctx context.Context, trigger, stream string, done *Evaluation, extract func(context.Context, collector.Output) error) error {
+func (e *evaluation) seal(ctx context.Context, trigger, stream string, done *Evaluation, extract func(context.Context, collector.Output) error) error {
 	job := run.Job{Collector: &collector.Collector{Name: CollectorName, Streams: []collector.Stream{{Name: stream, Extract: extract}}}}
-	results := v.settings.Runner.Run(ctx, job, trigger)
+	results := e.settings.Runner.Run(ctx, job, trigger)
 	done.Results = append(done.Results, results...)
 	for _, r := range results {
 		if r.Err != nil {

@@ -129,7 +129,7 @@ func (f *fixture) evaluate() Evaluation {
 // status returns the status of a control.
 func (f *fixture) status(id string) Status {
 	f.Helper()
-	list, err := f.State.Controls("default").List(f.Context())
+	list, err := f.State.Controls("default").ListControls(f.Context())
 	if err != nil {
 		f.Fatal(err)
 	}
@@ -343,7 +343,7 @@ func TestBrokenFile(t *testing.T) {
 	if s := f.status("mfa"); s.State != Measured {
 		t.Errorf("%+v", s)
 	}
-	if list, err := f.State.Controls("default").List(t.Context()); err != nil || len(list) != 1 {
+	if list, err := f.State.Controls("default").ListControls(t.Context()); err != nil || len(list) != 1 {
 		t.Errorf("controls %v, error %v", list, err)
 	}
 }
@@ -430,7 +430,7 @@ func TestPreview(t *testing.T) {
 		t.Errorf("%d rows, problems %v, error %v", rows, problems, err)
 	}
 	f.requireEqual("states", map[string]State{"mfa": Measured, "bad": Failed}, states)
-	if list, err := f.State.Controls("default").List(t.Context()); err != nil || len(list) > 0 {
+	if list, err := f.State.Controls("default").ListControls(t.Context()); err != nil || len(list) > 0 {
 		t.Errorf("recorded %v, error %v", list, err)
 	}
 	if _, err := p.Preview(t.Context(), []string{"mfaa"}, true, nil); !errors.Is(err, ErrUnknown) {

@@ -104,7 +104,7 @@ func hashOf(text []byte) string {
 
 // loadFile reads one file.
 func loadFile(dir, name string) (*Control, []Problem) {
-	text, err := readFile(filepath.Join(dir, name))
+	text, err := readControlFile(filepath.Join(dir, name))
 	if err != nil {
 		return nil, []Problem{{File: name, ID: idFromName(name), Text: err.Error()}}
 	}
@@ -116,7 +116,7 @@ func loadFile(dir, name string) (*Control, []Problem) {
 	return c, r.problems
 }
 
-func readFile(path string) ([]byte, error) {
+func readControlFile(path string) ([]byte, error) {
 	info, err := os.Stat(path) // a link is followed, as in the volumes of containers
 	if err != nil {
 		return nil, withoutPath(err)

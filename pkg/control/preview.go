@@ -74,26 +74,26 @@ type previewing struct {
 }
 
 // ReceiveRow implements query.MeasureReceiver.
-func (v *previewing) ReceiveRow(_ int, row query.MeasureRow) error {
-	v.rows = append(v.rows, row)
+func (p *previewing) ReceiveRow(_ int, row query.MeasureRow) error {
+	p.rows = append(p.rows, row)
 	return nil
 }
 
 // ReceiveEnd implements query.MeasureReceiver.
-func (v *previewing) ReceiveEnd(index int, result query.MeasureResult, err error) error {
+func (p *previewing) ReceiveEnd(index int, result query.MeasureResult, err error) error {
 	if errors.Is(err, query.ErrNoData) {
 		err = nil
 	}
-	c := v.chosen[index]
-	o := v.newOutcome(c, result, err)
+	c := p.chosen[index]
+	o := p.newOutcome(c, result, err)
 	s := state.ControlStatus{ControlDefinition: newDefinition(c), Attempt: o.Attempt}
 	if o.Result != nil {
 		s.ControlResult = *o.Result
 	}
-	p := Preview{Status: StatusOf(s)}
+	one := Preview{Status: StatusOf(s)}
 	if err == nil {
-		p.Rows = v.rows
+		one.Rows = p.rows
 	}
-	v.rows = nil
-	return v.visit(p)
+	p.rows = nil
+	return p.visit(one)
 }

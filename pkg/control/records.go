@@ -84,8 +84,8 @@ func newSummaryRecord(d state.ControlDay) summaryRecord {
 	return r
 }
 
-// appendRecord appends a value as JSON to a batch.
-func appendRecord(b collector.Batch, value any) error {
+// appendResult appends a value as JSON to a batch.
+func appendResult(b collector.Batch, value any) error {
 	text, err := json.Marshal(value)
 	if err != nil {
 		return err
@@ -97,7 +97,7 @@ func appendRecord(b collector.Batch, value any) error {
 func writeSummary(ctx context.Context, st *state.Controls, out collector.Output) error {
 	b := out.NewBatch()
 	defer b.Discard()
-	if err := st.EachDay(ctx, "", func(d state.ControlDay) error { return appendRecord(b, newSummaryRecord(d)) }); err != nil {
+	if err := st.EachDay(ctx, "", func(d state.ControlDay) error { return appendResult(b, newSummaryRecord(d)) }); err != nil {
 		return err
 	}
 	return b.Commit()
@@ -136,7 +136,7 @@ func keepDetails(ctx context.Context, st *state.State, tenancy string, ids map[s
 			return fmt.Errorf("keep the details of controls that were not measured: %w", err)
 		}
 		if ids[record.MetricID] {
-			if err := appendRecord(b, record); err != nil {
+			if err := appendResult(b, record); err != nil {
 				return err
 			}
 		}

@@ -4,8 +4,6 @@ import (
 	"fmt"
 	"regexp"
 	"strings"
-
-	"github.com/collectord/collectord/internal/duckdb"
 )
 
 // A templateError is an error in the template of a query, at a line and a column that
@@ -47,7 +45,7 @@ func renderTemplate(template string) (text string, streams []string, err error) 
 			seen[stream] = true
 			streams = append(streams, stream)
 		}
-		b.WriteString(duckdb.Quote(stream))
+		b.WriteString(`"` + stream + `"`) // the pattern allows no quotes
 		rest = rest[len(match[0]):]
 	}
 }

@@ -80,7 +80,7 @@ func (m *Metrics) readState(ctx context.Context) (v stateValues, err error) {
 	if v.sinks, err = m.State.Queue.SinkStatuses(ctx); err != nil {
 		return v, err
 	}
-	controls, err := m.State.Controls(m.Tenancy).List(ctx)
+	controls, err := m.State.Controls(m.Tenancy).ListControls(ctx)
 	if err != nil {
 		return v, err
 	}

@@ -88,8 +88,8 @@ type eventWriter struct {
 	encoder *json.Encoder
 }
 
-func (o *eventWriter) writeNow(event measureEvent) error {
-	return errors.Join(o.encoder.Encode(event), o.w.Flush())
+func (e *eventWriter) writeNow(event measureEvent) error {
+	return errors.Join(e.encoder.Encode(event), e.w.Flush())
 }
 
 // runMeasure runs one measure.

@@ -36,29 +36,29 @@ func optionalColumns(paths []string) string {
 
 // findMember returns the member with a name, which it adds if there is none. A name
 // that ends in [] is that of an array.
-func (m *optionalMember) findMember(name string) *optionalMember {
+func (o *optionalMember) findMember(name string) *optionalMember {
 	name, isList := strings.CutSuffix(name, "[]")
-	for _, known := range m.members {
+	for _, known := range o.members {
 		if known.name == name {
 			return known
 		}
 	}
 	added := &optionalMember{name: name, isList: isList}
-	m.members = append(m.members, added)
+	o.members = append(o.members, added)
 	return added
 }
 
 // nullValue returns an SQL value with the member's own members, which are NULL.
-func (m *optionalMember) nullValue() string {
+func (o *optionalMember) nullValue() string {
 	value := "NULL"
-	if len(m.members) > 0 {
+	if len(o.members) > 0 {
 		var fields []string
-		for _, member := range m.members {
+		for _, member := range o.members {
 			fields = append(fields, duckdb.Literal(member.name)+": "+member.nullValue())
 		}
 		value = "{" + strings.Join(fields, ", ") + "}"
 	}
-	if m.isList {
+	if o.isList {
 		return "[" + value + "]"
 	}
 	return value

@@ -190,8 +190,8 @@ func (c *Controls) storeDefinition(ctx context.Context, tx *sql.Tx, d ControlDef
 	return err
 }
 
-// List returns the status of each control, ordered by category and id.
-func (c *Controls) List(ctx context.Context) ([]ControlStatus, error) {
+// ListControls returns the status of each control, ordered by category and id.
+func (c *Controls) ListControls(ctx context.Context) ([]ControlStatus, error) {
 	all, err := queryAll(ctx, c.core.db, func(rows *sql.Rows) (s ControlStatus, err error) {
 		var measured, data, tried, triedData, failedSince int64
 		d, r, a := &s.ControlDefinition, &s.ControlResult, &s.Attempt

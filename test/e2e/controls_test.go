@@ -99,9 +99,10 @@ func TestControlsOfTheService(t *testing.T) {
 	ws.Env["HTTP_LISTEN"] = "127.0.0.1:0"
 	writeControls(t, ws, map[string]string{"agents.yml": exampleControl})
 	service := ws.StartService()
+	url := service.BaseURL()
 	service.WaitForLog("control measured", "agents")
 	const want = `collectord_control_score{category="Assets",control="agents",tenancy="default"} 1`
-	if _, metrics := service.Request(http.MethodGet, service.BaseURL()+"/metrics", ""); !strings.Contains(metrics, want+"\n") {
+	if _, metrics := service.Request(http.MethodGet, url+"/metrics", ""); !strings.Contains(metrics, want+"\n") {
 		t.Errorf("the metrics have no %s", want)
 	}
 }
