@@ -81,7 +81,7 @@ func (n *Notifier) observe(ctx context.Context) (o observation, err error) {
 		o.reloads = true
 		_, o.reload = n.LastReload()
 	}
-	controls, err := n.State.Controls(n.Tenancy).List(ctx)
+	controls, err := n.State.Controls(n.Tenancy).ListControls(ctx)
 	if err != nil {
 		return o, err
 	}

@@ -89,7 +89,7 @@ func (s *Server) serveControlList(w http.ResponseWriter, r *http.Request) {
 		s.writeError(w, http.StatusForbidden, why)
 		return
 	}
-	list, err := s.State.Controls(s.Tenancy).List(r.Context())
+	list, err := s.State.Controls(s.Tenancy).ListControls(r.Context())
 	if err != nil {
 		s.writeInternalError(w, r, err)
 		return

@@ -178,7 +178,7 @@ func (u *ui) serveControls(w http.ResponseWriter, r *http.Request) {
 // readControls reads the controls that refer to a framework, or all for "".
 func (u *ui) readControls(ctx context.Context, framework string) (data controlsView, err error) {
 	data.baseData, data.Framework = u.newBaseData("Controls"), framework
-	list, err := u.State.Controls(u.Tenancy).List(ctx)
+	list, err := u.State.Controls(u.Tenancy).ListControls(ctx)
 	if err != nil {
 		return data, err
 	}
@@ -302,7 +302,7 @@ func (u *ui) serveControl(w http.ResponseWriter, r *http.Request) {
 
 // findControl returns the status of a control, and false when there is none.
 func (s *Server) findControl(ctx context.Context, id string) (status control.Status, found bool, err error) {
-	list, err := s.State.Controls(s.Tenancy).List(ctx)
+	list, err := s.State.Controls(s.Tenancy).ListControls(ctx)
 	for _, one := range list {
 		if one.ID == id {
 			return control.StatusOf(one), true, nil
