@@ -3,26 +3,25 @@ package notify_test
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/collectord/collectord/pkg/state"
+	"github.com/collectord/collectord/pkg/notify"
 )
 
 // defineControls makes controls with these ids those of the simulation. Their target is
-// 90 %, their minimum 50 %.
+// 90 %, their minimum 50 %. Those that were there keep their results.
 func (s *simulation) defineControls(ids ...string) {
-	s.Helper()
-	var all []state.ControlDefinition
+	before := s.controls
+	s.controls = map[string]*notify.Control{}
 	for _, id := range ids {
-		all = append(all, state.ControlDefinition{
-			ID: id, File: id + ".yml", Title: "Title of " + id, Category: "c", Target: 0.9, Minimum: 0.5, Weight: 1, References: "[]",
-		})
-	}
-	if err := s.state.Controls("acme").ReplaceDefinitions(context.Background(), all); err != nil {
-		s.Fatal(err)
+		s.controls[id] = before[id]
+		if s.controls[id] == nil {
+			s.controls[id] = &notify.Control{ID: id, Title: "Title of " + id, Target: 0.9, Minimum: 0.5}
+		}
 	}
 }
 
@@ -35,23 +34,48 @@ const (
 // evaluateControls records the results of one evaluation: how many of 100 rows are
 // compliant, by the ids of the controls.
 func (s *simulation) evaluateControls(scores map[string]int) {
-	s.Helper()
-	var outcomes []state.ControlOutcome
 	for id, score := range scores {
-		o := state.ControlOutcome{ID: id, Attempt: state.ControlAttempt{Tried: s.now, Data: s.now}}
-		switch score {
-		case broken:
-			o.Attempt.Err = id + ".yml:3: no column vendor-secret"
-		case empty:
-			o.Result = &state.ControlResult{Measured: s.now, Data: s.now}
-		default:
-			o.Result = &state.ControlResult{Measured: s.now, Data: s.now, OK: float64(score), Total: 100, Rows: 100, NotFull: int64(100 - score)}
+		c := s.controls[id]
+		if score == broken {
+			if c.Err == "" {
+				c.Err, c.FailedSince = id+".yml:3: no column vendor-secret", s.now
+			}
+			continue
 		}
-		outcomes = append(outcomes, o)
+		c.Err, c.FailedSince, c.Measured = "", time.Time{}, s.now
+		c.Score, c.Rows, c.NotCompliant = scoreOf(score), 100, int64(100-score)
+		if score == empty {
+			c.Rows, c.NotCompliant = 0, 0
+		}
 	}
-	if err := s.state.Controls("acme").Record(context.Background(), outcomes); err != nil {
-		s.Fatal(err)
+}
+
+// scoreOf returns the score of a control with a number of compliant rows of 100.
+func scoreOf(rows int) notify.ControlScore {
+	s := notify.ControlScore{Score: float64(rows) / 100}
+	switch {
+	case rows == empty:
+		s.Score = 0
+	case rows >= 90:
+		s.Colour = "green"
+	case rows >= 50:
+		s.Colour = "amber"
+	default:
+		s.Colour = "red"
 	}
+	return s
+}
+
+// readControls returns the controls that were measured or failed. The score of all of
+// them together is said to be 75 %.
+func (s *simulation) readControls(context.Context) (all notify.Controls, err error) {
+	for _, id := range slices.Sorted(maps.Keys(s.controls)) {
+		if c := s.controls[id]; !c.Measured.IsZero() || c.Err != "" {
+			all.All = append(all.All, *c)
+			all.Overall = notify.ControlScore{Colour: "amber", Score: 0.75}
+		}
+	}
+	return all, nil
 }
 
 // crash ends the service without a last check, and starts another one on its state.
@@ -84,7 +108,7 @@ func TestFirstScoresAreOneSummary(t *testing.T) {
 	s.evaluateControls(scores)
 	s.passTime(48 * time.Hour)
 	s.assertReports([]string{
-		"29 controls with a first score: 10 red, 10 amber, 9 green; all controls together are amber, 60.5 %.",
+		"29 controls with a first score: 10 red, 10 amber, 9 green; all controls together are amber, 75 %.",
 		"Red: control_00, control_03, control_06, ", "control_27.", "Status page: https://collectord.example.com/",
 	})
 	if strings.Contains(s.reports[0], "was") {
@@ -111,7 +135,7 @@ func TestColourChangesOfAnEvaluationAreOneMessage(t *testing.T) {
 		s.passTime(20 * time.Hour)
 		s.assertReports([]string{"6 controls with a first score"}, []string{
 			"The control e_fails failed: e_fails.yml:3: no column [redacted]\nIts last score stays: green, 99 %, of 2026-03-01 00:00 UTC",
-			"4 controls changed colour; all controls together are amber, 75.8 %:\n" +
+			"4 controls changed colour; all controls together are amber, 75 %:\n" +
 				"f_empty (Title of f_empty): no score, was green, 91 %; no row has a compliance\n" +
 				"c_worse (Title of c_worse): red, 30 %, was green, 95 %; target 90 %, minimum 50 %; 70 of 100 rows are not compliant\n" +
 				"d_worse (Title of d_worse): amber, 89 %, was green, 90 %; target 90 %, minimum 50 %; 11 of 100 rows are not compliant\n" +

@@ -16,7 +16,6 @@ import (
 
 	"go.uber.org/zap"
 
-	"github.com/collectord/collectord/pkg/control"
 	"github.com/collectord/collectord/pkg/freshness"
 	"github.com/collectord/collectord/pkg/run"
 	"github.com/collectord/collectord/pkg/state"
@@ -35,6 +34,8 @@ type Options struct {
 	// reload of the settings. Both are nil in a program that runs once.
 	Streams    func(context.Context) ([]freshness.Stream, error)
 	LastReload func() (at time.Time, err error)
+	// Controls returns what is known about the controls; nil means that there are none.
+	Controls func(context.Context) (Controls, error)
 	// Gather is how long a problem waits for others, to be in one message with them.
 	Gather time.Duration
 	// RemindAfter is the time between two messages about a problem that lasts; 24 hours
@@ -143,8 +144,8 @@ func (n *Notifier) RestoreEnded(stream string, err error) {
 }
 
 // ControlsEvaluated makes Run check soon: controls were measured. What changed since the
-// last message is read from the state, so that nothing is lost between the two.
-func (n *Notifier) ControlsEvaluated(_, _ []control.Status) { n.wakeLoop() }
+// last message follows from Options.Controls, so that nothing is lost between the two.
+func (n *Notifier) ControlsEvaluated() { n.wakeLoop() }
 
 // wakeLoop makes Run check soon.
 func (n *Notifier) wakeLoop() {
@@ -241,7 +242,7 @@ func (n *Notifier) reportResults(ctx context.Context, settings Settings, gather 
 		now := n.Now()
 		b.apply(n.findVerdicts(b, settings, seen, results))
 		if settings.reports(eventControl) {
-			b.applyColours(now, seen.controls)
+			b.applyColours(now, seen.controls.All)
 		} else {
 			b.Colours = nil
 		}
@@ -251,7 +252,7 @@ func (n *Notifier) reportResults(ctx context.Context, settings Settings, gather 
 			paragraphs = append(paragraphs, n.formatNews(news, seen))
 		}
 		if ready {
-			paragraphs = append(paragraphs, formatColours(b.takeColours(now, seen.controls), seen.controls)...)
+			paragraphs = append(paragraphs, formatColours(b.takeColours(now, seen.controls.All), seen.controls.Overall)...)
 		}
 		if len(paragraphs) > 0 {
 			b.addMessage(now, n.Redact(n.formatMessage(settings, paragraphs)), settings.Targets)

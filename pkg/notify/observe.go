@@ -11,7 +11,6 @@ import (
 	"github.com/dustin/go-humanize"
 
 	"github.com/collectord/collectord/pkg/collector"
-	"github.com/collectord/collectord/pkg/control"
 	"github.com/collectord/collectord/pkg/freshness"
 	"github.com/collectord/collectord/pkg/run"
 	"github.com/collectord/collectord/pkg/state"
@@ -37,7 +36,7 @@ type observation struct {
 	queue    []state.Delivery   // of the tenancy
 	attempts []state.SinkStatus // of the tenancy
 	restores map[string]restoreResult
-	controls []control.Status
+	controls Controls
 	// reload is the error of the last reload; reloads reports whether it is known.
 	reload  error
 	reloads bool
@@ -81,11 +80,11 @@ func (n *Notifier) observe(ctx context.Context) (o observation, err error) {
 		o.reloads = true
 		_, o.reload = n.LastReload()
 	}
-	controls, err := n.State.Controls(n.Tenancy).ListControls(ctx)
-	if err != nil {
-		return o, err
+	if n.Controls != nil {
+		if o.controls, err = n.Controls(ctx); err != nil {
+			return o, err
+		}
 	}
-	o.controls = control.StatusesOf(controls)
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	o.restores = maps.Clone(n.restores)
@@ -134,8 +133,8 @@ func (n *Notifier) findVerdicts(b *book, settings Settings, seen observation, re
 	for sink, v := range judgeSinks(b, seen) {
 		add(eventDestination, sink, v)
 	}
-	for _, s := range seen.controls {
-		add(eventControl, s.ID, n.controlVerdict(s))
+	for _, c := range seen.controls.All {
+		add(eventControl, c.ID, n.controlVerdict(c))
 	}
 	for stream, v := range n.judgeAges(b, seen, all) {
 		add(eventLate, stream, v)
@@ -172,7 +171,7 @@ func (o observation) isOff(event, subject string) bool {
 		isOn := func(s freshness.Stream) bool { return s.Stream == subject && s.WhyOff == "" }
 		return o.status != nil && !slices.ContainsFunc(o.status, isOn)
 	case eventControl:
-		return !slices.ContainsFunc(o.controls, func(s control.Status) bool { return s.ID == subject })
+		return !slices.ContainsFunc(o.controls.All, func(c Control) bool { return c.ID == subject })
 	case eventDestination:
 		return o.sinks != nil && !slices.Contains(o.sinks, subject)
 	}

@@ -45,7 +45,7 @@ var layers = map[string][]string{
 	"pkg/query":              {"pkg/state", "pkg/snapshot", "internal/duckdb"},
 	"pkg/control":            {"pkg/collector", "pkg/query", "pkg/run", "pkg/state"},
 	"pkg/metrics":            {"internal/systemd", "pkg/backup", "pkg/collector", "pkg/control", "pkg/freshness", "pkg/notify", "pkg/run", "pkg/snapshot", "pkg/state"},
-	"pkg/notify":             {"internal/backoff", "internal/redact", "pkg/collector", "pkg/control", "pkg/freshness", "pkg/run", "pkg/snapshot", "pkg/state"},
+	"pkg/notify":             {"internal/backoff", "internal/redact", "pkg/collector", "pkg/freshness", "pkg/run", "pkg/snapshot", "pkg/state"},
 	"pkg/doctor":             {"internal/listen", "internal/netadvice", "pkg/state"},
 	"internal/backoff":       {},
 	"internal/duckdb":        {},
