@@ -116,6 +116,7 @@ func newDaemon(a *assembly, p *program, parts *parts, notifier *systemd.Notifier
 	})
 	d.scheduler = schedule.NewScheduler(a.state, a.settings.Tenancy, d.schedulerSettings(a, parts), a.log, time.Now)
 	d.controls = a.newEvaluator(d.queries, d.newRunner(a, parts))
+	d.controls.OnEvaluated = func(_, _ []control.Status) { d.notifier.ControlsEvaluated() }
 	d.scheduler.OnFinished = func(results []run.Result) {
 		d.notifier.RunFinished(results)
 		d.prepareColumns(results)

@@ -95,7 +95,7 @@ func (d *daemon) serveHTTP(l net.Listener) (stop func()) {
 		State: d.state, Daemon: d, Tenancy: s.Tenancy, Metrics: d.metrics.Handler(),
 		Access: access, Hosts: s.HTTP.Hosts, Prefix: s.HTTP.Prefix, Token: s.HTTP.Token.Reveal(), ConfigFile: s.HTTP.ConfigFile, Pprof: s.HTTP.Pprof,
 		Version: version, Log: d.log,
-		ShowData: s.HTTP.ShowData, Profiles: d.queries,
+		ShowData: s.HTTP.ShowData, Profiles: d.queries, Controls: d.controlSource,
 	}
 	if s.HTTP.Query {
 		options.Queries, options.QueriesDir = d.queries, s.HTTP.Queries
@@ -112,6 +112,12 @@ func (d *daemon) serveHTTP(l net.Listener) (stop func()) {
 		cancel()
 		serving.Wait()
 	}
+}
+
+// controlSource returns where the controls of the settings in force come from.
+func (d *daemon) controlSource() web.ControlSource {
+	s := d.settings().Controls
+	return web.ControlSource{Dir: s.Dir, Detail: s.Detail}
 }
 
 // newServiceEngine returns the engine for the controls, and for the queries and the columns

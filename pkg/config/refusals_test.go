@@ -118,7 +118,7 @@ func TestRefusals(t *testing.T) {
 		{"HTTP_LISTEN=unix:x.sock", []string{`HTTP_LISTEN: "unix:x.sock" cannot be used: the path of the socket is not absolute: want an address such as 127.0.0.1:19610 or :19610, a socket such as unix:/run/collectord/http.sock, or off`}},
 		{"HTTP_LISTEN=unix:/", []string{`HTTP_LISTEN: "unix:/" cannot be used: the path of the socket is that of a directory: want an address such as 127.0.0.1:19610 or :19610, a socket such as unix:/run/collectord/http.sock, or off`}},
 		{"NOTIFY_EVENTS=late, reload", nil},
-		{"NOTIFY_EVENTS=late,rain", []string{`NOTIFY_EVENTS: "rain" is no kind of event: want some of failure, late, destination, restore, reload, doubt`}},
+		{"NOTIFY_EVENTS=late,rain", []string{`NOTIFY_EVENTS: "rain" is no kind of event: want some of failure, late, destination, restore, reload, doubt, control`}},
 		{"NOTIFY_PAGE_URL=collectord.example.com", []string{`NOTIFY_PAGE_URL: "collectord.example.com" is not the URL of a page: want one such as https://collectord.example.com/`}},
 		{"RUN_TIMEOUT=12", []string{`RUN_TIMEOUT: "12" is not a duration` + duration}},
 		{"RUN_IDLE_TIMEOUT=0", []string{`RUN_IDLE_TIMEOUT: "0" is out of range` + duration}},

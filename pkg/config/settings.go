@@ -128,6 +128,6 @@ type Controls struct {
 type Notify struct {
 	Slack  Secret   `env:"SLACK_WEBHOOK" want:"https://hooks.slack.com/services/..." doc:"An incoming webhook of Slack for a message when a problem begins, once a day while it lasts, and when it ends: a stream that fails, late data, a destination that receives nothing."`
 	URLs   Secret   `env:"NOTIFY_URLS" want:"URLs of notification services, separated by spaces or commas" example:"generic+https://example.com/hook" doc:"Further services for the same messages, such as mail, Teams, Telegram, PagerDuty or any webhook; see [notifications](../guide/notifications.md)."`
-	Events []string `env:"NOTIFY_EVENTS" want:"some of failure, late, destination, restore, reload, doubt" example:"failure,destination" doc:"The kinds of events that are reported; if unset, all."`
+	Events []string `env:"NOTIFY_EVENTS" want:"some of failure, late, destination, restore, reload, doubt, control" example:"failure,destination" doc:"The kinds of events that are reported; if unset, all."`
 	Page   string   `env:"NOTIFY_PAGE_URL" want:"the URL of the status page" example:"https://collectord.example.com/" doc:"The address at which people open the status page, for a link in each message."`
 }

@@ -158,6 +158,7 @@ func TestResponsesMatchOpenAPI(t *testing.T) {
 	t.Parallel()
 	rc := &responseChecker{T: t, doc: loadOpenAPI(t), seen: map[string]bool{}}
 	f := newFullFixture(t)
+	controls, unmeasured := f.addControls(), newFixture(t)
 	f.addHeld("okta", "okta_users")
 	f.daemon.operator.Streams = append(f.daemon.operator.Streams, "crowdstrike_hosts", "crowdstrike_zta")
 	handlers := map[string]http.Handler{
@@ -167,6 +168,10 @@ func TestResponsesMatchOpenAPI(t *testing.T) {
 		"hidden":           f.newHandler(func(o *Options) { o.Token, o.ShowData = "secret-token", false }),
 		"offering":         f.newHandler(func(o *Options) { o.Token, o.QueriesDir = "secret-token", f.writeQueries() }),
 		"offering nothing": f.newHandler(func(o *Options) { o.Token, o.QueriesDir = "secret-token", filepath.Join(f.dir, "missing") }),
+		"controls":         f.newHandler(withControls(controls, true)),
+		"open controls":    f.newHandler(withControls(controls, true, func(o *Options) { o.Token, o.Access = "secret-token", Access{} })),
+		"hidden controls":  f.newHandler(withControls(controls, false)),
+		"unmeasured":       unmeasured.newHandler(withControls(controls, true)),
 		"full": f.newHandler(func(o *Options) {
 			o.Token, o.Metrics = "secret-token", http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 				w.Header().Set("Content-Type", "text/plain; version=0.0.4")
@@ -174,7 +179,12 @@ func TestResponsesMatchOpenAPI(t *testing.T) {
 			})
 		}),
 	}
-	full := New(Options{State: f.state, Daemon: f.daemon, Tenancy: "acme", Access: Access{Loopback: true}, ShowData: true, Metrics: http.NotFoundHandler()})
+	if err := unmeasured.state.Controls("acme").ReplaceDefinitions(t.Context(), []state.ControlDefinition{{ID: "new", Title: "New", References: "[]"}}); err != nil {
+		t.Fatal(err)
+	}
+	fullOptions := Options{State: f.state, Daemon: f.daemon, Tenancy: "acme", Access: Access{Loopback: true}, ShowData: true, Metrics: http.NotFoundHandler()}
+	withControls(controls, true)(&fullOptions)
+	full := New(fullOptions)
 	for range maxDownloads {
 		full.downloads <- struct{}{}
 	}
@@ -271,6 +281,28 @@ func TestResponsesMatchOpenAPI(t *testing.T) {
 		{on: "no token", request: "GET /query", status: 404, has: "HTTP_QUERY=true"},
 		{on: "hidden", request: "GET /streams/okta_users/data", status: 403},
 		{on: "open", request: "GET /streams/okta_users/data", headers: []string{"Authorization", ""}, status: 401},
+		{request: "GET /api/v1/controls", status: 403, has: "controls are off"}, {request: "GET /api/v1/controls/plain", status: 403},
+		{request: "GET /api/v1/controls/plain/details", status: 403}, {request: "GET /controls/plain/details", status: 403},
+		{request: "GET /controls", status: 404, has: "CONTROLS"}, {request: "GET /controls/plain", status: 404},
+		{on: "controls", request: "GET /api/v1/controls", status: 200, has: `"id":"plain"`}, {on: "controls", request: "GET /api/v1/controls?frame=x", status: 400},
+		{on: "controls", request: "GET /api/v1/controls?framework=CIS", status: 200, has: `"controls":[]`},
+		{on: "controls", request: "GET /api/v1/controls/plain", status: 200, has: `"days":[{`}, {on: "controls", request: "GET /api/v1/controls/plain?x=1", status: 400},
+		{on: "controls", request: "GET /api/v1/controls/none", status: 404, has: `\"none\" is not a control`},
+		{on: "controls", request: "GET /api/v1/controls/plain/details", status: 200, has: `"resource":"00u2"`},
+		{on: "controls", request: "GET /api/v1/controls/plain/details?format=csv", status: 200, has: "00u2"},
+		{on: "controls", request: "GET /api/v1/controls/plain/details?format=xml", status: 400, has: "want json or csv"},
+		{on: "controls", request: "GET /api/v1/controls/plain/details?limit=0", status: 400, has: "from 1 to 1000"},
+		{on: "controls", request: "GET /api/v1/controls/plain/details?format=csv&limit=5", status: 400, has: "CSV has all"},
+		{on: "controls", request: "GET /api/v1/controls/none/details", status: 404}, {on: "controls", request: "GET /controls/none/details", status: 404},
+		{on: "controls", request: "GET /controls", status: 200}, {on: "controls", request: "GET /controls/plain", status: 200},
+		{on: "controls", request: "GET /controls/none", status: 404}, {on: "controls", request: "GET /controls/plain/details", status: 200, has: "00u2"},
+		{on: "open controls", request: "GET /api/v1/controls/plain/details", headers: []string{"Authorization", ""}, status: 401},
+		{on: "open controls", request: "GET /controls/plain/details", headers: []string{"Authorization", ""}, status: 401},
+		{on: "hidden controls", request: "GET /api/v1/controls/plain/details", status: 403, has: "CONTROLS_DETAIL"},
+		{on: "downloading", request: "GET /api/v1/controls/plain/details?format=csv", status: 503, has: "downloads are running"},
+		{on: "unmeasured", request: "GET /api/v1/controls/new/details", status: 404, has: "no resources yet"},
+		{on: "unmeasured", request: "GET /api/v1/controls/new/details?format=csv", status: 404, has: "no resources yet"},
+		{on: "unmeasured", request: "GET /controls/new/details", status: 200, has: "no resources yet"}, {on: "unmeasured", request: "GET /controls", status: 200, has: "pending"},
 		{do: func() { f.daemon.reload = nil }, request: "POST /-/reload", status: 200},
 		{do: func() { f.daemon.reload = errors.New("SCHEDULE: wrong") }, request: "POST /-/reload", status: 422},
 		{do: func() { f.daemon.reload = schedule.ErrStopping }, request: "POST /-/reload", status: 503},

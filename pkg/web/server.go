@@ -59,6 +59,8 @@ type Options struct {
 	QueryTime time.Duration
 	// QueriesDir is the directory of the queries that the operator offers; "" for none.
 	QueriesDir string
+	// Controls returns where the controls come from; nil switches them off.
+	Controls func() ControlSource
 	// Pprof serves /debug/pprof/.
 	Pprof bool
 	// Version is the version of the program.

@@ -41,7 +41,7 @@ var layers = map[string][]string{
 	"pkg/schedule":           {"internal/backoff", "pkg/calendar", "pkg/collector", "pkg/run", "pkg/snapshot", "pkg/state"},
 	"pkg/freshness":          {"pkg/collector", "pkg/run", "pkg/schedule", "pkg/snapshot", "pkg/state"},
 	"pkg/operation":          {"pkg/snapshot", "pkg/state"},
-	"pkg/web":                {"internal/listen", "pkg/freshness", "pkg/operation", "pkg/query", "pkg/run", "pkg/schedule", "pkg/snapshot", "pkg/state"},
+	"pkg/web":                {"internal/listen", "pkg/control", "pkg/freshness", "pkg/operation", "pkg/query", "pkg/run", "pkg/schedule", "pkg/snapshot", "pkg/state"},
 	"pkg/query":              {"pkg/state", "pkg/snapshot", "internal/duckdb", "pkg/snapshot/parquet"},
 	"pkg/query/prompt":       {"pkg/query"},
 	"pkg/control":            {"pkg/collector", "pkg/query", "pkg/run", "pkg/state"},
