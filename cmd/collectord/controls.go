@@ -12,11 +12,13 @@ import (
 	"github.com/agext/levenshtein"
 	"go.uber.org/zap"
 
+	"github.com/collectord/collectord/pkg/backup"
 	"github.com/collectord/collectord/pkg/collector/sources"
 	"github.com/collectord/collectord/pkg/control"
 	"github.com/collectord/collectord/pkg/query"
 	"github.com/collectord/collectord/pkg/run"
 	"github.com/collectord/collectord/pkg/state"
+	"github.com/collectord/collectord/pkg/store"
 )
 
 // controlsDebounce is how long the service waits after a run for others before it
@@ -31,10 +33,30 @@ func (a *assembly) controlSettings(r *run.Runner) control.Settings {
 	}
 }
 
+// controlSettingsWith returns the settings of the controls whose results go to sinks.
+func (a *assembly) controlSettingsWith(r *run.Runner, sinks []store.Sink) control.Settings {
+	s := a.controlSettings(r)
+	s.Restore = func(ctx context.Context) error { return a.restoreControls(ctx, sinks) }
+	return s
+}
+
+// restoreControls restores the results of the controls from the backup.
+func (a *assembly) restoreControls(ctx context.Context, sinks []store.Sink) (err error) {
+	for _, r := range a.newRestorer(sinks).Run(ctx, []backup.Stream{
+		{Collector: control.CollectorName, Name: control.SummaryStream},
+		{Collector: control.CollectorName, Name: control.DetailStream},
+	}) {
+		if r.Outcome == backup.Failed {
+			err = errors.Join(err, fmt.Errorf("%s: %w", r.Name, r.Err))
+		}
+	}
+	return err
+}
+
 // newEvaluator returns the evaluator of the controls.
-func (a *assembly) newEvaluator(engine *query.Engine, r *run.Runner) *control.Evaluator {
+func (a *assembly) newEvaluator(engine *query.Engine, r *run.Runner, sinks []store.Sink) *control.Evaluator {
 	e := &control.Evaluator{State: a.state, Tenancy: a.settings.Tenancy, Engine: engine, Log: a.log, Debounce: controlsDebounce}
-	e.ApplySettings(a.controlSettings(r))
+	e.ApplySettings(a.controlSettingsWith(r, sinks))
 	return e
 }
 
@@ -128,13 +150,13 @@ func (a *assembly) reloadControls(before *assembly) (refused []error) {
 
 // measureControls measures the controls that are due after a single run, and returns the
 // results of their streams.
-func (a *assembly) measureControls(ctx context.Context, r *run.Runner) ([]run.Result, error) {
+func (a *assembly) measureControls(ctx context.Context, r *run.Runner, sinks []store.Sink) ([]run.Result, error) {
 	if a.settings.Controls.Dir == "" || ctx.Err() != nil {
 		return nil, nil
 	}
 	engine := a.newQueryEngine(int64(a.settings.Controls.Memory))
 	defer engine.Close()
-	done, err := a.newEvaluator(engine, r).EvaluateDue(ctx, "once")
+	done, err := a.newEvaluator(engine, r, sinks).EvaluateDue(ctx, "once")
 	if err != nil {
 		a.log.Error("the controls could not be measured", zap.Error(err))
 	}

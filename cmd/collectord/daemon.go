@@ -115,7 +115,7 @@ func newDaemon(a *assembly, p *program, parts *parts, notifier *systemd.Notifier
 		Notifications: d.notifier.Counts, Log: a.log,
 	})
 	d.scheduler = schedule.NewScheduler(a.state, a.settings.Tenancy, d.schedulerSettings(a, parts), a.log, time.Now)
-	d.controls = a.newEvaluator(d.queries, d.newRunner(a, parts))
+	d.controls = a.newEvaluator(d.queries, d.newRunner(a, parts), parts.sinks)
 	d.controls.OnEvaluated = func(_, _ []control.Status) { d.notifier.ControlsEvaluated() }
 	d.scheduler.OnFinished = func(results []run.Result) {
 		d.notifier.RunFinished(results)

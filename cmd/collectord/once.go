@@ -65,7 +65,7 @@ func runOnce(ctx context.Context, p *program, names []string, asJSON bool) (err 
 		results = runner.RunAll(ctx, parts.jobs, "once")
 		finishRestore(restoration, results)
 		var more []run.Result
-		more, controlsErr = a.measureControls(ctx, runner)
+		more, controlsErr = a.measureControls(ctx, runner, parts.sinks)
 		results = append(results, more...)
 	})
 	if err != nil {

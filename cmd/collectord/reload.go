@@ -83,7 +83,7 @@ func (d *daemon) reload(ctx context.Context) error {
 		}
 	}
 	d.notifier.ReplaceSettings(after.notifySettings(parts.targets))
-	d.controls.ApplySettings(after.controlSettings(d.newRunner(after, parts)))
+	d.controls.ApplySettings(after.controlSettingsWith(d.newRunner(after, parts), parts.sinks))
 	changes := d.scheduler.ApplySettings(d.schedulerSettings(after, parts))
 	if sinksChanged {
 		d.stopRestores()

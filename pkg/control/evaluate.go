@@ -34,6 +34,9 @@ type Settings struct {
 	Register string
 	// Runner seals the results. Its limits of time do not count.
 	Runner *run.Runner
+	// Restore restores the last-known snapshots of the results from the backup. It returns
+	// an error when another attempt may succeed. Nil means that there is no backup.
+	Restore func(context.Context) error
 }
 
 // withoutLimits returns a runner for the results: what decides whether a vendor's data is

@@ -143,6 +143,9 @@ func (e *Evaluator) evaluate(ctx context.Context, trigger string, choose func(Co
 		return done, err
 	}
 	defer func() { err = errors.Join(err, lock.Unlock()) }()
+	if err := e.restoreHistory(ctx, s); err != nil {
+		return done, err
+	}
 	v, before, problems, err := e.prepare(ctx, s, choose)
 	done.Problems = problems
 	if err != nil || v == nil {

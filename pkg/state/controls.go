@@ -337,6 +337,23 @@ func (c *Controls) EachDay(ctx context.Context, from string, visit func(ControlD
 	return explainSQLiteError(rows.Err())
 }
 
+// HasDays reports whether there are days.
+func (c *Controls) HasDays(ctx context.Context) (has bool, err error) {
+	err = c.core.db.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM control_days WHERE tenancy = ?)`, c.tenancy).Scan(&has)
+	if err != nil {
+		return false, fmt.Errorf("read the days of the controls: %w", explainSQLiteError(err))
+	}
+	return has, nil
+}
+
+// AddDays adds days, all or none. They replace those of the same controls and days.
+func (c *Controls) AddDays(ctx context.Context, days []ControlDay) error {
+	if err := c.core.inTransaction(ctx, func(tx *sql.Tx) error { return c.replaceDays(ctx, tx, days) }); err != nil {
+		return fmt.Errorf("record the days of the controls: %w", err)
+	}
+	return nil
+}
+
 // RemoveDaysBefore removes the days before a day.
 func (c *Controls) RemoveDaysBefore(ctx context.Context, day string) error {
 	if _, err := c.core.db.ExecContext(ctx, `DELETE FROM control_days WHERE tenancy = ? AND day < ?`, c.tenancy, day); err != nil {

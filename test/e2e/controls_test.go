@@ -2,6 +2,8 @@ package e2e_test
 
 import (
 	"encoding/json"
+	"errors"
+	"io/fs"
 	"net/http"
 	"os"
 	"strings"
@@ -104,5 +106,43 @@ func TestControlsOfTheService(t *testing.T) {
 	const want = `collectord_control_score{category="Assets",control="agents",tenancy="default"} 1`
 	if _, metrics := service.Request(http.MethodGet, url+"/metrics", ""); !strings.Contains(metrics, want+"\n") {
 		t.Errorf("the metrics have no %s", want)
+	}
+}
+
+// TestControlsHistoryIsRestored checks that the days of controls outlive the state
+// directory in the backup, and that nothing is measured, which would replace them there,
+// while the backup cannot be read.
+func TestControlsHistoryIsRestored(t *testing.T) {
+	t.Parallel()
+	ws := harness.NewWorkspace(t).UseVendors(harness.StartVendors(t, harness.SmallCounts, harness.NewSmallTenable()))
+	ws.Env["STORE_FILE"], ws.Env["RESTORE_TIMEOUT"] = ws.Path("out/%TAG.json"), "1s"
+	ws.UseS3()
+	writeControls(t, ws, map[string]string{"agents.yml": exampleControl})
+	ws.AssertResult(ws.Run("--once", vendorsim.TenableAssets), harness.ExitOK)
+
+	ws.RemoveData()
+	if err := os.RemoveAll(ws.Path("out")); err != nil {
+		t.Fatal(err)
+	}
+	writeControls(t, ws, map[string]string{"agents.yml": strings.ReplaceAll(exampleControl, "metric_id: agents", "metric_id: renamed")})
+	key := ws.Env["AWS_SECRET_ACCESS_KEY"]
+	ws.Env["AWS_SECRET_ACCESS_KEY"] = "wrong"
+	ws.AssertResult(ws.Run("--once", vendorsim.TenableAssets), harness.ExitPartial, "restore the history of the controls, before which they are not measured: control_summary")
+	if _, err := os.Stat(ws.Path("out/control_summary.json")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("a summary without the history: %v", err)
+	}
+
+	ws.Env["AWS_SECRET_ACCESS_KEY"] = key
+	ws.AssertResult(ws.Run("--once", vendorsim.TenableAssets), harness.ExitOK)
+	var summary []struct {
+		ID    string  `json:"metric_id"`
+		OK    float64 `json:"totalok"`
+		State string  `json:"state"`
+	}
+	if err := json.Unmarshal([]byte(ws.Content(ws.Path("out/control_summary.json"))), &summary); err != nil {
+		t.Fatal(err)
+	}
+	if len(summary) != 2 || summary[0].ID != "agents" || summary[0].OK != 80 || summary[0].State != "measured" || summary[1].ID != "renamed" {
+		t.Errorf("the summary is %+v, want the control of before and the new one", summary)
 	}
 }

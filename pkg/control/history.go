@@ -1,0 +1,77 @@
+package control
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/collectord/collectord/pkg/state"
+)
+
+// restoreHistory fills the days from the last-known snapshot of SummaryStream when the
+// state has none, such as in a new container. The snapshot is restored from the backup
+// first: the next one replaces it there, so that nothing is measured while the backup
+// cannot be read.
+func (e *Evaluator) restoreHistory(ctx context.Context, s Settings) error {
+	repository := e.State.Controls(e.Tenancy)
+	has, err := repository.HasDays(ctx)
+	if has || err != nil || s.Dir == "" {
+		return err
+	}
+	if s.Restore != nil {
+		if err := s.Restore(ctx); err != nil {
+			return fmt.Errorf("restore the history of the controls, before which they are not measured: %w", err)
+		}
+	}
+	days, err := e.readSummary(ctx)
+	if err != nil {
+		return fmt.Errorf("read the history of the controls: %w", err)
+	}
+	return repository.AddDays(ctx, days)
+}
+
+// readSummary returns the days in the last-known snapshot of SummaryStream; none when
+// there is no snapshot.
+func (e *Evaluator) readSummary(ctx context.Context) (days []state.ControlDay, err error) {
+	sealed, _, err := e.State.Snapshots.LastKnown(ctx, SummaryStream, e.Tenancy)
+	if errors.Is(err, state.ErrNoSnapshot) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	r, err := sealed.Reader(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, r.Close()) }()
+	for {
+		text, err := r.Next()
+		if err == io.EOF {
+			return days, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		var record summaryRecord
+		if err := json.Unmarshal(text, &record); err != nil {
+			return nil, err
+		}
+		days = append(days, record.controlDay())
+	}
+}
+
+// controlDay returns what newSummaryRecord made the record of, without the weight of a
+// control that has no score.
+func (r summaryRecord) controlDay() state.ControlDay {
+	d := state.ControlDay{
+		ID: r.MetricID, Day: r.Day, Title: r.Title, Category: r.Category, Target: r.Target, Minimum: r.Minimum, Indicator: r.Indicator,
+		BusinessUnit: r.BusinessUnit, Team: r.Team, Location: r.Location, State: r.State,
+	}
+	if r.Weight != nil && r.OK != nil && r.Total != nil {
+		d.Weight, d.OK, d.Total = *r.Weight, *r.OK, *r.Total
+	}
+	return d
+}
