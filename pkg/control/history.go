@@ -65,13 +65,13 @@ func (e *Evaluator) readSummary(ctx context.Context) (days []state.ControlDay, e
 
 // controlDay returns what newSummaryRecord made the record of, without the weight of a
 // control that has no score.
-func (r summaryRecord) controlDay() state.ControlDay {
+func (s summaryRecord) controlDay() state.ControlDay {
 	d := state.ControlDay{
-		ID: r.MetricID, Day: r.Day, Title: r.Title, Category: r.Category, Target: r.Target, Minimum: r.Minimum, Indicator: r.Indicator,
-		BusinessUnit: r.BusinessUnit, Team: r.Team, Location: r.Location, State: r.State,
+		ID: s.MetricID, Day: s.Day, Title: s.Title, Category: s.Category, Target: s.Target, Minimum: s.Minimum, Indicator: s.Indicator,
+		BusinessUnit: s.BusinessUnit, Team: s.Team, Location: s.Location, State: s.State,
 	}
-	if r.Weight != nil && r.OK != nil && r.Total != nil {
-		d.Weight, d.OK, d.Total = *r.Weight, *r.OK, *r.Total
+	if s.Weight != nil && s.OK != nil && s.Total != nil {
+		d.Weight, d.OK, d.Total = *s.Weight, *s.OK, *s.Total
 	}
 	return d
 }
