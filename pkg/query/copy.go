@@ -90,7 +90,7 @@ func (s *session) copyRecords(ctx context.Context, sealed *snapshot.Snapshot) (e
 		if err != nil {
 			return err
 		}
-		buf, _ = duckdb.AppendJSON(buf[:0], record)
+		buf, _ = snapshot.EscapeSurrogates(buf[:0], record)
 		row.SetText(0, buf)
 		return nil
 	})

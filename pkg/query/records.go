@@ -8,7 +8,6 @@ import (
 	"io"
 	"os"
 
-	"github.com/collectord/collectord/internal/duckdb"
 	"github.com/collectord/collectord/pkg/snapshot"
 )
 
@@ -74,7 +73,7 @@ func writeRecords(ctx context.Context, sealed *snapshot.Snapshot, path string) (
 			if short && len(record) < largeRecord {
 				return nil
 			}
-			if buf, _ = duckdb.AppendJSON(buf[:0], record); short {
+			if buf, _ = snapshot.EscapeSurrogates(buf[:0], record); short {
 				buf = shortenTexts(buf)
 			}
 			_, err := out.Write(append(buf, '\n'))

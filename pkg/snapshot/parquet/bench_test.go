@@ -3,6 +3,8 @@ package parquet
 import (
 	"fmt"
 	"testing"
+
+	"github.com/collectord/collectord/pkg/snapshot/columns"
 )
 
 // benchmarkRecord returns a record with the shape of a vulnerability: scalars,
@@ -47,7 +49,7 @@ func BenchmarkInfer(b *testing.B) {
 	s := sealSnapshot(b, records...)
 	b.SetBytes(size)
 	for b.Loop() {
-		if _, _, err := inferTypes(b.Context(), s, false, new(node)); err != nil {
+		if _, err := inferTypes(b.Context(), s, false, columns.Types{}); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/collectord/collectord/internal/duckdb"
 	"github.com/collectord/collectord/internal/durable"
 	"github.com/collectord/collectord/pkg/snapshot"
+	"github.com/collectord/collectord/pkg/snapshot/columns"
 )
 
 // Options bound the resources that Encode uses.
@@ -170,7 +171,7 @@ func (f *File) open() (err error) {
 // encodeTypes writes the file with the types of root. Without types, when root is
 // nil or DuckDB cannot convert the records within its memory, they are in one
 // column: of JSON, or as text where DuckDB cannot even parse them within it.
-func (f *File) encodeTypes(ctx context.Context, s *snapshot.Snapshot, o Options, root *node) (err error) {
+func (f *File) encodeTypes(ctx context.Context, s *snapshot.Snapshot, o Options, root *columns.Node) (err error) {
 	attempts := []rowEncoder{untypedRows{"JSON"}, untypedRows{"VARCHAR"}}
 	if f.Typed = root != nil; f.Typed {
 		attempts = append([]rowEncoder{&typedRows{root: root}}, attempts...)

@@ -15,6 +15,7 @@ import (
 
 	"github.com/collectord/collectord/internal/duckdb"
 	"github.com/collectord/collectord/pkg/snapshot"
+	"github.com/collectord/collectord/pkg/snapshot/columns"
 )
 
 // sealSnapshot returns a sealed snapshot of the records.
@@ -277,7 +278,7 @@ func TestEncodeTypes(t *testing.T) {
 
 func TestEncodeTooManyMembers(t *testing.T) {
 	var records []string
-	for i := range maxColumns + 1 {
+	for i := range columns.MaxColumns + 1 {
 		records = append(records, fmt.Sprintf(`{"k%d":1e400}`, i))
 	}
 	columns, rows, res := encodeRecords(t, records...)

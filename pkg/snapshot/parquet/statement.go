@@ -6,6 +6,7 @@ import (
 
 	"github.com/collectord/collectord/internal/duckdb"
 	"github.com/collectord/collectord/pkg/snapshot"
+	"github.com/collectord/collectord/pkg/snapshot/columns"
 )
 
 // copyStatement returns the SQL that writes the table function records to the
@@ -19,16 +20,60 @@ func copyStatement(s *snapshot.Snapshot, path string, rows rowEncoder) string {
 	if s.Records > 0 && s.Bytes > 0 {
 		group = min(max(groupBytes/max(s.Bytes/s.Records, 1), 1), maxGroup)
 	}
-	columns := duckdb.Literal(replaceNUL(s.Tenancy)) + " AS " + snapshot.MemberTenancy +
+	selected := duckdb.Literal(replaceNUL(s.Tenancy)) + " AS " + snapshot.MemberTenancy +
 		", TIMESTAMP WITH TIME ZONE " + duckdb.Literal(s.UploadTimestamp.UTC().Format(snapshot.TimestampLayout+"+00")) +
 		" AS " + snapshot.MemberUploadTimestamp +
 		", " + duckdb.Literal(replaceNUL(s.UploadID)) + " AS " + snapshot.MemberUploadID
 	if expression := rows.selectExpression(); expression != "" {
-		columns = expression + ", " + columns
+		selected = expression + ", " + selected
 	}
-	return "COPY (SELECT " + columns + " FROM records()) TO " + duckdb.Literal(path) +
+	return "COPY (SELECT " + selected + " FROM records()) TO " + duckdb.Literal(path) +
 		fmt.Sprintf(" (FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE %d, USE_TMP_FILE false)", group)
 }
 
 // replaceNUL replaces NUL bytes, which a statement cannot contain.
 func replaceNUL(s string) string { return strings.ReplaceAll(s, "\x00", "\ufffd") }
+
+// holdsJSON reports whether n or what is in it is JSON.
+func holdsJSON(n *columns.Node) bool {
+	for _, m := range n.Members {
+		if holdsJSON(&m.Node) {
+			return true
+		}
+	}
+	return n.Type == columns.JSON || n.Elements != nil && holdsJSON(n.Elements)
+}
+
+// appendStructure appends the type of n in the form that DuckDB's from_json
+// takes. JSON is VARCHAR there, see sqlType.
+func appendStructure(dst []byte, n *columns.Node) []byte {
+	switch n.Type {
+	case columns.Struct:
+		for i, m := range n.Members {
+			dst = append(dst, "{,"[min(i, 1)])
+			dst = append(append(dst, m.Field...), ':')
+			dst = appendStructure(dst, &m.Node)
+		}
+		return append(dst, '}')
+	case columns.List:
+		return append(appendStructure(append(dst, '['), n.Elements), ']')
+	case columns.JSON:
+		return append(dst, `"VARCHAR"`...)
+	}
+	return append(append(append(dst, '"'), n.Type.String()...), '"')
+}
+
+// sqlType returns the type of n in SQL.
+func sqlType(n *columns.Node) string {
+	switch n.Type {
+	case columns.Struct:
+		var fields []string
+		for _, m := range n.Members {
+			fields = append(fields, duckdb.Quote(m.Column)+" "+sqlType(&m.Node))
+		}
+		return "STRUCT(" + strings.Join(fields, ", ") + ")"
+	case columns.List:
+		return sqlType(n.Elements) + "[]"
+	}
+	return n.Type.String()
+}

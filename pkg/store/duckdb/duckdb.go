@@ -60,7 +60,7 @@ type Options struct {
 //
 // A snapshot is one transaction. The file is open only during it, so that
 // other programs can open it in between. json_data holds the record byte for
-// byte, except for lone surrogates, see duckdb.AppendJSON.
+// byte, except for lone surrogates, see snapshot.EscapeSurrogates.
 //
 // A snapshot that is stored after a newer one is sorted among the older ones:
 // it does not become the latest, and its records are not stored when the

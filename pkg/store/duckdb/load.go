@@ -185,7 +185,7 @@ func (t *transaction) InsertRecords(ctx context.Context) (err error) {
 			return err // io.EOF after all records, verified
 		}
 		var fixed bool
-		if buf, fixed = duckdb.AppendJSON(buf[:0], record); fixed {
+		if buf, fixed = snapshot.EscapeSurrogates(buf[:0], record); fixed {
 			t.fixed++
 		}
 		row.SetText(0, buf)
