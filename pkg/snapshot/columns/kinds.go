@@ -13,7 +13,7 @@ const (
 	boolKind      kinds = 1 << iota
 	intKind             // an integer that BIGINT can hold
 	wideKind            // with intKind: DOUBLE would round it
-	floatKind           // another number that DOUBLE can hold
+	floatKind           // another number that DOUBLE can hold, of at most maxNumber bytes
 	hugeKind            // a number that neither can hold
 	timeKind            // a string with a time and its offset from UTC
 	localTimeKind       // a string with a time without an offset
@@ -27,6 +27,10 @@ const (
 // kindNames are the names of the kinds in the remembered types.
 var kindNames = [...]string{"boolean", "integer", "wide", "fraction", "huge", "time", "localtime", "string", "object", "list", "json", "text"}
 
+// maxNumber is the length in bytes up to which databases convert each number that
+// has a fraction or an exponent.
+const maxNumber = 1000
+
 // scalarKind returns the kind of a scalar that is not a string, 0 for null.
 func scalarKind(value []byte) kinds {
 	switch value[0] {
@@ -39,7 +43,7 @@ func scalarKind(value []byte) kinds {
 		return intKind // it is exact in DOUBLE, and needs no parsing
 	}
 	if bytes.ContainsAny(value, ".eE") || string(value) == "-0" {
-		if _, err := strconv.ParseFloat(string(value), 64); err != nil {
+		if _, err := strconv.ParseFloat(string(value), 64); err != nil || len(value) > maxNumber {
 			return hugeKind
 		}
 		return floatKind

@@ -146,6 +146,7 @@ func (n *Node) listChanges() []Change {
 type Rename struct {
 	Path           string // of the object that has the member; "" is the record
 	Vendor, Column string
+	New            bool // earlier snapshots did not have it
 }
 
 // listRenamed returns the members in n whose columns have another name.
@@ -154,7 +155,7 @@ func (n *Node) listRenamed() []Rename {
 	n.each("", func(path string, n *Node) {
 		for _, m := range n.Members {
 			if m.Column != m.Vendor {
-				list = append(list, Rename{Path: path, Vendor: m.Vendor, Column: m.Column})
+				list = append(list, Rename{Path: path, Vendor: m.Vendor, Column: m.Column, New: !m.known})
 			}
 		}
 	})
