@@ -30,13 +30,14 @@ func findTypedView(ctx context.Context, db *duckdb.DB, stream string) (view, err
 }
 
 // beginTypedView recalls the types of the typed view, if there is to be one, so that
-// those of the records that are stored are added. Types that are not remembered yet
-// are those of the newest snapshots.
+// those of the records that are stored are added. Types that are not remembered, or
+// whose view was dropped, are those of the newest snapshots.
 func (t *transaction) beginTypedView(ctx context.Context) error {
 	if t.views != store.ViewsTyped {
 		return nil
 	}
-	if _, err := findTypedView(ctx, t.db, t.snap.Stream); err != nil {
+	before, err := findTypedView(ctx, t.db, t.snap.Stream)
+	if err != nil {
 		if errors.Is(err, store.ErrRefused) {
 			t.notes = append(t.notes, fmt.Sprintf("duckdb: no typed view of newest snapshots: %v", err))
 			return nil
@@ -47,9 +48,11 @@ func (t *transaction) beginTypedView(ctx context.Context) error {
 		return err
 	}
 	var remembered string
-	err := t.db.QueryRowContext(ctx, "SELECT types FROM main."+store.TypesTable+" WHERE stream = ?", t.snap.Stream).Scan(&remembered)
-	if err != nil && !errors.Is(err, sql.ErrNoRows) {
-		return err
+	if before.exists {
+		err := t.db.QueryRowContext(ctx, "SELECT types FROM main."+store.TypesTable+" WHERE stream = ?", t.snap.Stream).Scan(&remembered)
+		if err != nil && !errors.Is(err, sql.ErrNoRows) {
+			return err
+		}
 	}
 	t.typed = store.NewTypedView(remembered, 0)
 	if t.typed.Problem != nil {

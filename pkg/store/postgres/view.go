@@ -82,6 +82,7 @@ func (s *Sink) decideView(found catalog, snap *snapshot.Snapshot) viewAction {
 func (s *Sink) viewObstacle(found catalog, stream, name string) string {
 	table, role := found.relations[stream], quoteName(s.config.User)
 	_, exists := found.relations[name]
+	ledger, hasLedger := found.relations[store.LedgerTable]
 	switch {
 	case !exists && len(name) > maxName:
 		return ": its name would be too long: " + s.qualify(name)
@@ -89,7 +90,7 @@ func (s *Sink) viewObstacle(found catalog, stream, name string) string {
 		return ", " + s.qualify(name) + ": the table belongs to role " + quoteName(table.owner) + ", which could not drop it while another role's view uses it"
 	case !found.mayCreate:
 		return ", " + s.qualify(name) + ": role " + role + " may not create one; GRANT CREATE ON SCHEMA allows it"
-	case table.kind != "" && (!table.mayRead || !found.relations[store.LedgerTable].mayRead):
+	case table.kind != "" && !table.mayRead || hasLedger && !ledger.mayRead:
 		return ", " + s.qualify(name) + ", that could be read: role " + role + " may not read the table; GRANT SELECT ON " + s.qualify(stream) + ", " + s.qualify(store.LedgerTable) + " allows it"
 	}
 	return ""

@@ -89,8 +89,8 @@ func TestPostgresLeavesViewsOfUsers(t *testing.T) {
 	}
 }
 
-// TestPostgresstore.ViewsOff creates no view, so that the table can be dropped.
-func TestPostgresstore.ViewsOff(t *testing.T) {
+// TestPostgresViewsOff creates no view, so that the table can be dropped.
+func TestPostgresViewsOff(t *testing.T) {
 	p := newTest(t)
 	p.write(p.sink(Options{Views: store.ViewsOff}), storetest.Seal(t, storetest.NewHeader("okta_users", "acme", storetest.Noon), one))
 	p.exec(`DROP TABLE $S.okta_users`)
