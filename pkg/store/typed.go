@@ -42,31 +42,31 @@ func NewTypedView(remembered string, maxName int) *TypedView {
 	return v
 }
 
-// AddRecord adds the types of a record, in the form in which it is stored. v may be
+// AddRecord adds the types of a record, in the form in which it is stored. t may be
 // nil. A row of another program that is no object has no members.
-func (v *TypedView) AddRecord(record []byte) {
-	if v != nil && bytes.HasPrefix(bytes.TrimLeft(record, " \t\r\n"), []byte("{")) {
-		v.typing.AddRecord(record)
+func (t *TypedView) AddRecord(record []byte) {
+	if t != nil && bytes.HasPrefix(bytes.TrimLeft(record, " \t\r\n"), []byte("{")) {
+		t.typing.AddRecord(record)
 	}
 }
 
 // Choose returns the columns, the text to remember, and what is worth noting about
 // the columns that are new or differ from those before. typeName returns the name of
 // a type in the database.
-func (v *TypedView) Choose(typeName func(columns.Type) string) (chosen columns.Result, remember string, notes []string) {
-	chosen = v.typing.Choose()
+func (t *TypedView) Choose(typeName func(columns.Type) string) (chosen columns.Result, remember string, notes []string) {
+	chosen = t.typing.Choose()
 	for _, r := range chosen.Renamed {
 		if r.New {
 			notes = append(notes, fmt.Sprintf("member %s is in column %q", quoteStart(r.Vendor), r.Column))
 		}
 	}
-	if v.Was != "" {
+	if t.Was != "" {
 		for _, c := range chosen.Changes {
 			notes = append(notes, fmt.Sprintf("member %s has values that %s cannot hold: its column is %s from now on", quoteStart(c.Path), typeName(c.From), typeName(c.To)))
 		}
 	}
 	if chosen.Problem != nil {
-		notes = append(notes, fmt.Sprintf("the records are in one column json_data: %v", chosen.Problem))
+		notes = append(notes, fmt.Sprintf("the records are in one column json_data: %t", chosen.Problem))
 	}
 	return chosen, columns.NewTypes(chosen).String(), notes
 }

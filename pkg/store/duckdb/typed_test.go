@@ -14,14 +14,14 @@ import (
 	"github.com/collectord/collectord/pkg/store/storetest"
 )
 
-// A typedSink is a sink with typed views on a file of its own, and its notes.
-type typedSink struct {
+// A sinkOfTyped is a sink with typed views on a file of its own, and its notes.
+type sinkOfTyped struct {
 	*Sink
 	place database
 	notes *[]string
 }
 
-func newTypedSink(t *testing.T, o Options) typedSink {
+func newTypedSink(t *testing.T, o Options) sinkOfTyped {
 	t.Helper()
 	var notes []string
 	if o.Views == "" {
@@ -29,11 +29,11 @@ func newTypedSink(t *testing.T, o Options) typedSink {
 	}
 	o.Note = func(_ *snapshot.Snapshot, text string) { notes = append(notes, text) }
 	s, place := newSink(t, o)
-	return typedSink{s, place, &notes}
+	return sinkOfTyped{s, place, &notes}
 }
 
 // writeRecords stores records of a tenancy as the snapshot of run n.
-func (s typedSink) writeRecords(t *testing.T, n int, tenancy string, records ...string) {
+func (s sinkOfTyped) writeRecords(t *testing.T, n int, tenancy string, records ...string) {
 	t.Helper()
 	h := storetest.Header(n)
 	h.Tenancy = tenancy
@@ -41,7 +41,7 @@ func (s typedSink) writeRecords(t *testing.T, n int, tenancy string, records ...
 }
 
 // assertTexts checks the only column of a query's result.
-func (s typedSink) assertTexts(t *testing.T, query string, want ...string) {
+func (s sinkOfTyped) assertTexts(t *testing.T, query string, want ...string) {
 	t.Helper()
 	got := queryFile(t, s.place.path(), func(db *duckdb.DB) ([]string, error) { return queryStrings(t.Context(), db, query) })
 	if !slices.Equal(got, want) {
@@ -50,7 +50,7 @@ func (s typedSink) assertTexts(t *testing.T, query string, want ...string) {
 }
 
 // assertNotes checks that each note has one of the texts, in order, and forgets them.
-func (s typedSink) assertNotes(t *testing.T, texts ...string) {
+func (s sinkOfTyped) assertNotes(t *testing.T, texts ...string) {
 	t.Helper()
 	if len(*s.notes) != len(texts) {
 		t.Errorf("notes %q, want %q", *s.notes, texts)
