@@ -66,7 +66,7 @@ func (t *TypedView) Choose(typeName func(columns.Type) string) (chosen columns.R
 		}
 	}
 	if chosen.Problem != nil {
-		notes = append(notes, fmt.Sprintf("the records are in one column json_data: %t", chosen.Problem))
+		notes = append(notes, fmt.Sprintf("the records are in one column json_data: %v", chosen.Problem))
 	}
 	return chosen, columns.NewTypes(chosen).String(), notes
 }
