@@ -50,11 +50,11 @@ LONGEST := ./test/e2e ./test/packages ./pkg/store/... ./pkg/backup ./pkg/collect
 
 test: lint test-servers ## run all checks and all tests with the race detector
 	@echo "== tests with the race detector; about twelve minutes on two cores"
-	$(GO) test -race -timeout 20m -parallel 8 $(LONGEST) ./...
+	tools/test.sh "$(LONGEST) ./..." -race -timeout 40m -parallel 8
 	@echo "== memory tests with full amounts of data, without the race detector, which is too slow for them"
-	$(GO) test -run 'MemoryDoesNotGrow$$|SplitMemoryIsBounded|MillionRecords|LargeRecords$$|MemoryLimit$$' ./pkg/collector/rest ./pkg/query ./pkg/snapshot ./pkg/store/...
+	tools/test.sh "./pkg/collector/rest ./pkg/query ./pkg/snapshot ./pkg/store/..." -run 'MemoryDoesNotGrow$$|SplitMemoryIsBounded|MillionRecords|LargeRecords$$|MemoryLimit$$'
 	@echo "== 1,000 runs of each collector with random faults; with the race detector they are 50"
-	$(GO) test -run 'UnderRandomFaults$$' ./pkg/collector/sources/...
+	tools/test.sh ./pkg/collector/sources/... -run 'UnderRandomFaults$$'
 
 # The dependencies of the S3 server stay out of go.mod.
 bin/versitygw:

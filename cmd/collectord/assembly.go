@@ -226,6 +226,9 @@ func (a *assembly) newDeliverer(sinks []store.Sink) *delivery.Deliverer {
 func (a *assembly) notifyOptions(sinks func() []string) notify.Options {
 	return notify.Options{
 		State: a.state, Tenancy: a.settings.Tenancy, Host: hostname(), Sinks: sinks, Redact: a.redactor.Redact, Log: a.log,
+		Controls: func(ctx context.Context) (notify.Controls, error) {
+			return readControls(ctx, a.state, a.settings.Tenancy)
+		},
 	}
 }
 

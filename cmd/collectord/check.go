@@ -18,6 +18,7 @@ import (
 	"github.com/collectord/collectord/pkg/snapshot"
 	"github.com/collectord/collectord/pkg/store"
 	"github.com/collectord/collectord/pkg/store/sinks"
+	"github.com/collectord/collectord/pkg/web"
 )
 
 func checkCommand(p *program) *cobra.Command {
@@ -73,7 +74,7 @@ func runCheck(ctx context.Context, p *program, f checkFlags) error {
 	if err != nil {
 		return &refusedSettingsError{err}
 	}
-	if err := a.requireActive(); err != nil {
+	if err := errors.Join(a.requireActive(), a.checkControls()); err != nil {
 		return &refusedSettingsError{err}
 	}
 	parts, err := a.openReceivers()
@@ -81,6 +82,9 @@ func runCheck(ctx context.Context, p *program, f checkFlags) error {
 		return &refusedSettingsError{err}
 	}
 	defer a.closeDestinations(parts.sinks)
+	if err := web.CheckQueries(ctx, a.settings.HTTP.Queries); err != nil {
+		return &refusedSettingsError{&exitError{exitSettings, err}}
+	}
 	report := a.newCheckReport(parts)
 	if f.connect {
 		if report.probes, err = a.probeEverything(ctx, parts.sinks); err != nil {
@@ -104,7 +108,7 @@ func runCheck(ctx context.Context, p *program, f checkFlags) error {
 }
 
 func (a *assembly) newCheckReport(p *parts) *checkReport {
-	c := &checkReport{warnings: append(slices.Clone(a.warnings), a.systemd...), destinations: sinkNames(p.sinks)}
+	c := &checkReport{warnings: slices.Concat(a.warnings, a.systemd, a.controlProblems()), destinations: sinkNames(p.sinks)}
 	for _, caution := range a.cautions() {
 		c.cautions = append(c.cautions, caution.Text)
 	}

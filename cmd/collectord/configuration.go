@@ -151,6 +151,9 @@ func (c *configuration) cautions() []store.Caution {
 	if text := c.describeOpenServer(); text != "" {
 		list = append(list, store.Caution{Text: text})
 	}
+	if s := c.settings.HTTP; s.Queries != "" && (!s.Query || !s.Token.IsSet() || s.Listen == "") {
+		list = append(list, store.Caution{Text: "HTTP_QUERIES: queries over HTTP are off: HTTP_QUERY=true together with HTTP_TOKEN and HTTP_LISTEN switches them on"})
+	}
 	return list
 }
 

@@ -14,6 +14,7 @@ import (
 	"github.com/collectord/collectord/internal/systemd"
 	"github.com/collectord/collectord/pkg/backup"
 	"github.com/collectord/collectord/pkg/config"
+	"github.com/collectord/collectord/pkg/control"
 	"github.com/collectord/collectord/pkg/delivery"
 	"github.com/collectord/collectord/pkg/freshness"
 	"github.com/collectord/collectord/pkg/metrics"
@@ -39,6 +40,7 @@ type daemon struct {
 	metrics   *metrics.Metrics
 	notifier  *notify.Notifier
 	queries   *query.Engine
+	controls  *control.Evaluator
 	log       *zap.Logger
 	from      settingSources
 
@@ -73,7 +75,7 @@ func runDaemon(ctx context.Context, p *program) (err error) {
 	if err != nil {
 		return err
 	}
-	if err := a.requireActive(); err != nil {
+	if err := errors.Join(a.requireActive(), a.checkControls()); err != nil {
 		return err
 	}
 	a.logWarnings()
@@ -103,7 +105,7 @@ func newDaemon(a *assembly, p *program, parts *parts, notifier *systemd.Notifier
 	d := &daemon{
 		state: a.state, active: &run.ActiveRuns{}, signals: p.signals, log: a.log, from: p.from,
 		deliverer: a.newDeliverer(parts.sinks),
-		queries:   newQueryEngine(a),
+		queries:   newServiceEngine(a),
 		systemd:   notifier,
 		assembly:  a, parts: parts, notReady: errStarting, reloaded: time.Now(),
 	}
@@ -113,9 +115,14 @@ func newDaemon(a *assembly, p *program, parts *parts, notifier *systemd.Notifier
 		Notifications: d.notifier.Counts, Log: a.log,
 	})
 	d.scheduler = schedule.NewScheduler(a.state, a.settings.Tenancy, d.schedulerSettings(a, parts), a.log, time.Now)
+	d.controls = a.newEvaluator(d.queries, d.newRunner(a, parts))
+	d.controls.OnEvaluated = func(_, _ []control.Status) { d.notifier.ControlsEvaluated() }
 	d.scheduler.OnFinished = func(results []run.Result) {
 		d.notifier.RunFinished(results)
 		d.prepareColumns(results)
+		if hasNewData(results) {
+			d.controls.Wake()
+		}
 	}
 	d.scheduler.Heartbeat = func() { d.systemd.Heartbeat(d.statusLine()) }
 	d.scheduler.MaxHeartbeat = d.systemd.WatchdogTimeout() / 3
@@ -140,14 +147,20 @@ func (d *daemon) newNotifier(p *parts) *notify.Notifier {
 func (d *daemon) restoreEnded(r backup.Result) {
 	d.metrics.RestoreEnded(r)
 	notifyRestore(d.notifier, r)
+	d.controls.Wake()
+}
+
+// newRunner returns the runner for a's configuration.
+func (d *daemon) newRunner(a *assembly, parts *parts) *run.Runner {
+	runner := a.newRunner(parts.sinks, d.deliverer)
+	runner.Active, runner.OnEnded = d.active, d.metrics.RunEnded
+	return runner
 }
 
 // schedulerSettings returns the settings of the scheduler for a's configuration.
 func (d *daemon) schedulerSettings(a *assembly, parts *parts) schedule.Settings {
-	runner := a.newRunner(parts.sinks, d.deliverer)
-	runner.Active, runner.OnEnded = d.active, d.metrics.RunEnded
 	s := a.settings.Schedule
-	settings := schedule.Settings{Runner: runner, Retries: s.Retry.Value, CatchUp: s.CatchUp}
+	settings := schedule.Settings{Runner: d.newRunner(a, parts), Retries: s.Retry.Value, CatchUp: s.CatchUp}
 	if s.Retry.Unlimited {
 		settings.Retries = -1
 	}
@@ -188,6 +201,7 @@ func (d *daemon) run(ctx context.Context, listener net.Listener, parts *parts, s
 	d.background.Go(func() { d.releaseIdleMemory(ctx) })
 	d.background.Go(func() { d.handleSignals(ctx) })
 	d.background.Go(func() { d.notifier.Run(ctx) })
+	d.background.Go(func() { d.controls.Run(ctx) })
 	d.setNotReady(nil)
 	started()
 	d.systemd.Ready(d.statusLine())

@@ -8,6 +8,7 @@ const (
 	exitFailed   = 1   // nothing could be done
 	exitUsage    = 2   // wrong flags or arguments
 	exitPartial  = 3   // some stream was not extracted or not stored
+	exitData     = 65  // a file of controls cannot be used
 	exitLocked   = 75  // another process is collecting a stream: try later
 	exitSettings = 78  // bad settings
 	exitINT      = 130 // ended by SIGINT

@@ -29,6 +29,9 @@ func (a *assembly) listenHTTP(ctx context.Context) (net.Listener, error) {
 	if err := web.Check(s.ConfigFile); err != nil {
 		return nil, &exitError{exitSettings, err}
 	}
+	if err := a.warnOfOfferedQueries(); err != nil {
+		return nil, &exitError{exitSettings, err}
+	}
 	l, err := a.listenWhenFree(ctx, s.Listen)
 	switch {
 	case errors.Is(err, fs.ErrPermission):
@@ -41,6 +44,16 @@ func (a *assembly) listenHTTP(ctx context.Context) (net.Listener, error) {
 		a.log.Warn(text)
 	}
 	return l, nil
+}
+
+// warnOfOfferedQueries returns an error if HTTP_QUERIES cannot be read. A single file that is
+// not valid is only logged: it does not keep the service from collecting.
+func (a *assembly) warnOfOfferedQueries() error {
+	_, invalid, err := web.ReadQueries(a.settings.HTTP.Queries)
+	for _, e := range invalid {
+		a.log.Warn("a query is not offered", zap.Error(e))
+	}
+	return err
 }
 
 // listenTimeout is how long the start waits for an address: that of a process which
@@ -82,10 +95,10 @@ func (d *daemon) serveHTTP(l net.Listener) (stop func()) {
 		State: d.state, Daemon: d, Tenancy: s.Tenancy, Metrics: d.metrics.Handler(),
 		Access: access, Hosts: s.HTTP.Hosts, Prefix: s.HTTP.Prefix, Token: s.HTTP.Token.Reveal(), ConfigFile: s.HTTP.ConfigFile, Pprof: s.HTTP.Pprof,
 		Version: version, Log: d.log,
-		ShowData: s.HTTP.ShowData, Profiles: d.queries,
+		ShowData: s.HTTP.ShowData, Profiles: d.queries, Controls: d.controlSource,
 	}
 	if s.HTTP.Query {
-		options.Queries = d.queries
+		options.Queries, options.QueriesDir = d.queries, s.HTTP.Queries
 	}
 	server := web.New(options)
 	ctx, cancel := context.WithCancel(context.Background())
@@ -101,11 +114,18 @@ func (d *daemon) serveHTTP(l net.Listener) (stop func()) {
 	}
 }
 
-// newQueryEngine returns the engine for the queries and the columns of the status page.
-func newQueryEngine(a *assembly) *query.Engine {
+// controlSource returns where the controls of the settings in force come from.
+func (d *daemon) controlSource() web.ControlSource {
+	s := d.settings().Controls
+	return web.ControlSource{Dir: s.Dir, Detail: s.Detail}
+}
+
+// newServiceEngine returns the engine for the controls, and for the queries and the columns
+// of the status page.
+func newServiceEngine(a *assembly) *query.Engine {
 	return query.New(query.Options{
 		State: a.state, Tenancy: a.settings.Tenancy, Dir: filepath.Join(a.state.Dir(), "query"),
-		Memory: int64(a.settings.HTTP.QueryMemory), Parallel: a.settings.HTTP.QueryParallel,
+		Memory: int64(a.settings.HTTP.QueryMemory), Parallel: a.settings.HTTP.QueryParallel, Optional: optionalMembers(),
 	})
 }
 

@@ -27,7 +27,7 @@ func runOnce(ctx context.Context, p *program, names []string, asJSON bool) (err 
 	if err != nil {
 		return err
 	}
-	if err := a.checkSelection(names); err != nil {
+	if err := errors.Join(a.checkSelection(names), a.checkControls()); err != nil {
 		return err
 	}
 	if err := a.becomeStateOwner(); err != nil {
@@ -57,12 +57,16 @@ func runOnce(ctx context.Context, p *program, names []string, asJSON bool) (err 
 	releaseProgramMemory(a.log)
 
 	var results []run.Result
+	var controlsErr error
 	undelivered, err := a.deliverDuring(ctx, deliverer, func(background context.Context, wg *sync.WaitGroup) {
 		if a.terminal != nil {
 			wg.Go(func() { showProgress(background, a.terminal, runner.Active.List) })
 		}
 		results = runner.RunAll(ctx, parts.jobs, "once")
 		finishRestore(restoration, results)
+		var more []run.Result
+		more, controlsErr = a.measureControls(ctx, runner)
+		results = append(results, more...)
 	})
 	if err != nil {
 		return err
@@ -70,7 +74,7 @@ func runOnce(ctx context.Context, p *program, names []string, asJSON bool) (err 
 	defer notifier.Close(notifyTimeout)
 	notifier.RunFinished(results)
 	metricsErr := textfile.write()
-	failure := errors.Join(runError(ctx, results, undelivered), metricsErr)
+	failure := errors.Join(runError(ctx, results, undelivered), controlsErr, metricsErr)
 	if failure != nil && exitCode(failure) == exitFailed && ctx.Err() == nil {
 		failure = &exitError{exitPartial, failure} // of the metrics alone
 	}

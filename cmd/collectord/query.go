@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/term"
 
 	"github.com/collectord/collectord/pkg/config"
 	"github.com/collectord/collectord/pkg/doctor"
@@ -25,47 +26,88 @@ type queryFlags struct {
 	raw                        bool
 	memory                     string
 	memoryBytes                config.Bytes
+	prompt                     bool // reads statements from the terminal
 }
 
 func queryCommand(p *program) *cobra.Command {
 	var q queryFlags
 	cmd := &cobra.Command{
-		Use:   `query "SELECT ..."`,
+		Use:   `query ["SELECT ..."]`,
 		Short: "Run SQL over the last-known data, one table per stream",
 		Long: `query runs one SELECT over the last-known snapshots with the embedded DuckDB and
 prints the result. Each stream is a table, such as okta_users; nested members are
 accessed with dots. The query has no access to files, network and settings. Its
 temporary files are in STATE_DIR for the user who owns that, and in TMPDIR or /tmp for
-others, such as root.`,
-		Example: `  collectord query "SELECT status, count(*) FROM okta_users GROUP BY ALL"
+others, such as root.
+
+Without a SELECT it opens a prompt on a terminal, and elsewhere reads the SELECT from
+standard input if that is a pipe or a file. At the prompt statements end with a
+semicolon, .help lists the commands, Tab completes keywords, streams and columns,
+Ctrl-C cancels a query and Ctrl-D ends. COLLECTORD_HISTORY is the file of the history,
+by default $XDG_STATE_HOME/collectord/query_history or the same below ~/.local/state;
+off keeps none.`,
+		Example: `  collectord query
+  collectord query "SELECT status, count(*) FROM okta_users GROUP BY ALL"
   collectord query -f metric.sql --format csv > metric.csv
   collectord query "FROM tenable_assets" --format parquet -o assets.parquet`,
 		ValidArgsFunction: cobra.NoFileCompletions,
 		Args: func(_ *cobra.Command, args []string) error {
-			if len(args) > 1 || (len(args) == 1) == (q.file != "") {
+			if len(args) > 1 || len(args) == 1 && q.file != "" {
 				return usageError(errors.New("query takes one text in quotes, or -f with a file, - for standard input"))
 			}
 			return nil
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if len(args) == 1 {
-				q.text = args[0]
+			if err := q.chooseInput(args); err != nil {
+				return err
 			}
 			if err := q.validate(); err != nil {
 				return err
 			}
-			return p.withInspectedState(cmd.Context(), func(a *assembly) error { return a.runQuery(cmd.Context(), q) })
+			if q.prompt && !cmd.Flags().Changed("rows") {
+				q.rows = promptRows
+			}
+			return p.withInspectedState(cmd.Context(), func(a *assembly) error {
+				if q.prompt {
+					return a.runPrompt(cmd.Context(), q, p.signals)
+				}
+				return a.runQuery(cmd.Context(), q)
+			})
 		},
 	}
 	cmd.Flags().StringVarP(&q.file, "file", "f", "", "read the query from this file, - is standard input")
 	cmd.Flags().StringVar(&q.format, "format", "table", "table, csv, json or parquet")
 	cmd.Flags().StringVarP(&q.output, "output", "o", "", "write to this file instead of standard output")
 	cmd.Flags().DurationVar(&q.timeout, "timeout", 10*time.Minute, "the time limit for loading the data and running the query; 0 means no limit")
-	cmd.Flags().Int64Var(&q.rows, "rows", 0, "the maximum number of rows to print; 0 prints all")
+	cmd.Flags().Int64Var(&q.rows, "rows", 0, "the maximum number of rows to print; 0 prints all; at the prompt the default is 1000")
 	cmd.Flags().BoolVar(&q.raw, "raw", false, "with --format csv, write text as it is, also what a spreadsheet program would execute as a formula")
 	cmd.Flags().StringVar(&q.memory, "memory", "1536MiB", "the most memory that the query may use")
 	_ = cmd.RegisterFlagCompletionFunc("format", completeWords("table", "csv", "json", "parquet")) // the flag exists
 	return cmd
+}
+
+// chooseInput sets where the text comes from: the argument, --file, standard input or the
+// terminal.
+func (q *queryFlags) chooseInput(args []string) error {
+	switch {
+	case len(args) == 1:
+		q.text = args[0]
+	case q.file != "":
+	case term.IsTerminal(int(os.Stdin.Fd())) && term.IsTerminal(int(os.Stdout.Fd())):
+		q.prompt = true
+	case hasInput(os.Stdin):
+		q.file = "-"
+	default:
+		return usageError(errors.New("query takes one text in quotes, or -f with a file, - for standard input; without them it opens a prompt on a terminal"))
+	}
+	return nil
+}
+
+// hasInput reports whether a file is one from which text is redirected, rather than a
+// terminal or /dev/null.
+func hasInput(f *os.File) bool {
+	info, err := f.Stat()
+	return err == nil && (info.Mode().IsRegular() || info.Mode()&(os.ModeNamedPipe|os.ModeSocket) != 0)
 }
 
 // minQueryMemory is the least memory in bytes in which a query can start.
@@ -87,6 +129,9 @@ func (q *queryFlags) validate() error {
 	if q.timeout < 0 || q.rows < 0 {
 		return usageError(errors.New("--timeout and --rows cannot be negative"))
 	}
+	if q.prompt && (q.output != "" || q.format == "parquet") {
+		return usageError(errors.New("--output and --format parquet need a query: give it in quotes or with -f"))
+	}
 	var text []byte
 	var err error
 	switch q.file {
@@ -105,18 +150,14 @@ func (q *queryFlags) validate() error {
 }
 
 func (a *assembly) runQuery(ctx context.Context, q queryFlags) error {
-	engine := query.New(query.Options{State: a.state, Tenancy: a.settings.Tenancy, Dir: a.queryDir(), Memory: int64(q.memoryBytes)})
+	engine := a.newQueryEngine(int64(q.memoryBytes))
 	defer engine.Close()
-	limits := query.Limits{Time: q.timeout, Rows: q.rows, Wait: true}
+	limits := q.limits()
 	summary, err := a.writeResult(q, func(w io.Writer, file string) (query.Summary, error) {
 		if q.format == "parquet" {
 			return engine.Parquet(ctx, q.text, file, limits)
 		}
-		format := query.Format(q.format)
-		if q.raw {
-			format = query.RawCSVFormat
-		}
-		return engine.Query(ctx, q.text, format, limits, w)
+		return engine.Query(ctx, q.text, q.resultFormat(), limits, w)
 	})
 	if errors.Is(err, query.ErrRefused) {
 		return usageError(err)
@@ -128,6 +169,18 @@ func (a *assembly) runQuery(ctx context.Context, q queryFlags) error {
 		_, err = fmt.Fprintf(a.stderr, "there are more rows than the %d that --rows allows\n", q.rows)
 	}
 	return err
+}
+
+func (q *queryFlags) limits() query.Limits {
+	return query.Limits{Time: q.timeout, Rows: q.rows, Wait: true}
+}
+
+// resultFormat returns the format of a result that is written as a stream.
+func (q *queryFlags) resultFormat() query.Format {
+	if q.raw {
+		return query.RawCSVFormat
+	}
+	return query.Format(q.format)
 }
 
 // queryDir returns the directory for the temporary files of a query: the service's own

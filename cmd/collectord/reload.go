@@ -67,7 +67,7 @@ func (d *daemon) reload(ctx context.Context) error {
 	after := &assembly{configuration: c, output: before.output, state: before.state}
 	after.redactor.Learn(c.secrets...)
 	parts, more := after.reopenParts(before, partsBefore)
-	refused = append(refused, more...)
+	refused = append(append(refused, more...), after.reloadControls(before)...)
 	after.logWarnings()
 	d.mu.Lock()
 	d.assembly, d.parts = after, parts
@@ -83,6 +83,7 @@ func (d *daemon) reload(ctx context.Context) error {
 		}
 	}
 	d.notifier.ReplaceSettings(after.notifySettings(parts.targets))
+	d.controls.ApplySettings(after.controlSettings(d.newRunner(after, parts)))
 	changes := d.scheduler.ApplySettings(d.schedulerSettings(after, parts))
 	if sinksChanged {
 		d.stopRestores()

@@ -21,7 +21,7 @@ Without --once it is a service that runs the collectors on their schedules until
 SIGTERM or SIGINT. SIGHUP reloads the settings, SIGUSR1 runs every collector now.
 
 Exit codes: 0 all complete and stored; 1 failed; 2 wrong usage; 3 some stream or
-destination failed; 75 another process is collecting a stream; 78 bad settings;
+destination failed; 65 a file of controls cannot be used; 75 another process is collecting a stream; 78 bad settings;
 130 and 143 ended by SIGINT and SIGTERM.`,
 		Example: `  collectord                             run as a service, by SCHEDULE
   collectord --once                      run every collector that is switched on
@@ -68,6 +68,7 @@ destination failed; 75 another process is collecting a stream; 78 bad settings;
 		acceptCommand(p),
 		restoreCommand(p),
 		queryCommand(p),
+		controlsCommand(p),
 		deliverCommand(p),
 		dropCommand(p),
 		healthCommand(p),

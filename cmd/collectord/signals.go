@@ -81,6 +81,16 @@ func catchSignals() *signals {
 // program at once.
 func (s *signals) enableForcedStop() { s.exitAt.Store(3) }
 
+// divertInterrupts returns a channel that receives SIGINT from now on, for a command that
+// continues after it. SIGTERM still cancels ctx.
+func (s *signals) divertInterrupts() <-chan os.Signal {
+	interrupts := make(chan os.Signal, 1)
+	signal.Notify(interrupts, os.Interrupt)
+	signal.Stop(s.stop)
+	signal.Notify(s.stop, syscall.SIGTERM)
+	return interrupts
+}
+
 // releaseControl restores the default action of SIGHUP and SIGUSR1, for commands
 // that end on their own.
 func (s *signals) releaseControl() {

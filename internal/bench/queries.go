@@ -51,16 +51,16 @@ func (l *lab) queryProgram(dir, text string) runFunc {
 	}
 }
 
-// copyColumns makes the copy of a stream in columns with one query, and measures the
-// peak of the memory of each of its processes.
-func (l *lab) copyColumns(dir string) (m measured, err error) {
+// runWithPeak runs the program over the state in a directory, and measures the peak of the
+// memory of each of its processes.
+func (l *lab) runWithPeak(dir string, settings []string, args ...string) (m measured, err error) {
 	binary, err := l.buildProgram("cmd/collectord")
 	if err != nil {
 		return m, err
 	}
 	peak := filepath.Join(dir, "peak")
-	env := []string{"STATE_DIR=" + filepath.Join(dir, "state"), "STORE_FILE=off", "BENCH_PEAK=" + peak}
-	if m, err = runTimed(newCommand(l.ctx, env, l.self, "worker", "peak", binary, "query", "SELECT count(*) FROM "+stream)); err != nil {
+	env := append([]string{"STATE_DIR=" + filepath.Join(dir, "state"), "STORE_FILE=off", "BENCH_PEAK=" + peak}, settings...)
+	if m, err = runTimed(newCommand(l.ctx, env, l.self, append([]string{"worker", "peak", binary}, args...)...)); err != nil {
 		return m, err
 	}
 	text, err := os.ReadFile(peak)
@@ -103,7 +103,7 @@ func (l *lab) prepareQueries() (*queriedState, error) {
 			return nil, err
 		}
 		q.bytes = s.Bytes
-		if q.copying, err = l.copyColumns(q.dir); err != nil {
+		if q.copying, err = l.runWithPeak(q.dir, nil, "query", "SELECT count(*) FROM "+stream); err != nil {
 			return nil, err
 		}
 		if _, err := l.runExtractionOf(hostStream, v, q.dir); err != nil {

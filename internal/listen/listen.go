@@ -39,6 +39,8 @@ func Check(address string) error {
 		return err
 	case !filepath.IsAbs(path):
 		return errors.New("the path of the socket is not absolute")
+	case strings.HasSuffix(path, "/"):
+		return errors.New("the path of the socket is that of a directory")
 	case len(path) > longestSocket:
 		return fmt.Errorf("the path of the socket has %d bytes, and the system allows %d", len(path), longestSocket)
 	}

@@ -45,6 +45,10 @@ func PostponedUntil(err error) (at time.Time, asked bool) {
 	return postponed.PostponedUntil(), true
 }
 
+// ControlsName is the name of the collector whose streams are the results of controls. No
+// vendor has it.
+const ControlsName = "control"
+
 // A Stream is one table of a vendor.
 type Stream struct {
 	// Name is the table's name and tag, such as "okta_users".

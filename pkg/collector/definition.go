@@ -45,6 +45,10 @@ type StreamInfo struct {
 	// Notes describes what the table contains: filters, defaults, what is left
 	// out, and how to change that.
 	Notes string
+	// Optional are members that the vendor leaves out of records, and that queries
+	// find as NULL when no record has them. They are paths, such as
+	// "remediation.entities[].title".
+	Optional []string
 }
 
 // Define returns a Definition whose settings have the type S.

@@ -22,6 +22,7 @@ type Settings struct {
 	Restore  Restore  `title:"Restore"`
 	Guard    Guard    `title:"Guard"`
 	HTTP     HTTP     `title:"HTTP and metrics"`
+	Controls Controls `title:"Controls"`
 	Notify   Notify   `title:"Notifications"`
 }
 
@@ -109,13 +110,24 @@ type HTTP struct {
 	Query         bool     `env:"HTTP_QUERY" envDefault:"false" reload:"restart" doc:"Whether the status page runs SQL queries over the last-known data for those who have HTTP_TOKEN; without a token it is off."`
 	QueryMemory   Bytes    `env:"HTTP_QUERY_MEMORY" envDefault:"1GiB" min:"256MiB" reload:"restart" doc:"The most memory that one query of the status page may use. A query runs in a process of its own, which ends when it needs more."`
 	QueryParallel int      `env:"HTTP_QUERY_PARALLEL" envDefault:"2" min:"1" max:"16" reload:"restart" doc:"The number of queries of the status page that run at once."`
+	Queries       string   `env:"HTTP_QUERIES" want:"the path of a directory" example:"/etc/collectord/queries" reload:"restart" doc:"A directory with files *.sql whose queries the status page offers to those who have HTTP_TOKEN. The first line of a file is a comment with the title of the query. New files need no restart."`
 	Textfile      string   `env:"METRICS_TEXTFILE" want:"a path that ends in .prom" example:"/var/lib/node_exporter/collectord.prom" doc:"The file to which --once writes the metrics, for the node exporter's textfile collector."`
+}
+
+// Controls configures the controls that are measured with SQL.
+type Controls struct {
+	Dir       string        `env:"CONTROLS" want:"a directory" example:"/etc/collectord/controls" doc:"The directory of the files of [controls](../guide/controls.md), which are measured after each run that brings new data of theirs, and once a day. If unset, there are none."`
+	Timeout   time.Duration `env:"CONTROLS_TIMEOUT" envDefault:"10m" min:"1s" doc:"The longest duration of the queries of one control; after that they are ended, and the control keeps its last score."`
+	Memory    Bytes         `env:"CONTROLS_MEMORY" envDefault:"1GiB" min:"256MiB" doc:"The most memory that the queries of a control may use. They run in a process of their own, which ends when they need more."`
+	Detail    bool          `env:"CONTROLS_DETAIL" envDefault:"true" doc:"Whether the resources of each control are the stream control_detail, which every destination receives. The scores are the stream control_summary in any case."`
+	Keep      time.Duration `env:"CONTROLS_KEEP" envDefault:"400d" min:"1d" doc:"How long the score of each day is kept."`
+	Resources string        `env:"CONTROLS_RESOURCES" want:"a path" example:"/etc/collectord/resources.csv" doc:"A CSV file with the columns resource, resource_type, business_unit, team and location, which says where resources belong that a query does not say it of."`
 }
 
 // Notify is where notifications about problems go.
 type Notify struct {
 	Slack  Secret   `env:"SLACK_WEBHOOK" want:"https://hooks.slack.com/services/..." doc:"An incoming webhook of Slack for a message when a problem begins, once a day while it lasts, and when it ends: a stream that fails, late data, a destination that receives nothing."`
 	URLs   Secret   `env:"NOTIFY_URLS" want:"URLs of notification services, separated by spaces or commas" example:"generic+https://example.com/hook" doc:"Further services for the same messages, such as mail, Teams, Telegram, PagerDuty or any webhook; see [notifications](../guide/notifications.md)."`
-	Events []string `env:"NOTIFY_EVENTS" want:"some of failure, late, destination, restore, reload, doubt" example:"failure,destination" doc:"The kinds of events that are reported; if unset, all."`
+	Events []string `env:"NOTIFY_EVENTS" want:"some of failure, late, destination, restore, reload, doubt, control" example:"failure,destination" doc:"The kinds of events that are reported; if unset, all."`
 	Page   string   `env:"NOTIFY_PAGE_URL" want:"the URL of the status page" example:"https://collectord.example.com/" doc:"The address at which people open the status page, for a link in each message."`
 }

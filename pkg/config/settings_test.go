@@ -36,6 +36,7 @@ func TestDefaults(t *testing.T) {
 		Schedule: config.Schedule{All: parseExpression(t, "0 0 * * *"), CatchUp: true, Retry: config.Limit{Unlimited: true}, Grace: 30 * time.Second},
 		Guard:    config.Guard{Drop: config.Percent{Value: 10}},
 		HTTP:     config.HTTP{ShowData: true, Listen: "127.0.0.1:19610", QueryMemory: 1 << 30, QueryParallel: 2},
+		Controls: config.Controls{Timeout: 10 * time.Minute, Memory: 1 << 30, Detail: true, Keep: 400 * 24 * time.Hour},
 	}
 	if diff := cmp.Diff(want, l.Settings); diff != "" {
 		t.Errorf("defaults (-want +got):\n%s", diff)
@@ -71,8 +72,9 @@ func TestEverySettingIsRead(t *testing.T) {
 		"OKTA_DOMAIN=d", "OKTA_ID=i", "OKTA_TOKEN=t", "FALCON_CLIENT_ID=i", "FALCON_SECRET=s",
 		"RUN_TIMEOUT=6h", "RUN_IDLE_TIMEOUT=15m", "RUN_PATIENCE=5m", "MAX_PARALLEL_RUNS=1", "RESTORE_TIMEOUT=2m", "GUARD_DROP=OFF",
 		"SCHEDULE=15  */6 * * *", "SCHEDULE_TZ=Europe/Zurich", "SCHEDULE_JITTER=5m", "SCHEDULE_CATCHUP=no", "SCHEDULE_RETRY=1", "SHUTDOWN_GRACE=1m", "SCHEDULE_OKTA=@hourly", "DATA_MAX_AGE=2d",
-		"HTTP_LISTEN=Off", "HTTP_TOKEN= 0123456789abcdef\r", "HTTP_HOSTS=a.example,b.example", "HTTP_PREFIX=/security/collectord/", "HTTP_WEB_CONFIG_FILE=/etc/web.yml", "HTTP_PPROF=yes", "HTTP_SHOW_DATA=no", "HTTP_QUERY=on", "HTTP_QUERY_MEMORY=2GiB", "HTTP_QUERY_PARALLEL=3", "METRICS_TEXTFILE=/m.prom",
+		"HTTP_LISTEN=Off", "HTTP_TOKEN= 0123456789abcdef\r", "HTTP_HOSTS=a.example,b.example", "HTTP_PREFIX=/security/collectord/", "HTTP_WEB_CONFIG_FILE=/etc/web.yml", "HTTP_PPROF=yes", "HTTP_SHOW_DATA=no", "HTTP_QUERY=on", "HTTP_QUERY_MEMORY=2GiB", "HTTP_QUERY_PARALLEL=3", "HTTP_QUERIES=/etc/queries", "METRICS_TEXTFILE=/m.prom",
 		"SLACK_WEBHOOK=https://hooks.example.com/s", "NOTIFY_URLS=generic://x",
+		"CONTROLS=/etc/controls", "CONTROLS_TIMEOUT=1m", "CONTROLS_MEMORY=2GiB", "CONTROLS_DETAIL=no", "CONTROLS_KEEP=30d", "CONTROLS_RESOURCES=/etc/r.csv",
 	}})
 	want := config.Settings{
 		Tenancy: "acme eu (Zürich)", Collectors: []string{"okta", "crowdstrike"},
@@ -97,7 +99,8 @@ func TestEverySettingIsRead(t *testing.T) {
 		Schedule: config.Schedule{All: parseExpression(t, "15 */6 * * *"), Zone: parseZone(t, "Europe/Zurich"), Jitter: 5 * time.Minute, Retry: config.Limit{Value: 1}, Grace: time.Minute},
 		Data:     config.Data{MaxAge: 48 * time.Hour},
 		Guard:    config.Guard{Drop: config.Percent{Off: true}},
-		HTTP:     config.HTTP{Token: "0123456789abcdef", Hosts: []string{"a.example", "b.example"}, Prefix: "/security/collectord", ConfigFile: "/etc/web.yml", Pprof: true, Query: true, QueryMemory: 2 << 30, QueryParallel: 3, Textfile: "/m.prom"},
+		HTTP:     config.HTTP{Token: "0123456789abcdef", Hosts: []string{"a.example", "b.example"}, Prefix: "/security/collectord", ConfigFile: "/etc/web.yml", Pprof: true, Query: true, QueryMemory: 2 << 30, QueryParallel: 3, Queries: "/etc/queries", Textfile: "/m.prom"},
+		Controls: config.Controls{Dir: "/etc/controls", Timeout: time.Minute, Memory: 2 << 30, Keep: 30 * 24 * time.Hour, Resources: "/etc/r.csv"},
 		Notify:   config.Notify{Slack: "https://hooks.example.com/s", URLs: "generic://x"},
 	}
 	reveal := cmp.Comparer(func(a, b config.Secret) bool { return a.Reveal() == b.Reveal() })

@@ -38,7 +38,7 @@ func (h *HTTP) Validate() []error {
 }
 
 // notifyEvents are the values of NOTIFY_EVENTS.
-var notifyEvents = []string{"failure", "late", "destination", "restore", "reload", "doubt"}
+var notifyEvents = []string{"failure", "late", "destination", "restore", "reload", "doubt", "control"}
 
 // Validate checks the kinds of events and the address of the status page.
 func (n *Notify) Validate() (errs []error) {
@@ -57,7 +57,7 @@ func (n *Notify) Validate() (errs []error) {
 var prefixPattern = regexp.MustCompile(`^(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)+$`)
 
 // ownPaths are the first parts of the paths of the server itself.
-var ownPaths = []string{"-", "api", "assets", "debug", "healthz", "livez", "metrics", "query", "readyz", "streams"}
+var ownPaths = []string{"-", "api", "assets", "controls", "debug", "healthz", "livez", "metrics", "query", "readyz", "streams"}
 
 // checkPrefix returns an error unless a prefix is "" or a path that the server itself does
 // not use.

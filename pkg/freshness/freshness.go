@@ -9,6 +9,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/collectord/collectord/pkg/collector"
 	"github.com/collectord/collectord/pkg/run"
 	"github.com/collectord/collectord/pkg/schedule"
 	"github.com/collectord/collectord/pkg/snapshot"
@@ -61,6 +62,9 @@ type DisabledStream struct {
 // whyCollectorOff is the WhyOff of a stream whose collector is off.
 const whyCollectorOff = "its collector is off"
 
+// whyResults is the WhyOff of a stream of results of controls.
+const whyResults = "it has the results of controls, which have no schedule of their own"
+
 // Sources are what the status of the streams follows from, beside the state.
 type Sources struct {
 	// Collectors are the schedule statuses of the collectors that are on.
@@ -104,7 +108,11 @@ func Evaluate(streams []state.StreamStatus, from Sources, tenancy string, now ti
 		all = append(all, Stream{StreamStatus: take(d.Collector, d.Stream), WhyOff: d.Why})
 	}
 	for _, s := range known {
-		all = append(all, Stream{StreamStatus: s, WhyOff: whyCollectorOff})
+		why := whyCollectorOff
+		if s.Collector == collector.ControlsName {
+			why = whyResults
+		}
+		all = append(all, Stream{StreamStatus: s, WhyOff: why})
 	}
 	for i := range all {
 		all[i].evaluate(from, now)

@@ -170,6 +170,7 @@ func (m *Metrics) Collect(out chan<- prometheus.Metric) {
 	if !values.read.IsZero() {
 		m.publishStreams(values, publish)
 		m.publishSinks(values, publish)
+		publishControls(values.controls, publish)
 	}
 }
 

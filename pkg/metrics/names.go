@@ -151,6 +151,42 @@ var (
 		"sink")
 )
 
+// Metrics of a control. One whose file switches it off has none.
+var (
+	controlScore = define("collectord_control_score", gauge,
+		"Score of the control, from 0 to 1; the last one when it failed since; missing while there is none.",
+		"control", "category")
+	controlTarget = define("collectord_control_target", gauge,
+		"Score from which the control is green.",
+		"control", "category")
+	controlMinimum = define("collectord_control_minimum", gauge,
+		"Score from which the control is amber; below it is red.",
+		"control", "category")
+	controlWeight = define("collectord_control_weight", gauge,
+		"Share of the control in the scores of its category and of all controls.",
+		"control", "category")
+	controlOK = define("collectord_control_ok", gauge,
+		"Sum of the compliance of the control's rows.",
+		"control", "category")
+	controlTotal = define("collectord_control_total", gauge,
+		"Rows of the control that have a compliance; 0 when it is empty.",
+		"control", "category")
+	controlTime = define("collectord_control_timestamp_seconds", gauge,
+		"When the control was last measured with success; 0 for never.",
+		"control", "category")
+	controlDataTime = define("collectord_control_data_timestamp_seconds", gauge,
+		"When the oldest data of that measurement was read from the vendor; 0 for never.",
+		"control", "category")
+	controlFailed = define("collectord_control_failed", gauge,
+		"Whether the last measurement of the control failed, or its file cannot be used.",
+		"control", "category")
+	categoryScore = define("collectord_category_score", gauge,
+		"Mean of the scores of the category's controls by their weights; missing while none has a score.",
+		"category")
+	controlsScore = define("collectord_controls_score", gauge,
+		"Mean of the scores of all controls by their weights; missing while none has a score.")
+)
+
 // Metrics of the program.
 var (
 	ready = define("collectord_ready", gauge,

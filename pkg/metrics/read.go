@@ -7,6 +7,7 @@ import (
 
 	"github.com/collectord/collectord/pkg/backup"
 	"github.com/collectord/collectord/pkg/collector"
+	"github.com/collectord/collectord/pkg/control"
 	"github.com/collectord/collectord/pkg/freshness"
 	"github.com/collectord/collectord/pkg/snapshot"
 	"github.com/collectord/collectord/pkg/state"
@@ -18,9 +19,10 @@ type stateValues struct {
 	// ended has the last run that ended of the streams whose newest run is in progress.
 	ended map[streamKey]state.Run
 	// counts are the numbers of runs of each stream by outcome.
-	counts map[streamKey]map[state.Outcome]int64
-	queue  []state.Delivery
-	sinks  []state.SinkStatus
+	counts   map[streamKey]map[state.Outcome]int64
+	queue    []state.Delivery
+	sinks    []state.SinkStatus
+	controls []control.Status
 	// read is when they were read; zero for never. failedReads counts the failures to
 	// read them.
 	read        time.Time
@@ -78,6 +80,11 @@ func (m *Metrics) readState(ctx context.Context) (v stateValues, err error) {
 	if v.sinks, err = m.State.Queue.SinkStatuses(ctx); err != nil {
 		return v, err
 	}
+	controls, err := m.State.Controls(m.Tenancy).ListControls(ctx)
+	if err != nil {
+		return v, err
+	}
+	v.controls = control.StatusesOf(controls)
 	v.read = m.Now()
 	return v, nil
 }

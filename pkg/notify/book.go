@@ -10,11 +10,13 @@ import (
 	"time"
 )
 
-// A book is what the state keeps of notifications: the problems, what was reported of
-// them, and the messages that were not delivered yet.
+// A book is what the state keeps of notifications: the problems, the colours of controls,
+// what was reported of both, and the messages that were not delivered yet.
 type book struct {
 	Problems map[string]*record `json:"problems,omitempty"` // by their keys
 	Messages []*message         `json:"messages,omitempty"` // the oldest first
+	// Colours are those of the controls that have had a score, by their ids.
+	Colours map[string]*colourRecord `json:"colours,omitempty"`
 }
 
 // A record is the state of a problem.
@@ -27,15 +29,20 @@ type record struct {
 	// Changed is when Open last changed. End says how it ended.
 	Changed time.Time `json:"changed"`
 	End     string    `json:"end,omitempty"`
-	// Mentioned is when a message last had it, and Messages when those about its begin
-	// and its end were, within flapWindow.
-	Mentioned time.Time   `json:"mentioned,omitzero"`
-	Messages  []time.Time `json:"messages,omitempty"`
+	mentions
 	// Began is when the problem began that Told is about.
 	Began time.Time `json:"began,omitzero"`
 	// Unreported counts how often the problem has begun since the last message without
 	// a message.
 	Unreported int `json:"unreported,omitempty"`
+}
+
+// The mentions are the messages about something that changes.
+type mentions struct {
+	// Mentioned is when the last message was, and Messages when those about changes were,
+	// within flapWindow.
+	Mentioned time.Time   `json:"mentioned,omitzero"`
+	Messages  []time.Time `json:"messages,omitempty"`
 }
 
 // A problem that begins and ends again and again has flapLimit messages within
@@ -80,7 +87,7 @@ func (n *Notifier) updateBook(ctx context.Context, change func(*book)) error {
 		if err != nil {
 			return err
 		}
-		if string(text) == old || old == "" && len(b.Problems)+len(b.Messages) == 0 {
+		if string(text) == old || old == "" && len(b.Problems)+len(b.Messages)+len(b.Colours) == 0 {
 			return nil
 		}
 		if swapped, err := n.notes.SwapNote(context.WithoutCancel(ctx), bookKey, old, string(text)); err != nil || swapped {
@@ -141,15 +148,29 @@ const (
 	over
 )
 
-// takeNews returns what is to be reported now, and records that it was. A problem that
-// began or ended less than gather ago waits, unless it is in a message with others.
-func (b *book) takeNews(now time.Time, gather, remindAfter time.Duration) (all []news) {
+// isReady reports whether there is to be a message about what changed: a change less than
+// gather ago waits, unless it is in a message with others.
+func (b *book) isReady(now time.Time, gather time.Duration) bool {
+	for _, r := range b.Problems {
+		if r.hasNews(now) && now.Sub(r.Changed) >= gather {
+			return true
+		}
+	}
+	for _, r := range b.Colours {
+		if r.hasNews(now) && now.Sub(r.Changed) >= gather {
+			return true
+		}
+	}
+	return false
+}
+
+// takeNews returns the problems that are to be reported now, and records that they were.
+// Those that began or ended are among them if the book is ready.
+func (b *book) takeNews(now time.Time, ready bool, remindAfter time.Duration) (all []news) {
 	keys := slices.Sorted(maps.Keys(b.Problems))
-	ready := func(key string) bool { return b.Problems[key].hasNews(now) }
-	waited := func(key string) bool { return ready(key) && now.Sub(b.Problems[key].Changed) >= gather }
-	if slices.ContainsFunc(keys, waited) {
-		for _, key := range slices.DeleteFunc(slices.Clone(keys), func(key string) bool { return !ready(key) }) {
-			all = append(all, b.Problems[key].takeChange(key, now))
+	for _, key := range keys {
+		if r := b.Problems[key]; ready && r.hasNews(now) {
+			all = append(all, r.takeChange(key, now))
 		}
 	}
 	isDue := func(key string) bool { return b.Problems[key].needsReminder(now, remindAfter) }
@@ -170,19 +191,29 @@ func (b *book) takeNews(now time.Time, gather, remindAfter time.Duration) (all [
 // problem.
 func (r *record) hasNews(now time.Time) bool {
 	changed := r.Open != r.Told || r.isFlapping(now) && r.Unreported > 0
-	paused := r.isFlapping(now) && now.Sub(r.Mentioned) < flapPause
-	return changed && !paused
+	return changed && !r.isPaused(now)
 }
 
-// isFlapping reports whether the problem begins and ends again and again.
-func (r *record) isFlapping(now time.Time) bool {
+// isPaused reports whether the next message waits because there were many.
+func (m *mentions) isPaused(now time.Time) bool {
+	return m.isFlapping(now) && now.Sub(m.Mentioned) < flapPause
+}
+
+// isFlapping reports whether there are changes again and again.
+func (m *mentions) isFlapping(now time.Time) bool {
 	n := 0
-	for _, at := range r.Messages {
+	for _, at := range m.Messages {
 		if now.Sub(at) < flapWindow {
 			n++
 		}
 	}
 	return n >= flapLimit
+}
+
+// mention records a message about a change.
+func (m *mentions) mention(now time.Time) {
+	m.Messages = slices.DeleteFunc(m.Messages, func(at time.Time) bool { return now.Sub(at) >= flapWindow })
+	m.Messages, m.Mentioned = append(m.Messages, now), now
 }
 
 // needsReminder reports whether the problem lasts and had no message for the time.
@@ -210,9 +241,8 @@ func (r *record) takeChange(key string, now time.Time) news {
 	if one.times > 0 { // it has begun again without a message
 		one.began = r.Since
 	}
-	r.Messages = slices.DeleteFunc(r.Messages, func(at time.Time) bool { return now.Sub(at) >= flapWindow })
-	r.Messages = append(r.Messages, now)
-	r.Told, r.Mentioned, r.Unreported = r.Open, now, 0
+	r.mention(now)
+	r.Told, r.Unreported = r.Open, 0
 	one.record, one.paused = *r, r.isFlapping(now)
 	return one
 }

@@ -94,6 +94,8 @@ func (n *Notifier) formatEnd(one news) string {
 		return fmt.Sprintf("%s works again: %s. It had failed since %s.", subject, one.End, began)
 	case eventLate:
 		return fmt.Sprintf("%s is no longer late. The data before was of %s.", subject, began)
+	case eventControl:
+		return fmt.Sprintf("The control %s is measured again: %s. It had failed since %s.", subject, one.End, began)
 	case eventDestination:
 		return fmt.Sprintf("The destination %s receives snapshots again. It had received none since %s.", subject, began)
 	case eventRestore:

@@ -1,7 +1,8 @@
-// Package notify sends messages, by Slack and other services, about problems: streams
-// that fail, data that is late, destinations that do not receive snapshots, restores and
-// reloads that failed. There is one message when a problem begins, one a day while it
-// lasts, and one when it ends. New doubts are reported once.
+// Package notify sends messages, by Slack and other services, about problems: streams and
+// controls that fail, data that is late, destinations that do not receive snapshots,
+// restores and reloads that failed. There is one message when a problem begins, one a day
+// while it lasts, and one when it ends. New doubts, and controls whose colour changed, are
+// reported once.
 //
 // What was reported, and the messages that were not delivered yet, are in the state, so
 // that a restart neither repeats nor loses one.
@@ -33,6 +34,8 @@ type Options struct {
 	// reload of the settings. Both are nil in a program that runs once.
 	Streams    func(context.Context) ([]freshness.Stream, error)
 	LastReload func() (at time.Time, err error)
+	// Controls returns what is known about the controls; nil means that there are none.
+	Controls func(context.Context) (Controls, error)
 	// Gather is how long a problem waits for others, to be in one message with them.
 	Gather time.Duration
 	// RemindAfter is the time between two messages about a problem that lasts; 24 hours
@@ -140,6 +143,10 @@ func (n *Notifier) RestoreEnded(stream string, err error) {
 	n.wakeLoop()
 }
 
+// ControlsEvaluated makes Run check soon: controls were measured. What changed since the
+// last message follows from Options.Controls, so that nothing is lost between the two.
+func (n *Notifier) ControlsEvaluated() { n.wakeLoop() }
+
 // wakeLoop makes Run check soon.
 func (n *Notifier) wakeLoop() {
 	select {
@@ -232,13 +239,23 @@ func (n *Notifier) reportResults(ctx context.Context, settings Settings, gather 
 		return err
 	}
 	err = n.updateBook(ctx, func(b *book) {
+		now := n.Now()
 		b.apply(n.findVerdicts(b, settings, seen, results))
+		if settings.reports(eventControl) {
+			b.applyColours(now, seen.controls.All)
+		} else {
+			b.Colours = nil
+		}
+		ready := b.isReady(now, gather)
 		paragraphs := eventTexts(events)
-		for _, news := range b.takeNews(n.Now(), gather, n.RemindAfter) {
+		for _, news := range b.takeNews(now, ready, n.RemindAfter) {
 			paragraphs = append(paragraphs, n.formatNews(news, seen))
 		}
+		if ready {
+			paragraphs = append(paragraphs, formatColours(b.takeColours(now, seen.controls.All), seen.controls.Overall)...)
+		}
 		if len(paragraphs) > 0 {
-			b.addMessage(n.Now(), n.Redact(n.formatMessage(settings, paragraphs)), settings.Targets)
+			b.addMessage(now, n.Redact(n.formatMessage(settings, paragraphs)), settings.Targets)
 		}
 	})
 	if err != nil {

@@ -36,6 +36,7 @@ type observation struct {
 	queue    []state.Delivery   // of the tenancy
 	attempts []state.SinkStatus // of the tenancy
 	restores map[string]restoreResult
+	controls Controls
 	// reload is the error of the last reload; reloads reports whether it is known.
 	reload  error
 	reloads bool
@@ -78,6 +79,11 @@ func (n *Notifier) observe(ctx context.Context) (o observation, err error) {
 	if n.LastReload != nil {
 		o.reloads = true
 		_, o.reload = n.LastReload()
+	}
+	if n.Controls != nil {
+		if o.controls, err = n.Controls(ctx); err != nil {
+			return o, err
+		}
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -127,6 +133,9 @@ func (n *Notifier) findVerdicts(b *book, settings Settings, seen observation, re
 	for sink, v := range judgeSinks(b, seen) {
 		add(eventDestination, sink, v)
 	}
+	for _, c := range seen.controls.All {
+		add(eventControl, c.ID, n.controlVerdict(c))
+	}
 	for stream, v := range n.judgeAges(b, seen, all) {
 		add(eventLate, stream, v)
 	}
@@ -155,12 +164,14 @@ func (r *record) isOutdated(event string, s state.StreamStatus) bool {
 	return false
 }
 
-// isOff reports whether the stream or the destination of a problem is off now.
+// isOff reports whether the stream, the control or the destination of a problem is off now.
 func (o observation) isOff(event, subject string) bool {
 	switch event {
 	case eventFailure, eventLate, eventRestore:
 		isOn := func(s freshness.Stream) bool { return s.Stream == subject && s.WhyOff == "" }
 		return o.status != nil && !slices.ContainsFunc(o.status, isOn)
+	case eventControl:
+		return !slices.ContainsFunc(o.controls.All, func(c Control) bool { return c.ID == subject })
 	case eventDestination:
 		return o.sinks != nil && !slices.Contains(o.sinks, subject)
 	}

@@ -14,10 +14,11 @@ const (
 	eventRestore     = "restore"     // a stream was not restored from its backup
 	eventReload      = "reload"      // the settings were not reloaded
 	eventDoubt       = "doubt"       // a run has new doubts
+	eventControl     = "control"     // a control fails, or its colour changed
 )
 
 // Events are the kinds of events.
-var Events = []string{eventFailure, eventLate, eventDestination, eventRestore, eventReload, eventDoubt}
+var Events = []string{eventFailure, eventLate, eventDestination, eventRestore, eventReload, eventDoubt, eventControl}
 
 // reports reports whether the settings ask for a kind of events.
 func (s Settings) reports(event string) bool {
@@ -52,7 +53,8 @@ type verdictState int
 const (
 	present verdictState = iota
 	ended
-	// forgotten ends a problem without a message: its stream or destination is off.
+	// forgotten ends a problem without a message: its stream, control or destination is
+	// off.
 	forgotten
 )
 

@@ -29,13 +29,14 @@ type simulation struct {
 	now     time.Time
 	state   *state.State
 	// Options of the notifier.
-	sinks   []string
-	late    map[string]time.Time // the streams whose data is late, with its time
-	off     []string             // the streams that are off
-	reload  error
-	events  []string
-	n       *notify.Notifier
-	reports []string // the messages, each with its day and time
+	sinks    []string
+	late     map[string]time.Time // the streams whose data is late, with its time
+	off      []string             // the streams that are off
+	reload   error
+	controls map[string]*notify.Control // by their ids
+	events   []string
+	n        *notify.Notifier
+	reports  []string // the messages, each with its day and time
 }
 
 // startDay is the midnight at which simulations start.
@@ -71,7 +72,7 @@ func (s *simulation) restart() {
 	s.n = notify.New(notify.Options{
 		State: s.state, Tenancy: "acme", Host: "host-1", Gather: 20 * time.Second, Log: zap.NewNop(), Waits: []time.Duration{0},
 		Now: func() time.Time { return s.now }, Redact: func(text string) string { return strings.ReplaceAll(text, "vendor-secret", "[redacted]") },
-		Sinks: func() []string { return s.sinks }, Streams: s.streams,
+		Sinks: func() []string { return s.sinks }, Streams: s.streams, Controls: s.readControls,
 		LastReload: func() (time.Time, error) { return startDay, s.reload },
 	}, notify.Settings{
 		Targets: parseTargets(s.T, s.service.URL+secretPath, ""), Events: s.events, Page: "https://collectord.example.com/",

@@ -212,7 +212,7 @@ func (e *Engine) Prepare(streams []string, failed func(stream string, err error)
 		for _, stream := range streams {
 			sealed, _, err := e.o.State.Snapshots.LastKnown(ctx, stream, e.o.Tenancy)
 			if err == nil && sealed.Records > 0 {
-				_, err = e.columnsOf(ctx, sourceOf(sealed))
+				_, err = e.columnsOf(ctx, e.sourceOf(sealed))
 			}
 			if err != nil && ctx.Err() == nil && !errors.Is(err, errGone) {
 				failed(stream, err)
@@ -221,6 +221,9 @@ func (e *Engine) Prepare(streams []string, failed func(stream string, err error)
 	})
 }
 
-func sourceOf(s *snapshot.Snapshot) streamSource {
-	return streamSource{Stream: s.Stream, UploadID: s.UploadID, Taken: s.UploadTimestamp, Records: s.Records, Dir: s.Dir()}
+// sourceOf returns the source of a stream with a snapshot.
+func (e *Engine) sourceOf(s *snapshot.Snapshot) streamSource {
+	return streamSource{
+		Stream: s.Stream, UploadID: s.UploadID, Taken: s.UploadTimestamp, Records: s.Records, Dir: s.Dir(), Optional: e.o.Optional[s.Stream],
+	}
 }

@@ -44,13 +44,16 @@ func (n names) readsCatalog() bool {
 
 // createViews creates a view of each stream.
 func (s *session) createViews(ctx context.Context) error {
+	if _, err := s.db.ExecContext(ctx, timestampMacro); err != nil {
+		return fmt.Errorf("query: %w", duckdb.Brief(err))
+	}
 	used := namesIn(s.task.Text)
 	for _, source := range s.task.Streams {
 		definition := "SELECT NULL::VARCHAR AS _tenancy, NULL::TIMESTAMP AS _upload_timestamp, NULL::UUID AS _upload_id WHERE false"
 		if source.Columns != "" {
 			definition = "SELECT * FROM " + parquetFile(source.Columns)
 		}
-		if _, err := s.db.ExecContext(ctx, "CREATE VIEW "+duckdb.Quote(source.Stream)+" AS "+definition); err != nil {
+		if err := s.createView(ctx, source, definition); err != nil {
 			if source.Columns != "" && duckdb.KindOf(err) != duckdb.Memory {
 				// A copy that is damaged, or of another user, is made again.
 				_ = os.Remove(source.Columns)
@@ -62,6 +65,20 @@ func (s *session) createViews(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// createView creates the view of a stream, with its optional members unless the data has
+// something else in their place. A profile is of the data alone.
+func (s *session) createView(ctx context.Context, source streamSource, rows string) error {
+	create := "CREATE VIEW " + duckdb.Quote(source.Stream) + " AS "
+	if len(source.Optional) > 0 && s.task.Kind != profileTask {
+		optional := s.usableOptional(ctx, rows, source.Optional)
+		if _, err := s.db.ExecContext(ctx, create+withOptional(rows, optional)); err == nil {
+			return nil
+		}
+	}
+	_, err := s.db.ExecContext(ctx, create+rows)
+	return err
 }
 
 // checkGone adds errGone to the error of a query of which a copy no longer exists. It
@@ -84,10 +101,13 @@ func (s *session) checkGone(err error) error {
 	return err
 }
 
-// allowFiles allows reading the files of the views. DuckDB compares the pattern of a
-// file, and then the file that it finds.
+// allowFiles allows the files of the views, and the file of the result. DuckDB compares
+// the pattern of a file, and then the file that it finds.
 func (s *session) allowFiles() string {
 	var paths []string
+	if path := s.task.resultFile(); path != "" {
+		paths = append(paths, duckdb.Literal(path))
+	}
 	for _, source := range s.task.Streams {
 		if source.Columns != "" {
 			paths = append(paths, duckdb.Literal(source.Columns), duckdb.Literal(duckdb.EscapeGlob(source.Columns)))

@@ -7,21 +7,19 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"strings"
-	"text/tabwriter"
-	"unicode"
 )
 
 // A Column is a column of a result.
 type Column struct{ Name, Type string }
 
-// newOutput returns the output that writes a result to w in a format.
-func newOutput(f Format, w io.Writer) (output, error) {
+// newOutput returns the output that writes a result to w in a format. A table is at most
+// width wide, if that is not 0.
+func newOutput(f Format, width int, w io.Writer) (output, error) {
 	switch f {
 	case TableFormat:
-		return &tableOutput{w: tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)}, nil
+		return &tableOutput{w: w, width: width}, nil
 	case CSVFormat:
-		return &csvOutput{w: csv.NewWriter(w), guard: guardText}, nil
+		return &csvOutput{w: csv.NewWriter(w), guard: GuardText}, nil
 	case RawCSVFormat:
 		return &csvOutput{w: csv.NewWriter(w), guard: func(text string) string { return text }}, nil
 	case JSONFormat:
@@ -135,45 +133,6 @@ func jsonValue(v sql.NullString) []byte {
 func (o *jsonOutput) end() error {
 	_, _ = o.w.WriteString("\n]\n")
 	return o.w.Flush()
-}
-
-// tableOutput writes aligned columns. NULL is empty; line breaks and other control
-// characters become spaces.
-type tableOutput struct{ w *tabwriter.Writer }
-
-func (*tableOutput) wantsJSON() bool { return false }
-
-func (o *tableOutput) columns(list []Column) error {
-	var names []string
-	for _, c := range list {
-		names = append(names, replaceControl(c.Name))
-	}
-	return o.writeLine(names)
-}
-
-func (o *tableOutput) row(values []sql.NullString) error {
-	var fields []string
-	for _, v := range values {
-		fields = append(fields, replaceControl(v.String))
-	}
-	return o.writeLine(fields)
-}
-
-func (o *tableOutput) writeLine(fields []string) error {
-	_, err := fmt.Fprintln(o.w, strings.Join(fields, "\t"))
-	return err
-}
-
-func (o *tableOutput) end() error { return o.w.Flush() }
-
-// replaceControl replaces characters that would break a line or control a terminal.
-func replaceControl(s string) string {
-	return strings.Map(func(r rune) rune {
-		if unicode.IsControl(r) {
-			return ' '
-		}
-		return r
-	}, s)
 }
 
 // rowsOutput writes RowsFormat.

@@ -2,82 +2,101 @@ package query
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"fmt"
-	"io"
 	"os"
-	"path/filepath"
 	"strings"
+	"time"
+
+	"github.com/dustin/go-humanize"
 
 	"github.com/collectord/collectord/internal/duckdb"
 )
 
-// writeParquet writes resultView to the file at path with a second database, since
-// that of the session is denied access to files.
-func (s *session) writeParquet(ctx context.Context, path string) (err error) {
+// resultFile returns the path of the file that writeParquet writes before it is
+// complete; "" for a task that writes none.
+func (t *task) resultFile() string {
+	if t.Kind != parquetTask {
+		return ""
+	}
+	return t.Path + ".tmp"
+}
+
+// writeParquet writes resultView to the file of the task.
+func (s *session) writeParquet(ctx context.Context) error {
 	list, err := s.resultColumns(ctx)
 	if err != nil {
 		return fmt.Errorf("query: %w", err)
 	}
-	temporary := path + ".tmp"
-	// What does not fit in memory is removed with the session, also when this
-	// process is killed.
-	writer, err := duckdb.Open(ctx, "", duckdb.Options{Memory: s.task.Memory, TempDir: filepath.Join(s.task.Dir, "spill")})
-	if err != nil {
-		return err
+	var columns []string
+	for i, c := range list {
+		columns = append(columns, columnAlias(i)+" AS "+duckdb.Quote(c.Name))
 	}
-	defer func() { err = errors.Join(err, writer.Close()) }()
-	rows, err := s.db.QueryContext(ctx, s.selectStatement(list, false))
-	if err != nil {
-		return fmt.Errorf("query: %w", err)
+	rows := "SELECT " + strings.Join(columns, ", ") + " FROM " + aliasedResult(len(list))
+	if s.task.Rows > 0 {
+		rows += fmt.Sprintf(" LIMIT %d", s.task.Rows)
 	}
-	defer rows.Close()
-	source, casts, err := s.newRowSource(writer, rows, list)
-	if err != nil {
-		return err
+	temporary := s.task.resultFile()
+	copying, stop := s.limitResultFile(ctx)
+	defer stop(nil)
+	written, err := s.db.ExecContext(copying, "COPY ("+rows+") TO "+duckdb.Literal(temporary)+" (FORMAT parquet, COMPRESSION zstd, USE_TMP_FILE false)")
+	if err == nil {
+		s.summary.Rows, err = written.RowsAffected()
 	}
-	_, err = writer.ExecContext(ctx, "COPY (SELECT "+casts+" FROM rows()) TO "+duckdb.Literal(temporary)+
-		" (FORMAT parquet, COMPRESSION zstd, USE_TMP_FILE false)")
-	if err := source.Result(err); err != nil {
+	if err == nil && s.task.Rows > 0 && s.summary.Rows == s.task.Rows {
+		s.summary.Truncated, err = s.hasMoreRows(ctx)
+	}
+	if err == nil {
+		err = s.checkResultFile()
+	} else if errors.Is(context.Cause(copying), errLargeFile) {
+		err = context.Cause(copying)
+	}
+	if err != nil {
 		_ = os.Remove(temporary) // there is none after some errors
 		return fmt.Errorf("query: %w", err)
 	}
-	return os.Rename(temporary, path)
+	return os.Rename(temporary, s.task.Path)
 }
 
-// newRowSource returns a source of the rows in db, and the SQL expressions that cast
-// its texts to the types of the columns.
-func (s *session) newRowSource(db *duckdb.DB, rows *sql.Rows, list []Column) (*duckdb.Source, string, error) {
-	values, into := make([]sql.NullString, len(list)), make([]any, len(list))
-	var texts []duckdb.Column
-	var casts []string
-	for i, c := range list {
-		into[i] = &values[i]
-		texts = append(texts, duckdb.Column{Name: columnAlias(i)})
-		casts = append(casts, fmt.Sprintf("%s::%s AS %s", columnAlias(i), c.Type, duckdb.Quote(strings.ReplaceAll(c.Name, "\x00", " "))))
+// limitResultFile returns a context that ends while the file of the result has more bytes
+// than the task allows.
+// The cause is the error of checkResultFile then.
+func (s *session) limitResultFile(ctx context.Context) (context.Context, context.CancelCauseFunc) {
+	ctx, stop := context.WithCancelCause(ctx)
+	if s.task.Bytes == 0 {
+		return ctx, stop
 	}
-	source, err := db.Source("rows", texts, func(row *duckdb.Row) error {
-		if !rows.Next() {
-			if err := rows.Err(); err != nil {
-				return err
-			}
-			return io.EOF
-		}
-		if s.task.Rows > 0 && s.summary.Rows == s.task.Rows {
-			s.summary.Truncated = true
-			return io.EOF
-		}
-		if err := rows.Scan(into...); err != nil {
-			return err
-		}
-		for i, v := range values {
-			if v.Valid {
-				row.SetText(i, []byte(v.String))
+	go func() {
+		const interval = 50 * time.Millisecond
+		for tick := time.Tick(interval); ; {
+			select {
+			case <-ctx.Done():
+				return
+			case <-tick:
+				if err := s.checkResultFile(); err != nil {
+					stop(err)
+				}
 			}
 		}
-		s.summary.Rows++
-		return nil
-	})
-	return source, strings.Join(casts, ", "), err
+	}()
+	return ctx, stop
+}
+
+// errLargeFile is in the errors of checkResultFile.
+var errLargeFile = errors.New("select fewer rows or columns")
+
+// checkResultFile returns an error if the file of the result has more bytes than the task
+// allows.
+func (s *session) checkResultFile() error {
+	info, err := os.Stat(s.task.resultFile())
+	if err != nil || s.task.Bytes == 0 || info.Size() <= s.task.Bytes {
+		return nil // the COPY reports that there is no file
+	}
+	return fmt.Errorf("the result has more than the %s that a Parquet file may have here: %w", humanize.IBytes(uint64(s.task.Bytes)), errLargeFile)
+}
+
+// hasMoreRows reports whether resultView has more rows than the limit.
+func (s *session) hasMoreRows(ctx context.Context) (more bool, err error) {
+	err = s.db.QueryRowContext(ctx, fmt.Sprintf("SELECT count(*) > %d FROM (FROM %s LIMIT %[1]d + 1)", s.task.Rows, resultView)).Scan(&more)
+	return more, err
 }

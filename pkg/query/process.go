@@ -64,7 +64,7 @@ func (e *Engine) streamSources(ctx context.Context, text string) (all []streamSo
 		if err != nil {
 			return all, fmt.Errorf("query: %w", err)
 		}
-		source := sourceOf(sealed)
+		source := e.sourceOf(sealed)
 		if source.Records > 0 {
 			if names.has(stream.Stream) || names.readsCatalog() {
 				source.Columns, err = e.columnsOf(ctx, source)
@@ -160,6 +160,9 @@ func runWorker(ctx context.Context, t task, memory int64, w io.Writer) (Summary,
 	cmd.Env = []string{"TMPDIR=" + t.Dir}
 	cmd.Dir, cmd.WaitDelay = t.Dir, killWait
 	cmd.ExtraFiles = []*os.File{reportEnd}
+	// Ctrl-C on a terminal is a signal to a group of processes. The worker gets none of
+	// its own, so that its end always has the reason that ctx has.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	stderr := &firstBytes{max: 64 << 10}
 	cmd.Stdout, cmd.Stderr = w, stderr
 	stdin, err := cmd.StdinPipe()

@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"path/filepath"
 	"runtime"
 	"time"
@@ -50,6 +51,9 @@ type Options struct {
 	Disk string
 	// Parallel is the number of queries that run at once; 0 is 1.
 	Parallel int
+	// Optional are the members that records of a stream may lack, by the stream's name.
+	// They are NULL when no record has them.
+	Optional map[string][]string
 }
 
 // defaultMemory is sufficient for single records of 64 MB among smaller ones.
@@ -85,6 +89,9 @@ type Limits struct {
 	// Rows and Bytes bound the result; 0 is no bound. The rest of the result is
 	// left out, and Summary.Truncated is true.
 	Rows, Bytes int64
+	// Width bounds the lines of a result in TableFormat, in columns of a terminal; 0 is no
+	// bound. Values are shortened, and the last columns left out, to keep it.
+	Width int
 	// Wait makes a query wait until another one has finished, if as many run as
 	// may run at once. Otherwise it returns ErrBusy.
 	Wait bool
@@ -122,6 +129,36 @@ func (e *Engine) Parquet(ctx context.Context, text, path string, l Limits) (Summ
 	return e.runQuery(ctx, task{Kind: parquetTask, Text: text, Path: path}, l, io.Discard)
 }
 
+// QueryToFile runs the SELECT in text and returns a file with the result, which is read from
+// its beginning. The file has no name any more, so that closing it, or the end of the
+// process, removes it. It is on the disk of Options.Dir.
+func (e *Engine) QueryToFile(ctx context.Context, text string, format Format, l Limits) (_ *os.File, sum Summary, err error) {
+	dir, remove, err := e.createTaskDir()
+	if err != nil {
+		return nil, sum, withKind(ErrNotRun, err)
+	}
+	defer remove()
+	path := filepath.Join(dir, "result")
+	if format == ParquetFormat {
+		if sum, err = e.Parquet(ctx, text, path, l); err != nil {
+			return nil, sum, err
+		}
+		file, err := os.Open(path)
+		return file, sum, withKind(ErrNotRun, err)
+	}
+	file, err := os.Create(path)
+	if err != nil {
+		return nil, sum, withKind(ErrNotRun, err)
+	}
+	if sum, err = e.Query(ctx, text, format, l, file); err == nil {
+		_, err = file.Seek(0, io.SeekStart)
+	}
+	if err != nil {
+		return nil, sum, errors.Join(err, file.Close())
+	}
+	return file, sum, nil
+}
+
 // runQuery runs a task in a process of its own, within the limits.
 func (e *Engine) runQuery(ctx context.Context, t task, l Limits, w io.Writer) (sum Summary, err error) {
 	began := time.Now()
@@ -140,7 +177,7 @@ func (e *Engine) runQuery(ctx context.Context, t task, l Limits, w io.Writer) (s
 			err = fmt.Errorf("query: %w", context.Cause(ctx))
 		}
 	}()
-	t.Rows, t.Bytes, t.Disk, t.Memory, t.Threads = l.Rows, l.Bytes, e.o.Disk, e.o.Memory/2, min(runtime.NumCPU(), maxThreads)
+	t.Rows, t.Bytes, t.Width, t.Disk, t.Memory, t.Threads = l.Rows, l.Bytes, l.Width, e.o.Disk, e.o.Memory/2, min(runtime.NumCPU(), maxThreads)
 	return e.runTask(ctx, t, w)
 }
 

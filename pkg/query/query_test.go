@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -15,6 +16,8 @@ import (
 	"unicode/utf8"
 
 	"go.uber.org/goleak"
+
+	"github.com/google/go-cmp/cmp"
 
 	"github.com/collectord/collectord/internal/duckdb"
 	"github.com/collectord/collectord/pkg/snapshot"
@@ -314,9 +317,9 @@ func TestUnusualRecords(t *testing.T) {
 		"SELECT a, b.c FROM lone_surrogates":                                         "a,c\n\\ud800,1\nx,2\n",
 		"SELECT length(a) AS n FROM large_records":                                   "n\n20971520\n",
 		"SELECT count(*) AS n FROM no_records":                                       "n\n0\n",
-		"SELECT * EXCLUDE (_tenancy, _upload_timestamp, _upload_id) FROM zero_names": "a\x00b,c\n1,2\n",
-		// A name that is there twice makes the JSON reader refuse the records.
-		"SELECT a, _upload_timestamp, _upload_id FROM repeated_names": "a,_upload_timestamp,_upload_id\n1,2026-03-01 06:00:00,8f14e45f-ceea-467f-a8c6-b1d1c0a1b2c3\n",
+		"SELECT * EXCLUDE (_tenancy, _upload_timestamp, _upload_id) FROM zero_names": "a\ufffdb,c\n1,2\n",
+		// Of members with the same name in one object the last one counts.
+		"SELECT a, _upload_timestamp, _upload_id FROM repeated_names": "a,_upload_timestamp,_upload_id\n2,2026-03-01 06:00:00,8f14e45f-ceea-467f-a8c6-b1d1c0a1b2c3\n",
 		"SELECT a, d FROM mixed_values":                               "a,d\n1,\"[1, {\"\"x\"\":2}]\"\n\"\"\"one\"\"\",\n\"{\"\"b\"\":1}\",\n,\n",
 	} {
 		if got := queryCSV(t, e, text); got != want {
@@ -472,6 +475,26 @@ func TestListsStreams(t *testing.T) {
 
 // TestPivotNeedsItsValues checks that a PIVOT without IN, which DuckDB executes as
 // several statements, is refused with a text that says what to write.
+// TestDescribesStreams checks what programs learn about the streams without their records.
+func TestDescribesStreams(t *testing.T) {
+	e := newEngine(t, map[string][]string{"okta_users": {`{"id":1,"profile":{"the login":"a"}}`, `{"id":2}`}, "tenable_was": nil})
+	list, err := e.StreamData(t.Context())
+	if err != nil || len(list) != 2 || list[0].Stream != "okta_users" || list[0].Records != 2 || list[0].Taken.IsZero() || list[0].UploadID == "" || list[1].Records != 0 {
+		t.Errorf("%+v, %v", list, err)
+	}
+	columns, err := e.Columns(t.Context(), "okta_users", Limits{})
+	want := []Column{
+		{Name: "id", Type: "BIGINT"}, {Name: "profile", Type: `STRUCT("the login" VARCHAR)`},
+		{Name: "_tenancy", Type: "VARCHAR"}, {Name: "_upload_timestamp", Type: "TIMESTAMP"}, {Name: "_upload_id", Type: "UUID"},
+	}
+	if diff := cmp.Diff(want, columns); diff != "" || err != nil {
+		t.Errorf("%v; columns (-expected +received):\n%s", err, diff)
+	}
+	if _, err := e.Columns(t.Context(), "nothing", Limits{}); err == nil {
+		t.Error("a stream that does not exist has columns")
+	}
+}
+
 func TestPivotNeedsItsValues(t *testing.T) {
 	t.Parallel()
 	e := newEngine(t, map[string][]string{"okta_users": {`{"status":"ACTIVE"}`}})
@@ -516,8 +539,8 @@ func TestSurrogatesLeaveTypes(t *testing.T) {
 	e := newEngine(t, map[string][]string{"okta_users": {
 		`{"id":"lower","Id":"Upper","last_login":"2026-01-20T00:00:00.000Z","name":"cut \ud83d"}`,
 	}})
-	got := queryCSV(t, e, "SELECT id, Id_1, typeof(last_login) AS t, name, typeof(_upload_id) AS u FROM okta_users")
-	if want := "id,Id_1,t,name,u\nlower,Upper,TIMESTAMP,cut \\ud83d,UUID\n"; got != want {
+	got := queryCSV(t, e, "SELECT id, Id_2, typeof(last_login) AS t, name, typeof(_upload_id) AS u FROM okta_users")
+	if want := "id,Id_2,t,name,u\nlower,Upper,TIMESTAMP,cut \\ud83d,UUID\n"; got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}
 }
@@ -538,5 +561,51 @@ func TestWorkerDeath(t *testing.T) {
 		if err := workerDeath(512<<20, tc.stderr, errors.New(tc.err)); !errors.Is(err, tc.want) {
 			t.Errorf("%s, %q: error %v", tc.err, tc.stderr, err)
 		}
+	}
+}
+
+// TestQueryToFile reads results from files, of which nothing is left in the directory.
+func TestQueryToFile(t *testing.T) {
+	t.Parallel()
+	e := newEngine(t, map[string][]string{"numbers": {`{"n":1,"t":"=x"}`, `{"n":2,"t":"y"}`, `{"n":3,"t":"z"}`}})
+	for _, tc := range []struct {
+		name      string
+		format    Format
+		limits    Limits
+		want      string // what the result begins with
+		rows      int64
+		truncated bool
+	}{
+		{name: "CSV", format: CSVFormat, want: "n,t\n1,'=x\n2,y\n3,z\n", rows: 3},
+		{name: "JSON", format: JSONFormat, want: "[\n{\"n\":1,\"t\":\"=x\"},\n", rows: 3},
+		{name: "Parquet", format: ParquetFormat, want: "PAR1", rows: 3},
+		{name: "few rows", format: CSVFormat, limits: Limits{Rows: 2}, want: "n,t\n1,'=x\n2,y\n", rows: 2, truncated: true},
+		{name: "all rows", format: ParquetFormat, limits: Limits{Rows: 3}, want: "PAR1", rows: 3},
+		{name: "few rows of Parquet", format: ParquetFormat, limits: Limits{Rows: 2}, want: "PAR1", rows: 2, truncated: true},
+	} {
+		file, sum, err := e.QueryToFile(t.Context(), "SELECT n, t FROM numbers ORDER BY n", tc.format, tc.limits)
+		if err != nil {
+			t.Errorf("%s: %v", tc.name, err)
+			continue
+		}
+		text, err := io.ReadAll(file)
+		if err := errors.Join(err, file.Close()); err != nil {
+			t.Errorf("%s: %v", tc.name, err)
+		}
+		if !strings.HasPrefix(string(text), tc.want) || sum.Rows != tc.rows || sum.Truncated != tc.truncated {
+			t.Errorf("%s: %d rows, truncated %v, %q; want %d, %v, %q", tc.name, sum.Rows, sum.Truncated, text, tc.rows, tc.truncated, tc.want)
+		}
+	}
+	if _, _, err := e.QueryToFile(t.Context(), "SELECT 1; SELECT 2", ParquetFormat, Limits{}); !errors.Is(err, ErrRefused) {
+		t.Errorf("several statements: %v", err)
+	}
+	for _, rows := range []string{"10", "1000000000"} {
+		text := "SELECT random(), n FROM numbers, range(" + rows + ")"
+		if _, _, err := e.QueryToFile(t.Context(), text, ParquetFormat, Limits{Bytes: 500}); err == nil || !strings.Contains(err.Error(), "more than the 500 B that a Parquet file may have") {
+			t.Errorf("a file of many bytes, %s: %v", text, err)
+		}
+	}
+	if left, err := filepath.Glob(filepath.Join(e.o.Dir, taskDirPrefix+"*")); err != nil || len(left) > 0 {
+		t.Errorf("%v is left, error %v", left, err)
 	}
 }

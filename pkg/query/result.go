@@ -27,7 +27,7 @@ func (s *session) resultColumns(ctx context.Context) (list []Column, err error) 
 
 // writeFormatted writes resultView to w in the format of the task.
 func (s *session) writeFormatted(ctx context.Context, w io.Writer) error {
-	out, err := newOutput(s.task.Format, w)
+	out, err := newOutput(s.task.Format, s.task.Width, w)
 	if err != nil {
 		return err
 	}
@@ -66,7 +66,7 @@ func (s *session) writeResult(ctx context.Context, out output) error {
 		for _, v := range values {
 			bytes += int64(len(v.String))
 		}
-		if s.task.Rows > 0 && s.summary.Rows == s.task.Rows || s.task.Bytes > 0 && bytes > s.task.Bytes {
+		if s.isFull(bytes) {
 			s.summary.Truncated = true
 			break
 		}
@@ -79,6 +79,12 @@ func (s *session) writeResult(ctx context.Context, out output) error {
 		return fmt.Errorf("query: %w", err)
 	}
 	return out.end()
+}
+
+// isFull reports whether a result that has all rows of the summary cannot have another one,
+// with which it would have a number of bytes.
+func (s *session) isFull(bytes int64) bool {
+	return s.task.Rows > 0 && s.summary.Rows == s.task.Rows || s.task.Bytes > 0 && bytes > s.task.Bytes
 }
 
 // aliasedResult returns the SQL of resultView with columnAlias as the names of its

@@ -35,7 +35,7 @@ func (t *task) openSession(ctx context.Context) (*session, error) {
 func (s *session) close() { _ = s.db.Close() }
 
 // confine denies access to files, network and settings, except for the files of the
-// views and the directory for what does not fit in memory.
+// views and of the result, and the directory for what does not fit in memory.
 func (s *session) confine(ctx context.Context) error {
 	for _, statement := range []string{
 		s.allowFiles(),

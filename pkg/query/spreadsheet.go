@@ -13,11 +13,11 @@ var numberPattern = regexp.MustCompile(`^[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?
 // full width.
 const formulaSigns = "=+-@\t\r\n\x00＝＋－＠"
 
-// guardText returns text with an apostrophe before it if a spreadsheet program could
+// GuardText returns text with an apostrophe before it if a spreadsheet program could
 // execute it as a formula. The vendor's text may be an attacker's, such as the name of a
 // host. Spaces before a sign do not count, as some programs remove them. A number stays
 // as it is.
-func guardText(text string) string {
+func GuardText(text string) string {
 	first, _ := utf8.DecodeRuneInString(strings.TrimLeft(text, " \u00a0"))
 	if text == "" || !strings.ContainsRune(formulaSigns, first) || numberPattern.MatchString(strings.TrimLeft(text, " ")) {
 		return text

@@ -22,6 +22,8 @@ const (
 	// RowsFormat is for programs: JSON values, one per line. The first is an array
 	// of Columns, the others are arrays of texts, with null for NULL.
 	RowsFormat Format = "rows"
+	// ParquetFormat is a Parquet file, for QueryToFile only.
+	ParquetFormat Format = "parquet"
 )
 
 // A task is what a worker process does. It reads one, as JSON, from its standard
@@ -31,6 +33,8 @@ type task struct {
 	Text string // the SELECT
 	// Format is that of the result on standard output, for formatTask.
 	Format Format `json:",omitempty"`
+	// Width bounds the lines of a table, see Limits.
+	Width int `json:",omitempty"`
 	// Path is the file of the result, for parquetTask and copyTask.
 	Path string `json:",omitempty"`
 	// Dir is a directory for this task alone.
@@ -45,6 +49,9 @@ type task struct {
 	Threads int `json:",omitempty"`
 	// Rows and Bytes bound the result, see Limits.
 	Rows, Bytes int64 `json:",omitempty"`
+	// Measures are those of measureTask. Register reports whether Dir has the register.
+	Measures         []workerMeasure `json:",omitempty"`
+	Detail, Register bool            `json:",omitempty"`
 }
 
 // A streamSource is a stream and its last-known snapshot.
@@ -56,6 +63,8 @@ type streamSource struct {
 	Dir string
 	// Columns is the path of the snapshot's columnar copy; "" if there is none.
 	Columns string
+	// Optional are the members that records may lack.
+	Optional []string `json:",omitempty"`
 }
 
 type taskKind string
@@ -65,6 +74,7 @@ const (
 	parquetTask taskKind = "parquet" // writes the result to a file
 	profileTask taskKind = "profile" // writes a Profile to standard output
 	copyTask    taskKind = "copy"    // writes the columnar copy of a snapshot to a file
+	measureTask taskKind = "measure" // writes the results of measures to standard output
 )
 
 // A report is the end of a task. The worker writes it, as JSON, to file descriptor 3.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"runtime/debug"
 
 	"github.com/collectord/collectord/internal/duckdb"
 )
@@ -39,6 +40,11 @@ func Work() int {
 
 // work does a task and writes its result to w.
 func (t *task) work(ctx context.Context, w io.Writer) (sum Summary, err error) {
+	if t.Kind == copyTask {
+		// Large records leave much garbage behind, which this process has no memory for.
+		debug.SetMemoryLimit(t.Memory / 2)
+		return Summary{}, classify(t.writeCopy(ctx))
+	}
 	s, err := t.openSession(ctx)
 	if err != nil {
 		return Summary{}, err
@@ -47,21 +53,24 @@ func (t *task) work(ctx context.Context, w io.Writer) (sum Summary, err error) {
 		s.close()
 		sum, err = s.summary, classify(s.checkGone(err))
 	}()
-	if t.Kind == copyTask {
-		return Summary{}, s.writeCopy(ctx)
-	}
 	if err := s.createViews(ctx); err != nil {
+		return Summary{}, notRun(err)
+	}
+	if err := s.createRegister(ctx); err != nil {
 		return Summary{}, notRun(err)
 	}
 	if err := s.confine(ctx); err != nil {
 		return Summary{}, notRun(err)
+	}
+	if t.Kind == measureTask {
+		return Summary{}, s.runMeasures(ctx, w)
 	}
 	if err := s.defineResult(ctx, t.Text); err != nil {
 		return Summary{}, err
 	}
 	switch t.Kind {
 	case parquetTask:
-		err = s.writeParquet(ctx, t.Path)
+		err = s.writeParquet(ctx)
 	case profileTask:
 		err = s.writeProfile(ctx, w)
 	default:

@@ -118,7 +118,7 @@ func TestUpgrade(t *testing.T) {
 		assertEqual(t, "version", schemaVersion(t, f.State), len(migrations))
 		_, err := f.db.Exec(`DROP TABLE notes`)
 		f.requireNoError(err)
-		for _, table := range []string{"deliveries", "last_known", "snapshots", "runs", "counters", "stored", "undelivered", "sinks"} {
+		for _, table := range []string{"deliveries", "last_known", "snapshots", "runs", "counters", "stored", "undelivered", "sinks", "controls", "control_days"} {
 			_, err := f.db.Exec("DROP TABLE " + table)
 			f.requireNoError(err)
 		}

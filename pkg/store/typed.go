@@ -33,7 +33,7 @@ type TypedView struct {
 // NewTypedView returns a TypedView with the remembered types. maxName is the longest
 // name of a column in bytes; 0 is no limit.
 func NewTypedView(remembered string, maxName int) *TypedView {
-	v := &TypedView{Was: remembered, options: columns.Options{Integers: true, Flat: true, MaxName: maxName}}
+	v := &TypedView{Was: remembered, options: columns.Options{Rules: columns.ViewRules, MaxName: maxName}}
 	earlier, err := columns.RecallTypes(remembered)
 	if err != nil {
 		v.Was, v.Problem, earlier = "", err, columns.Types{}

@@ -321,30 +321,6 @@ func TestStreamInABrowser(t *testing.T) {
 	}
 }
 
-func TestQueryInABrowser(t *testing.T) {
-	t.Parallel()
-	server := newFullFixture(t).startServer("secret-token")
-	b := openBrowser(t, server.URL)
-	b.setSize(1280, 800)
-	b.openURL(server.URL+"/query", "#sql")
-	b.setField("#token", "secret-token")
-	b.setField("#sql", "SELECT id, status, profile.login, profile.email, 42 AS number FROM okta_users ORDER BY id")
-	b.click("#query .main")
-	b.waitUntil(`document.querySelector("#result table") !== null`)
-	got := evaluate[string](b, `document.querySelector("#result table").innerText`)
-	if !strings.Contains(got, hostileText) || !strings.Contains(got, "NULL") {
-		t.Errorf("the result is %q", got)
-	}
-	b.saveScreenshot("query-light")
-	b.assertNoViolations()
-	b.setField("#sql", "SELECT * FROM read_text('/etc/passwd')")
-	b.click("#query .main")
-	b.waitUntil(`document.querySelector("#result .note") !== null`)
-	if got := evaluate[string](b, `document.querySelector("#result").innerText`); !strings.Contains(got, "disabled by configuration") {
-		t.Errorf("the error is %q", got)
-	}
-}
-
 // openBrowserAt opens a browser of a usual size on a page and waits for an element.
 func openBrowserAt(t *testing.T, host, path, element string) *browser {
 	t.Helper()

@@ -130,7 +130,7 @@ func (f *fixture) newHandler(change func(*Options)) http.Handler {
 	f.Cleanup(engine.Close)
 	options := Options{
 		State: f.state, Daemon: f.daemon, Tenancy: "acme", Access: Access{Loopback: true}, Version: "v1.0.0", Now: func() time.Time { return shownAt },
-		Metrics: http.NotFoundHandler(), ShowData: true, Profiles: engine, Queries: engine,
+		Metrics: http.NotFoundHandler(), ShowData: true, Profiles: engine, Queries: engine, QueryTime: time.Hour,
 	}
 	change(&options)
 	return New(options).Handler()

@@ -9,6 +9,7 @@ import (
 	"mime"
 	"net/http"
 	"net/http/httptest"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
@@ -126,12 +127,12 @@ func (rc *responseChecker) sendChecked(handler http.Handler, r *http.Request) *h
 		rc.Errorf("%s: openapi.yaml does not have this status", what)
 		return w
 	}
+	kind, _, _ := mime.ParseMediaType(w.Header().Get("Content-Type"))
 	for name := range response.Value.Headers {
-		if name != "Repr-Digest" && w.Header().Get(name) == "" {
+		if name != "Repr-Digest" && (name != "Content-Disposition" || kind != "text/html") && w.Header().Get(name) == "" {
 			rc.Errorf("%s: no header %s", what, name)
 		}
 	}
-	kind, _, _ := mime.ParseMediaType(w.Header().Get("Content-Type"))
 	content := response.Value.Content[kind]
 	switch {
 	case len(response.Value.Content) == 0:
@@ -157,13 +158,20 @@ func TestResponsesMatchOpenAPI(t *testing.T) {
 	t.Parallel()
 	rc := &responseChecker{T: t, doc: loadOpenAPI(t), seen: map[string]bool{}}
 	f := newFullFixture(t)
+	controls, unmeasured := f.addControls(), newFixture(t)
 	f.addHeld("okta", "okta_users")
 	f.daemon.operator.Streams = append(f.daemon.operator.Streams, "crowdstrike_hosts", "crowdstrike_zta")
 	handlers := map[string]http.Handler{
-		"":         f.newHandler(func(o *Options) { o.Token = "secret-token" }),
-		"no token": f.newHandler(func(*Options) {}),
-		"open":     f.newHandler(func(o *Options) { o.Token, o.Access = "secret-token", Access{} }),
-		"hidden":   f.newHandler(func(o *Options) { o.Token, o.ShowData = "secret-token", false }),
+		"":                 f.newHandler(func(o *Options) { o.Token = "secret-token" }),
+		"no token":         f.newHandler(func(*Options) {}),
+		"open":             f.newHandler(func(o *Options) { o.Token, o.Access = "secret-token", Access{} }),
+		"hidden":           f.newHandler(func(o *Options) { o.Token, o.ShowData = "secret-token", false }),
+		"offering":         f.newHandler(func(o *Options) { o.Token, o.QueriesDir = "secret-token", f.writeQueries() }),
+		"offering nothing": f.newHandler(func(o *Options) { o.Token, o.QueriesDir = "secret-token", filepath.Join(f.dir, "missing") }),
+		"controls":         f.newHandler(withControls(controls, true)),
+		"open controls":    f.newHandler(withControls(controls, true, func(o *Options) { o.Token, o.Access = "secret-token", Access{} })),
+		"hidden controls":  f.newHandler(withControls(controls, false)),
+		"unmeasured":       unmeasured.newHandler(withControls(controls, true)),
 		"full": f.newHandler(func(o *Options) {
 			o.Token, o.Metrics = "secret-token", http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 				w.Header().Set("Content-Type", "text/plain; version=0.0.4")
@@ -171,7 +179,12 @@ func TestResponsesMatchOpenAPI(t *testing.T) {
 			})
 		}),
 	}
-	full := New(Options{State: f.state, Daemon: f.daemon, Tenancy: "acme", Access: Access{Loopback: true}, ShowData: true, Metrics: http.NotFoundHandler()})
+	if err := unmeasured.state.Controls("acme").ReplaceDefinitions(t.Context(), []state.ControlDefinition{{ID: "new", Title: "New", References: "[]"}}); err != nil {
+		t.Fatal(err)
+	}
+	fullOptions := Options{State: f.state, Daemon: f.daemon, Tenancy: "acme", Access: Access{Loopback: true}, ShowData: true, Metrics: http.NotFoundHandler()}
+	withControls(controls, true)(&fullOptions)
+	full := New(fullOptions)
 	for range maxDownloads {
 		full.downloads <- struct{}{}
 	}
@@ -248,17 +261,48 @@ func TestResponsesMatchOpenAPI(t *testing.T) {
 		{request: "POST /api/v1/query", body: `{"sql":"SELECT '=1' AS n","format":"csv"}`, status: 200, has: "'=1"},
 		{request: "POST /api/v1/query", body: `{"sql":"SELECT '=1' AS n","format":"csv","raw":true}`, status: 200, has: "n\n=1"},
 		{request: "POST /api/v1/query", body: `{"sql":"SELECT 1 AS n","format":"html"}`, status: 200},
+		{request: "POST /api/v1/query", body: `{"sql":"SELECT 1 AS n","format":"parquet"}`, status: 200, has: "PAR1"},
+		{request: "POST /api/v1/query", body: `{"sql":"SELECT 1 AS n","format":"xml"}`, status: 400, has: "csv, json or parquet"},
+		{request: "POST /api/v1/query", body: `{"sql":"FROM range(1001)","format":"html","complete":true}`, status: 400, has: "more than the 1,000 rows"},
+		{request: "POST /api/v1/query", body: `{"sql":"FROM range(1000)","format":"html","complete":true}`, status: 200, has: "1,000 rows"},
 		{request: "POST /api/v1/query", body: `{"sql":"SELECT 1 AS n","formt":"html"}`, status: 400, has: "formt"},
 		{request: "POST /api/v1/query", body: `{"sql":"SELECT x"}`, status: 400}, {request: "POST /api/v1/query?x=1", body: `{}`, status: 400},
 		{request: "POST /api/v1/query", body: `{"sql":"` + strings.Repeat("x", maxBodyBytes) + `"}`, status: 413, has: "larger than 65536"},
 		{request: "POST /api/v1/query", body: `{}`, headers: []string{"Content-Type", "text/plain"}, status: 415},
 		{on: "busy", request: "POST /api/v1/query", body: `{"sql":"SELECT 1"}`, status: 503, has: "other queries are running"},
+		{request: "GET /api/v1/queries", status: 200, has: `{"queries":[]}`}, {request: "GET /api/v1/queries?x=1", status: 400},
+		{on: "offering", request: "GET /api/v1/queries", status: 200, has: `"errors":["HTTP_QUERIES: `},
+		{request: "GET /api/v1/queries", headers: []string{"Authorization", ""}, status: 401, has: "this needs a token"},
+		{on: "no token", request: "GET /api/v1/queries", status: 403, has: "HTTP_TOKEN is not set"},
+		{on: "offering nothing", request: "GET /api/v1/queries", status: 500, has: "HTTP_QUERIES: open"},
 		{request: "GET /", status: 200}, {request: "GET /streams/okta_users", status: 200}, {request: "GET /streams/none", status: 404, has: "There is no stream none"},
 		{request: "GET /streams/crowdstrike_hosts/data", status: 200}, {request: "GET /query", status: 200}, {request: "GET /assets/style.css", status: 200},
 		{request: "GET /assets/page.js", status: 200}, {request: "GET /assets/icon.svg", status: 200}, {request: "GET /assets/none", status: 404},
 		{on: "no token", request: "GET /query", status: 404, has: "HTTP_QUERY=true"},
 		{on: "hidden", request: "GET /streams/okta_users/data", status: 403},
 		{on: "open", request: "GET /streams/okta_users/data", headers: []string{"Authorization", ""}, status: 401},
+		{request: "GET /api/v1/controls", status: 403, has: "controls are off"}, {request: "GET /api/v1/controls/plain", status: 403},
+		{request: "GET /api/v1/controls/plain/details", status: 403}, {request: "GET /controls/plain/details", status: 403},
+		{request: "GET /controls", status: 404, has: "CONTROLS"}, {request: "GET /controls/plain", status: 404},
+		{on: "controls", request: "GET /api/v1/controls", status: 200, has: `"id":"plain"`}, {on: "controls", request: "GET /api/v1/controls?frame=x", status: 400},
+		{on: "controls", request: "GET /api/v1/controls?framework=CIS", status: 200, has: `"controls":[]`},
+		{on: "controls", request: "GET /api/v1/controls/plain", status: 200, has: `"days":[{`}, {on: "controls", request: "GET /api/v1/controls/plain?x=1", status: 400},
+		{on: "controls", request: "GET /api/v1/controls/none", status: 404, has: `\"none\" is not a control`},
+		{on: "controls", request: "GET /api/v1/controls/plain/details", status: 200, has: `"resource":"00u2"`},
+		{on: "controls", request: "GET /api/v1/controls/plain/details?format=csv", status: 200, has: "00u2"},
+		{on: "controls", request: "GET /api/v1/controls/plain/details?format=xml", status: 400, has: "want json or csv"},
+		{on: "controls", request: "GET /api/v1/controls/plain/details?limit=0", status: 400, has: "from 1 to 1000"},
+		{on: "controls", request: "GET /api/v1/controls/plain/details?format=csv&limit=5", status: 400, has: "CSV has all"},
+		{on: "controls", request: "GET /api/v1/controls/none/details", status: 404}, {on: "controls", request: "GET /controls/none/details", status: 404},
+		{on: "controls", request: "GET /controls", status: 200}, {on: "controls", request: "GET /controls/plain", status: 200},
+		{on: "controls", request: "GET /controls/none", status: 404}, {on: "controls", request: "GET /controls/plain/details", status: 200, has: "00u2"},
+		{on: "open controls", request: "GET /api/v1/controls/plain/details", headers: []string{"Authorization", ""}, status: 401},
+		{on: "open controls", request: "GET /controls/plain/details", headers: []string{"Authorization", ""}, status: 401},
+		{on: "hidden controls", request: "GET /api/v1/controls/plain/details", status: 403, has: "CONTROLS_DETAIL"},
+		{on: "downloading", request: "GET /api/v1/controls/plain/details?format=csv", status: 503, has: "downloads are running"},
+		{on: "unmeasured", request: "GET /api/v1/controls/new/details", status: 404, has: "no resources yet"},
+		{on: "unmeasured", request: "GET /api/v1/controls/new/details?format=csv", status: 404, has: "no resources yet"},
+		{on: "unmeasured", request: "GET /controls/new/details", status: 200, has: "no resources yet"}, {on: "unmeasured", request: "GET /controls", status: 200, has: "pending"},
 		{do: func() { f.daemon.reload = nil }, request: "POST /-/reload", status: 200},
 		{do: func() { f.daemon.reload = errors.New("SCHEDULE: wrong") }, request: "POST /-/reload", status: 422},
 		{do: func() { f.daemon.reload = schedule.ErrStopping }, request: "POST /-/reload", status: 503},

@@ -3,30 +3,34 @@ package web
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"mime"
 	"net/http"
-	"os"
 	"strconv"
+	"strings"
 	"time"
+
+	"github.com/dustin/go-humanize"
 
 	"github.com/collectord/collectord/pkg/freshness"
 	"github.com/collectord/collectord/pkg/query"
 )
 
-// The limits of a query. A result on the status page has lower ones than CSV and JSON.
+// The limits of a query. A result on the status page has lower ones than a file.
 const (
 	queryTimeout  = 30 * time.Second
 	maxShownRows  = 1000
 	maxShownBytes = 4 << 20
-	maxRows       = 100_000
-	maxBytes      = 32 << 20
+	maxRows       = 1_000_000
+	maxBytes      = 256 << 20
 )
 
 // queryData is the data of query.html.
 type queryData struct {
 	baseData
 	Streams []freshness.Stream
+	Offers  bool // whether the operator offers queries
 }
 
 // serveQueryForm serves the form for queries. It contains no data and needs no token.
@@ -35,7 +39,7 @@ func (u *ui) serveQueryForm(w http.ResponseWriter, r *http.Request) {
 		u.serveMissing(w, r, "Queries are off", "Queries on this page are off: "+queriesOff+".")
 		return
 	}
-	data := queryData{baseData: u.newBaseData("Query")}
+	data := queryData{baseData: u.newBaseData("Query"), Offers: u.QueriesDir != ""}
 	streams, err := freshness.Read(r.Context(), u.State, u.Daemon, u.Tenancy, data.Now)
 	if err != nil {
 		u.writeInternalError(w, r, err)
@@ -58,10 +62,25 @@ type queryRequest struct {
 	Format string `json:"format"`
 	// Raw leaves text in CSV as it is that a spreadsheet program could execute.
 	Raw bool `json:"raw"`
+	// Complete refuses a result that exceeds the limits instead of truncating it.
+	Complete bool `json:"complete"`
 }
 
-// serveQuery executes a queryRequest and responds with its result in the format "html", "csv" or
-// "json".
+// resultFormat is a format of a result in the API.
+type resultFormat struct {
+	format      query.Format
+	contentType string
+}
+
+// resultFormats has the formats by their names. "html" is for the status page.
+var resultFormats = map[string]resultFormat{
+	"json":    {query.JSONFormat, "application/json; charset=utf-8"},
+	"csv":     {query.CSVFormat, "text/csv; charset=utf-8"},
+	"parquet": {query.ParquetFormat, "application/vnd.apache.parquet"},
+	"html":    {query.RowsFormat, "text/html; charset=utf-8"},
+}
+
+// serveQuery executes a queryRequest and responds with its result.
 func (u *ui) serveQuery(w http.ResponseWriter, r *http.Request) {
 	if u.Queries == nil {
 		u.writeError(w, http.StatusForbidden, "queries over HTTP are off: "+queriesOff)
@@ -71,51 +90,45 @@ func (u *ui) serveQuery(w http.ResponseWriter, r *http.Request) {
 		u.writeError(w, http.StatusUnsupportedMediaType, "send application/json")
 		return
 	}
-	var q queryRequest
+	q := queryRequest{Format: "json"}
 	body := json.NewDecoder(r.Body)
 	body.DisallowUnknownFields()
 	if err := body.Decode(&q); err != nil {
 		u.writeBodyError(w, err, `{"sql": "SELECT …", "format": "json"}`)
 		return
 	}
-	limits := query.Limits{Time: queryTimeout, Rows: maxRows, Bytes: maxBytes}
-	format, kind := query.Format(q.Format), "application/json; charset=utf-8"
-	switch q.Format {
-	case "", "json":
-		format = query.JSONFormat
-	case "csv":
-		kind = "text/csv; charset=utf-8"
-		if q.Raw {
-			format = query.RawCSVFormat
-		}
-	case "html":
-		format, limits.Rows, limits.Bytes = query.RowsFormat, maxShownRows, maxShownBytes
-	default:
-		u.writeError(w, http.StatusBadRequest, "format is html, csv or json")
+	kind, known := resultFormats[q.Format]
+	if !known {
+		u.writeError(w, http.StatusBadRequest, "format is html, csv, json or parquet")
 		return
 	}
-	result, err := os.CreateTemp("", "collectord-result-*")
-	if err != nil {
-		u.writeInternalError(w, r, err)
-		return
+	u.executeQuery(w, r, q, kind)
+}
+
+// executeQuery executes a query and responds with its result in a format.
+func (u *ui) executeQuery(w http.ResponseWriter, r *http.Request, q queryRequest, kind resultFormat) {
+	limits := query.Limits{Time: u.QueryTime, Rows: maxRows, Bytes: maxBytes}
+	switch {
+	case q.Format == "html":
+		limits.Rows, limits.Bytes = maxShownRows, maxShownBytes
+	case q.Format == "csv" && q.Raw:
+		kind.format = query.RawCSVFormat
 	}
-	defer result.Close()
-	// Without a name, nothing of it is left when the process is killed.
-	if err := os.Remove(result.Name()); err != nil {
-		u.writeInternalError(w, r, err)
-		return
-	}
-	summary, err := u.Queries.Query(r.Context(), q.SQL, format, limits, result)
+	result, summary, err := u.Queries.QueryToFile(r.Context(), q.SQL, kind.format, limits)
 	extendDeadline(w)
 	if err != nil {
 		u.writeQueryError(w, r, err)
 		return
 	}
-	if _, err := result.Seek(0, io.SeekStart); err != nil {
-		u.writeInternalError(w, r, err)
+	defer result.Close()
+	if q.Complete && summary.Truncated {
+		u.writeError(w, http.StatusBadRequest, fmt.Sprintf(
+			"the result has more than the %s rows or %s that a response may have: select fewer rows or columns, or use collectord query on the machine of the service",
+			humanize.Comma(limits.Rows), humanize.IBytes(uint64(limits.Bytes))))
 		return
 	}
 	w.Header().Set("X-Collectord-Truncated", strconv.FormatBool(summary.Truncated))
+	w.Header().Set("X-Collectord-Rows", strconv.FormatInt(summary.Rows, 10))
 	if q.Format == "html" {
 		table, err := readTable(result)
 		if err != nil {
@@ -126,8 +139,23 @@ func (u *ui) serveQuery(w http.ResponseWriter, r *http.Request) {
 		u.render(w, r, http.StatusOK, "grid.html", table)
 		return
 	}
-	w.Header().Set("Content-Type", kind)
-	_, _ = io.Copy(w, result)
+	w.Header().Set("Content-Type", kind.contentType)
+	w.Header().Set("Content-Disposition", mime.FormatMediaType("attachment",
+		map[string]string{"filename": resultFileName(summary.Streams, u.Now(), q.Format)}))
+	_, _ = io.Copy(newPacedWriter(w), result)
+}
+
+// maxNamedStreams is the number of streams in the name of a file.
+const maxNamedStreams = 3
+
+// resultFileName returns the name of the file of a result, such as
+// "query_okta_users_20261124T070000Z.csv".
+func resultFileName(streams []query.UsedStream, now time.Time, ending string) string {
+	name := "query"
+	for _, s := range streams[:min(len(streams), maxNamedStreams)] {
+		name += "_" + s.Stream
+	}
+	return name + "_" + now.UTC().Format("20060102T150405Z") + "." + ending
 }
 
 // writeQueryError writes the error of a query.
@@ -179,10 +207,20 @@ func readTable(r io.Reader) (*resultTable, error) {
 }
 
 // IsNumber reports whether a column has numbers, which are aligned right.
-func (r *resultTable) IsNumber(i int) bool {
-	switch r.List[i].Type {
-	case "TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "UBIGINT", "FLOAT", "DOUBLE":
-		return true
+func (r *resultTable) IsNumber(i int) bool { return r.Order(i) == "number" }
+
+// Order returns how the page sorts a column: as "number", as "text" of people, or by "code"
+// points, which is the order of times in ISO 8601 and of UUIDs.
+func (r *resultTable) Order(i int) string {
+	word, _, _ := strings.Cut(r.List[i].Type, "(")
+	switch word {
+	case "TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT", "UHUGEINT", "BIGNUM",
+		"FLOAT", "DOUBLE", "DECIMAL":
+		if !strings.HasSuffix(r.List[i].Type, "]") { // not a list of numbers
+			return "number"
+		}
+	case "DATE", "TIME", "TIMESTAMP", "TIMESTAMP WITH TIME ZONE", "TIMESTAMP_S", "TIMESTAMP_MS", "TIMESTAMP_NS", "UUID", "BOOLEAN":
+		return "code"
 	}
-	return false
+	return "text"
 }

@@ -18,7 +18,7 @@ type route struct {
 
 // routes returns all routes, without those of Go's profiles.
 func (s *Server) routes() []route {
-	return slices.Concat(s.healthRoutes(), s.apiRoutes(), s.pageRoutes(),
+	return slices.Concat(s.healthRoutes(), s.apiRoutes(), s.controlRoutes(), s.pageRoutes(),
 		[]route{{method: "GET", path: "/metrics", handler: s.Metrics.ServeHTTP}})
 }
 

@@ -55,6 +55,12 @@ type Options struct {
 	Profiles *query.Engine
 	// Queries executes SQL queries; nil switches queries off.
 	Queries *query.Engine
+	// QueryTime bounds the time of a query, and of a profile of columns; 0 means 30 s.
+	QueryTime time.Duration
+	// QueriesDir is the directory of the queries that the operator offers; "" for none.
+	QueriesDir string
+	// Controls returns where the controls come from; nil switches them off.
+	Controls func() ControlSource
 	// Pprof serves /debug/pprof/.
 	Pprof bool
 	// Version is the version of the program.
@@ -74,6 +80,9 @@ type Server struct {
 func New(o Options) *Server {
 	if o.Now == nil {
 		o.Now = time.Now
+	}
+	if o.QueryTime == 0 {
+		o.QueryTime = queryTimeout
 	}
 	if o.Log == nil {
 		o.Log = zap.NewNop()

@@ -23,7 +23,6 @@ const (
 	maxListedRuns   = 50  // in the list
 	maxShownRecords = 5
 	maxRecordBytes  = 16 << 10
-	profileTimeout  = 30 * time.Second
 )
 
 // streamData is the data of stream.html.
@@ -226,7 +225,7 @@ func (u *ui) columnProfile(ctx context.Context, stream string) (query.Profile, e
 	if ok && known.UploadID == sealed.UploadID {
 		return known, nil
 	}
-	found, err := u.Profiles.Profile(ctx, stream, query.Limits{Time: profileTimeout, Wait: true})
+	found, err := u.Profiles.Profile(ctx, stream, query.Limits{Time: u.QueryTime, Wait: true})
 	if err != nil {
 		return found, err
 	}

@@ -39,12 +39,17 @@ func (s *Server) pageRoutes() []route {
 		{method: "GET", path: "/streams/{name}/data", handler: s.protect(u.serveStreamData)},
 		{method: "GET", path: "/query", handler: u.serveQueryForm},
 		{method: "POST", path: "/api/v1/query", handler: s.requireToken(u.serveQuery)},
+		{method: "GET", path: "/api/v1/queries", handler: s.requireToken(u.serveQueries)},
+		{method: "GET", path: "/controls", handler: u.serveControls},
+		{method: "GET", path: "/controls/{id}", handler: u.serveControl},
+		{method: "GET", path: "/controls/{id}/details", handler: s.protect(u.serveControlDetails)},
 		{method: "GET", path: "/assets/{file}", handler: u.serveAsset},
 	}
 }
 
 var templates = template.Must(template.New("").Funcs(template.FuncMap{
 	"age": formatAge, "duration": formatDuration, "count": humanize.Comma, "size": formatSize, "time": formatTime, "percent": percent,
+	"score": formatScore, "limit": formatLimit,
 }).ParseFS(assets, "assets/*.html"))
 
 // render executes a template completely before it writes the first byte.
@@ -104,6 +109,7 @@ type baseData struct {
 	Prefix                  string // before the path of each link
 	Now                     time.Time
 	Query                   bool // whether queries are on
+	HasControls             bool // whether controls are on
 	Token                   bool // whether actions are possible
 	Alarm                   string
 }
@@ -111,7 +117,7 @@ type baseData struct {
 func (s *Server) newBaseData(title string) baseData {
 	d := baseData{
 		Title: title, Tenancy: s.Tenancy, Version: s.Version, Now: s.Now().UTC(), Prefix: s.Prefix,
-		Query: s.Queries != nil && s.Token != "", Token: s.Token != "",
+		Query: s.Queries != nil && s.Token != "", Token: s.Token != "", HasControls: s.controlSource().Dir != "",
 	}
 	if err := s.Daemon.Alive(); err != nil {
 		d.Alarm = "The scheduler has stopped: " + err.Error()

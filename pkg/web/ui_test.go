@@ -101,7 +101,7 @@ func TestQueryOverHTTP(t *testing.T) {
 			wantCode: 200, wantText: "[\n{\"id\":\"00u1\"},\n{\"id\":\"00u2\"}\n]\n",
 		},
 		{body: fmt.Sprintf(sql, "html"), header: headers("secret-token"), wantCode: 200, wantText: "00u2"},
-		{body: fmt.Sprintf(sql, "xml"), header: headers("secret-token"), wantCode: 400, wantText: "html, csv or json"},
+		{body: fmt.Sprintf(sql, "xml"), header: headers("secret-token"), wantCode: 400, wantText: "html, csv, json or parquet"},
 		{
 			body: `{"sql": "COPY (SELECT 1) TO '/tmp/x'"}`, header: headers("secret-token"),
 			wantCode: 400, wantText: "disabled by configuration",

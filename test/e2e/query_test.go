@@ -50,6 +50,46 @@ func TestQuery(t *testing.T) {
 	ws.AssertResult(ws.Run("query", "SELECT count(*) FROM range(10000000) a, range(10000000) b", "--timeout", "100ms"), harness.ExitFailed, "the limit is 100ms")
 }
 
+// TestOfferedQueries has files in HTTP_QUERIES of which check reports every invalid one. The
+// service starts and offers the others, but does not start without the directory.
+func TestOfferedQueries(t *testing.T) {
+	t.Parallel()
+	ws := harness.NewWorkspace(t).UseVendors(harness.StartVendors(t, harness.SmallCounts, harness.NewSmallTenable()))
+	dir := ws.Path("queries")
+	ws.Env["HTTP_QUERIES"] = dir
+	ws.AssertResult(ws.Run("check"), harness.ExitSettings, "HTTP_QUERIES: open "+dir+": no such file or directory: it is a directory with files *.sql")
+	harness.WriteFile(t, ws.Path("queries/assets.sql"), "-- All assets\nFROM tenable_assets")
+	ws.AssertResult(ws.Run("check"), harness.ExitOK, "warning      HTTP_QUERIES: queries over HTTP are off: HTTP_QUERY=true together with HTTP_TOKEN")
+	const token = "a-token-of-the-test"
+	maps.Copy(ws.Env, map[string]string{"HTTP_LISTEN": "127.0.0.1:0", "HTTP_QUERY": "true", "HTTP_TOKEN": token, "SCHEDULE_CATCHUP": "false"})
+	if result := ws.Run("check"); result.Code != harness.ExitOK || strings.Contains(result.Output(), "HTTP_QUERIES") {
+		t.Errorf("check of a valid query ends with %d:\n%s", result.Code, result.Output())
+	}
+	harness.WriteFile(t, ws.Path("queries/untitled.sql"), "SELECT 1")
+	harness.WriteFile(t, ws.Path("queries/wrong.sql"), "-- Wrong\nSELEC 1")
+	invalid := []string{
+		"HTTP_QUERIES: " + dir + "/untitled.sql: the first line is not a comment with the title of the query",
+		"HTTP_QUERIES: " + dir + `/wrong.sql: syntax error at or near "SELEC"`,
+	}
+	ws.AssertResult(ws.Run("check"), harness.ExitSettings, invalid...)
+	service := ws.StartService()
+	service.WaitForLog("a query is not offered", dir+"/untitled.sql")
+	url := service.BaseURL() + "/api/v1/queries"
+	status, body := service.Request("GET", url, token)
+	if status != http.StatusOK || !strings.Contains(body, `{"name":"assets","title":"All assets","sql":"-- All assets\nFROM tenable_assets"}`) || !strings.Contains(body, invalid[0]) {
+		t.Errorf("the queries are %d %s", status, body)
+	}
+	if status, body := service.Request("GET", url, ""); status != http.StatusUnauthorized {
+		t.Errorf("without the token: %d %s", status, body)
+	}
+	service.Signal(syscall.SIGTERM)
+	service.Wait()
+	if err := os.RemoveAll(dir); err != nil {
+		t.Fatal(err)
+	}
+	ws.AssertResult(ws.Run(), harness.ExitSettings, "HTTP_QUERIES: open "+dir)
+}
+
 // A query runs in a process of its own, without the daemon's variables, and ends with
 // the daemon.
 func TestQueryEndsWithTheDaemon(t *testing.T) {

@@ -8,6 +8,7 @@ const (
 	ExitFailed      = 1
 	ExitUsage       = 2
 	ExitPartial     = 3
+	ExitData        = 65
 	ExitLocked      = 75
 	ExitSettings    = 78
 	ExitInterrupted = 130 // by SIGINT

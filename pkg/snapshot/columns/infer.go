@@ -6,13 +6,31 @@ import (
 	"github.com/collectord/collectord/pkg/snapshot"
 )
 
+// Rules choose the types of columns.
+type Rules int
+
+const (
+	// FileRules are for files that are read together with those of other days.
+	FileRules Rules = iota
+	// QueryRules are for the queries of one snapshot. There are more types and
+	// columns, and nothing is remembered.
+	QueryRules
+	// ViewRules are for views of tables: integers are Bigint, and objects and
+	// lists are JSON, whatever is in them.
+	ViewRules
+)
+
+// maxColumns returns the largest number of members that are columns or fields.
+func (r Rules) maxColumns() int {
+	if r == QueryRules {
+		return maxQueryColumns
+	}
+	return MaxColumns
+}
+
 // Options say how types and names are chosen.
 type Options struct {
-	// Integers gives members of which all numbers are integers the type Bigint.
-	// Without it that is the type only of those that Double would round.
-	Integers bool
-	// Flat gives objects and lists the type JSON, whatever is in them.
-	Flat bool
+	Rules Rules
 	// MaxName is the longest name of a column in bytes; 0 is no limit.
 	MaxName int
 }
@@ -35,7 +53,7 @@ type Typing struct {
 // NewTyping returns a Typing with the types of earlier snapshots.
 func NewTyping(earlier Types, o Options) *Typing {
 	t := &Typing{options: o, untyped: earlier.Untyped, root: earlier.tree(o), depth: maxDepth}
-	if o.Flat {
+	if o.Rules == ViewRules {
 		t.depth = 1
 	}
 	t.columns = t.root.countMembers()
@@ -110,6 +128,9 @@ func (t *Typing) addNested(n *Node, kind kinds, depth int) {
 	if depth == t.depth {
 		n.collapse()
 	}
+	t.scanner.Peek()
+	start := t.scanner.pos
+	defer func() { n.largest = max(n.largest, t.scanner.pos-start) }()
 	switch n.kinds {
 	case objectKind:
 		t.addObject(n, depth)
@@ -158,14 +179,14 @@ func (t *Typing) addObject(n *Node, depth int) {
 // vendor's or n cannot have it.
 func (t *Typing) addMember(n *Node, vendor string, depth int) *Member {
 	switch {
-	case depth == 0 && snapshot.IsReservedMember(vendor) || n.kinds&jsonKind != 0:
+	case depth == 0 && (n.overflows || snapshot.IsReservedMember(vendor)) || n.kinds&jsonKind != 0:
 		return nil
 	case depth > 0 && len(n.Members) == maxMembers:
 		n.collapse()
 		return nil
 	}
 	m := n.addMember(vendor)
-	if t.columns++; t.columns > MaxColumns {
+	if t.columns++; t.columns > t.options.Rules.maxColumns() {
 		t.dropColumns()
 	}
 	return m
@@ -174,15 +195,20 @@ func (t *Typing) addMember(n *Node, vendor string, depth int) *Member {
 // dropColumns makes JSON of the largest members of the records until there are
 // not too many columns.
 func (t *Typing) dropColumns() {
-	for t.columns = t.root.countMembers(); t.columns > MaxColumns; t.columns = t.root.countMembers() {
+	limit := t.options.Rules.maxColumns()
+	for t.columns = t.root.countMembers(); t.columns > limit; t.columns = t.root.countMembers() {
 		largest, size := (*Member)(nil), 0
 		for _, m := range t.root.Members {
 			if n := m.countMembers(); n > size {
 				largest, size = m, n
 			}
 		}
-		if largest == nil {
-			t.problem = fmt.Errorf("they have over %d different members", MaxColumns)
+		switch {
+		case largest == nil && t.options.Rules == QueryRules:
+			t.root.overflows = true
+			return
+		case largest == nil:
+			t.problem = fmt.Errorf("they have over %d different members", limit)
 			return
 		}
 		largest.collapse()

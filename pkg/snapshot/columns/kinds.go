@@ -10,22 +10,33 @@ import (
 type kinds uint16
 
 const (
-	boolKind      kinds = 1 << iota
-	intKind             // an integer that BIGINT can hold
-	wideKind            // with intKind: DOUBLE would round it
-	floatKind           // another number that DOUBLE can hold, of at most maxNumber bytes
-	hugeKind            // a number that neither can hold
-	timeKind            // a string with a time and its offset from UTC
-	localTimeKind       // a string with a time without an offset
-	stringKind          // another string
-	objectKind          // an object
-	listKind            // a list
-	jsonKind            // set when the values are stored as JSON for good
-	textKind            // set when the values are stored as VARCHAR for good
+	boolKind       kinds = 1 << iota
+	intKind              // an integer that BIGINT can hold
+	wideKind             // with intKind: DOUBLE would round it
+	floatKind            // another number that DOUBLE can hold, of at most maxNumber bytes
+	hugeKind             // a number that neither can hold
+	timeKind             // a string with a time and its offset from UTC
+	localTimeKind        // a string with a time without an offset
+	spacedTimeKind       // the same with a space between date and time
+	dateKind             // a string with a date
+	stringKind           // another string
+	objectKind           // an object
+	listKind             // a list
+	jsonKind             // set when the values are stored as JSON for good
+	textKind             // set when the values are stored as VARCHAR for good
 )
 
-// kindNames are the names of the kinds in the remembered types.
-var kindNames = [...]string{"boolean", "integer", "wide", "fraction", "huge", "time", "localtime", "string", "object", "list", "json", "text"}
+// rememberedKinds are the kinds in the remembered types, and their names there. The
+// others are not remembered: by FileRules and ViewRules their values are VARCHAR for
+// good.
+var rememberedKinds = []struct {
+	kind kinds
+	name string
+}{
+	{boolKind, "boolean"}, {intKind, "integer"}, {wideKind, "wide"}, {floatKind, "fraction"}, {hugeKind, "huge"},
+	{timeKind, "time"}, {localTimeKind, "localtime"}, {stringKind, "string"}, {objectKind, "object"}, {listKind, "list"},
+	{jsonKind, "json"}, {textKind, "text"},
+}
 
 // maxNumber is the length in bytes up to which databases convert each number that
 // has a fraction or an exponent.
@@ -70,14 +81,27 @@ func isDigits(text []byte) bool {
 
 // kindOfString returns the kind of a string, which has its quotes. A time has the
 // form of RFC 3339 or ISO 8601: 2026-02-03T04:05:06, a fraction of up to nine
-// digits, and Z, +01:00, +0100, +01 or nothing.
+// digits, and Z, +01:00, +0100, +01 or nothing. With a space in place of the T it
+// has nothing after that. A date is 2026-02-03.
 func kindOfString(raw []byte) kinds {
-	const date = len("2026-02-03T04:05:06")
+	const (
+		date  = len("2026-02-03")
+		local = len("2026-02-03T04:05:06")
+	)
 	text := raw[1 : len(raw)-1]
-	if len(text) < date || !isDate(text[:date]) {
+	if len(text) < date || text[4] != '-' {
 		return stringKind
 	}
-	rest := text[date:]
+	if len(text) == date {
+		if isDate(text) {
+			return dateKind
+		}
+		return stringKind
+	}
+	if len(text) < local || !isTime(text[:local]) {
+		return stringKind
+	}
+	rest := text[local:]
 	if len(rest) > 0 && rest[0] == '.' {
 		n := 1
 		for n < len(rest) && isDigits(rest[n:n+1]) {
@@ -89,24 +113,28 @@ func kindOfString(raw []byte) kinds {
 		rest = rest[n:]
 	}
 	switch {
+	case len(rest) == 0 && text[date] == ' ':
+		return spacedTimeKind
 	case len(rest) == 0:
 		return localTimeKind
+	case text[date] == ' ':
+		return stringKind
 	case string(rest) == "Z" || isOffset(rest):
 		return timeKind
 	}
 	return stringKind
 }
 
-// isDate reports whether text, of the right length, is a time of the calendar
+// isTime reports whether text, of the right length, is a time of the calendar
 // between the years 1 and 9999.
-func isDate(text []byte) bool {
+func isTime(text []byte) bool {
 	var field [6]int // year, month, day, hour, minute, second
 	n := 0
 	for i, c := range text {
 		switch {
 		case '0' <= c && c <= '9':
 			field[n] = field[n]*10 + int(c-'0')
-		case c == "0000-00-00T00:00:00"[i]:
+		case c == "0000-00-00T00:00:00"[i] || c == "0000-00-00 00:00:00"[i]:
 			n++
 		default:
 			return false
@@ -118,6 +146,13 @@ func isDate(text []byte) bool {
 	year, month, day := field[0], time.Month(field[1]), field[2]
 	return year > 0 && month >= 1 && month <= 12 && day >= 1 && day <= time.Date(year, month+1, 0, 0, 0, 0, 0, time.UTC).Day() &&
 		field[3] < 24 && field[4] < 60 && field[5] < 60
+}
+
+// isDate reports whether text, of ten bytes, is a date of the calendar.
+func isDate(text []byte) bool {
+	full := [19]byte([]byte("0000-00-00T00:00:00"))
+	copy(full[:], text)
+	return isTime(full[:])
 }
 
 // isOffset reports whether text is an offset from UTC.

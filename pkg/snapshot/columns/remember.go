@@ -75,9 +75,9 @@ func (t Types) tree(o Options) *Node {
 
 // recall sets n to the type that r describes.
 func (n *Node) recall(r Remembered, o Options) {
-	for _, name := range r.Kinds {
-		if i := slices.Index(kindNames[:], name); i >= 0 {
-			n.kinds |= 1 << i
+	for _, k := range rememberedKinds {
+		if slices.Contains(r.Kinds, k.name) {
+			n.kinds |= k.kind
 		}
 	}
 	n.recallMembers(r.Members, o)
@@ -101,9 +101,9 @@ func (n *Node) recallMembers(list []Remembered, o Options) {
 // remember returns the description of n, which is settled.
 func (n *Node) remember() Remembered {
 	r := Remembered{Members: n.rememberMembers()}
-	for i, name := range kindNames {
-		if n.kinds&(1<<i) != 0 {
-			r.Kinds = append(r.Kinds, name)
+	for _, k := range rememberedKinds {
+		if n.kinds&k.kind != 0 {
+			r.Kinds = append(r.Kinds, k.name)
 		}
 	}
 	if n.Elements != nil {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/go-json-experiment/json/jsontext"
 
@@ -158,8 +159,14 @@ func UnquoteName(raw []byte) string {
 	return string(name)
 }
 
+// largeText is the size in bytes from which a text is large.
+const largeText = 1 << 20
+
 // AppendQuoted appends text, which is UTF-8, as a JSON string.
 func AppendQuoted(dst, text []byte) []byte {
+	if len(text) >= largeText { // growing in steps would leave several times the text behind
+		dst = slices.Grow(dst, len(text)+bytes.Count(text, []byte{'"'})+bytes.Count(text, []byte{'\\'})+2)
+	}
 	dst = append(dst, '"')
 	copied := 0
 	for i, c := range text {

@@ -16,9 +16,13 @@ import (
 const MaxColumns = 1000
 
 const (
-	maxMembers = 200 // members of an object below the top level
-	maxDepth   = 16  // objects and lists within each other
+	maxQueryColumns = 2000 // MaxColumns by QueryRules
+	maxMembers      = 200  // members of an object below the top level
+	maxDepth        = 16   // objects and lists within each other
 )
+
+// othersName is the name of the column of the members beyond MaxColumns by QueryRules.
+const othersName = "_other_members"
 
 // A Type is the type of a column, a list's elements or a struct's field.
 type Type int
@@ -31,6 +35,8 @@ const (
 	Bigint
 	Timestamp // UTC
 	LocalTimestamp
+	UTCTimestamp // LocalTimestamp of times with an offset
+	Date
 	JSON
 	Struct
 	List
@@ -38,7 +44,7 @@ const (
 
 // typeNames are the names of the types in SQL.
 var typeNames = [...]string{
-	"VARCHAR", "BOOLEAN", "DOUBLE", "BIGINT", "TIMESTAMP WITH TIME ZONE", "TIMESTAMP", "JSON", "STRUCT", "LIST",
+	"VARCHAR", "BOOLEAN", "DOUBLE", "BIGINT", "TIMESTAMP WITH TIME ZONE", "TIMESTAMP", "TIMESTAMP", "DATE", "JSON", "STRUCT", "LIST",
 }
 
 // String returns the name of the type in SQL, as DuckDB spells it.
@@ -53,6 +59,14 @@ type Node struct {
 	// Repeats is set when an object of this snapshot has several members of
 	// the same name.
 	Repeats bool
+	// Others is the column of the members beyond the largest number of columns,
+	// as one object; nil if there are none.
+	Others *Member
+
+	// largest is the size in bytes of the largest object or list in the records.
+	largest int
+	// overflows is set when the records have more members than may be columns.
+	overflows bool
 
 	kinds   kinds
 	byName  map[string]*Member
@@ -73,14 +87,25 @@ type Member struct {
 
 // columnType returns the type that can hold all values of n.
 func (n *Node) columnType(o Options) Type {
-	switch k := n.kinds; {
+	k := n.kinds
+	if o.Rules == QueryRules {
+		switch k {
+		case timeKind:
+			return UTCTimestamp
+		case spacedTimeKind:
+			return LocalTimestamp
+		case dateKind:
+			return Date
+		}
+	}
+	switch {
 	case k&textKind != 0:
 		return Varchar
 	case k&jsonKind != 0:
 		return JSON
 	case k == boolKind:
 		return Boolean
-	case k == intKind|wideKind || k == intKind && o.Integers:
+	case k == intKind|wideKind || k == intKind && o.Rules != FileRules:
 		return Bigint
 	case k == intKind || k == floatKind || k == intKind|floatKind:
 		return Double
@@ -125,6 +150,10 @@ func (n *Node) settle(o Options) {
 
 // settleRoot settles the type of the records.
 func (n *Node) settleRoot(o Options) {
+	if n.overflows {
+		n.Others = &Member{Vendor: othersName, Index: len(n.Members), Node: Node{kinds: jsonKind}}
+		n.Members = append(n.Members, n.Others)
+	}
 	n.nameMembers(map[string]bool{snapshot.MemberTenancy: true, snapshot.MemberUploadTimestamp: true, snapshot.MemberUploadID: true}, o.MaxName)
 	for _, m := range n.Members {
 		m.settle(o)
@@ -217,6 +246,19 @@ func (n *Node) countMembers() int {
 func (n *Node) collapse() {
 	n.kinds |= jsonKind
 	n.Members, n.byName, n.Elements = nil, nil, nil
+}
+
+// FlattenLarge gives the members of the records that have an object or list of that
+// many bytes another type: JSON, or Varchar. It reports whether there was one.
+func (n *Node) FlattenLarge(bytes int, typ Type) bool {
+	found := false
+	for _, m := range n.Members {
+		if m.largest >= bytes && m.Type != typ && m.Type != Varchar {
+			m.Type, m.Members, m.byName, m.Elements = typ, nil, nil, nil
+			found = true
+		}
+	}
+	return found
 }
 
 // each calls visit for n and all that is in it, with the path to it.

@@ -24,16 +24,20 @@ func BenchmarkEncode(b *testing.B) {
 		size += int64(len(record))
 	}
 	s := sealSnapshot(b, records...)
-	b.SetBytes(size)
-	for b.Loop() {
-		f, err := Encode(b.Context(), s, Options{TempDir: b.TempDir()})
-		if err != nil {
-			b.Fatal(err)
-		}
-		b.ReportMetric(float64(f.Size), "bytes")
-		if err := f.Close(); err != nil {
-			b.Fatal(err)
-		}
+	for name, rules := range map[string]columns.Rules{"files": columns.FileRules, "queries": columns.QueryRules} {
+		b.Run(name, func(b *testing.B) {
+			b.SetBytes(size)
+			for b.Loop() {
+				f, err := Encode(b.Context(), s, Options{TempDir: b.TempDir(), Rules: rules})
+				if err != nil {
+					b.Fatal(err)
+				}
+				b.ReportMetric(float64(f.Size), "bytes")
+				if err := f.Close(); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
 	}
 }
 
@@ -49,7 +53,7 @@ func BenchmarkInfer(b *testing.B) {
 	s := sealSnapshot(b, records...)
 	b.SetBytes(size)
 	for b.Loop() {
-		if _, err := inferTypes(b.Context(), s, false, columns.Types{}); err != nil {
+		if _, err := inferTypes(b.Context(), s, Options{}, columns.Types{}); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -29,9 +29,14 @@ type Options struct {
 	// memory; "" is os.TempDir(). What a killed process leaves there is removed
 	// by durable.SweepScratch.
 	TempDir string
+	// Rules choose the types of the columns.
+	Rules columns.Rules
 	// Types remembers the types of the streams of the snapshot's tenancy; nil
 	// gives each file the types of its own records.
 	Types Memory
+	// Disk bounds the disk space for data that does not fit in memory, such as
+	// "4GiB"; "" is no bound.
+	Disk string
 }
 
 // A File is an encoded snapshot. It must be closed.
@@ -58,6 +63,9 @@ func (f *File) WriteTo(w io.Writer) (int64, error) {
 	}
 	return n, err
 }
+
+// MoveTo moves the file to path, which is on the file system of Options.TempDir.
+func (f *File) MoveTo(path string) error { return os.Rename(f.path(), path) }
 
 // Close removes the file.
 func (f *File) Close() error { return errors.Join(f.file.Close(), f.scratch.Remove()) }
@@ -97,6 +105,13 @@ var encodeSlot = make(chan struct{}, 1)
 // If there are over a thousand members, those with the most members in them are
 // JSON. Records with over a thousand different members at the top level are
 // stored in one JSON column json_data followed by the three members.
+//
+// By columns.QueryRules integers are BIGINT, or DOUBLE where fractions are among them. Times
+// with an offset are TIMESTAMP in UTC, also those with a space in place of the T,
+// which have none. Dates are DATE. _upload_timestamp is a TIMESTAMP, and _upload_id a
+// UUID. There may be two thousand members. Those beyond at the top level are in one JSON
+// column _other_members. If DuckDB cannot convert the records within its memory,
+// the members with objects or lists of over a megabyte are JSON, or VARCHAR.
 func Encode(ctx context.Context, s *snapshot.Snapshot, o Options) (*File, error) {
 	select {
 	case encodeSlot <- struct{}{}:
@@ -172,6 +187,10 @@ func (f *File) open() (err error) {
 // nil or DuckDB cannot convert the records within its memory, they are in one
 // column: of JSON, or as text where DuckDB cannot even parse them within it.
 func (f *File) encodeTypes(ctx context.Context, s *snapshot.Snapshot, o Options, root *columns.Node) (err error) {
+	if o.Rules == columns.QueryRules {
+		f.Typed = true
+		return f.encodeForQueries(ctx, s, o, root)
+	}
 	attempts := []rowEncoder{untypedRows{"JSON"}, untypedRows{"VARCHAR"}}
 	if f.Typed = root != nil; f.Typed {
 		attempts = append([]rowEncoder{&typedRows{root: root}}, attempts...)
@@ -186,6 +205,21 @@ func (f *File) encodeTypes(ctx context.Context, s *snapshot.Snapshot, o Options,
 		if f.Typed {
 			f.Typed = false
 			f.Notes = append(f.Notes, fmt.Sprintf("the records are in one column json_data: typed columns do not work: %v", duckdb.Brief(err)))
+		}
+	}
+	return err
+}
+
+// largeValue is the size in bytes from which an object or list is large.
+const largeValue = 1 << 20
+
+// encodeForQueries writes the file by QueryRules. Where the memory is not sufficient,
+// the columns with large values have other types.
+func (f *File) encodeForQueries(ctx context.Context, s *snapshot.Snapshot, o Options, root *columns.Node) error {
+	err := f.encodeRows(ctx, s, o, &typedRows{root: root})
+	for _, typ := range []columns.Type{columns.JSON, columns.Varchar} {
+		if ctx.Err() == nil && duckdb.KindOf(err) == duckdb.Memory && root.FlattenLarge(largeValue, typ) {
+			err = f.encodeRows(ctx, s, o, &typedRows{root: root})
 		}
 	}
 	return err
@@ -209,6 +243,9 @@ func (f *File) encodeOnce(ctx context.Context, s *snapshot.Snapshot, o Options, 
 		return err
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
+	if err := limitDisk(ctx, db, o.Disk); err != nil {
+		return err
+	}
 	r, err := openRecords(ctx, s, o.Repair)
 	if err != nil {
 		return err
@@ -234,7 +271,7 @@ func (f *File) encodeOnce(ctx context.Context, s *snapshot.Snapshot, o Options, 
 	if err != nil {
 		return err
 	}
-	_, err = db.ExecContext(ctx, copyStatement(s, f.path(), rows))
+	_, err = db.ExecContext(ctx, copyStatement(s, f.path(), rows, o.Rules))
 	if err := source.Result(err); err != nil {
 		return err
 	}
@@ -247,4 +284,13 @@ func (f *File) encodeOnce(ctx context.Context, s *snapshot.Snapshot, o Options, 
 		return fmt.Errorf("the file holds %d records, the snapshot %d", n, s.Records)
 	}
 	return nil
+}
+
+// limitDisk bounds the disk space for what does not fit in memory.
+func limitDisk(ctx context.Context, db *duckdb.DB, size string) error {
+	if size == "" {
+		return nil
+	}
+	_, err := db.ExecContext(ctx, "SET max_temp_directory_size = "+duckdb.Literal(size))
+	return err
 }

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -343,6 +344,62 @@ func TestEncodeRecordsThatNeedTooMuchMemory(t *testing.T) {
 	if f.Typed || len(f.Notes) != 1 || !strings.Contains(f.Notes[0], "json_data") {
 		t.Errorf("typed %t, notes %q", f.Typed, f.Notes)
 	}
+}
+
+// By QueryRules only the columns with large values have another type then.
+func TestEncodeForQueriesWithLittleMemory(t *testing.T) {
+	list := `[1` + strings.Repeat(",1", 6<<20) + `]`
+	s := sealSnapshot(t, `{"a":`+list+`,"b":[1],"t":"2026-01-02T03:04:05+01:00"}`, `{"a":[],"b":[]}`)
+	columns, rows := encodeForQueries(t, s, 256<<20)
+	if typ := columns[0]; typ != "a JSON" && typ != "a VARCHAR" {
+		t.Errorf("column %q, want JSON or VARCHAR", typ)
+	}
+	if want := []string{"b BIGINT[]", "t TIMESTAMP"}; !slices.Equal(columns[1:3], want) {
+		t.Errorf("columns %q, want %q", columns[1:3], want)
+	}
+	if rows[0][0] != list || rows[0][2] != "2026-01-02 02:04:05" || rows[1][0] != "[]" {
+		t.Errorf("%d bytes, time %q, second row %q", len(rows[0][0]), rows[0][2], rows[1])
+	}
+}
+
+// By QueryRules the members beyond the limit are in one column.
+func TestEncodeForQueriesTooManyMembers(t *testing.T) {
+	const limit = 2 * columns.MaxColumns
+	var members []string
+	for i := range limit + 3 {
+		members = append(members, fmt.Sprintf(`"k%d":%d`, i, i))
+	}
+	records := []string{"{" + strings.Join(members, ",") + "}", "{}"}
+	records = append(records, fmt.Sprintf(`{"k0":"x","y":"\ud83d","k%d":{"a":1},"_other_members":[2],"_tenancy":"x","k1":1,"k1":2}`, limit+1))
+	described, rows := encodeForQueries(t, sealSnapshot(t, records...), 0)
+	at := limit + 1 // the limit is exceeded by the one that finds it
+	if want := []string{"k0 VARCHAR", "k1 BIGINT"}; !slices.Equal(described[:2], want) || described[at] != "_other_members JSON" || len(described) != at+4 {
+		t.Fatalf("%d columns, the last %q", len(described), described[len(described)-5:])
+	}
+	last := rows[len(rows)-1]
+	want := fmt.Sprintf(`{"y":"\\ud83d","k%d":{"a":1},"_other_members":[2],"_vendor_tenancy":"x"}`, limit+1)
+	if last[0] != "x" || last[1] != "2" || last[at] != want {
+		t.Errorf("last row %q %q %q", last[0], last[1], last[at])
+	}
+	if want := "{" + strings.Join(members[at:], ",") + "}"; rows[0][at] != want || rows[0][at-1] != strconv.Itoa(at-1) || rows[1][at] != "NULL" {
+		t.Errorf("first row %q %q, second %q", rows[0][at-1], rows[0][at], rows[1][at])
+	}
+}
+
+// encodeForQueries encodes the snapshot by QueryRules, and returns the file's columns as
+// "name TYPE", and its rows as text.
+func encodeForQueries(t *testing.T, s *snapshot.Snapshot, memory int64) (described []string, rows [][]string) {
+	t.Helper()
+	dir := t.TempDir()
+	f, err := Encode(t.Context(), s, Options{TempDir: dir, Rules: columns.QueryRules, Memory: memory, Disk: "64MiB"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(dir, "x.parquet")
+	if err := errors.Join(f.MoveTo(path), f.Close()); err != nil {
+		t.Fatal(err)
+	}
+	return readFile(t, path)
 }
 
 func TestEncodeDamagedSnapshot(t *testing.T) {

@@ -47,9 +47,12 @@ func chooseTypes(ctx context.Context, s *snapshot.Snapshot, o Options) (t typing
 		t.notes = append(t.notes, err.Error()+": the types are those of this snapshot alone")
 		earlier = columns.Types{}
 	}
-	chosen, err := inferTypes(ctx, s, o.Repair, earlier)
+	chosen, err := inferTypes(ctx, s, o, earlier)
 	if err != nil {
 		return t, err
+	}
+	if chosen.Problem != nil && o.Rules == columns.QueryRules {
+		return t, chosen.Problem
 	}
 	now := columns.NewTypes(chosen)
 	now.UploadID, now.Changes = earlier.UploadID, earlier.Changes
@@ -76,13 +79,13 @@ func chooseTypes(ctx context.Context, s *snapshot.Snapshot, o Options) (t typing
 
 // inferTypes reads the whole snapshot, which verifies it, and returns the types of
 // its records and those of earlier ones.
-func inferTypes(ctx context.Context, s *snapshot.Snapshot, repair bool, earlier columns.Types) (_ columns.Result, err error) {
-	r, err := openRecords(ctx, s, repair)
+func inferTypes(ctx context.Context, s *snapshot.Snapshot, o Options, earlier columns.Types) (_ columns.Result, err error) {
+	r, err := openRecords(ctx, s, o.Repair)
 	if err != nil {
 		return columns.Result{}, err
 	}
 	defer func() { err = errors.Join(err, r.Close()) }()
-	typing := columns.NewTyping(earlier, columns.Options{})
+	typing := columns.NewTyping(earlier, columns.Options{Rules: o.Rules})
 	for {
 		record, _, err := r.next()
 		if err == io.EOF {

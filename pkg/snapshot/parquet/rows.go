@@ -37,7 +37,8 @@ type typedRows struct {
 	root    *columns.Node
 	scanner columns.Scanner
 	text    []byte
-	fixed   bool // the present record has escapes that DuckDB refuses
+	others  []byte // the members of the present record that are no columns, as the start of an object
+	fixed   bool   // the present record has escapes that DuckDB refuses
 }
 
 func (t *typedRows) selectExpression() string {
@@ -45,14 +46,14 @@ func (t *typedRows) selectExpression() string {
 		return ""
 	}
 	row := "from_json(record, " + duckdb.Literal(string(appendStructure(nil, t.root))) + ")"
-	if holdsJSON(t.root) {
+	if needsCast(t.root) {
 		row += "::" + sqlType(t.root)
 	}
 	return "unnest(" + row + ")"
 }
 
 func (t *typedRows) appendRow(dst, record []byte) ([]byte, bool, error) {
-	t.scanner, t.fixed = columns.NewScanner(record), false
+	t.scanner, t.fixed, t.others = columns.NewScanner(record), false, t.others[:0]
 	dst = t.appendObject(dst, t.root)
 	return dst, t.fixed, t.scanner.Err()
 }
@@ -109,15 +110,15 @@ func (t *typedRows) appendObject(dst []byte, n *columns.Node) []byte {
 	t.scanner.Expect('{')
 	start, guess := len(dst), 0
 	for i := 0; t.scanner.HasElement('}', i); i++ {
-		m := t.readMember(n, guess)
+		name, m := t.readMember(n, guess)
 		if m == nil {
-			t.scanner.ReadValue()
+			t.skipValue(n, name)
 			continue
 		}
 		guess = m.Index + 1
 		dst = t.appendValue(appendName(dst, start, m), &m.Node)
 	}
-	return appendEnd(dst, start)
+	return t.appendEnd(dst, start, n)
 }
 
 // appendLastMembers is appendObject for objects of which some have members of
@@ -126,11 +127,13 @@ func (t *typedRows) appendLastMembers(dst []byte, n *columns.Node) []byte {
 	values := map[*columns.Member]columns.Scanner{}
 	t.scanner.Expect('{')
 	for i := 0; t.scanner.HasElement('}', i); i++ {
-		m := t.readMember(n, 0)
+		name, m := t.readMember(n, 0)
 		t.scanner.Peek()
-		if m != nil {
-			values[m] = t.scanner
+		if m == nil {
+			t.skipValue(n, name)
+			continue
 		}
+		values[m] = t.scanner
 		t.scanner.ReadValue()
 	}
 	end, start := t.scanner, len(dst)
@@ -143,18 +146,29 @@ func (t *typedRows) appendLastMembers(dst []byte, n *columns.Node) []byte {
 		dst = t.appendValue(appendName(dst, start, m), &m.Node)
 	}
 	t.scanner = end
-	return appendEnd(dst, start)
+	return t.appendEnd(dst, start, n)
 }
 
-// readMember reads the name of a member. It returns nil for a reserved one.
-func (t *typedRows) readMember(n *columns.Node, guess int) *columns.Member {
-	name := t.scanner.ReadString()
+// readMember reads the name of a member. The member is nil for a reserved one and
+// for one that is no column.
+func (t *typedRows) readMember(n *columns.Node, guess int) (name []byte, m *columns.Member) {
+	name = t.scanner.ReadString()
 	t.scanner.Expect(':')
-	m := n.FindMember(name, guess)
-	if m == nil && t.scanner.Err() == nil && (n != t.root || !snapshot.IsReservedMember(columns.UnquoteName(name))) {
+	m = n.FindMember(name, guess)
+	if m == nil && t.scanner.Err() == nil && (n != t.root || n.Others == nil && !snapshot.IsReservedMember(columns.UnquoteName(name))) {
 		t.scanner.Fail(fmt.Errorf("the records differ from those read before: member %s", name))
 	}
-	return m
+	return name, m
+}
+
+// skipValue reads the value of a member of n that is no column.
+func (t *typedRows) skipValue(n *columns.Node, name []byte) {
+	value := t.scanner.ReadValue()
+	if n.Others == nil || snapshot.IsReservedMember(columns.UnquoteName(name)) {
+		return
+	}
+	t.others = append(t.others, "{,"[min(len(t.others), 1)])
+	t.others = append(append(append(t.others, name...), ':'), value...)
 }
 
 // appendName appends what is before the value of m in the object that begins at
@@ -168,8 +182,12 @@ func appendName(dst []byte, start int, m *columns.Member) []byte {
 	return append(append(dst, m.Field...), ':')
 }
 
-// appendEnd appends the end of the object that begins at start.
-func appendEnd(dst []byte, start int) []byte {
+// appendEnd appends the end of the object of n that begins at start.
+func (t *typedRows) appendEnd(dst []byte, start int, n *columns.Node) []byte {
+	if n.Others != nil && len(t.others) > 0 {
+		t.text = t.appendJSON(t.text[:0], append(t.others, '}'))
+		dst = columns.AppendQuoted(appendName(dst, start, n.Others), t.text)
+	}
 	if len(dst) == start {
 		dst = append(dst, '{')
 	}

@@ -9,32 +9,39 @@ import (
 	"github.com/collectord/collectord/pkg/snapshot/columns"
 )
 
-// What is typed as a time, DuckDB can convert: from_json would make NULL of it without
-// an error. TestKindsOfStrings in package columns has the other strings.
+// What is typed as a time or a date, DuckDB can convert: from_json would make NULL of it
+// without an error. TestKindsOfStrings in package columns has the other strings.
 func TestTimesAreDuckDBs(t *testing.T) {
 	db := openDuckDB(t)
-	for text, want := range map[string]columns.Type{
-		"2026-02-03T04:05:06Z":           columns.Timestamp,
-		"2024-02-29T00:00:00Z":           columns.Timestamp,
-		"2026-02-03T23:59:59.9Z":         columns.Timestamp,
-		"2026-02-03T04:05:06.123456789Z": columns.Timestamp,
-		"2026-02-03T04:05:06+00:00":      columns.Timestamp,
-		"2026-02-03T04:05:06-15:59":      columns.Timestamp,
-		"2026-02-03T04:05:06+0530":       columns.Timestamp,
-		"2026-02-03T04:05:06+05":         columns.Timestamp,
-		"0001-01-01T00:00:00+15:59":      columns.Timestamp,
-		"9999-12-31T23:59:59.999999999Z": columns.Timestamp,
-		"2026-02-03T04:05:06":            columns.LocalTimestamp,
-		"2026-02-03T04:05:06.5":          columns.LocalTimestamp,
+	for text, want := range map[string]struct{ files, queries columns.Type }{
+		"2026-02-03T04:05:06Z":           {files: columns.Timestamp, queries: columns.UTCTimestamp},
+		"2024-02-29T00:00:00Z":           {files: columns.Timestamp, queries: columns.UTCTimestamp},
+		"2026-02-03T23:59:59.9Z":         {files: columns.Timestamp, queries: columns.UTCTimestamp},
+		"2026-02-03T04:05:06.123456789Z": {files: columns.Timestamp, queries: columns.UTCTimestamp},
+		"2026-02-03T04:05:06+00:00":      {files: columns.Timestamp, queries: columns.UTCTimestamp},
+		"2026-02-03T04:05:06-15:59":      {files: columns.Timestamp, queries: columns.UTCTimestamp},
+		"2026-02-03T04:05:06+0530":       {files: columns.Timestamp, queries: columns.UTCTimestamp},
+		"2026-02-03T04:05:06+05":         {files: columns.Timestamp, queries: columns.UTCTimestamp},
+		"0001-01-01T00:00:00+15:59":      {files: columns.Timestamp, queries: columns.UTCTimestamp},
+		"9999-12-31T23:59:59.999999999Z": {files: columns.Timestamp, queries: columns.UTCTimestamp},
+		"2026-02-03T04:05:06":            {files: columns.LocalTimestamp, queries: columns.LocalTimestamp},
+		"2026-02-03T04:05:06.5":          {files: columns.LocalTimestamp, queries: columns.LocalTimestamp},
+		"2026-02-03 04:05:06":            {files: columns.Varchar, queries: columns.LocalTimestamp},
+		"2026-02-03 04:05:06.5":          {files: columns.Varchar, queries: columns.LocalTimestamp},
+		"2026-02-03":                     {files: columns.Varchar, queries: columns.Date},
+		"9999-12-31":                     {files: columns.Varchar, queries: columns.Date},
 	} {
-		typing := columns.NewTyping(columns.Types{}, columns.Options{})
-		typing.AddRecord([]byte(`{"at":"` + text + `"}`))
-		if got := typing.Choose().Root.Members[0].Type; got != want {
-			t.Errorf("%q is %s, want %s", text, got, want)
-		}
-		query := "SELECT from_json(" + duckdb.Literal(`["`+text+`"]`) + ", " + duckdb.Literal(`["`+want.String()+`"]`) + ")[1] IS NULL"
-		if got := queryRows(t, db, query)[0][0]; got != "false" {
-			t.Errorf("DuckDB cannot convert %q to %s", text, want)
+		for rules, want := range map[columns.Rules]columns.Type{columns.FileRules: want.files, columns.QueryRules: want.queries} {
+			typing := columns.NewTyping(columns.Types{}, columns.Options{Rules: rules})
+			typing.AddRecord([]byte(`{"at":"` + text + `"}`))
+			at := typing.Choose().Root.Members[0]
+			if at.Type != want {
+				t.Errorf("%q is %s by rules %d, want %s", text, at.Type, rules, want)
+			}
+			query := "SELECT from_json(" + duckdb.Literal(`["`+text+`"]`) + ", '[" + string(appendStructure(nil, &at.Node)) + "]')[1] IS NULL"
+			if got := queryRows(t, db, query)[0][0]; got != "false" {
+				t.Errorf("DuckDB cannot convert %q to %s", text, at.Type)
+			}
 		}
 	}
 }

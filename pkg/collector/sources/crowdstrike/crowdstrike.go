@@ -69,6 +69,7 @@ var Definition = source.Define(collector.Info{
 		},
 		{
 			Name: "crowdstrike_vulnerabilities", Records: "a vulnerability of an application on a host, with the facets cve, host_info and remediation",
+			Optional:    []string{"cve.severity", "cve.published_date", "cve.remediation_level", "cve.exploit_status", "closed_timestamp", "remediation.entities[].title"},
 			Endpoints:   []string{"GET /spotlight/combined/vulnerabilities/v1"},
 			PageSize:    "400 vulnerabilities at first, up to FALCON_VULNERABILITIES_PAGE while responses are fast, down to 50 after server errors",
 			Permissions: vulnerabilitiesScope,

@@ -58,6 +58,7 @@ var Definition = source.Define(collector.Info{
 	RateLimit:   "4 requests a second, 50 a minute and, depending on the plan, about 10 a day for each licensed user. The collector stays within the first two. After a 429 it waits, at most until the run's deadline.",
 	Streams: []collector.StreamInfo{{
 		Name: "knowbe4_enrollments", Records: "an enrollment of a user in a training or policy",
+		Optional:  []string{"user.email", "status", "enrollment_date", "start_date", "completion_date"},
 		Endpoints: []string{"GET /v1/training/enrollments"},
 		PageSize:  "500 enrollments",
 		Notes: "All enrollments, including those of archived users; KNOWBE4_FILTER narrows the selection. " +

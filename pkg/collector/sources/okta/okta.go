@@ -68,6 +68,7 @@ var Definition = source.Define(collector.Info{
 		"The collector leaves the last 10 % to other programs and then waits for the reset. After a 429 it waits. The cursor is serial, so there is one request at a time.",
 	Streams: []collector.StreamInfo{{
 		Name: "okta_users", Records: "a user",
+		Optional:  []string{"lastLogin", "passwordChanged", "statusChanged", "activated"},
 		Endpoints: []string{"GET /api/v1/users", "GET /api/v1/users?filter=status eq \"DEPROVISIONED\""},
 		PageSize:  "200 users",
 		Notes: "All users; a second listing reads the deprovisioned ones. A user in both listings, such as one who was deprovisioned between them, is stored once, as read first. " +

@@ -92,11 +92,13 @@ var Definition = source.Define(collector.Info{
 		},
 		{
 			Name: "snyk_projects", Records: "a project",
+			Optional:  []string{"attributes.name", "attributes.target_file"},
 			Endpoints: []string{"GET /rest/orgs", "GET /rest/orgs/{org}/projects"}, PageSize: "100 projects",
 			Notes: "All projects, including inactive ones; SNYK_PROJECTS_FILTER narrows the selection. The organisation is in relationships.organization.data.id. " + listingNote + " " + skippingNote,
 		},
 		{
 			Name: "snyk_issues", Records: "an issue of a project",
+			Optional:  []string{"attributes.status", "attributes.effective_severity_level", "attributes.ignored", "relationships.scan_item.data.id"},
 			Endpoints: []string{"GET /rest/orgs", "GET /rest/orgs/{org}/issues"}, PageSize: "100 issues",
 			Notes: "All issues, including resolved and ignored ones; SNYK_ISSUES_FILTER narrows the selection. The organisation is in relationships.organization.data.id, the project in relationships.scan_item.data.id. " + listingNote + " " + skippingNote,
 		},

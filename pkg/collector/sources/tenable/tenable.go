@@ -64,12 +64,14 @@ var Definition = source.Define(collector.Info{
 	Streams: []collector.StreamInfo{
 		{
 			Name: "tenable_vulnerabilities", Records: "a finding of a vulnerability on an asset",
+			Optional:  []string{"asset.hostname", "asset.uuid", "plugin.cve", "plugin.exploit_available", "plugin.has_patch", "plugin.publication_date", "first_found", "last_found", "last_fixed"},
 			Endpoints: []string{"POST /vulns/export", "GET /vulns/export/{uuid}/status", "GET /vulns/export/{uuid}/chunks/{n}"},
 			PageSize:  "chunks of 200 assets, half of that after a failed job",
 			Notes:     "By default all states and ages, including unlicensed assets; TIO_VULNERABILITIES_FILTER narrows the selection. While another program's export with the same filters is running, since is raised by some seconds; if the filter has no since, the run waits.",
 		},
 		{
 			Name: "tenable_assets", Records: "an asset (export version 1)",
+			Optional:  []string{"first_seen", "last_seen", "deleted_at", "terminated_at", "has_agent", "last_authenticated_scan_date"},
 			Endpoints: []string{"POST /assets/export", "GET /assets/export/{uuid}/status", "GET /assets/export/{uuid}/chunks/{n}", "GET /assets/export/status"},
 			PageSize:  "chunks of 1,000 assets",
 			Notes:     "Deleted and terminated assets are included as long as the vendor keeps them; TIO_ASSETS_FILTER narrows the selection. The number of chunks is compared with the list of recent exports. If the list cannot be read, or does not show the export as finished within a minute, the export is accepted and that is counted as a doubt.",

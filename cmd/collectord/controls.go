@@ -1,0 +1,155 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/agext/levenshtein"
+	"go.uber.org/zap"
+
+	"github.com/collectord/collectord/pkg/collector/sources"
+	"github.com/collectord/collectord/pkg/control"
+	"github.com/collectord/collectord/pkg/query"
+	"github.com/collectord/collectord/pkg/run"
+	"github.com/collectord/collectord/pkg/state"
+)
+
+// controlsDebounce is how long the service waits after a run for others before it
+// measures controls.
+const controlsDebounce = time.Minute
+
+// controlSettings returns the settings of the controls. The runner seals their results.
+func (a *assembly) controlSettings(r *run.Runner) control.Settings {
+	s := a.settings.Controls
+	return control.Settings{
+		Dir: s.Dir, Timeout: s.Timeout, Memory: int64(s.Memory), Detail: s.Detail, Keep: s.Keep, Register: s.Resources, Runner: r,
+	}
+}
+
+// newEvaluator returns the evaluator of the controls.
+func (a *assembly) newEvaluator(engine *query.Engine, r *run.Runner) *control.Evaluator {
+	e := &control.Evaluator{State: a.state, Tenancy: a.settings.Tenancy, Engine: engine, Log: a.log, Debounce: controlsDebounce}
+	e.ApplySettings(a.controlSettings(r))
+	return e
+}
+
+// newQueryEngine returns an engine for controls and queries of a command.
+func (a *assembly) newQueryEngine(memory int64) *query.Engine {
+	return query.New(query.Options{
+		State: a.state, Tenancy: a.settings.Tenancy, Dir: a.queryDir(), Memory: memory, Optional: optionalMembers(),
+	})
+}
+
+// optionalMembers returns the members that records may lack, by stream.
+func optionalMembers() map[string][]string {
+	optional := map[string][]string{}
+	for _, d := range sources.All() {
+		for _, stream := range d.Streams {
+			optional[stream.Name] = stream.Optional
+		}
+	}
+	return optional
+}
+
+// checkControls returns an error when the settings of the controls name what does not
+// exist or cannot be read.
+func (a *assembly) checkControls() error {
+	s := a.settings.Controls
+	if s.Dir == "" {
+		return nil
+	}
+	if info, err := os.Stat(s.Dir); err != nil || !info.IsDir() {
+		if err == nil {
+			err = errors.New(s.Dir + " is a file")
+		}
+		return &exitError{exitSettings, fmt.Errorf("CONTROLS: %w: want the directory of the files of controls", err)}
+	}
+	if err := a.controlSettings(nil).CheckRegister(); err != nil {
+		return &exitError{exitSettings, err}
+	}
+	return nil
+}
+
+// controlProblems returns what is wrong with the files of controls, also streams that do
+// not exist.
+func (a *assembly) controlProblems() (texts []string) {
+	controls, problems, err := control.LoadSettings(a.controlSettings(nil))
+	if err != nil {
+		return []string{err.Error()}
+	}
+	for _, p := range problems {
+		texts = append(texts, "CONTROLS: "+p.Error())
+	}
+	for _, c := range controls {
+		for _, q := range c.Queries {
+			for _, stream := range q.Streams {
+				if _, known := a.findStream(stream); known == nil {
+					texts = append(texts, fmt.Sprintf("CONTROLS: %s:%d: %s is no stream%s", q.File, q.Line, stream, a.suggestStream(stream)))
+				}
+			}
+		}
+	}
+	return texts
+}
+
+// suggestStream returns the name of a stream that a misspelled one may mean.
+func (a *assembly) suggestStream(name string) string {
+	best, text := 4, ""
+	for _, section := range a.sections {
+		for _, stream := range section.Streams {
+			if d := levenshtein.Distance(name, stream.Name, nil); d < best {
+				best, text = d, ": did you mean "+stream.Name+"?"
+			}
+		}
+	}
+	return text
+}
+
+// reloadControls puts the settings of the controls in force that a reload has read, or
+// keeps those of before.
+func (a *assembly) reloadControls(before *assembly) (refused []error) {
+	if err := a.checkControls(); err != nil {
+		a.settings.Controls = before.settings.Controls
+		return []error{err}
+	}
+	_, problems, _ := control.LoadSettings(a.controlSettings(nil)) // the directory was just checked
+	for _, p := range problems {
+		if !p.Harmless {
+			refused = append(refused, fmt.Errorf("CONTROLS: %w", p))
+		}
+	}
+	return refused
+}
+
+// measureControls measures the controls that are due after a single run, and returns the
+// results of their streams.
+func (a *assembly) measureControls(ctx context.Context, r *run.Runner) ([]run.Result, error) {
+	if a.settings.Controls.Dir == "" || ctx.Err() != nil {
+		return nil, nil
+	}
+	engine := a.newQueryEngine(int64(a.settings.Controls.Memory))
+	defer engine.Close()
+	done, err := a.newEvaluator(engine, r).EvaluateDue(ctx, "once")
+	if err != nil {
+		a.log.Error("the controls could not be measured", zap.Error(err))
+	}
+	return done.Results, errors.Join(err, failedControls(done.Failed))
+}
+
+// failedControls returns the error of controls that failed; nil for none.
+func failedControls(ids []string) error {
+	if len(ids) == 0 {
+		return nil
+	}
+	return &exitError{exitPartial, fmt.Errorf("controls that failed and keep their last score: %s", strings.Join(ids, ", "))}
+}
+
+// hasNewData reports whether a run has brought data that controls may read.
+func hasNewData(results []run.Result) bool {
+	return slices.ContainsFunc(results, func(r run.Result) bool { return r.Outcome == state.Success || r.Outcome == state.Empty })
+}

@@ -1,0 +1,253 @@
+package control
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/collectord/collectord/pkg/collector"
+	"github.com/collectord/collectord/pkg/query"
+	"github.com/collectord/collectord/pkg/run"
+	"github.com/collectord/collectord/pkg/state"
+)
+
+// Settings are the settings of an Evaluator.
+type Settings struct {
+	// Dir is the directory of the files; "" means that there are no controls.
+	Dir string
+	// Timeout bounds each control.
+	Timeout time.Duration
+	// Memory bounds the process that measures, in bytes.
+	Memory int64
+	// Detail makes the rows of the controls a stream.
+	Detail bool
+	// Keep is how long the days are kept.
+	Keep time.Duration
+	// Register is the path of the register of resources; "" for none.
+	Register string
+	// Runner seals the results. Its limits of time do not count.
+	Runner *run.Runner
+}
+
+// withoutLimits returns a runner for the results: what decides whether a vendor's data is
+// accepted does not apply to them.
+func withoutLimits(r *run.Runner) *run.Runner {
+	own := *r
+	own.Timeout, own.IdleTimeout = noLimit, noLimit
+	own.Policy.GuardDropPercent, own.Policy.StoreEmpty = 0, true
+	return &own
+}
+
+// noLimit is longer than any evaluation.
+const noLimit = 30 * 24 * time.Hour
+
+// An evaluation is one measurement of controls.
+type evaluation struct {
+	*Evaluator
+	settings Settings
+	register *register
+	chosen   []Control
+	now      time.Time
+	// taken has the times of the last-known snapshots by stream.
+	taken map[string]time.Time
+	// known are the controls that have a result.
+	known    map[string]bool
+	details  collector.Output // nil when the details are not kept
+	batch    collector.Batch
+	outcomes map[string]state.ControlOutcome
+}
+
+// day returns the date of the evaluation.
+func (e *evaluation) day() string { return e.now.UTC().Format(time.DateOnly) }
+
+// measure measures the chosen controls. The records of their rows go to details, unless
+// that is nil.
+func (e *evaluation) measure(ctx context.Context, details collector.Output) error {
+	e.details, e.outcomes = details, map[string]state.ControlOutcome{}
+	o := e.options()
+	o.Detail = details != nil
+	defer e.discardBatch()
+	return e.Engine.Measure(ctx, e.measures(), o, e)
+}
+
+// measures returns the queries of the chosen controls.
+func (e *evaluation) measures() (measures []query.Measure) {
+	for _, c := range e.chosen {
+		var m query.Measure
+		for _, q := range c.Queries {
+			m.Queries = append(m.Queries, query.MeasureQuery{Text: q.Text, Streams: q.Streams})
+		}
+		measures = append(measures, m)
+	}
+	return measures
+}
+
+// options returns the options of the measurement.
+func (e *evaluation) options() query.MeasureOptions {
+	o := query.MeasureOptions{Time: e.settings.Timeout, Memory: e.settings.Memory}
+	if e.register != nil {
+		o.Register = e.register.text
+	}
+	return o
+}
+
+func (e *evaluation) discardBatch() {
+	if e.batch != nil {
+		e.batch.Discard()
+		e.batch = nil
+	}
+}
+
+// ReceiveRow implements query.MeasureReceiver.
+func (e *evaluation) ReceiveRow(index int, row query.MeasureRow) error {
+	if e.batch == nil {
+		e.batch = e.details.NewBatch()
+	}
+	return appendResult(e.batch, newDetailRecord(e.chosen[index], row, e.day()))
+}
+
+// ReceiveEnd implements query.MeasureReceiver.
+func (e *evaluation) ReceiveEnd(index int, result query.MeasureResult, err error) error {
+	c := e.chosen[index]
+	if errors.Is(err, query.ErrNoData) && !e.known[c.ID] {
+		// Nothing to measure is no failure of the control.
+		e.discardBatch()
+		e.outcomes[c.ID] = e.newOutcome(c, query.MeasureResult{Skipped: result.Skipped}, nil)
+		return nil
+	}
+	if err != nil {
+		e.discardBatch()
+	} else if e.batch != nil {
+		commitErr := e.batch.Commit()
+		e.batch = nil
+		if commitErr != nil {
+			return commitErr
+		}
+	}
+	e.outcomes[c.ID] = e.newOutcome(c, result, err)
+	return nil
+}
+
+// newOutcome returns the outcome of a control.
+func (e *evaluation) newOutcome(c Control, result query.MeasureResult, err error) state.ControlOutcome {
+	o := state.ControlOutcome{ID: c.ID, Attempt: state.ControlAttempt{Tried: e.now, Data: e.newestData(c), Hash: e.hashOf(c)}}
+	if err != nil {
+		o.Attempt.Err = describeError(c, err)
+		o.Days = []state.ControlDay{e.newDay(c, query.MeasurePart{}, Failed)}
+		return o
+	}
+	r := &state.ControlResult{Measured: e.now, Rows: result.Rows, NotFull: result.NotFull, Note: describeSkipped(result.Skipped)}
+	for _, used := range result.Streams {
+		if r.Data.IsZero() || used.Taken.Before(r.Data) {
+			r.Data = used.Taken
+		}
+	}
+	for _, part := range result.Parts {
+		r.OK += part.OK
+		r.Total += part.Total
+		if part.Total > 0 {
+			o.Days = append(o.Days, e.newDay(c, part, Measured))
+		}
+	}
+	if len(o.Days) == 0 {
+		o.Days = []state.ControlDay{e.newDay(c, query.MeasurePart{}, Empty)}
+	}
+	o.Result = r
+	return o
+}
+
+func (e *evaluation) newDay(c Control, part query.MeasurePart, s State) state.ControlDay {
+	const undefined = "undefined"
+	return state.ControlDay{
+		ID: c.ID, Day: e.day(), Title: c.Title, Category: c.Category, Target: c.Target, Minimum: c.Minimum, Weight: c.Weight,
+		Indicator: c.Indicator, BusinessUnit: cmp.Or(part.BusinessUnit, undefined), Team: cmp.Or(part.Team, undefined),
+		Location: cmp.Or(part.Location, undefined), OK: part.OK, Total: part.Total, State: string(s),
+	}
+}
+
+// describeError returns an error with the file and the line of the query.
+func describeError(c Control, err error) string {
+	var failed *query.MeasureError
+	if !errors.As(err, &failed) || failed.Query >= len(c.Queries) || errors.Is(err, query.ErrMemory) || errors.Is(err, query.ErrNotRun) {
+		return c.Files[0] + ": " + err.Error()
+	}
+	q := c.Queries[failed.Query]
+	if failed.Line == 0 {
+		return fmt.Sprintf("%s:%d: %v", q.File, q.Line, failed)
+	}
+	return fmt.Sprintf("%s:%d: %v", q.File, q.Line+failed.Line-1, failed)
+}
+
+// describeSkipped returns which queries were left out, and why.
+func describeSkipped(skipped map[int][]string) string {
+	var texts []string
+	for _, i := range slices.Sorted(maps.Keys(skipped)) {
+		texts = append(texts, fmt.Sprintf("query %d is left out: there is no data of %s", i+1, strings.Join(skipped[i], ", ")))
+	}
+	return strings.Join(texts, "; ")
+}
+
+// hashOf returns the hash of what a control's result depends on besides the data.
+func (e *evaluation) hashOf(c Control) string {
+	if e.register == nil {
+		return c.Hash
+	}
+	return c.Hash + " " + e.register.hash
+}
+
+// newestData returns the time of the newest data that a control reads.
+func (e *evaluation) newestData(c Control) (newest time.Time) {
+	for stream, taken := range e.taken {
+		if taken.After(newest) && c.reads(stream) {
+			newest = taken
+		}
+	}
+	return newest
+}
+
+// reads reports whether a query of the control names a stream.
+func (c Control) reads(stream string) bool {
+	return slices.ContainsFunc(c.Queries, func(q Query) bool {
+		return strings.Contains(strings.ToLower(q.Text), strings.ToLower(stream))
+	})
+}
+
+// isDue reports whether a control is to be measured: it has not been today, its data
+// or its file changed since, or it failed a while ago.
+func (e *evaluation) isDue(c Control, last state.ControlAttempt) bool {
+	switch {
+	case last.Tried.IsZero(), last.Hash != e.hashOf(c), e.newestData(c).After(last.Data):
+		return true
+	case last.Tried.UTC().Format(time.DateOnly) != e.day():
+		return true
+	}
+	return last.Err != "" && e.now.Sub(last.Tried) >= retryAfter
+}
+
+// retryAfter is how long after a failure a control is measured again although nothing
+// it depends on changed.
+const retryAfter = 6 * time.Hour
+
+// logOutcomes logs the outcome of each control.
+func (e *evaluation) logOutcomes() {
+	for _, c := range e.chosen {
+		o := e.outcomes[c.ID]
+		log := e.Log.With(zap.String("control", c.ID))
+		switch {
+		case o.Result == nil:
+			log.Error("control failed; its last score stays", zap.String("error", o.Attempt.Err))
+		case o.Result.Total == 0:
+			log.Warn("control is empty: no row has a compliance", zap.String("note", o.Result.Note))
+		default:
+			score, _ := Score(o.Result.OK, o.Result.Total)
+			log.Info("control measured", zap.Float64("score", score), zap.Int64("total", o.Result.Total), zap.String("note", o.Result.Note))
+		}
+	}
+}

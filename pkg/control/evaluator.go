@@ -1,0 +1,365 @@
+package control
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/collectord/collectord/pkg/collector"
+	"github.com/collectord/collectord/pkg/query"
+	"github.com/collectord/collectord/pkg/run"
+	"github.com/collectord/collectord/pkg/state"
+)
+
+// An Evaluator measures controls, records their results and seals them as snapshots.
+// Its methods may be called concurrently; one evaluation runs at a time.
+type Evaluator struct {
+	State   *state.State
+	Tenancy string
+	Engine  *query.Engine
+	Log     *zap.Logger
+	// Now returns the time; nil means time.Now.
+	Now func() time.Time
+	// Debounce is how long Run waits for further data after Wake.
+	Debounce time.Duration
+	// OnEvaluated, if not nil, is called with the status of all controls before and
+	// after an evaluation.
+	OnEvaluated func(before, after []Status)
+
+	mu       sync.Mutex
+	settings Settings
+	running  sync.Mutex
+	wake     chan struct{}
+	wakeOnce sync.Once
+}
+
+// checkInterval is how often Run looks whether a control is due.
+const checkInterval = 10 * time.Minute
+
+// wakes returns the channel that Wake writes to.
+func (e *Evaluator) wakes() chan struct{} {
+	e.wakeOnce.Do(func() { e.wake = make(chan struct{}, 1) })
+	return e.wake
+}
+
+// Wake says that there may be new data or files. It does not block.
+func (e *Evaluator) Wake() {
+	select {
+	case e.wakes() <- struct{}{}:
+	default:
+	}
+}
+
+// ApplySettings puts settings in force. An evaluation in progress ends with the old ones.
+func (e *Evaluator) ApplySettings(s Settings) {
+	s.Runner = withoutLimits(s.Runner)
+	e.mu.Lock()
+	e.settings = s
+	e.mu.Unlock()
+	e.Wake()
+}
+
+func (e *Evaluator) currentSettings() Settings {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.settings
+}
+
+func (e *Evaluator) timeNow() time.Time {
+	if e.Now != nil {
+		return e.Now()
+	}
+	return time.Now()
+}
+
+// Run measures the controls that are due, now and whenever there may be some, until ctx
+// is cancelled.
+func (e *Evaluator) Run(ctx context.Context) {
+	for {
+		if _, err := e.EvaluateDue(ctx, "schedule"); err != nil && ctx.Err() == nil {
+			e.Log.Error("the controls could not be measured; it is tried again", zap.Error(err))
+		}
+		if !waitFor(ctx, e.wakes(), checkInterval) || !waitFor(ctx, nil, e.Debounce) {
+			return
+		}
+		select { // what happened meanwhile is part of the next evaluation
+		case <-e.wakes():
+		default:
+		}
+	}
+}
+
+// waitFor waits for the channel, at most for a time. It returns false when ctx ended.
+func waitFor(ctx context.Context, wake <-chan struct{}, most time.Duration) bool {
+	timer := time.NewTimer(most)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-wake:
+	case <-timer.C:
+	}
+	return ctx.Err() == nil
+}
+
+// An Evaluation is what an evaluation did.
+type Evaluation struct {
+	// Measured are the ids of the controls that were measured, and Failed those of them
+	// that failed.
+	Measured, Failed []string
+	// Results are those of the streams of results.
+	Results []run.Result
+	// Problems are those of the files.
+	Problems []Problem
+}
+
+// EvaluateDue measures the controls that are due, and records their results.
+func (e *Evaluator) EvaluateDue(ctx context.Context, trigger string) (Evaluation, error) {
+	return e.evaluate(ctx, trigger, nil)
+}
+
+// EvaluateNow measures controls whether they are due or not, all without ids, and
+// records their results.
+func (e *Evaluator) EvaluateNow(ctx context.Context, trigger string, ids []string) (Evaluation, error) {
+	return e.evaluate(ctx, trigger, func(c Control) bool { return len(ids) == 0 || slices.Contains(ids, c.ID) })
+}
+
+// evaluate measures the controls that choose chooses, or those that are due.
+func (e *Evaluator) evaluate(ctx context.Context, trigger string, choose func(Control) bool) (done Evaluation, err error) {
+	e.running.Lock()
+	defer e.running.Unlock()
+	s := e.currentSettings()
+	lock, err := e.State.Locks.LockStream(CollectorName)
+	if errors.Is(err, state.ErrLocked) {
+		return done, fmt.Errorf("measure the controls: %w", err)
+	}
+	if err != nil {
+		return done, err
+	}
+	defer func() { err = errors.Join(err, lock.Unlock()) }()
+	v, before, problems, err := e.prepare(ctx, s, choose)
+	done.Problems = problems
+	if err != nil || v == nil {
+		return done, err
+	}
+	err = v.run(ctx, trigger, &done)
+	if err != nil {
+		return done, err
+	}
+	if e.OnEvaluated != nil {
+		after, err := e.State.Controls(e.Tenancy).ListControls(ctx)
+		if err != nil {
+			return done, err
+		}
+		e.OnEvaluated(StatusesOf(before), StatusesOf(after))
+	}
+	return done, nil
+}
+
+// prepare reads the files, records the definitions and chooses the controls to measure.
+// Without any it returns nil.
+func (e *Evaluator) prepare(ctx context.Context, s Settings, choose func(Control) bool) (*evaluation, []state.ControlStatus, []Problem, error) {
+	repository := e.State.Controls(e.Tenancy)
+	before, err := repository.ListControls(ctx)
+	if err != nil || s.Dir == "" && len(before) == 0 {
+		return nil, nil, nil, err
+	}
+	controls, problems, err := LoadSettings(s)
+	if err != nil {
+		return nil, nil, problems, err
+	}
+	v := &evaluation{Evaluator: e, settings: s, now: e.timeNow().UTC().Truncate(time.Second), known: map[string]bool{}}
+	if v.register, err = s.readRegister(); err != nil {
+		return nil, nil, problems, err
+	}
+	if err := repository.ReplaceDefinitions(ctx, definitionsOf(controls, problems, before)); err != nil {
+		return nil, nil, problems, err
+	}
+	e.logProblems(problems)
+	if v.taken, err = e.readTaken(ctx); err != nil {
+		return nil, nil, problems, err
+	}
+	attempts := map[string]state.ControlAttempt{}
+	for _, status := range before {
+		attempts[status.ID] = status.Attempt
+		v.known[status.ID] = status.Total > 0
+	}
+	for _, c := range controls {
+		chosen := choose == nil && v.isDue(c, attempts[c.ID]) || choose != nil && choose(c)
+		if len(c.Queries) > 0 && chosen {
+			v.chosen = append(v.chosen, c)
+		}
+	}
+	if len(v.chosen) == 0 && !e.needsSummary(before, v.taken) {
+		return nil, nil, problems, nil
+	}
+	return v, before, problems, nil
+}
+
+// LoadSettings returns the controls of the settings and the problems of their files.
+func LoadSettings(s Settings) ([]Control, []Problem, error) {
+	if s.Dir == "" {
+		return nil, nil, nil
+	}
+	controls, problems, err := Load(s.Dir)
+	if err != nil {
+		return nil, problems, fmt.Errorf("CONTROLS: %w", err)
+	}
+	return controls, problems, nil
+}
+
+// needsSummary reports whether a process died between recording results and sealing
+// their summary.
+func (e *Evaluator) needsSummary(before []state.ControlStatus, taken map[string]time.Time) bool {
+	return slices.ContainsFunc(before, func(s state.ControlStatus) bool {
+		return s.Attempt.Tried.After(taken[SummaryStream]) && !s.Attempt.Tried.After(e.timeNow())
+	})
+}
+
+// logProblems logs the problems of files.
+func (e *Evaluator) logProblems(problems []Problem) {
+	for _, p := range problems {
+		if p.Harmless {
+			e.Log.Debug("a file of controls has a flaw", zap.Error(p))
+		} else {
+			e.Log.Error("a file of controls cannot be used", zap.Error(p))
+		}
+	}
+}
+
+// readTaken returns the times of the last-known snapshots by stream.
+func (e *Evaluator) readTaken(ctx context.Context) (map[string]time.Time, error) {
+	streams, err := e.State.Streams(ctx)
+	taken := map[string]time.Time{}
+	for _, s := range streams {
+		if s.Tenancy == e.Tenancy && !s.Taken.IsZero() {
+			taken[s.Stream] = s.Taken
+		}
+	}
+	return taken, err
+}
+
+// newDefinition returns the definition of a control for the state.
+func newDefinition(c Control) state.ControlDefinition {
+	references, err := json.Marshal(c.References)
+	if err != nil || c.References == nil {
+		references = []byte("[]")
+	}
+	return state.ControlDefinition{
+		ID: c.ID, File: c.Files[0], Title: c.Title, Category: c.Category, Type: c.Type, Description: c.Description, How: c.How,
+		Target: c.Target, Minimum: c.Minimum, Weight: c.Weight, Indicator: c.Indicator, References: string(references),
+		Off: c.Off, Hash: c.Hash,
+	}
+}
+
+// definitionsOf returns the definitions of controls and of files with problems.
+func definitionsOf(controls []Control, problems []Problem, before []state.ControlStatus) (all []state.ControlDefinition) {
+	at := map[string]int{}
+	for _, c := range controls {
+		at[c.ID] = len(all)
+		all = append(all, newDefinition(c))
+	}
+	for _, p := range problems {
+		if p.Harmless {
+			continue
+		}
+		id := p.ID
+		for _, known := range before { // the id of a file that is no YAML is not known
+			if known.File == p.File {
+				id = known.ID
+			}
+		}
+		i, found := at[id]
+		if !found {
+			i, at[id] = len(all), len(all)
+			all = append(all, state.ControlDefinition{ID: id, File: p.File, Title: id, References: "[]"})
+		}
+		if all[i].Problem == "" {
+			all[i].Problem = p.Error()
+		}
+	}
+	return all
+}
+
+// run measures the chosen controls, records the results and seals them.
+func (e *evaluation) run(ctx context.Context, trigger string, done *Evaluation) error {
+	if len(e.chosen) > 0 {
+		if err := e.measureAndSeal(ctx, trigger, done); err != nil {
+			return err
+		}
+		outcomes := make([]state.ControlOutcome, 0, len(e.chosen))
+		for _, c := range e.chosen {
+			o := e.outcomes[c.ID]
+			outcomes = append(outcomes, o)
+			done.Measured = append(done.Measured, c.ID)
+			if o.Result == nil {
+				done.Failed = append(done.Failed, c.ID)
+			}
+		}
+		if err := e.State.Controls(e.Tenancy).Record(ctx, outcomes); err != nil {
+			return err
+		}
+		crashPoint("recorded")
+		e.logOutcomes()
+	}
+	oldest := e.now.Add(-e.settings.Keep).Format(time.DateOnly)
+	if err := e.State.Controls(e.Tenancy).RemoveDaysBefore(ctx, oldest); err != nil {
+		return err
+	}
+	return e.seal(ctx, trigger, SummaryStream, done, func(ctx context.Context, out collector.Output) error {
+		return writeSummary(ctx, e.State.Controls(e.Tenancy), out)
+	})
+}
+
+// measureAndSeal measures the chosen controls. With details, it seals those of all
+// controls, also of those that are not measured now or fail.
+func (e *evaluation) measureAndSeal(ctx context.Context, trigger string, done *Evaluation) error {
+	if !e.settings.Detail {
+		return e.measure(ctx, nil)
+	}
+	return e.seal(ctx, trigger, DetailStream, done, func(ctx context.Context, out collector.Output) error {
+		if err := e.measure(ctx, out); err != nil {
+			return err
+		}
+		return e.keepOtherDetails(ctx, out)
+	})
+}
+
+// keepOtherDetails keeps the details of the controls that have no new result.
+func (e *evaluation) keepOtherDetails(ctx context.Context, out collector.Output) error {
+	all, err := e.State.Controls(e.Tenancy).ListControls(ctx)
+	if err != nil {
+		return err
+	}
+	ids := map[string]bool{}
+	for _, s := range all {
+		if s.Off == "" && e.outcomes[s.ID].Result == nil {
+			ids[s.ID] = true
+		}
+	}
+	return keepDetails(ctx, e.State, e.Tenancy, ids, out)
+}
+
+// seal seals the records that extract writes as a snapshot of one stream.
+func (e *evaluation) seal(ctx context.Context, trigger, stream string, done *Evaluation, extract func(context.Context, collector.Output) error) error {
+	job := run.Job{Collector: &collector.Collector{Name: CollectorName, Streams: []collector.Stream{{Name: stream, Extract: extract}}}}
+	results := e.settings.Runner.Run(ctx, job, trigger)
+	done.Results = append(done.Results, results...)
+	for _, r := range results {
+		if r.Err != nil {
+			return fmt.Errorf("%s: %w", stream, r.Err)
+		}
+	}
+	crashPoint(stream)
+	return nil
+}
+
+// crashPoint is called between steps that a crash of the process may separate, with the
+// name of the step that was just done. Tests replace it to kill the process there.
+var crashPoint = func(step string) {}

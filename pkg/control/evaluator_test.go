@@ -1,0 +1,490 @@
+package control
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/uuid"
+	"go.uber.org/goleak"
+	"go.uber.org/zap"
+
+	"github.com/collectord/collectord/pkg/query"
+	"github.com/collectord/collectord/pkg/run"
+	"github.com/collectord/collectord/pkg/snapshot"
+	"github.com/collectord/collectord/pkg/state"
+)
+
+func TestMain(m *testing.M) {
+	if len(os.Args) == 2 && os.Args[1] == query.WorkerCommand {
+		os.Exit(query.Work())
+	}
+	if dir := os.Getenv(killedDirVariable); dir != "" {
+		os.Exit(evaluateUntilKilled(dir))
+	}
+	goleak.VerifyTestMain(m)
+}
+
+// fixture is an evaluator over an empty state with a directory of files.
+type fixture struct {
+	*testing.T
+	*Evaluator
+	dir   string
+	clock time.Time
+}
+
+var start = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+
+func newFixture(t *testing.T) *fixture {
+	t.Helper()
+	f := &fixture{T: t, dir: t.TempDir(), clock: start}
+	f.Evaluator = openEvaluator(t.Context(), filepath.Join(t.TempDir(), "state"), f.dir, func() time.Time { return f.clock })
+	t.Cleanup(func() {
+		f.Engine.Close()
+		if err := f.State.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return f
+}
+
+// openEvaluator opens a state and returns an evaluator with the files of dir.
+func openEvaluator(ctx context.Context, stateDir, dir string, now func() time.Time) *Evaluator {
+	st, err := state.Open(ctx, stateDir, state.Options{Now: now})
+	if err != nil {
+		panic(err)
+	}
+	e := &Evaluator{
+		State: st, Tenancy: "default", Log: zap.NewNop(), Now: now,
+		Engine: query.New(query.Options{State: st, Tenancy: "default", Dir: filepath.Join(st.Dir(), "query")}),
+	}
+	e.ApplySettings(Settings{
+		Dir: dir, Timeout: 10 * time.Minute, Memory: 512 << 20, Detail: true, Keep: 400 * 24 * time.Hour,
+		Runner: &run.Runner{
+			State: st, Tenancy: "default", Policy: state.Policy{Sinks: []string{"file"}, GuardDropPercent: 50},
+			Now: now, Parallel: 1, Active: &run.ActiveRuns{}, Log: zap.NewNop(),
+		},
+	})
+	return e
+}
+
+// writeControl writes the file of a control; more are further fields.
+func (f *fixture) writeControl(id, sql string, more ...string) {
+	f.Helper()
+	text := fmt.Sprintf("metric_id: %s\ntitle: T\ncategory: c\nslo: [0.5, 0.9]\nweight: 2\n%s\nquery: |\n  %s\n", id, strings.Join(more, "\n"), sql)
+	if err := os.WriteFile(filepath.Join(f.dir, id+".yml"), []byte(text), 0o600); err != nil {
+		f.Fatal(err)
+	}
+}
+
+// collect adds a snapshot of records that is taken now.
+func (f *fixture) collect(stream string, records ...string) {
+	f.Helper()
+	if err := collectRecords(f.Context(), f.State, stream, f.clock, records...); err != nil {
+		f.Fatal(err)
+	}
+}
+
+func collectRecords(ctx context.Context, st *state.State, stream string, taken time.Time, records ...string) error {
+	h := snapshot.Header{Collector: "okta", Stream: stream, Tenancy: "default", UploadID: uuid.NewString(), UploadTimestamp: taken}
+	id, err := st.Runs.Begin(ctx, state.RunStart{Header: h, Trigger: "test", Started: taken})
+	if err != nil {
+		return err
+	}
+	w, err := st.Snapshots.Spool(h)
+	if err != nil {
+		return err
+	}
+	batch := w.NewBatch()
+	for _, r := range records {
+		if err := batch.Append([]byte(r)); err != nil {
+			return err
+		}
+	}
+	if err := batch.Commit(); err != nil {
+		return err
+	}
+	_, err = st.Runs.Commit(ctx, id, w, state.RunStats{Records: int64(len(records))}, state.Policy{StoreEmpty: true})
+	return err
+}
+
+// evaluate measures the controls that are due.
+func (f *fixture) evaluate() Evaluation {
+	f.Helper()
+	done, err := f.EvaluateDue(f.Context(), "test")
+	if err != nil {
+		f.Fatal(err)
+	}
+	return done
+}
+
+// status returns the status of a control.
+func (f *fixture) status(id string) Status {
+	f.Helper()
+	list, err := f.State.Controls("default").ListControls(f.Context())
+	if err != nil {
+		f.Fatal(err)
+	}
+	for _, s := range StatusesOf(list) {
+		if s.ID == id {
+			return s
+		}
+	}
+	f.Fatalf("no control %s", id)
+	return Status{}
+}
+
+// records returns the records of a stream's last-known snapshot.
+func (f *fixture) records(stream string) (all []map[string]any) {
+	f.Helper()
+	sealed, _, err := f.State.Snapshots.LastKnown(f.Context(), stream, "default")
+	if errors.Is(err, state.ErrNoSnapshot) {
+		return nil
+	}
+	if err != nil {
+		f.Fatal(err)
+	}
+	r, err := sealed.Reader(f.Context())
+	if err != nil {
+		f.Fatal(err)
+	}
+	defer r.Close()
+	for {
+		text, err := r.Next()
+		if err == io.EOF {
+			return all
+		}
+		if err != nil {
+			f.Fatal(err)
+		}
+		var record map[string]any
+		if err := json.Unmarshal(text, &record); err != nil {
+			f.Fatal(err)
+		}
+		for name := range record {
+			if strings.HasPrefix(name, "_") {
+				delete(record, name)
+			}
+		}
+		all = append(all, record)
+	}
+}
+
+// summaries returns "day id state ok/total weight" of each summary record.
+func (f *fixture) summaries() (all []string) {
+	f.Helper()
+	for _, r := range f.records(SummaryStream) {
+		all = append(all, fmt.Sprint(r["datestamp"], " ", r["metric_id"], " ", r["state"], " ", r["totalok"], "/", r["total"], " ", r["weight"]))
+	}
+	return all
+}
+
+// details returns "id resource compliance day" of each detail record.
+func (f *fixture) details() (all []string) {
+	f.Helper()
+	for _, r := range f.records(DetailStream) {
+		all = append(all, fmt.Sprint(r["metric_id"], " ", r["resource"], " ", r["compliance"], " ", r["datestamp"]))
+	}
+	return all
+}
+
+func (f *fixture) requireEqual(what string, want, got any) {
+	f.Helper()
+	if diff := cmp.Diff(want, got); diff != "" {
+		f.Errorf("%s (-want +got):\n%s", what, diff)
+	}
+}
+
+const mfaSQL = "SELECT login AS resource, 'user' AS resource_type, mfa AS compliance, 'd' AS detail FROM {{ ref('okta_users') }}"
+
+// TestEvaluation checks the results of controls in the state and in both streams.
+func TestEvaluation(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	f.collect("okta_users", `{"login":"a","mfa":1}`, `{"login":"b","mfa":0.5}`, `{"login":"c","mfa":null}`)
+	f.writeControl("mfa", mfaSQL, "type: control", "description: why", "how: so", "references:", "  CIS 8.1: [6.30]")
+	f.writeControl("none", mfaSQL+" WHERE false")
+	f.writeControl("off", mfaSQL, "enabled: false")
+	done := f.evaluate()
+	f.requireEqual("measured", []string{"mfa", "none"}, done.Measured)
+	s := f.status("mfa")
+	if s.State != Measured || s.Score != 0.75 || s.Colour != Amber || s.Rows != 3 || s.Total != 2 || s.NotFull != 1 ||
+		!s.Data.Equal(start) || !s.ControlResult.Measured.Equal(start) || s.References != `[{"framework":"CIS 8.1","sections":["6.30"]}]` {
+		t.Errorf("%+v", s)
+	}
+	if s := f.status("none"); s.State != Empty || s.Known || s.Colour != None {
+		t.Errorf("%+v", s)
+	}
+	if s := f.status("off"); s.State != Off || s.Off != "enabled is false" {
+		t.Errorf("%+v", s)
+	}
+	f.requireEqual("summaries", []string{"2026-03-01 mfa measured 1.5/2 2", "2026-03-01 none empty <nil>/<nil> <nil>"}, f.summaries())
+	f.requireEqual("first detail", map[string]any{
+		"metric_id": "mfa", "title": "T", "category": "c", "type": "control", "description": "why", "how": "so", "resource": "a",
+		"resource_type": "user", "compliance": 1.0, "detail": "d", "slo": 0.9, "slo_min": 0.5, "weight": 2.0, "indicator": false,
+		"datestamp": "2026-03-01", "business_unit": "undefined", "team": "undefined", "location": "undefined",
+	}, f.records(DetailStream)[0])
+	queue, err := f.State.Queue.List(t.Context())
+	if err != nil || len(queue) != 2 {
+		t.Errorf("queue %v, error %v", queue, err)
+	}
+	if again := f.evaluate(); len(again.Measured) > 0 || len(again.Results) > 0 {
+		t.Errorf("evaluated again without a reason: %+v", again)
+	}
+}
+
+// TestDue checks what makes a control due.
+func TestDue(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	f.collect("okta_users", `{"login":"a","mfa":1}`)
+	f.collect("tenable_assets", `{"login":"t","mfa":1}`)
+	f.writeControl("mfa", mfaSQL)
+	f.writeControl("other", strings.ReplaceAll(mfaSQL, "okta_users", "tenable_assets"))
+	f.requireEqual("at first", []string{"mfa", "other"}, f.evaluate().Measured)
+	f.clock = f.clock.Add(time.Hour)
+	f.collect("okta_users", `{"login":"a","mfa":0}`)
+	f.requireEqual("after new data", []string{"mfa"}, f.evaluate().Measured)
+	f.requireEqual("details of both", []string{"mfa a 0 2026-03-01", "other t 1 2026-03-01"}, f.details())
+	f.writeControl("other", strings.ReplaceAll(mfaSQL, "okta_users", "tenable_assets")+" LIMIT 1")
+	f.requireEqual("after a change of the file", []string{"other"}, f.evaluate().Measured)
+	f.clock = time.Date(2026, 3, 1, 23, 59, 59, 0, time.UTC)
+	f.requireEqual("before midnight", []string(nil), f.evaluate().Measured)
+	f.clock = time.Date(2026, 3, 2, 0, 0, 1, 0, time.UTC)
+	f.requireEqual("after midnight", []string{"mfa", "other"}, f.evaluate().Measured)
+	f.requireEqual("days", []string{
+		"2026-03-01 mfa measured 0/1 2", "2026-03-01 other measured 1/1 2", "2026-03-02 mfa measured 0/1 2", "2026-03-02 other measured 1/1 2",
+	}, f.summaries())
+	s := f.currentSettings()
+	s.Register = filepath.Join(t.TempDir(), "resources.csv")
+	if err := os.WriteFile(s.Register, []byte("team,resource\nRed,a\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	f.ApplySettings(s)
+	f.requireEqual("with a register", []string{"mfa", "other"}, f.evaluate().Measured)
+	f.requireEqual("failed with a register", "", f.status("mfa").Err)
+	if team := f.records(DetailStream)[0]["team"]; team != "Red" {
+		t.Errorf("team %v", team)
+	}
+}
+
+// TestControlKeepsLast checks that a control that fails keeps its score, its day and its
+// details, and says since when it fails.
+func TestControlKeepsLast(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	f.collect("okta_users", `{"login":"a","mfa":1}`)
+	f.writeControl("mfa", mfaSQL)
+	f.writeControl("fresh", mfaSQL)
+	f.evaluate()
+	f.clock = f.clock.Add(24 * time.Hour)
+	failed := f.clock
+	f.collect("okta_users", `{"login":"a"}`)
+	f.writeControl("fresh", strings.ReplaceAll(mfaSQL, "mfa", "1"))
+	done := f.evaluate()
+	f.requireEqual("failed", []string{"mfa"}, done.Failed)
+	want := `mfa.yml:8: Binder Error: Referenced column "mfa" not found in FROM clause!`
+	s := f.status("mfa")
+	if s.State != Failed || !s.Known || s.Score != 1 || !strings.HasPrefix(s.Err, want) || !s.ControlResult.Measured.Equal(start) || !s.Attempt.FailedSince.Equal(failed) {
+		t.Errorf("%+v", s)
+	}
+	f.requireEqual("days", []string{
+		"2026-03-01 fresh measured 1/1 2", "2026-03-01 mfa measured 1/1 2", "2026-03-02 fresh measured 1/1 2", "2026-03-02 mfa failed 1/1 2",
+	}, f.summaries())
+	f.requireEqual("details", []string{"fresh a 1 2026-03-02", "mfa a 1 2026-03-01"}, f.details())
+	f.clock = f.clock.Add(time.Hour)
+	f.requireEqual("an hour later", []string(nil), f.evaluate().Measured)
+	f.clock = f.clock.Add(5 * time.Hour)
+	f.requireEqual("six hours later", []string{"mfa"}, f.evaluate().Failed)
+	if s := f.status("mfa"); !s.Attempt.FailedSince.Equal(failed) {
+		t.Errorf("failed since %v", s.Attempt.FailedSince)
+	}
+	f.writeControl("mfa", strings.ReplaceAll(mfaSQL, "mfa", "0.5"))
+	f.evaluate()
+	if s := f.status("mfa"); s.State != Measured || s.Score != 0.5 || s.Err != "" || !s.Attempt.FailedSince.IsZero() {
+		t.Errorf("after the repair: %+v", s)
+	}
+}
+
+// TestBrokenFile checks that a control whose file is broken stays, and that a new broken
+// file is visible.
+func TestBrokenFile(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	f.collect("okta_users", `{"login":"a","mfa":1}`)
+	f.writeControl("mfa", mfaSQL)
+	f.evaluate()
+	for _, name := range []string{"mfa.yml", "metric_new.yml"} {
+		if err := os.WriteFile(filepath.Join(f.dir, name), []byte("title: 'x"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if done := f.evaluate(); len(done.Problems) != 2 {
+		t.Errorf("problems %v", done.Problems)
+	}
+	if s := f.status("mfa"); s.State != Failed || s.Score != 1 || s.Title != "T" || !strings.Contains(s.Err, "not YAML") {
+		t.Errorf("%+v", s)
+	}
+	if s := f.status("new"); s.State != Failed || s.Known {
+		t.Errorf("%+v", s)
+	}
+	if err := os.Remove(filepath.Join(f.dir, "metric_new.yml")); err != nil {
+		t.Fatal(err)
+	}
+	f.writeControl("mfa", mfaSQL)
+	f.evaluate()
+	if s := f.status("mfa"); s.State != Measured {
+		t.Errorf("%+v", s)
+	}
+	if list, err := f.State.Controls("default").ListControls(t.Context()); err != nil || len(list) != 1 {
+		t.Errorf("controls %v, error %v", list, err)
+	}
+}
+
+// TestControlWithoutData checks the states of controls whose stream was never collected.
+func TestControlWithoutData(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	f.writeControl("mfa", mfaSQL)
+	f.evaluate()
+	if s := f.status("mfa"); s.State != Empty || s.Note != "query 1 is left out: there is no data of okta_users" {
+		t.Errorf("%+v", s)
+	}
+	f.collect("okta_users", `{"login":"a","mfa":1}`)
+	f.evaluate()
+	if s := f.status("mfa"); s.State != Measured || s.Note != "" {
+		t.Errorf("%+v", s)
+	}
+}
+
+// TestWithoutDetail checks that no resource is in a snapshot when the settings say so, and
+// that the scores are the same.
+func TestWithoutDetail(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	s := f.currentSettings()
+	s.Detail = false
+	f.ApplySettings(s)
+	f.collect("okta_users", `{"login":"a","mfa":1}`)
+	f.writeControl("mfa", mfaSQL)
+	f.evaluate()
+	f.requireEqual("summaries", []string{"2026-03-01 mfa measured 1/1 2"}, f.summaries())
+	f.requireEqual("details", []string(nil), f.details())
+}
+
+// TestKeepDays checks that old days are removed.
+func TestKeepDays(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	s := f.currentSettings()
+	s.Keep = 48 * time.Hour
+	f.ApplySettings(s)
+	f.collect("okta_users", `{"login":"a","mfa":1}`)
+	f.writeControl("mfa", mfaSQL)
+	for range 4 {
+		f.evaluate()
+		f.clock = f.clock.Add(24 * time.Hour)
+	}
+	f.requireEqual("days", []string{"2026-03-02 mfa measured 1/1 2", "2026-03-03 mfa measured 1/1 2", "2026-03-04 mfa measured 1/1 2"}, f.summaries())
+}
+
+// TestFewerFindingsAreDelivered checks that details with far fewer records, and none, are
+// not held.
+func TestFewerFindingsAreDelivered(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	f.collect("okta_users", `{"login":"a","mfa":1}`, `{"login":"b","mfa":1}`, `{"login":"c","mfa":1}`, `{"login":"d","mfa":1}`)
+	f.writeControl("mfa", mfaSQL)
+	f.evaluate()
+	f.writeControl("mfa", mfaSQL+" WHERE login = 'a'")
+	f.evaluate()
+	f.requireEqual("details", []string{"mfa a 1 2026-03-01"}, f.details())
+	f.writeControl("mfa", mfaSQL+" WHERE false")
+	f.evaluate()
+	f.requireEqual("no details", []string(nil), f.details())
+}
+
+// TestPreview checks that a preview records nothing.
+func TestPreview(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	f.collect("okta_users", `{"login":"a","mfa":1}`)
+	f.writeControl("mfa", mfaSQL)
+	f.writeControl("bad", "SELECT")
+	p := &Previewer{State: f.State, Tenancy: "default", Engine: f.Engine, Settings: f.currentSettings()}
+	states := map[string]State{}
+	rows := 0
+	problems, err := p.Preview(t.Context(), nil, true, func(one Preview) error {
+		states[one.ID] = one.State
+		rows += len(one.Rows)
+		return nil
+	})
+	if err != nil || len(problems) > 0 || rows != 1 {
+		t.Errorf("%d rows, problems %v, error %v", rows, problems, err)
+	}
+	f.requireEqual("states", map[string]State{"mfa": Measured, "bad": Failed}, states)
+	if list, err := f.State.Controls("default").ListControls(t.Context()); err != nil || len(list) > 0 {
+		t.Errorf("recorded %v, error %v", list, err)
+	}
+	if _, err := p.Preview(t.Context(), []string{"mfaa"}, true, nil); !errors.Is(err, ErrUnknown) {
+		t.Errorf("error %v", err)
+	}
+}
+
+// TestRegisterProblems checks the errors of a register.
+func TestRegisterProblems(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]string{
+		"":                          "read the header: EOF",
+		"name,team\na,b\n":          "the header name,team has no column resource",
+		"resource,x\na,b\n":         "the header has none of the columns business_unit, team and location",
+		"resource,team\na,b\nA,c\n": "line 3: A is already in line 2: a resource may be there once for each resource_type",
+		"resource,team\n ,b\n":      "line 2: resource is empty",
+		"resource,team\na,b,c\n":    "record on line 2: wrong number of fields",
+		"Resource , TEAM\na,b\n":    "",
+		"resource,resource_type,team\na,host,b\na,user,c\na,,d\n": "",
+	} {
+		path := filepath.Join(t.TempDir(), "r.csv")
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		err := Settings{Register: path}.CheckRegister()
+		if want == "" && err != nil || want != "" && (err == nil || err.Error() != "CONTROLS_RESOURCES: "+path+": "+want) {
+			t.Errorf("%q: error %v, want %s", text, err, want)
+		}
+	}
+}
+
+// TestRunWakes checks that Run measures at its start, after Wake, and ends with its context.
+func TestRunWakes(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	f.writeControl("mfa", mfaSQL)
+	f.collect("okta_users", `{"login":"a","mfa":1}`)
+	evaluated := make(chan []Status)
+	f.OnEvaluated = func(_, after []Status) { evaluated <- after }
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		f.Evaluator.Run(ctx)
+	}()
+	if after := <-evaluated; after[0].Score != 1 {
+		t.Errorf("%+v", after)
+	}
+	f.writeControl("mfa", mfaSQL+" WHERE false")
+	f.Wake()
+	if after := <-evaluated; after[0].State != Empty {
+		t.Errorf("%+v", after)
+	}
+	cancel()
+	<-ended
+}

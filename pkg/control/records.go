@@ -1,0 +1,144 @@
+package control
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/collectord/collectord/pkg/collector"
+	"github.com/collectord/collectord/pkg/query"
+	"github.com/collectord/collectord/pkg/state"
+)
+
+// CollectorName is the name of the collector in the snapshots of results.
+const CollectorName = collector.ControlsName
+
+// The streams of results.
+const (
+	// DetailStream has the rows of the newest result of each control.
+	DetailStream = "control_detail"
+	// SummaryStream has the sums of each day by unit.
+	SummaryStream = "control_summary"
+)
+
+// A detailRecord is a record of DetailStream.
+type detailRecord struct {
+	MetricID     string   `json:"metric_id"`
+	Title        string   `json:"title"`
+	Category     string   `json:"category"`
+	Type         string   `json:"type"`
+	Description  string   `json:"description"`
+	How          string   `json:"how"`
+	Resource     string   `json:"resource"`
+	ResourceType string   `json:"resource_type"`
+	Compliance   *float64 `json:"compliance"`
+	Detail       string   `json:"detail"`
+	Target       float64  `json:"slo"`
+	Minimum      float64  `json:"slo_min"`
+	Weight       float64  `json:"weight"`
+	Indicator    bool     `json:"indicator"`
+	Day          string   `json:"datestamp"`
+	BusinessUnit string   `json:"business_unit"`
+	Team         string   `json:"team"`
+	Location     string   `json:"location"`
+}
+
+func newDetailRecord(c Control, row query.MeasureRow, day string) detailRecord {
+	return detailRecord{
+		MetricID: c.ID, Title: c.Title, Category: c.Category, Type: c.Type, Description: c.Description, How: c.How,
+		Resource: row.Resource, ResourceType: row.ResourceType, Compliance: row.Compliance, Detail: row.Detail,
+		Target: c.Target, Minimum: c.Minimum, Weight: c.Weight, Indicator: c.Indicator, Day: day,
+		BusinessUnit: row.BusinessUnit, Team: row.Team, Location: row.Location,
+	}
+}
+
+// A summaryRecord is a record of SummaryStream. The weight and the sums of a control
+// without a score are null, so that they do not count in weighted means.
+type summaryRecord struct {
+	Day          string   `json:"datestamp"`
+	MetricID     string   `json:"metric_id"`
+	Title        string   `json:"title"`
+	Category     string   `json:"category"`
+	Target       float64  `json:"slo"`
+	Minimum      float64  `json:"slo_min"`
+	Weight       *float64 `json:"weight"`
+	Indicator    bool     `json:"indicator"`
+	BusinessUnit string   `json:"business_unit"`
+	Team         string   `json:"team"`
+	Location     string   `json:"location"`
+	OK           *float64 `json:"totalok"`
+	Total        *int64   `json:"total"`
+	State        string   `json:"state"`
+}
+
+func newSummaryRecord(d state.ControlDay) summaryRecord {
+	r := summaryRecord{
+		Day: d.Day, MetricID: d.ID, Title: d.Title, Category: d.Category, Target: d.Target, Minimum: d.Minimum, Indicator: d.Indicator,
+		BusinessUnit: d.BusinessUnit, Team: d.Team, Location: d.Location, State: d.State,
+	}
+	if d.Total > 0 {
+		r.Weight, r.OK, r.Total = &d.Weight, &d.OK, &d.Total
+	}
+	return r
+}
+
+// appendResult appends a value as JSON to a batch.
+func appendResult(b collector.Batch, value any) error {
+	text, err := json.Marshal(value)
+	if err != nil {
+		return err
+	}
+	return b.Append(text)
+}
+
+// writeSummary writes all days to out.
+func writeSummary(ctx context.Context, st *state.Controls, out collector.Output) error {
+	b := out.NewBatch()
+	defer b.Discard()
+	if err := st.EachDay(ctx, "", func(d state.ControlDay) error { return appendResult(b, newSummaryRecord(d)) }); err != nil {
+		return err
+	}
+	return b.Commit()
+}
+
+// keepDetails copies the records of controls, by their ids, from the last-known snapshot
+// of DetailStream to out.
+func keepDetails(ctx context.Context, st *state.State, tenancy string, ids map[string]bool, out collector.Output) (err error) {
+	if len(ids) == 0 {
+		return nil
+	}
+	sealed, _, err := st.Snapshots.LastKnown(ctx, DetailStream, tenancy)
+	if errors.Is(err, state.ErrNoSnapshot) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("keep the details of controls that were not measured: %w", err)
+	}
+	r, err := sealed.Reader(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, r.Close()) }()
+	b := out.NewBatch()
+	defer b.Discard()
+	for {
+		text, err := r.Next()
+		if err == io.EOF {
+			return b.Commit()
+		}
+		if err != nil {
+			return fmt.Errorf("keep the details of controls that were not measured: %w", err)
+		}
+		var record detailRecord
+		if err := json.Unmarshal(text, &record); err != nil {
+			return fmt.Errorf("keep the details of controls that were not measured: %w", err)
+		}
+		if ids[record.MetricID] {
+			if err := appendResult(b, record); err != nil {
+				return err
+			}
+		}
+	}
+}

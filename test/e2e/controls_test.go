@@ -1,0 +1,108 @@
+package e2e_test
+
+import (
+	"encoding/json"
+	"net/http"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/collectord/collectord/internal/vendorsim"
+	"github.com/collectord/collectord/test/harness"
+)
+
+const exampleControl = `metric_id: agents
+title: Assets with a name
+category: Assets
+slo: [0.5, 0.9]
+weight: 1
+query: |
+  SELECT id::VARCHAR AS resource, 'host' AS resource_type, 1 AS compliance, '=x' AS detail
+  FROM {{ ref('tenable_assets') }}
+`
+
+// writeControls writes files of controls into the directory of CONTROLS.
+func writeControls(t *testing.T, ws *harness.Workspace, files map[string]string) {
+	t.Helper()
+	ws.Env["CONTROLS"] = ws.Path("controls")
+	if err := os.MkdirAll(ws.Path("controls"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for name, text := range files {
+		if err := os.WriteFile(ws.Path("controls/"+name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// TestControls checks that --once measures controls and delivers their results, and what
+// the commands say about them.
+func TestControls(t *testing.T) {
+	t.Parallel()
+	ws := harness.NewWorkspace(t).UseVendors(harness.StartVendors(t, harness.SmallCounts, harness.NewSmallTenable()))
+	ws.Env["STORE_FILE"] = ws.Path("out/%TAG.json")
+	ws.Env["METRICS_TEXTFILE"] = ws.Path("metrics.prom")
+	writeControls(t, ws, map[string]string{"agents.yml": exampleControl})
+	ws.AssertResult(ws.Run("check", "--strict"), harness.ExitOK)
+	ws.AssertResult(ws.Run("--once"), harness.ExitOK, "control_detail", "control_summary")
+	var details, summary []map[string]any
+	for name, into := range map[string]*[]map[string]any{"control_detail": &details, "control_summary": &summary} {
+		if err := json.Unmarshal([]byte(ws.Content(ws.Path("out/"+name+".json"))), into); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if len(details) != 80 || len(summary) != 1 || summary[0]["totalok"] != 80.0 || summary[0]["metric_id"] != "agents" {
+		t.Errorf("%d details, summary %v", len(details), summary)
+	}
+	metrics := ws.Content(ws.Path("metrics.prom"))
+	for _, want := range []string{
+		`collectord_control_score{category="Assets",control="agents",tenancy="default"} 1`,
+		`collectord_control_failed{category="Assets",control="agents",tenancy="default"} 0`,
+		`collectord_category_score{category="Assets",tenancy="default"} 1`, `collectord_controls_score{tenancy="default"} 1`,
+	} {
+		if !strings.Contains(metrics, want+"\n") {
+			t.Errorf("the metrics have no %s", want)
+		}
+	}
+	ws.AssertResult(ws.Run("controls"), harness.ExitOK, "agents", "measured", "green")
+	ws.AssertResult(ws.Run("controls", "--format", "json"), harness.ExitOK, `"score": 1`, `"total": 80`)
+	ws.AssertResult(ws.Run("controls", "agents", "--dry-run", "--detail", "--format", "csv"), harness.ExitOK, "control,resource,", ",host,1,'=x,undefined")
+	ws.AssertResult(ws.Run("controls", "agentz"), harness.ExitUsage, `no such control: "agentz"`)
+	ws.AssertResult(ws.Run("controls", "--detail"), harness.ExitUsage, "--detail needs --dry-run")
+	ws.AssertResult(ws.Run("controls", "--format", "xml"), harness.ExitUsage, "table, csv or json")
+	ws.AssertResult(ws.Run("query", "SELECT sum(totalok) / sum(total) AS score FROM control_summary", "--format", "csv"), harness.ExitOK, "score\n1.0\n")
+
+	broken := strings.ReplaceAll(exampleControl, "id::VARCHAR", "idd::VARCHAR")
+	writeControls(t, ws, map[string]string{
+		"agents.yml": broken, "other.yml": strings.NewReplacer("agents", "other", "tenable_assets", "tenable_asset").Replace(exampleControl),
+	})
+	ws.AssertResult(ws.Run("controls"), harness.ExitPartial, `agents.yml:7: Binder Error: Referenced column "idd"`, `"id"`, "failed", "agents")
+	ws.AssertResult(ws.Run("check"), harness.ExitOK, "other.yml:7: tenable_asset is no stream: did you mean tenable_assets?")
+	ws.AssertResult(ws.Run("--once", vendorsim.TenableAssets), harness.ExitPartial, "controls that failed and keep their last score: agents")
+	writeControls(t, ws, map[string]string{"agents.yml": "metric_id: agents\n"})
+	ws.AssertResult(ws.Run("controls", "--dry-run"), harness.ExitData, "agents.yml: title is missing")
+	ws.AssertResult(ws.Run("check", "--strict"), harness.ExitSettings, "agents.yml: title is missing")
+	ws.Env["CONTROLS_RESOURCES"] = ws.Path("missing.csv")
+	ws.AssertResult(ws.Run("check"), harness.ExitSettings, "CONTROLS_RESOURCES: open ")
+	ws.Env["CONTROLS"] = ws.Path("missing")
+	ws.AssertResult(ws.Run("--once"), harness.ExitSettings, "CONTROLS: ", "want the directory of the files of controls")
+	delete(ws.Env, "CONTROLS")
+	ws.AssertResult(ws.Run("controls"), harness.ExitSettings, "CONTROLS is not set")
+}
+
+// TestControlsOfTheService checks that the service measures the controls after the runs
+// at its start, and publishes their scores.
+func TestControlsOfTheService(t *testing.T) {
+	t.Parallel()
+	ws := harness.NewWorkspace(t).UseVendors(harness.StartVendors(t, harness.SmallCounts, harness.NewSmallTenable()))
+	ws.AssertResult(ws.Run("--once"), harness.ExitOK)
+	ws.Env["HTTP_LISTEN"] = "127.0.0.1:0"
+	writeControls(t, ws, map[string]string{"agents.yml": exampleControl})
+	service := ws.StartService()
+	url := service.BaseURL()
+	service.WaitForLog("control measured", "agents")
+	const want = `collectord_control_score{category="Assets",control="agents",tenancy="default"} 1`
+	if _, metrics := service.Request(http.MethodGet, url+"/metrics", ""); !strings.Contains(metrics, want+"\n") {
+		t.Errorf("the metrics have no %s", want)
+	}
+}
