@@ -11,6 +11,8 @@ import (
 	"strings"
 	"testing"
 	"unicode/utf8"
+
+	"github.com/collectord/collectord/pkg/snapshot"
 )
 
 func opened(t *testing.T, path string, o Options) *DB {
@@ -173,25 +175,9 @@ func TestRowGroup(t *testing.T) {
 	}
 }
 
-func TestAppendJSON(t *testing.T) {
-	for in, want := range map[string]string{
-		`{"a":"\u0000\n\\ud800"}`:           `{"a":"\u0000\n\\ud800"}`,
-		`{"a":"\ud83d\ude00"}`:              `{"a":"\ud83d\ude00"}`,
-		`{"a":"\ud800"}`:                    `{"a":"\\ud800"}`,
-		`{"a":"\uD800\uD800\uDC00"}`:        `{"a":"\\uD800\uD800\uDC00"}`,
-		`{"a":"\uDFFFx\ud800\u0041"}`:       `{"a":"\\uDFFFx\\ud800\u0041"}`,
-		`{"\\\udc00":1,"b":"\ud7ff\ue000"}`: `{"\\\\udc00":1,"b":"\ud7ff\ue000"}`,
-	} {
-		got, fixed := AppendJSON(nil, []byte(in))
-		if string(got) != want || fixed != (in != want) {
-			t.Errorf("%s gives %s, %t, want %s", in, got, fixed, want)
-		}
-	}
-}
-
-// FuzzAppendJSON checks that DuckDB accepts every JSON document and returns the same
+// FuzzEscapeSurrogates checks that DuckDB accepts every JSON document and returns the same
 // bytes, unless there were lone surrogates.
-func FuzzAppendJSON(f *testing.F) {
+func FuzzEscapeSurrogates(f *testing.F) {
 	for _, seed := range []string{`{"a":"\ud800\\ud800\u0000"}`, `[1e400,-0,1.0,12345678901234567890123]`, `{"a":1,"a":2}`, `{"":"` + "\u2028" + `"}`} {
 		f.Add([]byte(seed))
 	}
@@ -204,7 +190,7 @@ func FuzzAppendJSON(f *testing.F) {
 		if !json.Valid(record) || !utf8.Valid(record) {
 			return
 		}
-		stored, fixed := AppendJSON(nil, record)
+		stored, fixed := snapshot.EscapeSurrogates(nil, record)
 		if fixed == bytes.Equal(stored, record) {
 			t.Errorf("fixed is %t for %q", fixed, record)
 		}

@@ -6,6 +6,7 @@ import (
 
 	"github.com/collectord/collectord/internal/duckdb"
 	"github.com/collectord/collectord/pkg/snapshot"
+	"github.com/collectord/collectord/pkg/snapshot/columns"
 	"github.com/collectord/collectord/pkg/snapshot/parquet"
 )
 
@@ -15,7 +16,7 @@ func (t *task) writeCopy(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	encoded, err := parquet.Encode(ctx, sealed, parquet.Options{Memory: t.Memory, Disk: t.Disk, TempDir: t.Dir, Rules: parquet.QueryRules})
+	encoded, err := parquet.Encode(ctx, sealed, parquet.Options{Memory: t.Memory, Disk: t.Disk, TempDir: t.Dir, Rules: columns.QueryRules})
 	if err != nil {
 		return err
 	}

@@ -17,14 +17,14 @@ func TestPureGo(t *testing.T) {
 		{name: "packages that do not build without cgo", cgo: "0", format: "{{with .Error}}{{.}}{{end}}"},
 		{name: "packages that use cgo", cgo: "1", format: "{{if not .Standard}}{{if .CgoFiles}}{{.ImportPath}}{{end}}{{end}}"},
 	} {
-		cmd := exec.Command("go", "list", "-deps", "-f", tc.format, module+"/pkg/snapshot", module+"/pkg/state")
+		cmd := exec.Command("go", "list", "-deps", "-f", tc.format, module+"/pkg/snapshot", module+"/pkg/snapshot/columns", module+"/pkg/state")
 		cmd.Env = append(os.Environ(), "CGO_ENABLED="+tc.cgo)
 		out, err := cmd.CombinedOutput()
 		if found := strings.Fields(string(out)); err != nil || len(found) > 0 {
 			t.Errorf("%s: %q, error %v", tc.name, found, err)
 		}
 	}
-	out, err := exec.Command("go", "list", "-deps", module+"/pkg/snapshot", module+"/pkg/state").Output()
+	out, err := exec.Command("go", "list", "-deps", module+"/pkg/snapshot", module+"/pkg/snapshot/columns", module+"/pkg/state").Output()
 	if err != nil {
 		t.Fatal(err)
 	}

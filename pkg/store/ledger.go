@@ -17,6 +17,12 @@ const (
 	// LatestSuffix ends the name of the view of each tenancy's newest
 	// snapshot: okta_users_latest.
 	LatestSuffix = "_latest"
+	// TypedSuffix ends the name of the view that has the members of those
+	// snapshots as columns: okta_users_latest_typed.
+	TypedSuffix = LatestSuffix + "_typed"
+	// TypesTable is the table in which a database destination remembers the
+	// types of the columns of typed views.
+	TypesTable = "_collectord_types"
 )
 
 // A LedgerTx is a transaction in a database destination that stores one

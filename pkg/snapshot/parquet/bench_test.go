@@ -3,6 +3,8 @@ package parquet
 import (
 	"fmt"
 	"testing"
+
+	"github.com/collectord/collectord/pkg/snapshot/columns"
 )
 
 // benchmarkRecord returns a record with the shape of a vulnerability: scalars,
@@ -22,7 +24,7 @@ func BenchmarkEncode(b *testing.B) {
 		size += int64(len(record))
 	}
 	s := sealSnapshot(b, records...)
-	for name, rules := range map[string]Rules{"files": FileRules, "queries": QueryRules} {
+	for name, rules := range map[string]columns.Rules{"files": columns.FileRules, "queries": columns.QueryRules} {
 		b.Run(name, func(b *testing.B) {
 			b.SetBytes(size)
 			for b.Loop() {
@@ -51,7 +53,7 @@ func BenchmarkInfer(b *testing.B) {
 	s := sealSnapshot(b, records...)
 	b.SetBytes(size)
 	for b.Loop() {
-		if _, _, err := inferTypes(b.Context(), s, Options{}, new(node)); err != nil {
+		if _, err := inferTypes(b.Context(), s, Options{}, columns.Types{}); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -16,6 +16,7 @@ import (
 
 	"github.com/collectord/collectord/internal/duckdb"
 	"github.com/collectord/collectord/pkg/snapshot"
+	"github.com/collectord/collectord/pkg/snapshot/columns"
 )
 
 // A textMemory is a Memory of this process.
@@ -283,7 +284,7 @@ func TestNamesStay(t *testing.T) {
 func TestUntypedStays(t *testing.T) {
 	memory := textMemory{}
 	var many []string
-	for i := range maxColumns + 1 {
+	for i := range columns.MaxColumns + 1 {
 		many = append(many, fmt.Sprintf(`"k%d":1`, i))
 	}
 	for day, record := range []string{"{" + strings.Join(many, ",") + "}", `{"a":1}`} {

@@ -14,6 +14,7 @@ import (
 	"github.com/collectord/collectord/internal/duckdb"
 	"github.com/collectord/collectord/internal/durable"
 	"github.com/collectord/collectord/pkg/snapshot"
+	"github.com/collectord/collectord/pkg/snapshot/columns"
 )
 
 // Options bound the resources that Encode uses.
@@ -29,7 +30,7 @@ type Options struct {
 	// by durable.SweepScratch.
 	TempDir string
 	// Rules choose the types of the columns.
-	Rules Rules
+	Rules columns.Rules
 	// Types remembers the types of the streams of the snapshot's tenancy; nil
 	// gives each file the types of its own records.
 	Types Memory
@@ -105,7 +106,7 @@ var encodeSlot = make(chan struct{}, 1)
 // JSON. Records with over a thousand different members at the top level are
 // stored in one JSON column json_data followed by the three members.
 //
-// By QueryRules integers are BIGINT, or DOUBLE where fractions are among them. Times
+// By columns.QueryRules integers are BIGINT, or DOUBLE where fractions are among them. Times
 // with an offset are TIMESTAMP in UTC, also those with a space in place of the T,
 // which have none. Dates are DATE. _upload_timestamp is a TIMESTAMP, and _upload_id a
 // UUID. There may be two thousand members. Those beyond at the top level are in one JSON
@@ -185,8 +186,8 @@ func (f *File) open() (err error) {
 // encodeTypes writes the file with the types of root. Without types, when root is
 // nil or DuckDB cannot convert the records within its memory, they are in one
 // column: of JSON, or as text where DuckDB cannot even parse them within it.
-func (f *File) encodeTypes(ctx context.Context, s *snapshot.Snapshot, o Options, root *node) (err error) {
-	if o.Rules == QueryRules {
+func (f *File) encodeTypes(ctx context.Context, s *snapshot.Snapshot, o Options, root *columns.Node) (err error) {
+	if o.Rules == columns.QueryRules {
 		f.Typed = true
 		return f.encodeForQueries(ctx, s, o, root)
 	}
@@ -214,10 +215,10 @@ const largeValue = 1 << 20
 
 // encodeForQueries writes the file by QueryRules. Where the memory is not sufficient,
 // the columns with large values have other types.
-func (f *File) encodeForQueries(ctx context.Context, s *snapshot.Snapshot, o Options, root *node) error {
+func (f *File) encodeForQueries(ctx context.Context, s *snapshot.Snapshot, o Options, root *columns.Node) error {
 	err := f.encodeRows(ctx, s, o, &typedRows{root: root})
-	for _, typ := range []columnType{jsonType, varcharType} {
-		if ctx.Err() == nil && duckdb.KindOf(err) == duckdb.Memory && root.flattenLarge(largeValue, typ) {
+	for _, typ := range []columns.Type{columns.JSON, columns.Varchar} {
+		if ctx.Err() == nil && duckdb.KindOf(err) == duckdb.Memory && root.FlattenLarge(largeValue, typ) {
 			err = f.encodeRows(ctx, s, o, &typedRows{root: root})
 		}
 	}

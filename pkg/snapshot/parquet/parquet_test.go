@@ -16,6 +16,7 @@ import (
 
 	"github.com/collectord/collectord/internal/duckdb"
 	"github.com/collectord/collectord/pkg/snapshot"
+	"github.com/collectord/collectord/pkg/snapshot/columns"
 )
 
 // sealSnapshot returns a sealed snapshot of the records.
@@ -278,7 +279,7 @@ func TestEncodeTypes(t *testing.T) {
 
 func TestEncodeTooManyMembers(t *testing.T) {
 	var records []string
-	for i := range maxColumns + 1 {
+	for i := range columns.MaxColumns + 1 {
 		records = append(records, fmt.Sprintf(`{"k%d":1e400}`, i))
 	}
 	columns, rows, res := encodeRecords(t, records...)
@@ -363,19 +364,20 @@ func TestEncodeForQueriesWithLittleMemory(t *testing.T) {
 
 // By QueryRules the members beyond the limit are in one column.
 func TestEncodeForQueriesTooManyMembers(t *testing.T) {
+	const limit = 2 * columns.MaxColumns
 	var members []string
-	for i := range maxQueryColumns + 3 {
+	for i := range limit + 3 {
 		members = append(members, fmt.Sprintf(`"k%d":%d`, i, i))
 	}
 	records := []string{"{" + strings.Join(members, ",") + "}", "{}"}
-	records = append(records, fmt.Sprintf(`{"k0":"x","y":"\ud83d","k%d":{"a":1},"_other_members":[2],"_tenancy":"x","k1":1,"k1":2}`, maxQueryColumns+1))
-	columns, rows := encodeForQueries(t, sealSnapshot(t, records...), 0)
-	at := maxQueryColumns + 1 // the limit is exceeded by the one that finds it
-	if want := []string{"k0 VARCHAR", "k1 BIGINT"}; !slices.Equal(columns[:2], want) || columns[at] != "_other_members JSON" || len(columns) != at+4 {
-		t.Fatalf("%d columns, the last %q", len(columns), columns[len(columns)-5:])
+	records = append(records, fmt.Sprintf(`{"k0":"x","y":"\ud83d","k%d":{"a":1},"_other_members":[2],"_tenancy":"x","k1":1,"k1":2}`, limit+1))
+	described, rows := encodeForQueries(t, sealSnapshot(t, records...), 0)
+	at := limit + 1 // the limit is exceeded by the one that finds it
+	if want := []string{"k0 VARCHAR", "k1 BIGINT"}; !slices.Equal(described[:2], want) || described[at] != "_other_members JSON" || len(described) != at+4 {
+		t.Fatalf("%d columns, the last %q", len(described), described[len(described)-5:])
 	}
 	last := rows[len(rows)-1]
-	want := fmt.Sprintf(`{"y":"\\ud83d","k%d":{"a":1},"_other_members":[2],"_vendor_tenancy":"x"}`, maxQueryColumns+1)
+	want := fmt.Sprintf(`{"y":"\\ud83d","k%d":{"a":1},"_other_members":[2],"_vendor_tenancy":"x"}`, limit+1)
 	if last[0] != "x" || last[1] != "2" || last[at] != want {
 		t.Errorf("last row %q %q %q", last[0], last[1], last[at])
 	}
@@ -386,10 +388,10 @@ func TestEncodeForQueriesTooManyMembers(t *testing.T) {
 
 // encodeForQueries encodes the snapshot by QueryRules, and returns the file's columns as
 // "name TYPE", and its rows as text.
-func encodeForQueries(t *testing.T, s *snapshot.Snapshot, memory int64) (columns []string, rows [][]string) {
+func encodeForQueries(t *testing.T, s *snapshot.Snapshot, memory int64) (described []string, rows [][]string) {
 	t.Helper()
 	dir := t.TempDir()
-	f, err := Encode(t.Context(), s, Options{TempDir: dir, Rules: QueryRules, Memory: memory, Disk: "64MiB"})
+	f, err := Encode(t.Context(), s, Options{TempDir: dir, Rules: columns.QueryRules, Memory: memory, Disk: "64MiB"})
 	if err != nil {
 		t.Fatal(err)
 	}

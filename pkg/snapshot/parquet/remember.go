@@ -2,13 +2,14 @@ package parquet
 
 import (
 	"context"
-	"encoding/json"
+	"errors"
 	"fmt"
-	"slices"
+	"io"
 
 	"github.com/dustin/go-humanize/english"
 
 	"github.com/collectord/collectord/pkg/snapshot"
+	"github.com/collectord/collectord/pkg/snapshot/columns"
 )
 
 // A Memory keeps a short text under each key, so that the types of a stream's
@@ -24,141 +25,9 @@ type Memory interface {
 // TypesKey returns the key under which the types of a stream are remembered.
 func TypesKey(stream string) string { return "parquet types " + stream }
 
-// rememberedVersion is the version of the format of remembered types. It is
-// increased when an earlier program could misread it.
-const rememberedVersion = 1
-
-// rememberedTypes are the types of a stream's files.
-type rememberedTypes struct {
-	Version int `json:"version"`
-	// UploadID is the snapshot that last changed the types, and Changes are the
-	// notes about that. They are there for a repeated Encode of it.
-	UploadID string   `json:"upload_id"`
-	Changes  []string `json:"changes,omitempty"`
-	// Untyped is set when the records are in one column.
-	Untyped bool             `json:"untyped,omitempty"`
-	Members []rememberedNode `json:"members,omitempty"`
-}
-
-// A rememberedNode is a node of the tree of types.
-type rememberedNode struct {
-	Name     string           `json:"name,omitempty"`
-	Column   string           `json:"column,omitempty"` // if it is not Name
-	Kinds    []string         `json:"kinds"`
-	Members  []rememberedNode `json:"members,omitempty"`
-	Elements *rememberedNode  `json:"elements,omitempty"`
-}
-
-// recallTypes returns the types that text has, "" for none.
-func recallTypes(text string) (rememberedTypes, error) {
-	t := rememberedTypes{Version: rememberedVersion}
-	if text == "" {
-		return t, nil
-	}
-	if err := json.Unmarshal([]byte(text), &t); err != nil {
-		return t, fmt.Errorf("the remembered types of the stream cannot be read: %w", err)
-	}
-	if t.Version != rememberedVersion {
-		return t, fmt.Errorf("the remembered types of the stream have format %d, want %d: a newer program stored them", t.Version, rememberedVersion)
-	}
-	return t, nil
-}
-
-// tree returns the root of the tree of types.
-func (r rememberedTypes) tree() *node {
-	root := new(node)
-	root.recallMembers(r.Members)
-	root.kinds = objectKind
-	return root
-}
-
-// recall sets n to the type that r describes.
-func (n *node) recall(r rememberedNode) {
-	for _, k := range rememberedKinds {
-		if slices.Contains(r.Kinds, k.name) {
-			n.kinds |= k.kind
-		}
-	}
-	n.recallMembers(r.Members)
-	if r.Elements != nil {
-		n.elements = new(node)
-		n.elements.recall(*r.Elements)
-	}
-	n.known, n.earlier = true, n.columnType(FileRules)
-}
-
-func (n *node) recallMembers(list []rememberedNode) {
-	for _, r := range list {
-		m := n.addMember(r.Name)
-		if m.column = r.Column; m.column == "" {
-			m.column = r.Name
-		}
-		m.recall(r)
-	}
-}
-
-// remember returns the description of n, which is settled.
-func (n *node) remember() rememberedNode {
-	r := rememberedNode{Members: n.rememberMembers()}
-	for _, k := range rememberedKinds {
-		if n.kinds&k.kind != 0 {
-			r.Kinds = append(r.Kinds, k.name)
-		}
-	}
-	if n.elements != nil {
-		elements := n.elements.remember()
-		r.Elements = &elements
-	}
-	return r
-}
-
-func (n *node) rememberMembers() []rememberedNode {
-	var list []rememberedNode
-	for _, m := range n.members {
-		r := m.remember()
-		if r.Name = m.vendor; m.column != m.vendor {
-			r.Column = m.column
-		}
-		list = append(list, r)
-	}
-	return list
-}
-
-// describeChanges returns a note for each type that differs from that of
-// earlier files.
-func (n *node) describeChanges() []string {
-	var notes []string
-	n.each("", func(path string, n *node) {
-		if n.known && n.earlier != n.typ {
-			notes = append(notes, fmt.Sprintf("member %q was %s in earlier files and is %s from this one on: read them together by name, and cast where a program needs one type",
-				path, sqlNames[n.earlier], sqlNames[n.typ]))
-		}
-	})
-	return notes
-}
-
-// describeNames returns a note for each member that has another name in the
-// file.
-func (n *node) describeNames() []string {
-	var notes []string
-	n.each("", func(path string, n *node) {
-		for _, m := range n.members {
-			if m.column == m.vendor {
-				continue
-			}
-			if path == "" {
-				notes = append(notes, fmt.Sprintf("member %q is in column %q", m.vendor, m.column))
-			} else {
-				notes = append(notes, fmt.Sprintf("member %q of %q is in field %q", m.vendor, path, m.column))
-			}
-		}
-	})
-	return notes
-}
-
 // A typing is the types of one snapshot's file.
 type typing struct {
-	root  *node // nil when the records are in one column
+	root  *columns.Node // nil when the records are in one column
 	notes []string
 	old   string // the text in the memory
 	text  string // the text to store there
@@ -173,43 +42,108 @@ func chooseTypes(ctx context.Context, s *snapshot.Snapshot, o Options) (t typing
 			return t, err
 		}
 	}
-	earlier, err := recallTypes(t.old)
+	earlier, err := columns.RecallTypes(t.old)
 	if err != nil {
 		t.notes = append(t.notes, err.Error()+": the types are those of this snapshot alone")
-		earlier = rememberedTypes{Version: rememberedVersion}
+		earlier = columns.Types{}
 	}
-	root := earlier.tree()
-	repeated, problem, err := inferTypes(ctx, s, o, root)
+	chosen, err := inferTypes(ctx, s, o, earlier)
 	if err != nil {
 		return t, err
 	}
-	if problem != nil && o.Rules == QueryRules {
-		return t, problem
+	if chosen.Problem != nil && o.Rules == columns.QueryRules {
+		return t, chosen.Problem
 	}
-	now := rememberedTypes{Version: rememberedVersion, UploadID: earlier.UploadID, Changes: earlier.Changes}
-	var changes []string
+	now := columns.NewTypes(chosen)
+	now.UploadID, now.Changes = earlier.UploadID, earlier.Changes
+	t.root = chosen.Root
 	switch {
-	case problem != nil:
-		now.Untyped = true
-		t.notes = append(t.notes, fmt.Sprintf("the records are in one column json_data: %v", problem))
-	case earlier.Untyped:
-		now.Untyped = true
+	case chosen.Problem != nil:
+		t.notes = append(t.notes, fmt.Sprintf("the records are in one column json_data: %v", chosen.Problem))
+	case chosen.Root == nil:
 		t.notes = append(t.notes, "the records are in one column json_data, as in earlier files")
-	default:
-		root.settleRoot(o.Rules)
-		t.root, changes, now.Members = root, root.describeChanges(), root.rememberMembers()
-		t.notes = append(t.notes, root.describeNames()...)
-		if repeated > 0 {
-			t.notes = append(t.notes, english.Plural(int(repeated), "record has", "records have")+" members of the same name: the last one of each is stored")
-		}
 	}
-	if len(changes) > 0 {
+	t.notes = append(t.notes, describeNames(chosen.Renamed)...)
+	if chosen.Repeated > 0 {
+		t.notes = append(t.notes, english.Plural(int(chosen.Repeated), "record has", "records have")+" members of the same name: the last one of each is stored")
+	}
+	if changes := describeChanges(chosen.Changes); len(changes) > 0 {
 		now.UploadID, now.Changes = s.UploadID, changes
 	}
 	if now.UploadID == s.UploadID {
 		t.notes = append(t.notes, now.Changes...)
 	}
-	text, err := json.Marshal(now)
-	t.text = string(text)
-	return t, err
+	t.text = now.String()
+	return t, nil
+}
+
+// inferTypes reads the whole snapshot, which verifies it, and returns the types of
+// its records and those of earlier ones.
+func inferTypes(ctx context.Context, s *snapshot.Snapshot, o Options, earlier columns.Types) (_ columns.Result, err error) {
+	r, err := openRecords(ctx, s, o.Repair)
+	if err != nil {
+		return columns.Result{}, err
+	}
+	defer func() { err = errors.Join(err, r.Close()) }()
+	typing := columns.NewTyping(earlier, columns.Options{Rules: o.Rules})
+	for {
+		record, _, err := r.next()
+		if err == io.EOF {
+			return typing.Choose(), nil
+		}
+		if err != nil {
+			return columns.Result{}, err
+		}
+		typing.AddRecord(record)
+	}
+}
+
+// describeChanges returns a note for each change of a type.
+func describeChanges(changes []columns.Change) []string {
+	var notes []string
+	for _, c := range changes {
+		notes = append(notes, fmt.Sprintf("member %q was %s in earlier files and is %s from this one on: read them together by name, and cast where a program needs one type",
+			c.Path, c.From, c.To))
+	}
+	return notes
+}
+
+// describeNames returns a note for each member that has another name in the
+// file.
+func describeNames(renamed []columns.Rename) []string {
+	var notes []string
+	for _, r := range renamed {
+		if r.Path == "" {
+			notes = append(notes, fmt.Sprintf("member %q is in column %q", r.Vendor, r.Column))
+		} else {
+			notes = append(notes, fmt.Sprintf("member %q of %q is in field %q", r.Vendor, r.Path, r.Column))
+		}
+	}
+	return notes
+}
+
+// A recordReader reads the records of a snapshot.
+type recordReader struct {
+	*snapshot.Reader
+	repair bool
+	buf    []byte
+}
+
+// openRecords opens the records of s, with their escapes repaired if repair is set.
+func openRecords(ctx context.Context, s *snapshot.Snapshot, repair bool) (*recordReader, error) {
+	r, err := s.Reader(ctx)
+	return &recordReader{Reader: r, repair: repair}, err
+}
+
+// next returns the next record, which is valid until the next call, and whether it
+// was repaired.
+func (r *recordReader) next() (record []byte, repaired bool, err error) {
+	record, err = r.Next()
+	if err != nil || !r.repair {
+		return record, false, err
+	}
+	if r.buf, repaired = snapshot.RepairEscapes(r.buf[:0], record); repaired {
+		record = r.buf
+	}
+	return record, repaired, nil
 }

@@ -8,11 +8,12 @@ import (
 
 	"github.com/collectord/collectord/internal/duckdb"
 	"github.com/collectord/collectord/pkg/snapshot"
+	"github.com/collectord/collectord/pkg/snapshot/columns"
 )
 
 // copyStatement returns the SQL that writes the table function records to the
 // file at path.
-func copyStatement(s *snapshot.Snapshot, path string, rows rowEncoder, rules Rules) string {
+func copyStatement(s *snapshot.Snapshot, path string, rows rowEncoder, rules columns.Rules) string {
 	const (
 		groupBytes = 32 << 20 // of records in a row group: DuckDB holds one in memory
 		maxGroup   = 122_880  // rows
@@ -21,19 +22,19 @@ func copyStatement(s *snapshot.Snapshot, path string, rows rowEncoder, rules Rul
 	if s.Records > 0 && s.Bytes > 0 {
 		group = min(max(groupBytes/max(s.Bytes/s.Records, 1), 1), maxGroup)
 	}
-	columns := constantColumns(s, rules)
+	selected := constantColumns(s, rules)
 	if expression := rows.selectExpression(); expression != "" {
-		columns = expression + ", " + columns
+		selected = expression + ", " + selected
 	}
-	return "COPY (SELECT " + columns + " FROM records()) TO " + duckdb.Literal(path) +
+	return "COPY (SELECT " + selected + " FROM records()) TO " + duckdb.Literal(path) +
 		fmt.Sprintf(" (FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE %d, USE_TMP_FILE false)", group)
 }
 
 // constantColumns returns the SQL of the columns that are the same in all records.
-func constantColumns(s *snapshot.Snapshot, rules Rules) string {
+func constantColumns(s *snapshot.Snapshot, rules columns.Rules) string {
 	taken := "TIMESTAMP WITH TIME ZONE " + duckdb.Literal(s.UploadTimestamp.UTC().Format(snapshot.TimestampLayout+"+00"))
 	id := duckdb.Literal(replaceNUL(s.UploadID))
-	if rules == QueryRules {
+	if rules == columns.QueryRules {
 		taken = "TIMESTAMP " + duckdb.Literal(s.UploadTimestamp.UTC().Format(snapshot.TimestampLayout))
 		if uuid.Validate(s.UploadID) == nil {
 			id += "::UUID"
@@ -45,3 +46,50 @@ func constantColumns(s *snapshot.Snapshot, rules Rules) string {
 
 // replaceNUL replaces NUL bytes, which a statement cannot contain.
 func replaceNUL(s string) string { return strings.ReplaceAll(s, "\x00", "\ufffd") }
+
+// needsCast reports whether n or what is in it has another type in the structure for
+// from_json than in the file.
+func needsCast(n *columns.Node) bool {
+	for _, m := range n.Members {
+		if needsCast(&m.Node) {
+			return true
+		}
+	}
+	return n.Type == columns.JSON || n.Type == columns.UTCTimestamp || n.Elements != nil && needsCast(n.Elements)
+}
+
+// appendStructure appends the type of n in the form that DuckDB's from_json
+// takes. JSON is VARCHAR there, and times have an offset, see sqlType.
+func appendStructure(dst []byte, n *columns.Node) []byte {
+	switch n.Type {
+	case columns.Struct:
+		for i, m := range n.Members {
+			dst = append(dst, "{,"[min(i, 1)])
+			dst = append(append(dst, m.Field...), ':')
+			dst = appendStructure(dst, &m.Node)
+		}
+		return append(dst, '}')
+	case columns.List:
+		return append(appendStructure(append(dst, '['), n.Elements), ']')
+	case columns.JSON:
+		return append(dst, `"VARCHAR"`...)
+	case columns.UTCTimestamp: // from_json ignores the offset in a TIMESTAMP
+		return append(dst, `"TIMESTAMP WITH TIME ZONE"`...)
+	}
+	return append(append(append(dst, '"'), n.Type.String()...), '"')
+}
+
+// sqlType returns the type of n in SQL.
+func sqlType(n *columns.Node) string {
+	switch n.Type {
+	case columns.Struct:
+		var fields []string
+		for _, m := range n.Members {
+			fields = append(fields, duckdb.Quote(m.Column)+" "+sqlType(&m.Node))
+		}
+		return "STRUCT(" + strings.Join(fields, ", ") + ")"
+	case columns.List:
+		return sqlType(n.Elements) + "[]"
+	}
+	return n.Type.String()
+}

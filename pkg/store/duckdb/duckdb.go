@@ -29,6 +29,8 @@ type Options struct {
 	// Setting is the setting that Path came from, for messages; "" means
 	// STORE_DUCKDB.
 	Setting string
+	// Views is store.ViewsOn, ViewsTyped or ViewsOff; "" means ViewsOn.
+	Views string
 	// Retention says which snapshots of a tenancy stay.
 	Retention store.Retention
 	// Memory bounds DuckDB's memory in bytes; 0 means 768 MB. Storing a
@@ -51,8 +53,9 @@ type Options struct {
 //
 // An existing table is used when it has exactly these columns, in any order;
 // json_data may be VARCHAR. The view <stream>_latest has the rows of each
-// tenancy's newest snapshot, unless something else has that name. The table
-// _collectord_snapshots lists what was stored; a snapshot in it is not stored
+// tenancy's newest snapshot, unless something else has that name. With
+// Options.Views typed, <stream>_latest_typed has a column for each member of those
+// records. The table _collectord_snapshots lists what was stored; a snapshot in it is not stored
 // again, even if its rows have been deleted since.
 //
 // A new file has the mode durable.FileMode less the umask, an existing one keeps
@@ -60,7 +63,7 @@ type Options struct {
 //
 // A snapshot is one transaction. The file is open only during it, so that
 // other programs can open it in between. json_data holds the record byte for
-// byte, except for lone surrogates, see duckdb.AppendJSON.
+// byte, except for lone surrogates, see snapshot.EscapeSurrogates.
 //
 // A snapshot that is stored after a newer one is sorted among the older ones:
 // it does not become the latest, and its records are not stored when the
@@ -73,8 +76,13 @@ type Sink struct {
 	onLocked func()
 }
 
-// New returns a Sink. The error is always nil.
+// New checks the options and returns a Sink.
 func New(o Options) (*Sink, error) {
+	switch o.Views {
+	case "", store.ViewsOn, store.ViewsTyped, store.ViewsOff:
+	default:
+		return nil, fmt.Errorf("duckdb: views %q: want on, typed or off", o.Views)
+	}
 	if o.Setting == "" {
 		o.Setting = setting
 	}
@@ -134,13 +142,19 @@ func (s *Sink) writeWithin(ctx context.Context, snap *snapshot.Snapshot, path st
 		return err
 	}
 	defer func() { err = errors.Join(err, cleanUp()) }()
-	place, fixed, err := storeSnapshot(ctx, db, snap, s.opts.Retention)
+	t := &transaction{db: db, snap: snap, table: "main." + duckdb.Quote(snap.Stream), views: s.opts.Views}
+	place, err := t.storeSnapshot(ctx, s.opts.Retention)
 	if err != nil {
 		return err
 	}
 	store.ReportPlacement(ctx, s.opts.Note, snap, "duckdb: table "+snap.Stream, place)
-	if fixed > 0 && s.opts.Note != nil {
-		s.opts.Note(snap, english.Plural(int(fixed), "record has", "records have")+" \\u escapes that are no character, which DuckDB rejects: each is stored as its six letters")
+	if t.fixed > 0 {
+		t.notes = append(t.notes, english.Plural(int(t.fixed), "record has", "records have")+" \\u escapes that are no character, which DuckDB rejects: each is stored as its six letters")
+	}
+	for _, note := range t.notes {
+		if s.opts.Note != nil {
+			s.opts.Note(snap, note)
+		}
 	}
 	// What is committed is safe in the write-ahead log. The checkpoint lets
 	// other programs read the file without the log. If it fails, the repeated
@@ -226,6 +240,9 @@ func (s *Sink) checkTablesIn(ctx context.Context, path string, streams []string)
 	var errs []error
 	for _, stream := range streams {
 		_, err := checkTable(ctx, db, stream)
+		if err == nil && s.opts.Views == store.ViewsTyped {
+			_, err = findTypedView(ctx, db, stream)
+		}
 		errs = append(errs, s.explainError(stream, path, err))
 	}
 	return errors.Join(append(errs, db.Close())...)

@@ -342,14 +342,16 @@ func TestDuckDBKilled(t *testing.T) {
 	assertRuns(t, "newest", place.Latest(t, storetest.Header(1)), len(dirs))
 }
 
-// TestDocumentedDuckDB runs the documented query.
+// TestDocumentedDuckDB runs the documented queries.
 func TestDocumentedDuckDB(t *testing.T) {
-	d, place := newSink(t, Options{})
+	d, place := newSink(t, Options{Views: store.ViewsTyped})
 	storetest.Write(t, d, sealRun(t, 1), sealRun(t, 3))
-	got := queryFile(t, place.path(), func(db *duckdb.DB) ([]string, error) {
-		return queryStrings(t.Context(), db, "SELECT name FROM ("+strings.TrimSuffix(strings.TrimSpace(storetest.DocumentedSQL(t, "duckdb")[0]), ";")+")")
-	})
-	if len(got) != 3 || !strings.HasPrefix(got[0], "user ") {
-		t.Errorf("got %q", got)
+	for _, kind := range []string{"duckdb", "typed"} {
+		got := queryFile(t, place.path(), func(db *duckdb.DB) ([]string, error) {
+			return queryStrings(t.Context(), db, "SELECT name FROM ("+strings.TrimSuffix(strings.TrimSpace(storetest.DocumentedSQL(t, kind)[0]), ";")+")")
+		})
+		if len(got) != 3 || !strings.HasPrefix(got[0], "user ") {
+			t.Errorf("%s: got %q", kind, got)
+		}
 	}
 }

@@ -24,41 +24,45 @@ const createLedger = `CREATE TABLE IF NOT EXISTS main.` + store.LedgerTable + ` 
 	stored_at TIMESTAMP NOT NULL,
 	UNIQUE (stream, tenancy, upload_id))`
 
-// storeSnapshot stores snap in one transaction, unless the ledger lists it, and
-// returns where it stands. fixed is the number of records that are not byte for
-// byte the snapshot's.
-func storeSnapshot(ctx context.Context, db *duckdb.DB, snap *snapshot.Snapshot, retention store.Retention) (place store.Placement, fixed int64, err error) {
-	if _, err := db.ExecContext(ctx, "BEGIN TRANSACTION"); err != nil {
-		return place, 0, err
+// storeSnapshot stores the snapshot in one transaction, unless the ledger lists it,
+// and returns where it stands.
+func (t *transaction) storeSnapshot(ctx context.Context, retention store.Retention) (place store.Placement, err error) {
+	if _, err := t.db.ExecContext(ctx, "BEGIN TRANSACTION"); err != nil {
+		return place, err
 	}
 	defer func() {
 		if err != nil {
 			// After a failed COMMIT there is nothing to roll back.
-			_, _ = db.ExecContext(context.WithoutCancel(ctx), "ROLLBACK")
+			_, _ = t.db.ExecContext(context.WithoutCancel(ctx), "ROLLBACK")
 		}
 	}()
-	t := &transaction{db: db, snap: snap, table: "main." + duckdb.Quote(snap.Stream)}
 	if err := t.prepareTables(ctx); err != nil {
-		return place, 0, err
+		return place, err
 	}
-	if place, err = store.AddSnapshot(ctx, t, snap, retention); err != nil {
-		return place, 0, err
+	if err := t.beginTypedView(ctx); err != nil {
+		return place, err
 	}
-	if err := t.createView(ctx); err != nil {
-		return place, 0, err
+	if place, err = store.AddSnapshot(ctx, t, t.snap, retention); err != nil {
+		return place, err
+	}
+	if err := t.createViews(ctx); err != nil {
+		return place, err
 	}
 	// A COMMIT that has begun is not interrupted: its outcome would be
 	// unknown.
-	_, err = db.ExecContext(context.WithoutCancel(ctx), "COMMIT")
-	return place, t.fixed, err
+	_, err = t.db.ExecContext(context.WithoutCancel(ctx), "COMMIT")
+	return place, err
 }
 
 // A transaction stores one snapshot. It implements store.LedgerTx.
 type transaction struct {
 	db    *duckdb.DB
 	snap  *snapshot.Snapshot
-	table string // quoted
-	fixed int64  // records that are not byte for byte the snapshot's
+	table string           // quoted
+	views string           // Options.Views
+	typed *store.TypedView // nil when there is to be none
+	fixed int64            // records that are not byte for byte the snapshot's
+	notes []string
 }
 
 // prepareTables creates the tables that do not exist, and checks the columns of
@@ -185,9 +189,10 @@ func (t *transaction) InsertRecords(ctx context.Context) (err error) {
 			return err // io.EOF after all records, verified
 		}
 		var fixed bool
-		if buf, fixed = duckdb.AppendJSON(buf[:0], record); fixed {
+		if buf, fixed = snapshot.EscapeSurrogates(buf[:0], record); fixed {
 			t.fixed++
 		}
+		t.typed.AddRecord(buf)
 		row.SetText(0, buf)
 		return nil
 	})
@@ -213,25 +218,58 @@ func hasUploadID(record, id string) string {
 	return `ends_with(` + record + `::VARCHAR, '"_upload_id":"' || ` + id + ` || '"}')`
 }
 
-// createView creates the view of the newest snapshots, unless its name belongs
+// createViews creates and drops the views of the newest snapshots.
+func (t *transaction) createViews(ctx context.Context) error {
+	if t.views != store.ViewsOff {
+		if err := t.createLatestView(ctx); err != nil {
+			return err
+		}
+	}
+	if t.views != store.ViewsTyped {
+		return t.dropTypedView(ctx)
+	}
+	return t.createTypedView(ctx)
+}
+
+// createLatestView creates the view of the newest snapshots, unless its name belongs
 // to something that does not read the ledger.
-func (t *transaction) createView(ctx context.Context) error {
-	name := t.snap.Stream + store.LatestSuffix
-	var taken bool
-	err := t.db.QueryRowContext(ctx, `SELECT count(*) > 0 FROM (
-		SELECT table_name AS name, '' AS sql FROM duckdb_tables() WHERE database_name = current_database() AND schema_name = 'main'
-		UNION ALL
-		SELECT view_name, sql FROM duckdb_views() WHERE database_name = current_database() AND schema_name = 'main'
-		) WHERE lower(name) = lower(?) AND NOT contains(sql, ?)`, name, store.LedgerTable).Scan(&taken)
-	if err != nil || taken {
+func (t *transaction) createLatestView(ctx context.Context) error {
+	v, err := findView(ctx, t.db, t.snap.Stream+store.LatestSuffix)
+	if err != nil || v.exists && !strings.Contains(v.sql, store.LedgerTable) {
 		return err
 	}
 	_, err = t.db.ExecContext(ctx, viewStatement(t.snap.Stream))
 	return err
 }
 
+// A view is a view or a table by the name of one.
+type view struct {
+	exists  bool
+	sql     string // "" for a table
+	comment string
+}
+
+// findView returns the view or table of that name.
+func findView(ctx context.Context, db *duckdb.DB, name string) (view, error) {
+	v := view{exists: true}
+	err := db.QueryRowContext(ctx, `SELECT sql, comment FROM (
+		SELECT table_name AS name, '' AS sql, '' AS comment FROM duckdb_tables() WHERE database_name = current_database() AND schema_name = 'main'
+		UNION ALL
+		SELECT view_name, sql, coalesce(comment, '') FROM duckdb_views() WHERE database_name = current_database() AND schema_name = 'main'
+		) WHERE lower(name) = lower(?)`, name).Scan(&v.sql, &v.comment)
+	if errors.Is(err, sql.ErrNoRows) {
+		return view{}, nil
+	}
+	return v, err
+}
+
 // viewStatement returns the statement that creates the view of a stream's
-// newest snapshots. A tenancy's newest snapshot is the newest one in the
+// newest snapshots.
+func viewStatement(stream string) string {
+	return `CREATE OR REPLACE VIEW main.` + duckdb.Quote(stream+store.LatestSuffix) + ` AS ` + latestQuery(stream)
+}
+
+// latestQuery returns the query of a stream's newest snapshots. A tenancy's newest snapshot is the newest one in the
 // ledger, even if it is empty, unless the table has newer rows: those of a
 // program that keeps no ledger. Of two snapshots that were taken in the same
 // second, the one that was stored last is the newest. A snapshot from the
@@ -239,13 +277,12 @@ func (t *transaction) createView(ctx context.Context) error {
 //
 // Only the rows of tenancies without a present snapshot in the ledger are all read.
 // Of the others, DuckDB skips what is older than the ledger's snapshots.
-func viewStatement(stream string) string {
+func latestQuery(stream string) string {
 	table := "main." + duckdb.Quote(stream)
 	// now() of a session with another time zone is the same number of
 	// microseconds; a cast of it would depend on the zone.
 	limit := fmt.Sprintf("make_timestamp(epoch_us(now()) + %d)", snapshot.MaxClockSkew.Microseconds())
-	return `CREATE OR REPLACE VIEW main.` + duckdb.Quote(stream+store.LatestSuffix) + ` AS
-		WITH entries AS (
+	return `WITH entries AS (
 			SELECT tenancy, upload_id, upload_timestamp, stored_at, upload_timestamp <= ` + limit + ` AS present
 			FROM main.` + store.LedgerTable + ` WHERE stream = ` + duckdb.Literal(stream) + `
 		), noted AS (

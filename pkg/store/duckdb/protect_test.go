@@ -91,7 +91,8 @@ func TestDuckDBModesWhileOpen(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := storeSnapshot(t.Context(), db, sealRun(t, 1), store.Retention{}); err != nil {
+	run := &transaction{db: db, snap: sealRun(t, 1), table: "main.okta_users"}
+	if _, err := run.storeSnapshot(t.Context(), store.Retention{}); err != nil {
 		t.Fatal(err)
 	}
 	want := []string{"x.duckdb 640", "x.duckdb.tmp 700", "x.duckdb.wal 640"}

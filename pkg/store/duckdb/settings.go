@@ -16,6 +16,7 @@ const setting = "STORE_DUCKDB"
 type Settings struct {
 	Path     string        `env:"STORE_DUCKDB" want:"a path" example:"../data/collectord.duckdb" doc:"The database file; if unset, DuckDB is off."`
 	Mode     string        `env:"STORE_DUCKDB_MODE" envDefault:"append" oneof:"append,replace" doc:"Whether a snapshot is added to the tenancy's earlier ones or replaces them."`
+	Views    string        `env:"STORE_DUCKDB_VIEWS" envDefault:"on" oneof:"on,typed,off" doc:"Whether the views <stream>_latest of the newest snapshots are created; typed adds <stream>_latest_typed with a column for each member, off leaves existing views <stream>_latest as they are."`
 	Keep     config.Keep   `env:"STORE_DUCKDB_KEEP" doc:"How many snapshots of a tenancy to keep, or for how long."`
 	LockWait time.Duration `env:"STORE_DUCKDB_LOCK_WAIT" envDefault:"30s" doc:"How long to wait for another process that has the file open."`
 }
@@ -45,6 +46,6 @@ var Definition = store.Define(store.Info{Name: Name, Title: "DuckDB"}, func(s *S
 	}
 	return New(Options{
 		Path: path, Retention: store.RetentionOf(s.Mode, store.Retention(s.Keep)),
-		Memory: o.Memory, LockWait: s.LockWait, Note: o.Note,
+		Views: s.Views, Memory: o.Memory, LockWait: s.LockWait, Note: o.Note,
 	})
 })

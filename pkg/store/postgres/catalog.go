@@ -66,7 +66,7 @@ func (s *Sink) readCatalog(ctx context.Context, tx pgx.Tx, stream string) (catal
 	if err != nil {
 		return found, err
 	}
-	rows, err := tx.Query(ctx, relationsQuery, s.opts.Schema, []string{stream, stream + store.LatestSuffix, store.LedgerTable})
+	rows, err := tx.Query(ctx, relationsQuery, s.opts.Schema, []string{stream, stream + store.LatestSuffix, stream + store.TypedSuffix, store.LedgerTable, store.TypesTable})
 	if err != nil {
 		return found, err
 	}

@@ -34,9 +34,9 @@ var copyColumns = []string{"upload_timestamp", "tenancy", "json_data"}
 
 // copySnapshot copies the records in one COPY or, when the server refuses one of
 // them, in small batches that show which. note says which were stored in another
-// form; it is "" when none was.
-func (s *Sink) copySnapshot(ctx context.Context, tx pgx.Tx, table streamTable, snap *snapshot.Snapshot) (note string, err error) {
-	l := &loader{tx: tx, table: pgx.Identifier{s.opts.Schema, snap.Stream}, header: snap.Header, jsonType: table.jsonType, mostLevels: table.mostLevels}
+// form; it is "" when none was. typed, unless nil, receives the records.
+func (s *Sink) copySnapshot(ctx context.Context, tx pgx.Tx, table streamTable, snap *snapshot.Snapshot, typed *store.TypedView) (note string, err error) {
+	l := &loader{tx: tx, typed: typed, table: pgx.Identifier{s.opts.Schema, snap.Stream}, header: snap.Header, jsonType: table.jsonType, mostLevels: table.mostLevels}
 	n, err := l.copyAll(ctx, snap)
 	if isUnstorable(err) {
 		l.repaired = 0
@@ -57,6 +57,7 @@ type loader struct {
 	table    pgx.Identifier
 	header   snapshot.Header
 	jsonType string
+	typed    *store.TypedView
 	// mostLevels is how deeply records may be nested.
 	mostLevels int64
 
@@ -101,8 +102,9 @@ func (l *loader) nextRecord(r *snapshot.Reader) ([]byte, error) {
 	var changed bool
 	if l.buf, changed = snapshot.RepairEscapes(l.buf[:0], record); changed {
 		l.repaired++
-		return l.buf, nil
+		record = l.buf
 	}
+	l.typed.AddRecord(record)
 	return record, nil
 }
 
@@ -236,6 +238,7 @@ func (l *loader) insertAsText(ctx context.Context, record []byte, refusal error)
 	if err := l.copyRecords(ctx, [][]byte{object}); err != nil {
 		return err
 	}
+	l.typed.AddRecord(object)
 	if l.wrapped++; l.wrapped == 1 {
 		l.reason = reason
 	}

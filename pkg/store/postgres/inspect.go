@@ -19,9 +19,14 @@ func (s *Sink) Inspect(ctx context.Context) ([]store.Observation, error) {
 	var list []store.Observation
 	err := s.inTxOfItsOwn(ctx, "inspect the schemas", func(tx pgx.Tx) error {
 		former, err := s.findFormerTables(ctx, tx, "")
-		if err == nil && former != nil {
+		if err != nil {
+			return err
+		}
+		if former != nil {
 			list = append(list, *former)
 		}
+		kept, err := s.findKeptViews(ctx, tx)
+		list = append(list, kept...)
 		return err
 	})
 	return list, err

@@ -18,7 +18,8 @@ type ledgerTx struct {
 	tx    pgx.Tx
 	table streamTable
 	snap  *snapshot.Snapshot
-	note  string // about records that were stored in another form
+	typed *store.TypedView // receives the records; nil when there is no typed view
+	notes []string         // about records that were stored in another form
 }
 
 // ListStored implements store.LedgerTx. Rows that are not in the ledger, of
@@ -93,8 +94,11 @@ func (l *ledgerTx) removeFromFuture(ctx context.Context, taken time.Time) error 
 }
 
 // InsertRecords implements store.LedgerTx.
-func (l *ledgerTx) InsertRecords(ctx context.Context) (err error) {
-	l.note, err = l.sink.copySnapshot(ctx, l.tx, l.table, l.snap)
+func (l *ledgerTx) InsertRecords(ctx context.Context) error {
+	note, err := l.sink.copySnapshot(ctx, l.tx, l.table, l.snap, l.typed)
+	if note != "" {
+		l.notes = append(l.notes, note)
+	}
 	return err
 }
 

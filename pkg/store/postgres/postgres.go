@@ -32,8 +32,8 @@ type Options struct {
 	// JSON is the type of json_data in tables that are created: "json" or
 	// "jsonb"; "" means "json". Existing tables keep their type.
 	JSON string
-	// Views is ViewsOn or ViewsOff: whether the views of newest snapshots are
-	// created and upgraded; "" means ViewsOn.
+	// Views is store.ViewsOn, ViewsTyped or ViewsOff: whether the views of newest
+	// snapshots are created and upgraded; "" means ViewsOn.
 	Views string
 	// Retention says which snapshots of a tenancy stay.
 	Retention store.Retention
@@ -43,16 +43,11 @@ type Options struct {
 	Note store.NoteFunc
 }
 
-// The values of Options.Views.
-const (
-	ViewsOn  = "on"
-	ViewsOff = "off"
-)
-
 // A Sink stores snapshots in a Postgres database: a table per stream with the
 // columns upload_timestamp, tenancy and json_data, a view <stream>_latest of
-// each tenancy's newest snapshot, and the table _collectord_snapshots, the
-// ledger, which lists what is stored.
+// each tenancy's newest snapshot, with Options.Views typed a view
+// <stream>_latest_typed that has a column for each member of those records, and the
+// table _collectord_snapshots, the ledger, which lists what is stored.
 //
 // A snapshot is one transaction: the deletion of what it replaces, one COPY and
 // its entry in the ledger. Readers see the old or the new state. When the
@@ -86,8 +81,10 @@ func New(opts Options) (*Sink, error) {
 	default:
 		return nil, fmt.Errorf("postgres: type %q for json_data: want json or jsonb", opts.JSON)
 	}
-	if opts.Views != "" && opts.Views != ViewsOn && opts.Views != ViewsOff {
-		return nil, fmt.Errorf("postgres: views %q: want on or off", opts.Views)
+	switch opts.Views {
+	case "", store.ViewsOn, store.ViewsTyped, store.ViewsOff:
+	default:
+		return nil, fmt.Errorf("postgres: views %q: want on, typed or off", opts.Views)
 	}
 	config, err := connConfig(opts)
 	if err != nil {
@@ -165,11 +162,19 @@ func (s *Sink) checkStream(ctx context.Context, tx pgx.Tx, stream string) error 
 		return err
 	}
 	table, exists := found.relations[stream]
-	if !exists {
-		return nil // Check has found out whether it may be created
+	if exists {
+		if _, err := s.checkColumns(table, stream); err != nil {
+			return err
+		}
 	}
-	_, err = s.checkColumns(table, stream)
-	return err
+	// Check has found out whether what does not exist may be created.
+	if s.opts.Views != store.ViewsTyped || !found.mayCreate {
+		return nil
+	}
+	if reason := s.typedObstacle(found, stream); reason != "" {
+		return fmt.Errorf("%w: STORE_POSTGRES_VIEWS: %s", store.ErrRefused, reason)
+	}
+	return nil
 }
 
 // checkSchema reports whether snapshots could be stored in the schema.
@@ -185,7 +190,14 @@ func (s *Sink) checkSchema(ctx context.Context, tx pgx.Tx) error {
 	if err != nil {
 		return err
 	}
-	return s.checkCatalog(found, "")
+	if err := s.checkCatalog(found, ""); err != nil {
+		return err
+	}
+	if s.opts.Views == store.ViewsTyped && found.schema && !found.mayCreate {
+		return fmt.Errorf("%w: STORE_POSTGRES_VIEWS: role %s may not create typed views in schema %s: GRANT CREATE ON SCHEMA %s TO %s",
+			store.ErrRefused, quoteName(s.config.User), quoteName(s.opts.Schema), quoteName(s.opts.Schema), quoteName(s.config.User))
+	}
+	return nil
 }
 
 // qualify returns the quoted name of a table with its schema, for SQL and
@@ -212,21 +224,30 @@ func (s *Sink) noteOnce(snap *snapshot.Snapshot, text string) {
 // storeSnapshot stores the snapshot in one transaction, unless the ledger
 // lists it.
 func (s *Sink) storeSnapshot(ctx context.Context, conn *pgx.Conn, table streamTable, snap *snapshot.Snapshot) error {
-	var note string
+	var notes []string
 	var place store.Placement
 	err := inTx(ctx, conn, func(tx pgx.Tx) (err error) {
 		if err := lockName(ctx, tx, s.qualify(snap.Stream)); err != nil {
 			return err
 		}
-		ledger := &ledgerTx{sink: s, tx: tx, table: table, snap: snap}
-		place, err = store.AddSnapshot(ctx, ledger, snap, s.opts.Retention)
-		note = ledger.note
-		return err
+		typed, err := s.beginTypedView(ctx, tx, snap)
+		if err != nil {
+			return err
+		}
+		ledger := &ledgerTx{sink: s, tx: tx, table: table, snap: snap, typed: typed.types()}
+		if place, err = store.AddSnapshot(ctx, ledger, snap, s.opts.Retention); err != nil {
+			return err
+		}
+		if err := typed.update(ctx); err != nil {
+			return err
+		}
+		notes = append(ledger.notes, typed.notes...)
+		return nil
 	})
 	if err != nil {
 		return err
 	}
-	if note != "" {
+	for _, note := range notes {
 		s.passNote(snap, note)
 	}
 	store.ReportPlacement(ctx, s.opts.Note, snap, "postgres: table "+s.qualify(snap.Stream), place)

@@ -24,7 +24,7 @@ type Settings struct {
 	Schema   string        `env:"STORE_POSTGRES_SCHEMA" envDefault:"public" want:"1 to 63 bytes" doc:"The schema that holds the tables."`
 	JSON     string        `env:"STORE_POSTGRES_JSON" envDefault:"json" oneof:"json,jsonb" doc:"The type of the column json_data in tables that are created; jsonb can be indexed, json keeps the vendor's spelling."`
 	Mode     string        `env:"STORE_POSTGRES_MODE" envDefault:"append" oneof:"append,replace" doc:"Whether a snapshot is added to the tenancy's earlier ones or replaces them."`
-	Views    string        `env:"STORE_POSTGRES_VIEWS" envDefault:"on" oneof:"on,off" doc:"Whether the views <stream>_latest of the newest snapshots are created and upgraded; off leaves existing ones as they are."`
+	Views    string        `env:"STORE_POSTGRES_VIEWS" envDefault:"on" oneof:"on,typed,off" doc:"Whether the views <stream>_latest of the newest snapshots are created and upgraded; typed adds <stream>_latest_typed with a column for each member, off leaves existing views <stream>_latest as they are."`
 	Keep     config.Keep   `env:"STORE_POSTGRES_KEEP" doc:"How many snapshots of a tenancy to keep, or for how long."`
 }
 

@@ -49,7 +49,7 @@ func (s *Sink) prepareTable(ctx context.Context, conn *pgx.Conn, snap *snapshot.
 	if err := s.checkCatalog(found, stream); err != nil {
 		return streamTable{}, err
 	}
-	if len(s.missingStatements(found, stream)) > 0 || len(s.missingIndexes(found, stream)) > 0 || s.decideView(found, snap) != leaveView {
+	if len(s.missingStatements(found, stream)) > 0 || len(s.missingIndexes(found, stream)) > 0 || s.decideView(found, snap) != leaveView || s.dropsTypedView(found, snap.Stream) {
 		if found, err = s.createMissing(ctx, conn, snap); err != nil {
 			return streamTable{}, err
 		}
@@ -120,6 +120,11 @@ func (s *Sink) improveTable(ctx context.Context, tx pgx.Tx, found *catalog, snap
 			return err
 		}
 	}
+	if s.dropsTypedView(*found, snap.Stream) {
+		if err := s.dropTypedView(ctx, tx, snap); err != nil {
+			return err
+		}
+	}
 	return s.prepareView(ctx, tx, *found, snap)
 }
 
@@ -176,6 +181,12 @@ func (s *Sink) missingStatements(found catalog, stream string) []string {
 			records bigint NOT NULL,
 			stored_at timestamptz NOT NULL,
 			PRIMARY KEY (stream, tenancy, upload_id))`)
+	}
+	if _, ok := found.relations[store.TypesTable]; !ok && s.opts.Views == store.ViewsTyped && (found.mayCreate || !found.schema) {
+		statements = append(statements, `CREATE TABLE `+s.qualify(store.TypesTable)+` (
+			stream varchar PRIMARY KEY,
+			types text NOT NULL,
+			definition varchar NOT NULL)`)
 	}
 	if _, ok := found.relations[stream]; !ok {
 		statements = append(statements,

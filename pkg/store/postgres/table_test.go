@@ -422,7 +422,7 @@ func TestDocumentedPostgres(t *testing.T) {
 	for _, block := range storetest.DocumentedSQL(t, "grants") {
 		p.exec(own.Replace(block))
 	}
-	s := p.sink(Options{URL: p.server.URL(writer, "change%20me")})
+	s := p.sink(Options{URL: p.server.URL(writer, "change%20me"), Views: store.ViewsTyped})
 	if err := s.Check(t.Context()); err != nil {
 		t.Error(err)
 	}
@@ -432,9 +432,14 @@ func TestDocumentedPostgres(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer conn.Close(t.Context())
-	var n int
-	sql := strings.TrimSuffix(strings.TrimSpace(own.Replace(storetest.DocumentedSQL(t, "psql")[0])), ";")
-	if err := conn.QueryRow(t.Context(), `SELECT count(name) FROM (`+sql+`) AS q`).Scan(&n); err != nil || n != 3 {
-		t.Errorf("%d rows: %v", n, err)
+	if _, err := conn.Exec(t.Context(), `SET search_path = `+p.schema); err != nil {
+		t.Fatal(err)
+	}
+	for _, kind := range []string{"psql", "typed"} {
+		var n int
+		sql := strings.TrimSuffix(strings.TrimSpace(own.Replace(storetest.DocumentedSQL(t, kind)[0])), ";")
+		if err := conn.QueryRow(t.Context(), `SELECT count(name) FROM (`+sql+`) AS q`).Scan(&n); err != nil || n != 3 {
+			t.Errorf("%s: %d rows: %v", kind, n, err)
+		}
 	}
 }

@@ -49,10 +49,10 @@ const (
 func (s *Sink) decideView(found catalog, snap *snapshot.Snapshot) viewAction {
 	name := snap.Stream + store.LatestSuffix
 	table, view := found.relations[snap.Stream], found.relations[name]
-	if s.opts.Views == ViewsOff || table.kind == "" {
+	if s.opts.Views == store.ViewsOff || table.kind == "" {
 		return leaveView
 	}
-	action, reason := createView, ""
+	action := createView
 	switch {
 	case view.kind != "" && view.kind != "v":
 		if view.kind != "m" {
@@ -64,19 +64,9 @@ func (s *Sink) decideView(found catalog, snap *snapshot.Snapshot) viewAction {
 			return leaveView
 		}
 		action = upgradeView
-	case len(name) > maxName:
-		reason = ": its name would be too long: " + s.qualify(name)
-	case !table.owned:
-		reason = ", " + s.qualify(name) + ": the table belongs to role " + quoteName(table.owner) + ", which could not drop it while another role's view uses it"
 	}
-	role := quoteName(s.config.User)
-	switch {
-	case reason != "":
-	case !found.mayCreate:
-		reason = ", " + s.qualify(name) + ": role " + role + " may not create one; GRANT CREATE ON SCHEMA allows it"
-	case !table.mayRead || !found.relations[store.LedgerTable].mayRead:
-		reason = ", " + s.qualify(name) + ", that could be read: role " + role + " may not read the table; GRANT SELECT ON " + s.qualify(snap.Stream) + ", " + s.qualify(store.LedgerTable) + " allows it"
-	default:
+	reason := s.viewObstacle(found, snap.Stream, name)
+	if reason == "" {
 		return action
 	}
 	text := "postgres: no view of newest snapshots"
@@ -85,6 +75,25 @@ func (s *Sink) decideView(found catalog, snap *snapshot.Snapshot) viewAction {
 	}
 	s.noteOnce(snap, text+reason)
 	return leaveView
+}
+
+// viewObstacle returns why the view of that name cannot be created, or, when it
+// exists, replaced; "" if it can. It is the end of a note.
+func (s *Sink) viewObstacle(found catalog, stream, name string) string {
+	table, role := found.relations[stream], quoteName(s.config.User)
+	_, exists := found.relations[name]
+	ledger, hasLedger := found.relations[store.LedgerTable]
+	switch {
+	case !exists && len(name) > maxName:
+		return ": its name would be too long: " + s.qualify(name)
+	case !exists && table.kind != "" && !table.owned:
+		return ", " + s.qualify(name) + ": the table belongs to role " + quoteName(table.owner) + ", which could not drop it while another role's view uses it"
+	case !found.mayCreate:
+		return ", " + s.qualify(name) + ": role " + role + " may not create one; GRANT CREATE ON SCHEMA allows it"
+	case table.kind != "" && !table.mayRead || hasLedger && !ledger.mayRead:
+		return ", " + s.qualify(name) + ", that could be read: role " + role + " may not read the table; GRANT SELECT ON " + s.qualify(stream) + ", " + s.qualify(store.LedgerTable) + " allows it"
+	}
+	return ""
 }
 
 // prepareView creates the view, or replaces its definition when it is an earlier

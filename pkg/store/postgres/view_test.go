@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/collectord/collectord/internal/testserver"
+	"github.com/collectord/collectord/pkg/store"
 	"github.com/collectord/collectord/pkg/store/storetest"
 )
 
@@ -33,7 +34,7 @@ func TestPostgresUpgradesViews(t *testing.T) {
 				if test.indexed {
 					p.exec(`CREATE INDEX ON $S.okta_users (upload_timestamp, tenancy)`)
 				}
-				off := p.sink(Options{Views: ViewsOff})
+				off := p.sink(Options{Views: store.ViewsOff})
 				p.write(off, storetest.Seal(t, storetest.NewHeader("okta_users", "acme", storetest.Noon), `{"id":"a1"}`))
 				p.assertQuery(`SELECT count(*)::text FROM pg_class WHERE relname = 'okta_users_latest' AND relnamespace = '$S'::regnamespace`, "0")
 				p.exec(`CREATE ROLE ` + reader + `; CREATE VIEW $S.okta_users_latest AS ` + off.earlierQueries("okta_users", test.column)[earlier])
@@ -91,12 +92,12 @@ func TestPostgresLeavesViewsOfUsers(t *testing.T) {
 // TestPostgresViewsOff creates no view, so that the table can be dropped.
 func TestPostgresViewsOff(t *testing.T) {
 	p := newTest(t)
-	p.write(p.sink(Options{Views: ViewsOff}), storetest.Seal(t, storetest.NewHeader("okta_users", "acme", storetest.Noon), one))
+	p.write(p.sink(Options{Views: store.ViewsOff}), storetest.Seal(t, storetest.NewHeader("okta_users", "acme", storetest.Noon), one))
 	p.exec(`DROP TABLE $S.okta_users`)
 	if p.logged.Len() > 0 {
 		t.Errorf("logged: %s", p.logged)
 	}
-	if _, err := New(Options{Views: "sometimes"}); err == nil || !strings.Contains(err.Error(), "want on or off") {
+	if _, err := New(Options{Views: "sometimes"}); err == nil || !strings.Contains(err.Error(), "want on, typed or off") {
 		t.Errorf("err = %v", err)
 	}
 }
@@ -270,7 +271,7 @@ func TestPostgresIndexOfAUser(t *testing.T) {
 // stored, and the reason is noted.
 func TestPostgresUpgradeThatFails(t *testing.T) {
 	p := newTest(t)
-	s := p.sink(Options{Views: ViewsOff})
+	s := p.sink(Options{Views: store.ViewsOff})
 	p.write(s, storetest.Seal(t, storetest.NewHeader("okta_users", "acme", storetest.Noon), one))
 	p.exec(`CREATE VIEW $S.okta_users_latest AS ` + s.earlierQueries("okta_users", "json")[0])
 	tx, err := p.conn.Begin(t.Context())

@@ -109,3 +109,17 @@ func TestOpenBackup(t *testing.T) {
 		t.Errorf("with a bucket: %v, %v", s, err)
 	}
 }
+
+// TestViewsAreRefused has unknown values of the settings of views: the problem names
+// the variable.
+func TestViewsAreRefused(t *testing.T) {
+	for _, name := range []string{"STORE_DUCKDB_VIEWS", "STORE_POSTGRES_VIEWS"} {
+		found, err := config.Open(config.Source{Environ: []string{name + "=sometimes"}, Dir: t.TempDir()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := found.Load(sinks.NewSettings()); err == nil || !strings.Contains(err.Error(), name) || !strings.Contains(err.Error(), "typed") {
+			t.Errorf("%s: err = %v, want one that names it and its values", name, err)
+		}
+	}
+}

@@ -1,4 +1,4 @@
-package parquet
+package columns
 
 import (
 	"bytes"
@@ -13,7 +13,7 @@ const (
 	boolKind       kinds = 1 << iota
 	intKind              // an integer that BIGINT can hold
 	wideKind             // with intKind: DOUBLE would round it
-	floatKind            // another number that DOUBLE can hold
+	floatKind            // another number that DOUBLE can hold, of at most maxNumber bytes
 	hugeKind             // a number that neither can hold
 	timeKind             // a string with a time and its offset from UTC
 	localTimeKind        // a string with a time without an offset
@@ -27,7 +27,8 @@ const (
 )
 
 // rememberedKinds are the kinds in the remembered types, and their names there. The
-// others are not remembered: by FileRules their values are VARCHAR for good.
+// others are not remembered: by FileRules and ViewRules their values are VARCHAR for
+// good.
 var rememberedKinds = []struct {
 	kind kinds
 	name string
@@ -36,6 +37,10 @@ var rememberedKinds = []struct {
 	{timeKind, "time"}, {localTimeKind, "localtime"}, {stringKind, "string"}, {objectKind, "object"}, {listKind, "list"},
 	{jsonKind, "json"}, {textKind, "text"},
 }
+
+// maxNumber is the length in bytes up to which databases convert each number that
+// has a fraction or an exponent.
+const maxNumber = 1000
 
 // scalarKind returns the kind of a scalar that is not a string, 0 for null.
 func scalarKind(value []byte) kinds {
@@ -49,7 +54,7 @@ func scalarKind(value []byte) kinds {
 		return intKind // it is exact in DOUBLE, and needs no parsing
 	}
 	if bytes.ContainsAny(value, ".eE") || string(value) == "-0" {
-		if _, err := strconv.ParseFloat(string(value), 64); err != nil {
+		if _, err := strconv.ParseFloat(string(value), 64); err != nil || len(value) > maxNumber {
 			return hugeKind
 		}
 		return floatKind

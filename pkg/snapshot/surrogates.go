@@ -1,17 +1,17 @@
-package duckdb
+package snapshot
 
 import (
 	"bytes"
 	"strconv"
 )
 
-// AppendJSON appends record, valid JSON, to dst in the form that DuckDB's type JSON
+// EscapeSurrogates appends record, valid JSON, to dst in the form that DuckDB's type JSON
 // accepts: byte for byte, except for lone surrogates. An escape such as \ud800
 // without its other half is not a character. DuckDB rejects such a document, and
-// every later query that reads one fails. AppendJSON doubles its backslash, so that
+// every later query that reads one fails. EscapeSurrogates doubles its backslash, so that
 // the string holds the six characters \ud800. fixed reports whether there was
 // one.
-func AppendJSON(dst, record []byte) (_ []byte, fixed bool) {
+func EscapeSurrogates(dst, record []byte) (_ []byte, fixed bool) {
 	copied := 0
 	for i := 0; ; {
 		n := bytes.IndexByte(record[i:], '\\')
