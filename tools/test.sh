@@ -11,7 +11,7 @@ packages=$1
 shift
 unstable=$(mktemp) || exit 1
 trap 'rm -f "$unstable"' EXIT
-go tool -modfile=tools/go.mod gotestsum --format pkgname --format-hide-empty-pkg \
+go tool -modfile=tools/go.mod gotestsum --format pkgname-and-test-fails --format-hide-empty-pkg \
 	--rerun-fails=1 --rerun-fails-max-failures=5 --rerun-fails-run-root-test \
 	--rerun-fails-report="$unstable" --packages="$packages" -- "$@"
 code=$?

@@ -40,7 +40,7 @@ func TestPrompt(t *testing.T) {
 		{keys: "SELECT 40 + 2 AS sum," + enter + " 'a;'';' AS text;" + enter, want: []string{"       ...> ", "sum  text\r\n", "42   a;';\r\n", "(1 row, "}},
 		{keys: "sel" + tab + "count(*) + 900 AS n FROM tenable_as" + tab + ";" + enter, want: []string{"\r\n980", "tenable_assets is ", "old)"}},
 		{keys: "SELECT * FROM tenable_" + tab + tab + ctrlC, want: []string{"tenable_assets", vendorsim.TenableVulns}},
-		{keys: ".schema tenable_as" + tab + enter, want: []string{"tenable_assets\r\n", "_tenancy ", "VARCHAR\r\n", "_upload_id ", "UUID\r\n"}},
+		{keys: ".schema tenable_as" + tab + enter, want: []string{"tenable_assets\r\n", "_tenancy ", "VARCHAR\r\n", "_upload_id ", "UUID"}},
 		{keys: "FROM tenable_assets SELECT count(_tenan" + tab + ") + 600 AS n;" + enter, want: []string{"\r\n680"}},
 		{keys: "SELEKT 1;" + enter, want: []string{"error: ", "syntax error"}},
 		{keys: ".format xml" + enter, want: []string{"table, csv, csv-raw, json"}},
