@@ -94,7 +94,7 @@ func TestRefusals(t *testing.T) {
 		{"STORE_POSTGRES_SCHEMA=a\xff", []string{"STORE_POSTGRES_SCHEMA: the name is not UTF-8: want 1 to 63 bytes"}},
 		{"STORE_POSTGRES_SCHEMA=" + strings.Repeat("a", 63), nil},
 		{"STORE_POSTGRES_JSON=xml", []string{`STORE_POSTGRES_JSON: "xml" is not known: want json or jsonb`}},
-		{"STORE_POSTGRES_VIEWS=no", []string{`STORE_POSTGRES_VIEWS: "no" is not known: want on or off`}},
+		{"STORE_POSTGRES_VIEWS=no", []string{`STORE_POSTGRES_VIEWS: "no" is not known: want on, typed or off`}},
 		{"STORE_POSTGRES_MODE=merge", []string{`STORE_POSTGRES_MODE: "merge" is not known: want append or replace`}},
 		{"STORE_POSTGRES_KEEP=x", []string{`STORE_POSTGRES_KEEP: "x" is neither a number nor an age` + keep}},
 

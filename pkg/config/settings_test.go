@@ -26,7 +26,7 @@ func TestDefaults(t *testing.T) {
 			DuckDBMemory: 768 << 20,
 			Destinations: destinations(
 				&file.Settings{Path: "../data/source/%TAG/%TENANCY.json"},
-				&duckdb.Settings{Mode: "append", LockWait: 30 * time.Second},
+				&duckdb.Settings{Mode: "append", Views: "on", LockWait: 30 * time.Second},
 				&postgres.Settings{Schema: "public", JSON: "json", Mode: "append", Views: "on"},
 				&s3.Settings{Backup: "backup/%TAG/%TENANCY.json"},
 			),
@@ -61,7 +61,7 @@ func TestEverySettingIsRead(t *testing.T) {
 		"LOG_LEVEL=WARN", "LOG_FORMAT=json",
 		"STORE_FILE=/data/$TAG/${TENANCY}.json", "STORE_EMPTY=yes",
 		"STORE_RETRY_MAX_WAIT=90s", "STORE_ONCE_TIMEOUT=1m", "STORE_WRITE_TIMEOUT=2h", "STORE_SPOOL_MAX=512MB",
-		"STORE_DUCKDB=/data/x.duckdb", "STORE_DUCKDB_MODE=Replace", "STORE_DUCKDB_KEEP=10",
+		"STORE_DUCKDB=/data/x.duckdb", "STORE_DUCKDB_MODE=Replace", "STORE_DUCKDB_VIEWS=typed", "STORE_DUCKDB_KEEP=10",
 		"STORE_DUCKDB_MEMORY=1GiB", "STORE_DUCKDB_LOCK_WAIT=0s",
 		"STORE_POSTGRES_HOST=/run/postgresql", "STORE_POSTGRES_USER=me", "STORE_POSTGRES_PASSWORD= pass word ",
 		"STORE_POSTGRES_DBNAME=security", "STORE_POSTGRES_PORT= 5433 ", "STORE_POSTGRES_SCHEMA=my \"schema\"",
@@ -86,7 +86,7 @@ func TestEverySettingIsRead(t *testing.T) {
 			DuckDBMemory: 1 << 30,
 			Destinations: destinations(
 				&file.Settings{Path: "/data/$TAG/${TENANCY}.json"},
-				&duckdb.Settings{Path: "/data/x.duckdb", Mode: "replace", Keep: config.Keep{Newest: 10}},
+				&duckdb.Settings{Path: "/data/x.duckdb", Mode: "replace", Views: "typed", Keep: config.Keep{Newest: 10}},
 				&postgres.Settings{
 					Host: "/run/postgresql", User: "me", Password: " pass word ", DBName: "security", Port: 5433,
 					Schema: `my "schema"`, JSON: "jsonb", Mode: "replace", Views: "off", Keep: config.Keep{Age: 30 * 24 * time.Hour},
