@@ -49,7 +49,7 @@ check: ## check format and vet, run the fast tests (no servers, no race detector
 LONGEST := ./test/e2e ./test/packages ./pkg/store/... ./pkg/backup ./pkg/collector/sources/crowdstrike ./internal/soak ./internal/vendorsim
 
 test: lint test-servers ## run all checks and all tests with the race detector
-	@echo "== tests with the race detector; about twelve minutes on two cores"
+	@echo "== tests with the race detector; about twenty minutes on two cores"
 	tools/test.sh "$(LONGEST) ./..." -race -timeout 40m -parallel 8
 	@echo "== memory tests with full amounts of data, without the race detector, which is too slow for them"
 	tools/test.sh "./pkg/collector/rest ./pkg/query ./pkg/snapshot ./pkg/store/..." -run 'MemoryDoesNotGrow$$|SplitMemoryIsBounded|MillionRecords|LargeRecords$$|MemoryLimit$$'
