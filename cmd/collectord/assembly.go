@@ -14,7 +14,9 @@ import (
 	"github.com/collectord/collectord/pkg/config"
 	"github.com/collectord/collectord/pkg/delivery"
 	"github.com/collectord/collectord/pkg/notify"
+	"github.com/collectord/collectord/pkg/query"
 	"github.com/collectord/collectord/pkg/run"
+	"github.com/collectord/collectord/pkg/snapshot"
 	"github.com/collectord/collectord/pkg/state"
 	"github.com/collectord/collectord/pkg/store"
 	"github.com/collectord/collectord/pkg/store/file"
@@ -26,6 +28,9 @@ type assembly struct {
 	*configuration
 	*output
 	state *state.State // nil while no state is open
+	// engine makes the Parquet files of the destinations, and runs controls and the
+	// queries of the service. It is nil until it is needed.
+	engine *query.Engine
 }
 
 // parts are what a run, the service and a reload open, in this order.
@@ -145,11 +150,42 @@ func (a *assembly) openTargets() ([]*notify.Target, error) {
 
 // openDestinations opens the configured destinations.
 func (a *assembly) openDestinations() ([]store.Sink, error) {
-	opened, err := sinks.Open(a.settings.Store, a.state, a.log)
+	if a.engine == nil && a.state != nil {
+		a.engine = a.newQueryEngine(0)
+	}
+	opened, err := sinks.Open(a.settings.Store, a.state, a.encodeParquet, a.log)
 	if err != nil {
 		return nil, &exitError{exitSettings, err}
 	}
+	if a.engine != nil {
+		a.engine.ShareFiles(a.fileOptions(opened))
+	}
 	return opened, nil
+}
+
+// fileOptions returns the options of the Parquet files that some of the destinations
+// store; nil when none does.
+func (a *assembly) fileOptions(opened []store.Sink) *query.FileOptions {
+	if !slices.ContainsFunc(opened, store.StoresParquet) {
+		return nil
+	}
+	return &query.FileOptions{Repair: a.settings.Store.FileRepair, Memory: int64(a.settings.Store.DuckDBMemory)}
+}
+
+// encodeParquet returns the Parquet file of a snapshot.
+func (a *assembly) encodeParquet(ctx context.Context, s *snapshot.Snapshot) (store.ParquetFile, error) {
+	f, err := a.engine.ParquetFile(ctx, s)
+	if err != nil {
+		return nil, err
+	}
+	return f, nil
+}
+
+// closeEngine ends the work of the engine, if there is one.
+func (a *assembly) closeEngine() {
+	if a.engine != nil {
+		a.engine.Close()
+	}
 }
 
 const noDestination = "no destination is configured"
@@ -188,6 +224,9 @@ func (a *assembly) openState(ctx context.Context) (err error) {
 	a.state, err = state.Open(ctx, a.settings.StateDir, state.Options{Log: a.log})
 	if errors.Is(err, state.ErrUnusable) {
 		return &exitError{exitSettings, err}
+	}
+	if err == nil {
+		query.RemoveLeftovers(a.queryDir())
 	}
 	return err
 }

@@ -154,9 +154,7 @@ func (a *assembly) measureControls(ctx context.Context, r *run.Runner, sinks []s
 	if a.settings.Controls.Dir == "" || ctx.Err() != nil {
 		return nil, nil
 	}
-	engine := a.newQueryEngine(int64(a.settings.Controls.Memory))
-	defer engine.Close()
-	done, err := a.newEvaluator(engine, r, sinks).EvaluateDue(ctx, "once")
+	done, err := a.newEvaluator(a.engine, r, sinks).EvaluateDue(ctx, "once")
 	if err != nil {
 		a.log.Error("the controls could not be measured", zap.Error(err))
 	}

@@ -121,9 +121,7 @@ func (a *assembly) runControls(ctx context.Context, f controlFlags) error {
 		return err
 	}
 	defer a.closeDestinations(parts.sinks)
-	engine := a.newQueryEngine(int64(a.settings.Controls.Memory))
-	defer engine.Close()
-	evaluator := a.newEvaluator(engine, a.newRunner(parts.sinks, a.newDeliverer(parts.sinks)), parts.sinks)
+	evaluator := a.newEvaluator(a.engine, a.newRunner(parts.sinks, a.newDeliverer(parts.sinks)), parts.sinks)
 	done, err := evaluator.EvaluateNow(ctx, "manual", f.ids)
 	if errors.Is(err, state.ErrLocked) {
 		return &exitError{exitLocked, err}

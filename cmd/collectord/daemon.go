@@ -88,6 +88,8 @@ func runDaemon(ctx context.Context, p *program) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, a.state.Close()) }()
+	a.engine = newServiceEngine(a)
+	defer a.closeEngine()
 	parts, err := a.openParts(nil)
 	if err != nil {
 		return err
@@ -105,7 +107,7 @@ func newDaemon(a *assembly, p *program, parts *parts, notifier *systemd.Notifier
 	d := &daemon{
 		state: a.state, active: &run.ActiveRuns{}, signals: p.signals, log: a.log, from: p.from,
 		deliverer: a.newDeliverer(parts.sinks),
-		queries:   newServiceEngine(a),
+		queries:   a.engine,
 		systemd:   notifier,
 		assembly:  a, parts: parts, notReady: errStarting, reloaded: time.Now(),
 	}
@@ -184,7 +186,6 @@ func (d *daemon) run(ctx context.Context, listener net.Listener, parts *parts, s
 	restores := d.restores // a reload may replace it
 	d.noteReload(ctx, nil)
 	stopHTTP := d.serveHTTP(listener) // HTTP is served during the restore
-	defer d.queries.Close()
 	defer stopHTTP()
 	a.registerDestinations(ctx, parts.sinks)
 	if err := d.state.Queue.RetryRefusedNow(ctx, a.settings.Tenancy); err != nil {

@@ -39,6 +39,7 @@ func runOnce(ctx context.Context, p *program, names []string, asJSON bool) (err 
 		return err
 	}
 	defer func() { err = errors.Join(err, a.state.Close()) }()
+	defer a.closeEngine()
 	parts, err := a.openParts(names)
 	if err != nil {
 		return err

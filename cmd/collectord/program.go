@@ -45,5 +45,6 @@ func (p *program) withState(ctx context.Context, do func(*assembly) error) (err 
 		return err
 	}
 	defer func() { err = errors.Join(err, a.state.Close()) }()
+	defer a.closeEngine()
 	return do(a)
 }

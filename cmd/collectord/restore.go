@@ -113,6 +113,7 @@ func (a *assembly) restore(ctx context.Context, streams []backup.Stream, asJSON 
 		return err
 	}
 	defer func() { err = errors.Join(err, a.state.Close()) }()
+	defer a.closeEngine()
 	sinks, err := a.openDestinations()
 	if err != nil {
 		return err

@@ -120,7 +120,7 @@ func (a *assembly) readStatus(ctx context.Context, r *statusReport, now time.Tim
 	if r.skipped, err = a.readSkipped(ctx); err != nil {
 		return err
 	}
-	opened, err := sinks.Open(a.settings.Store, nil, a.log)
+	opened, err := sinks.Open(a.settings.Store, nil, nil, a.log)
 	if err == nil {
 		defer a.closeDestinations(opened)
 		r.sinks = append([]string{}, sinkNames(opened)...)

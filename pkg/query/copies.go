@@ -15,11 +15,13 @@ import (
 	"github.com/collectord/collectord/pkg/snapshot"
 )
 
-// columnsName is the name of a snapshot's columnar copy in its directory. It is removed
-// with the directory.
+// columnsName is the name of a snapshot's columnar copy for queries in its directory. It is
+// removed with the directory. There is none where queries can read the file for
+// destinations.
 const columnsName = "columns.parquet"
 
-// copies makes the columnar copies of snapshots, each once.
+// copies makes the columnar copies of snapshots, those for queries and those for
+// destinations, each once.
 type copies struct {
 	// ctx ends at the end of the engine. A copy is also made to the end when the query
 	// that needs it has reached its deadline.
@@ -32,10 +34,25 @@ type copies struct {
 
 	mu sync.Mutex
 	// made has the copies that are being made, and those that could not be put into
-	// the directory of their snapshot, by that directory.
-	made map[string]*columnarCopy
+	// the directory of their snapshot.
+	made map[copyKey]*columnarCopy
 	// kept are the functions that remove the latter.
 	kept []func()
+}
+
+// A copyKey names a copy: one for queries or one for destinations.
+type copyKey struct {
+	dir     string // of the snapshot
+	forFile bool
+	file    FileOptions
+}
+
+// newCopyKey returns the key of a copy of a snapshot; file is nil for one for queries.
+func newCopyKey(source streamSource, file *FileOptions) copyKey {
+	if file == nil {
+		return copyKey{dir: source.Dir}
+	}
+	return copyKey{dir: source.Dir, forFile: true, file: *file}
 }
 
 // A columnarCopy is a copy that is being made, or was made.
@@ -66,7 +83,7 @@ func (c *columnarCopy) isCurrent() bool {
 }
 
 func newCopies(parallel int) *copies {
-	c := &copies{made: map[string]*columnarCopy{}, slots: make(chan struct{}, parallel)}
+	c := &copies{made: map[copyKey]*columnarCopy{}, slots: make(chan struct{}, parallel)}
 	c.ctx, c.cancel = context.WithCancel(context.Background())
 	return c
 }
@@ -81,13 +98,45 @@ func (e *Engine) Close() {
 	}
 }
 
-// columnsOf returns the path of the columnar copy of the snapshot in dir, which it
-// makes if there is none.
-func (e *Engine) columnsOf(ctx context.Context, source streamSource) (string, error) {
-	if path := existingColumns(source.Dir); path != "" {
-		return path, nil
+// withColumns returns the source with a columnar copy, which it makes if there is none.
+func (e *Engine) withColumns(ctx context.Context, source streamSource) (streamSource, error) {
+	if found := withExistingColumns(source); found.Columns != "" {
+		return found, nil
 	}
-	made := e.startCopy(source)
+	if file := e.files.Load(); file != nil {
+		path, d, err := e.fileOf(ctx, source, *file)
+		if err == nil && d.View != "" {
+			source.Columns, source.View = path, d.View
+			return source, nil
+		}
+		if ctx.Err() != nil {
+			return source, err
+		}
+		// Whatever the reason, a copy for queries alone may be possible.
+	}
+	var err error
+	source.Columns, err = e.waitForCopy(ctx, source, nil)
+	return source, err
+}
+
+// withExistingColumns returns the source with a columnar copy if there is one.
+func withExistingColumns(source streamSource) streamSource {
+	path := filepath.Join(source.Dir, columnsName)
+	if _, err := os.Stat(path); err == nil {
+		source.Columns = path
+		return source
+	}
+	path = filepath.Join(source.Dir, fileName)
+	if d, err := readDescription(path); err == nil && d.View != "" {
+		source.Columns, source.View = path, d.View
+	}
+	return source
+}
+
+// waitForCopy makes a copy of a snapshot, or waits for the one that is being made, and
+// returns its path. file is nil for a copy for queries.
+func (e *Engine) waitForCopy(ctx context.Context, source streamSource, file *FileOptions) (string, error) {
+	made := e.startCopy(source, file)
 	select {
 	case <-made.done:
 		return made.path, made.err
@@ -96,27 +145,18 @@ func (e *Engine) columnsOf(ctx context.Context, source streamSource) (string, er
 	}
 }
 
-// existingColumns returns the path of the columnar copy of the snapshot in dir, or "".
-func existingColumns(dir string) string {
-	path := filepath.Join(dir, columnsName)
-	if _, err := os.Stat(path); err != nil {
-		return ""
-	}
-	return path
-}
-
 // startCopy returns the copy of a snapshot, and starts it if it is new.
-func (e *Engine) startCopy(source streamSource) *columnarCopy {
-	c := e.copies
+func (e *Engine) startCopy(source streamSource, file *FileOptions) *columnarCopy {
+	c, key := e.copies, newCopyKey(source, file)
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if made := c.made[source.Dir]; made != nil && made.isCurrent() {
+	if made := c.made[key]; made != nil && made.isCurrent() {
 		return made
 	}
 	made := &columnarCopy{done: make(chan struct{})}
-	c.made[source.Dir] = made
+	c.made[key] = made
 	c.all.Go(func() {
-		path, remove, err := e.makeCopy(c.ctx, source)
+		path, remove, err := e.makeCopy(c.ctx, source, file)
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		made.path, made.err, made.ended = path, err, time.Now()
@@ -124,7 +164,7 @@ func (e *Engine) startCopy(source streamSource) *columnarCopy {
 		case remove != nil:
 			c.kept = append(c.kept, remove)
 		case err == nil || errors.Is(err, errGone):
-			delete(c.made, source.Dir)
+			delete(c.made, key)
 		}
 		close(made.done)
 	})
@@ -137,8 +177,8 @@ const copyTimeout = 30 * time.Minute
 
 // makeCopy makes the columnar copy of a snapshot. If it cannot be put into the
 // snapshot's directory, such as one of another user, it remains where it was made
-// until remove is called.
-func (e *Engine) makeCopy(ctx context.Context, source streamSource) (path string, remove func(), err error) {
+// until remove is called. file is nil for a copy for queries.
+func (e *Engine) makeCopy(ctx context.Context, source streamSource, file *FileOptions) (path string, remove func(), err error) {
 	select {
 	case e.copies.slots <- struct{}{}:
 		defer func() { <-e.copies.slots }()
@@ -152,10 +192,16 @@ func (e *Engine) makeCopy(ctx context.Context, source streamSource) (path string
 	ctx, cancel := context.WithTimeoutCause(ctx, copyTimeout, fmt.Errorf("it took longer than %v", copyTimeout))
 	defer cancel()
 	t := task{Kind: copyTask, Dir: dir, Path: filepath.Join(dir, columnsName), Streams: []streamSource{source}, Disk: e.o.Disk, Memory: defaultMemory / 2}
-	_, err = runWorker(ctx, t, defaultMemory, io.Discard)
+	place := placeCopy
+	if file == nil {
+		_, err = runWorker(ctx, t, defaultMemory, io.Discard)
+	} else {
+		t.Path, place = filepath.Join(dir, fileName), placeFile
+		err = makeFile(ctx, t, *file, e.o.State.Notes(e.o.Tenancy))
+	}
 	if err == nil {
-		path = filepath.Join(source.Dir, columnsName)
-		err = placeCopy(t.Path, path)
+		path = filepath.Join(source.Dir, filepath.Base(t.Path))
+		err = place(t.Path, path)
 	}
 	var failed *os.LinkError
 	switch {
@@ -168,6 +214,9 @@ func (e *Engine) makeCopy(ctx context.Context, source streamSource) (path string
 	removeDir()
 	if _, gone := os.Stat(source.Dir); errors.Is(gone, fs.ErrNotExist) {
 		err = withKind(errGone, err)
+	}
+	if file != nil {
+		return "", nil, explainFileError(source.Stream, err)
 	}
 	return "", nil, fmt.Errorf("query: prepare the columns of %s: %w", source.Stream, err)
 }
@@ -212,7 +261,7 @@ func (e *Engine) Prepare(streams []string, failed func(stream string, err error)
 		for _, stream := range streams {
 			sealed, _, err := e.o.State.Snapshots.LastKnown(ctx, stream, e.o.Tenancy)
 			if err == nil && sealed.Records > 0 {
-				_, err = e.columnsOf(ctx, e.sourceOf(sealed))
+				_, err = e.withColumns(ctx, e.sourceOf(sealed))
 			}
 			if err != nil && ctx.Err() == nil && !errors.Is(err, errGone) {
 				failed(stream, err)

@@ -211,7 +211,7 @@ func TestColumnsWaitForOthers(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	waiting := e.startCopy(sources[0])
+	waiting := e.startCopy(sources[0], nil)
 	e.Close()
 	<-waiting.done
 	if _, err := os.Stat(e.o.Dir); !errors.Is(waiting.err, context.Canceled) || err == nil {

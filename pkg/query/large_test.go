@@ -33,6 +33,27 @@ func TestLargeRecords(t *testing.T) {
 	}
 }
 
+// Destinations have files of such records, too, and queries read them.
+func TestLargeRecordsInFiles(t *testing.T) {
+	t.Parallel()
+	for name, large := range map[string]string{
+		"text": `{"a":"` + strings.Repeat("x", 63<<20) + `","n":1}`,
+		"list": `{"l":[{"x":1.5}` + strings.Repeat(`,{"x":1,"y":"abcdefgh"}`, 60<<20/23) + `],"n":1}`,
+	} {
+		records := []string{large}
+		for n := range 60 {
+			records = append(records, fmt.Sprintf(`{"a":"b","n":%d,"l":[]}`, n))
+		}
+		e := newEngine(t, map[string][]string{"large_records": records})
+		e.ShareFiles(&FileOptions{})
+		path, notes := storeFile(t, e, "large_records")
+		t.Logf("%s: %s, notes %q", name, describeColumns(t, path), notes)
+		if got := queryCSV(t, e, "SELECT count(*) AS records, max(n) AS n FROM large_records"); got != "records,n\n61,59\n" {
+			t.Errorf("%s: result %q", name, got)
+		}
+	}
+}
+
 // A query that needs more memory than it may use ends with an error that says so.
 func TestMemoryLimit(t *testing.T) {
 	t.Parallel()

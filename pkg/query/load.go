@@ -1,6 +1,7 @@
 package query
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -51,7 +52,7 @@ func (s *session) createViews(ctx context.Context) error {
 	for _, source := range s.task.Streams {
 		definition := "SELECT NULL::VARCHAR AS _tenancy, NULL::TIMESTAMP AS _upload_timestamp, NULL::UUID AS _upload_id WHERE false"
 		if source.Columns != "" {
-			definition = "SELECT * FROM " + parquetFile(source.Columns)
+			definition = "SELECT " + cmp.Or(source.View, "*") + " FROM " + parquetFile(source.Columns)
 		}
 		if err := s.createView(ctx, source, definition); err != nil {
 			if source.Columns != "" && duckdb.KindOf(err) != duckdb.Memory {

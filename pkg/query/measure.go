@@ -247,7 +247,7 @@ func (e *Engine) measureSources(ctx context.Context, words names) (known map[str
 		if err == nil {
 			source = e.sourceOf(sealed)
 			if source.Records > 0 {
-				source.Columns, err = e.columnsOf(ctx, source)
+				source, err = e.withColumns(ctx, source)
 			}
 		}
 		if ctx.Err() != nil {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -36,6 +37,8 @@ var oddRecords = []struct {
 	records []string
 	types   string // of the columns
 	rows    string // as JSON
+	// ownCopy is set when queries cannot read the files of destinations.
+	ownCopy bool
 }{
 	{
 		name:    "lone surrogate",
@@ -146,11 +149,24 @@ const vendorsColumns = "* EXCLUDE (_tenancy, _upload_timestamp, _upload_id)"
 // no type but that of their own column.
 func TestOddRecords(t *testing.T) {
 	t.Parallel()
+	testOddRecords(t, nil)
+}
+
+// So they have where queries read the files of destinations.
+func TestOddRecordsInFiles(t *testing.T) {
+	t.Parallel()
+	testOddRecords(t, &FileOptions{})
+}
+
+// testOddRecords checks the results of queries for oddRecords. file is nil when no
+// destination stores Parquet files.
+func testOddRecords(t *testing.T, file *FileOptions) {
 	streams := map[string][]string{}
 	for i, tc := range oddRecords {
 		streams[fmt.Sprintf("odd_%d", i)] = tc.records
 	}
 	e := newEngine(t, streams)
+	e.ShareFiles(file)
 	for i, tc := range oddRecords {
 		t.Run(tc.name, func(t *testing.T) {
 			text := fmt.Sprintf("SELECT %s FROM odd_%d", vendorsColumns, i)
@@ -174,6 +190,10 @@ func TestOddRecords(t *testing.T) {
 			runHere(t, e, task{Kind: parquetTask, Text: text, Path: path})
 			if got := readRows(t, path); got != tc.rows {
 				t.Errorf("as Parquet:\ngot  %s\nwant %s", got, tc.rows)
+			}
+			_, err := os.Stat(columnsFile(t, e, fmt.Sprintf("odd_%d", i)))
+			if got, want := err == nil, file == nil || tc.ownCopy; got != want {
+				t.Errorf("queries have a copy of their own: %t, want %t", got, want)
 			}
 		})
 	}

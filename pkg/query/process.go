@@ -67,9 +67,9 @@ func (e *Engine) streamSources(ctx context.Context, text string) (all []streamSo
 		source := e.sourceOf(sealed)
 		if source.Records > 0 {
 			if names.has(stream.Stream) || names.readsCatalog() {
-				source.Columns, err = e.columnsOf(ctx, source)
+				source, err = e.withColumns(ctx, source)
 			} else {
-				source.Columns = existingColumns(source.Dir)
+				source = withExistingColumns(source)
 			}
 		}
 		if all = append(all, source); err != nil {
@@ -88,7 +88,7 @@ func (e *Engine) createTaskDir() (dir string, remove func(), err error) {
 	if err := os.MkdirAll(e.o.Dir, 0o700); err != nil {
 		return "", nil, err
 	}
-	removeStaleTaskDirs(e.o.Dir)
+	RemoveLeftovers(e.o.Dir)
 	for {
 		if dir, err = os.MkdirTemp(e.o.Dir, taskDirPrefix); err != nil {
 			return "", nil, err
@@ -109,9 +109,10 @@ func (e *Engine) createTaskDir() (dir string, remove func(), err error) {
 	}
 }
 
-// removeStaleTaskDirs removes the directories whose lock no process holds. One that
-// is being created has no lock file yet and stays.
-func removeStaleTaskDirs(dir string) {
+// RemoveLeftovers removes from the directory of an Engine what killed processes have left:
+// the directories whose lock no process holds. One that is being created has no lock file
+// yet and stays.
+func RemoveLeftovers(dir string) {
 	found, _ := fs.Glob(os.DirFS(dir), taskDirPrefix+"*/lock")
 	for _, name := range found {
 		path := filepath.Join(dir, name)

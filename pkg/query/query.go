@@ -14,6 +14,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"sync/atomic"
 	"time"
 
 	"github.com/collectord/collectord/pkg/state"
@@ -67,6 +68,7 @@ type Engine struct {
 	o      Options
 	slots  chan struct{}
 	copies *copies
+	files  atomic.Pointer[FileOptions] // see ShareFiles
 }
 
 // New returns an engine, which Close closes. It does no I/O.

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"strings"
 	"time"
+
+	"github.com/collectord/collectord/pkg/snapshot"
 )
 
 // A Format is a form of a result.
@@ -37,6 +39,8 @@ type task struct {
 	Width int `json:",omitempty"`
 	// Path is the file of the result, for parquetTask and copyTask.
 	Path string `json:",omitempty"`
+	// File is set when copyTask makes the file for destinations.
+	File *fileTask `json:",omitempty"`
 	// Dir is a directory for this task alone.
 	Dir string
 	// Streams are the streams that have data.
@@ -54,6 +58,12 @@ type task struct {
 	Detail, Register bool            `json:",omitempty"`
 }
 
+// A fileTask says how the file for destinations is made, see parquet.Options.
+type fileTask struct {
+	Types           string
+	Repair, Untyped bool
+}
+
 // A streamSource is a stream and its last-known snapshot.
 type streamSource struct {
 	Stream, UploadID string
@@ -63,6 +73,8 @@ type streamSource struct {
 	Dir string
 	// Columns is the path of the snapshot's columnar copy; "" if there is none.
 	Columns string
+	// View is the SELECT list of the columns in it; "" is all.
+	View string `json:",omitempty"`
 	// Optional are the members that records may lack.
 	Optional []string `json:",omitempty"`
 }
@@ -73,7 +85,7 @@ const (
 	formatTask  taskKind = "format"  // writes the result to standard output
 	parquetTask taskKind = "parquet" // writes the result to a file
 	profileTask taskKind = "profile" // writes a Profile to standard output
-	copyTask    taskKind = "copy"    // writes the columnar copy of a snapshot to a file
+	copyTask    taskKind = "copy"    // writes a columnar copy of a snapshot to a file
 	measureTask taskKind = "measure" // writes the results of measures to standard output
 )
 
@@ -92,6 +104,7 @@ const (
 	memoryKind  errKind = "memory"  // ErrMemory
 	goneKind    errKind = "gone"    // a snapshot was replaced while it was read
 	loadKind    errKind = "load"    // ErrNotRun
+	damagedKind errKind = "damaged" // snapshot.ErrDamaged
 )
 
 // errGone means that a snapshot was replaced by a newer one while it was read.
@@ -99,7 +112,7 @@ var errGone = errors.New("a snapshot was replaced while it was read")
 
 // kindErrors has the error of each kind.
 var kindErrors = map[errKind]error{
-	refusedKind: ErrRefused, memoryKind: ErrMemory, goneKind: errGone, loadKind: ErrNotRun,
+	refusedKind: ErrRefused, memoryKind: ErrMemory, goneKind: errGone, loadKind: ErrNotRun, damagedKind: snapshot.ErrDamaged,
 }
 
 // err returns the error that the worker reported.

@@ -31,7 +31,6 @@ import (
 
 	"go.uber.org/zap"
 
-	"github.com/collectord/collectord/internal/durable"
 	"github.com/collectord/collectord/internal/systemd"
 	"github.com/collectord/collectord/pkg/snapshot"
 )
@@ -95,9 +94,6 @@ func Open(ctx context.Context, dir string, o Options) (*State, error) {
 	if err := createInstance(dir); err != nil {
 		c.log.Warn("the state directory cannot be identified, and SCHEDULE_JITTER has no effect; the next start tries again", zap.Error(err))
 	}
-	if err := durable.SweepScratch(filepath.Join(dir, "spool")); err != nil {
-		c.log.Warn("removing temporary files of a killed process failed; the next start tries again", zap.Error(err))
-	}
 	err = c.openDatabase(ctx)
 	if IsDiskFull(err) && c.releaseReserve() {
 		err = c.openDatabase(ctx)
@@ -111,10 +107,6 @@ func Open(ctx context.Context, dir string, o Options) (*State, error) {
 
 // Dir returns the state directory.
 func (s *State) Dir() string { return s.dir }
-
-// TempDir returns the directory for temporary files of the destinations. Open
-// removes what killed processes left there, see durable.SweepScratch.
-func (s *State) TempDir() string { return filepath.Join(s.dir, "spool") }
 
 // Close closes the state.
 func (s *State) Close() error {

@@ -3,10 +3,12 @@ package store
 import (
 	"context"
 	"fmt"
+	"io"
 
 	"go.uber.org/zap"
 
 	"github.com/collectord/collectord/internal/durable"
+	"github.com/collectord/collectord/pkg/snapshot"
 )
 
 // Info describes a destination without its settings.
@@ -25,12 +27,9 @@ type Options struct {
 	// Repair reports whether files and objects have U+FFFD in place of escapes
 	// that many programs refuse, see snapshot.RepairEscapes.
 	Repair bool
-	// TempDir is the directory for temporary files, which the program sweeps
-	// at its next start with durable.SweepScratch; "" is os.TempDir().
-	TempDir string
-	// Remember returns the memory of what destinations keep between the
-	// snapshots of a tenancy; nil means that nothing is remembered.
-	Remember func(tenancy string) Memory
+	// Parquet returns a snapshot as a Parquet file, which is made once for all
+	// destinations. It may be nil for destinations that are not written to.
+	Parquet ParquetFunc
 	// Note receives the destination's notes; nil drops them.
 	Note NoteFunc
 	// Log receives the log lines of destinations that write some; nil drops
@@ -38,14 +37,30 @@ type Options struct {
 	Log *zap.Logger
 }
 
-// A Memory keeps a short text under each key between snapshots. It belongs to one
-// tenancy.
-type Memory interface {
-	// Note returns the text under key; "" if there is none.
-	Note(ctx context.Context, key string) (string, error)
-	// SwapNote stores text under key if the text there is old, and reports
-	// whether it was. An empty text removes the note.
-	SwapNote(ctx context.Context, key, old, text string) (swapped bool, err error)
+// A ParquetFunc returns a snapshot as a Parquet file, with the types of the stream's
+// earlier files. The caller closes the file. The error wraps snapshot.ErrDamaged when the
+// snapshot cannot be read.
+type ParquetFunc func(ctx context.Context, s *snapshot.Snapshot) (ParquetFile, error)
+
+// A ParquetFile is a snapshot as a Parquet file. WriteTo writes its content.
+type ParquetFile interface {
+	io.WriterTo
+	io.Closer
+	// Size returns the size of the file in bytes.
+	Size() int64
+	// Notes say how the file differs from the records or from earlier files, one
+	// sentence each.
+	Notes() []string
+}
+
+// A ParquetStorer is a Sink that may store Parquet files.
+type ParquetStorer interface{ StoresParquet() bool }
+
+// StoresParquet reports whether s stores Parquet files. It is false for a Sink that is no
+// [ParquetStorer].
+func StoresParquet(s Sink) bool {
+	p, ok := s.(ParquetStorer)
+	return ok && p.StoresParquet()
 }
 
 // A Definition describes a kind of destination and opens it. [Define] makes

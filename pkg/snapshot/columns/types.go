@@ -63,6 +63,9 @@ type Node struct {
 	// as one object; nil if there are none.
 	Others *Member
 
+	// IsEmpty is set when no value other than null was seen, when the types are chosen.
+	IsEmpty bool
+
 	// largest is the size in bytes of the largest object or list in the records.
 	largest int
 	// overflows is set when the records have more members than may be columns.
@@ -127,6 +130,7 @@ func (n *Node) columnType(o Options) Type {
 // texts is set for good: it can hold whatever later snapshots have. So are the
 // types where no value was seen, VARCHAR, and no member of an object, JSON.
 func (n *Node) settle(o Options) {
+	n.IsEmpty = n.kinds == 0
 	switch n.Type = n.columnType(o); n.Type {
 	case Varchar:
 		n.kinds = textKind
@@ -217,6 +221,9 @@ func (n *Node) FindMember(quoted []byte, guess int) *Member {
 	}
 	return n.byName[UnquoteName(quoted)]
 }
+
+// LookUpMember returns the member with the vendor's name, or nil.
+func (n *Node) LookUpMember(vendor string) *Member { return n.byName[vendor] }
 
 // addMember adds a member with the vendor's name, which n does not have.
 func (n *Node) addMember(vendor string) *Member {

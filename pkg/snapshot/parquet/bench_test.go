@@ -53,7 +53,7 @@ func BenchmarkInfer(b *testing.B) {
 	s := sealSnapshot(b, records...)
 	b.SetBytes(size)
 	for b.Loop() {
-		if _, err := inferTypes(b.Context(), s, Options{}, columns.Types{}); err != nil {
+		if _, _, err := inferTypes(b.Context(), s, Options{}, columns.Types{}); err != nil {
 			b.Fatal(err)
 		}
 	}

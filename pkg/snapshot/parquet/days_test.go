@@ -1,7 +1,6 @@
 package parquet
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -19,18 +18,8 @@ import (
 	"github.com/collectord/collectord/pkg/snapshot/columns"
 )
 
-// A textMemory is a Memory of this process.
+// A textMemory has the types of each stream.
 type textMemory map[string]string
-
-func (t textMemory) Note(_ context.Context, key string) (string, error) { return t[key], nil }
-
-func (t textMemory) SwapNote(_ context.Context, key, old, text string) (bool, error) {
-	if t[key] != old {
-		return false, nil
-	}
-	t[key] = text
-	return true, nil
-}
 
 // sealDay returns a sealed snapshot of the records of a day.
 func sealDay(t testing.TB, day int, records ...string) *snapshot.Snapshot {
@@ -43,7 +32,7 @@ func sealDay(t testing.TB, day int, records ...string) *snapshot.Snapshot {
 
 // encodeDays encodes a snapshot for each day into a directory, and returns the
 // pattern of the files and the notes of each day.
-func encodeDays(t testing.TB, memory Memory, days ...[]string) (glob string, notes [][]string) {
+func encodeDays(t testing.TB, memory textMemory, days ...[]string) (glob string, notes [][]string) {
 	t.Helper()
 	dir := t.TempDir()
 	for i, records := range days {
@@ -297,37 +286,13 @@ func TestUntypedStays(t *testing.T) {
 // Types that cannot be read are replaced, with a note.
 func TestUnreadableMemory(t *testing.T) {
 	for _, text := range []string{"{", `{"version":99}`} {
-		memory := textMemory{TypesKey("okta_users"): text}
+		memory := textMemory{"okta_users": text}
 		_, f := encodeSnapshot(t, sealDay(t, 1, `{"a":1}`), memory)
 		if !f.Typed || len(f.Notes) != 1 || !strings.Contains(f.Notes[0], "remembered types") {
 			t.Errorf("%s: typed %t, notes %q", text, f.Typed, f.Notes)
 		}
-		if !strings.Contains(memory[TypesKey("okta_users")], `"name":"a"`) {
+		if !strings.Contains(memory["okta_users"], `"name":"a"`) {
 			t.Errorf("%s was not replaced", text)
 		}
-	}
-}
-
-// racingMemory is a Memory that another process changes before the first swap.
-type racingMemory struct {
-	textMemory
-	other string // stored by the other process; "" when it was
-}
-
-func (r *racingMemory) SwapNote(ctx context.Context, key, old, text string) (bool, error) {
-	if r.other != "" {
-		r.textMemory[key], r.other = r.other, ""
-	}
-	return r.textMemory.SwapNote(ctx, key, old, text)
-}
-
-// A file has the types that another process stored meanwhile.
-func TestTypesOfAnotherProcess(t *testing.T) {
-	first := textMemory{}
-	encodeSnapshot(t, sealDay(t, 1, `{"a":"text","b":1}`), first)
-	memory := &racingMemory{textMemory: textMemory{}, other: first[TypesKey("okta_users")]}
-	path, _ := encodeSnapshot(t, sealDay(t, 2, `{"a":2}`), memory)
-	if columns, _ := readFile(t, path); !slices.Equal(columns[:2], []string{"a VARCHAR", "b DOUBLE"}) {
-		t.Errorf("columns %q", columns)
 	}
 }

@@ -12,7 +12,6 @@ import (
 	"github.com/dustin/go-humanize/english"
 
 	"github.com/collectord/collectord/internal/duckdb"
-	"github.com/collectord/collectord/internal/durable"
 	"github.com/collectord/collectord/pkg/snapshot"
 	"github.com/collectord/collectord/pkg/snapshot/columns"
 )
@@ -26,14 +25,16 @@ type Options struct {
 	// half of a surrogate pair is stored as its six letters.
 	Repair bool
 	// TempDir is the directory for the file and for data that does not fit in
-	// memory; "" is os.TempDir(). What a killed process leaves there is removed
-	// by durable.SweepScratch.
+	// memory; "" is os.TempDir(). The caller removes what a killed process leaves
+	// there.
 	TempDir string
 	// Rules choose the types of the columns.
 	Rules columns.Rules
-	// Types remembers the types of the streams of the snapshot's tenancy; nil
-	// gives each file the types of its own records.
-	Types Memory
+	// Types are the types of the stream's earlier files, see File.Types; "" if there
+	// were none.
+	Types string
+	// Untyped puts the records into one column json_data, which needs less memory.
+	Untyped bool
 	// Disk bounds the disk space for data that does not fit in memory, such as
 	// "4GiB"; "" is no bound.
 	Disk string
@@ -49,10 +50,17 @@ type File struct {
 	// one sentence each: a renamed member, another type, why the columns are
 	// not typed.
 	Notes []string
+	// Types are the types of the file and of earlier ones, to be remembered for the
+	// next one. When a file of the stream was made meanwhile, this one does not have
+	// its types.
+	Types string
+	// View is the SELECT list that turns the columns of a file by FileRules into those
+	// of a file by QueryRules. It is "" when no list can.
+	View string
 
 	file    *os.File
-	scratch *durable.Scratch
-	escapes int64 // records with escapes that are not stored as they are
+	dir     string // removed by Close
+	escapes int64  // records with escapes that are not stored as they are
 }
 
 // WriteTo writes the file's content to w.
@@ -68,11 +76,7 @@ func (f *File) WriteTo(w io.Writer) (int64, error) {
 func (f *File) MoveTo(path string) error { return os.Rename(f.path(), path) }
 
 // Close removes the file.
-func (f *File) Close() error { return errors.Join(f.file.Close(), f.scratch.Remove()) }
-
-// encodeSlot is held while a file is encoded. Two at a time would need twice
-// the memory and take as long.
-var encodeSlot = make(chan struct{}, 1)
+func (f *File) Close() error { return errors.Join(f.file.Close(), os.RemoveAll(f.dir)) }
 
 // Encode writes the records of s to a temporary Parquet file, compressed with
 // Zstandard, and checks that the file has all of them.
@@ -113,50 +117,37 @@ var encodeSlot = make(chan struct{}, 1)
 // column _other_members. If DuckDB cannot convert the records within its memory,
 // the members with objects or lists of over a megabyte are JSON, or VARCHAR.
 func Encode(ctx context.Context, s *snapshot.Snapshot, o Options) (*File, error) {
-	select {
-	case encodeSlot <- struct{}{}:
-		defer func() { <-encodeSlot }()
-	case <-ctx.Done():
-		return nil, fmt.Errorf("encode parquet: %w", context.Cause(ctx))
-	}
-	scratch, err := durable.CreateScratch(o.TempDir)
+	dir, err := os.MkdirTemp(o.TempDir, "parquet-")
 	if err != nil {
 		return nil, fmt.Errorf("encode parquet: %w", err)
 	}
-	f := &File{scratch: scratch}
+	f := &File{dir: dir}
 	if err := f.encode(ctx, s, o); err != nil {
-		return nil, fmt.Errorf("encode parquet: %w", errors.Join(duckdb.Brief(err), scratch.Remove()))
+		return nil, fmt.Errorf("encode parquet: %w", errors.Join(duckdb.Brief(err), os.RemoveAll(dir)))
 	}
 	return f, nil
 }
 
-func (f *File) path() string { return filepath.Join(f.scratch.Dir(), "snapshot.parquet") }
+func (f *File) path() string { return filepath.Join(f.dir, "snapshot.parquet") }
 
-// encode fills f with the snapshot. It starts again when another process has
-// changed the remembered types meanwhile.
+// encode fills f with the snapshot.
 func (f *File) encode(ctx context.Context, s *snapshot.Snapshot, o Options) error {
-	for {
-		f.escapes = 0
-		types, err := chooseTypes(ctx, s, o)
-		if err != nil {
-			return err
-		}
-		f.Notes = types.notes
-		if err := f.encodeTypes(ctx, s, o, types.root); err != nil {
-			return err
-		}
-		f.noteEscapes(o.Repair)
-		if o.Types != nil && types.text != types.old {
-			swapped, err := o.Types.SwapNote(ctx, TypesKey(s.Stream), types.old, types.text)
-			if err != nil {
-				return err
-			}
-			if !swapped {
-				continue
-			}
-		}
-		return f.open()
+	types, err := chooseTypes(ctx, s, o)
+	if err != nil {
+		return err
 	}
+	f.Notes, f.Types = types.notes, types.text
+	if err := f.encodeTypes(ctx, s, o, types.root); err != nil {
+		return err
+	}
+	f.noteEscapes(o.Repair)
+	isRepaired := o.Repair && f.escapes > 0
+	if o.Rules == columns.FileRules && f.Typed && !isRepaired {
+		if f.View, err = f.findView(ctx, s, o, types); err != nil {
+			return err
+		}
+	}
+	return f.open()
 }
 
 // noteEscapes adds the note about escapes that are not stored as they are.
@@ -192,7 +183,10 @@ func (f *File) encodeTypes(ctx context.Context, s *snapshot.Snapshot, o Options,
 		return f.encodeForQueries(ctx, s, o, root)
 	}
 	attempts := []rowEncoder{untypedRows{"JSON"}, untypedRows{"VARCHAR"}}
-	if f.Typed = root != nil; f.Typed {
+	if root != nil && o.Untyped {
+		f.Notes = append(f.Notes, "the records are in one column json_data: typed columns need more memory than STORE_DUCKDB_MEMORY allows")
+	}
+	if f.Typed = root != nil && !o.Untyped; f.Typed {
 		attempts = append([]rowEncoder{&typedRows{root: root}}, attempts...)
 	}
 	for _, rows := range attempts {
@@ -238,7 +232,7 @@ func (f *File) encodeRows(ctx context.Context, s *snapshot.Snapshot, o Options, 
 }
 
 func (f *File) encodeOnce(ctx context.Context, s *snapshot.Snapshot, o Options, memory int64, rows rowEncoder) (err error) {
-	db, err := duckdb.Open(ctx, "", duckdb.Options{Memory: memory, TempDir: f.scratch.Dir()})
+	db, err := duckdb.Open(ctx, "", duckdb.Options{Memory: memory, TempDir: f.dir})
 	if err != nil {
 		return err
 	}

@@ -52,13 +52,17 @@ func sealHeader(t testing.TB, h snapshot.Header, records ...string) *snapshot.Sn
 	return s
 }
 
-// encodeSnapshot encodes s and returns a copy of the file and its notes.
-func encodeSnapshot(t testing.TB, s *snapshot.Snapshot, types Memory) (path string, f *File) {
+// encodeSnapshot encodes s with the types in memory and returns a copy of the file and its
+// notes.
+func encodeSnapshot(t testing.TB, s *snapshot.Snapshot, memory textMemory) (path string, f *File) {
 	t.Helper()
 	dir := t.TempDir()
-	f, err := Encode(t.Context(), s, Options{TempDir: dir, Types: types})
+	f, err := Encode(t.Context(), s, Options{TempDir: dir, Types: memory[s.Stream]})
 	if err != nil {
 		t.Fatal(err)
+	}
+	if memory != nil {
+		memory[s.Stream] = f.Types
 	}
 	path = filepath.Join(t.TempDir(), "it's [1]*.parquet")
 	out, err := os.Create(path)

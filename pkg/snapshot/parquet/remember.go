@@ -12,45 +12,31 @@ import (
 	"github.com/collectord/collectord/pkg/snapshot/columns"
 )
 
-// A Memory keeps a short text under each key, so that the types of a stream's
-// files stay the same from snapshot to snapshot. It belongs to one tenancy.
-type Memory interface {
-	// Note returns the text under key; "" if there is none.
-	Note(ctx context.Context, key string) (string, error)
-	// SwapNote stores text under key if the text there is old, and reports
-	// whether it was. An empty text removes the note.
-	SwapNote(ctx context.Context, key, old, text string) (swapped bool, err error)
-}
-
 // TypesKey returns the key under which the types of a stream are remembered.
 func TypesKey(stream string) string { return "parquet types " + stream }
 
 // A typing is the types of one snapshot's file.
 type typing struct {
-	root  *columns.Node // nil when the records are in one column
-	notes []string
-	old   string // the text in the memory
-	text  string // the text to store there
+	root    *columns.Node // nil when the records are in one column
+	queries *columns.Node // the types by QueryRules; nil when the file has these, or there are none
+	notes   []string
+	text    string // the types to remember
 }
 
 // chooseTypes reads the whole snapshot, which verifies it, and returns the types
 // of its file: the narrowest that hold its values and those of the stream's
 // earlier snapshots, as far as Options.Types has their types.
 func chooseTypes(ctx context.Context, s *snapshot.Snapshot, o Options) (t typing, err error) {
-	if o.Types != nil {
-		if t.old, err = o.Types.Note(ctx, TypesKey(s.Stream)); err != nil {
-			return t, err
-		}
-	}
-	earlier, err := columns.RecallTypes(t.old)
+	earlier, err := columns.RecallTypes(o.Types)
 	if err != nil {
 		t.notes = append(t.notes, err.Error()+": the types are those of this snapshot alone")
 		earlier = columns.Types{}
 	}
-	chosen, err := inferTypes(ctx, s, o, earlier)
+	chosen, queries, err := inferTypes(ctx, s, o, earlier)
 	if err != nil {
 		return t, err
 	}
+	t.queries = queries.Root
 	if chosen.Problem != nil && o.Rules == columns.QueryRules {
 		return t, chosen.Problem
 	}
@@ -78,24 +64,33 @@ func chooseTypes(ctx context.Context, s *snapshot.Snapshot, o Options) (t typing
 }
 
 // inferTypes reads the whole snapshot, which verifies it, and returns the types of
-// its records and those of earlier ones.
-func inferTypes(ctx context.Context, s *snapshot.Snapshot, o Options, earlier columns.Types) (_ columns.Result, err error) {
+// its records and those of earlier ones. If they are not by QueryRules, it also returns
+// the types of the records alone by these.
+func inferTypes(ctx context.Context, s *snapshot.Snapshot, o Options, earlier columns.Types) (chosen, queries columns.Result, err error) {
 	r, err := openRecords(ctx, s, o.Repair)
 	if err != nil {
-		return columns.Result{}, err
+		return chosen, queries, err
 	}
 	defer func() { err = errors.Join(err, r.Close()) }()
 	typing := columns.NewTyping(earlier, columns.Options{Rules: o.Rules})
+	forQueries := columns.NewTyping(columns.Types{}, columns.Options{Rules: columns.QueryRules})
 	for {
 		record, _, err := r.next()
 		if err == io.EOF {
-			return typing.Choose(), nil
+			break
 		}
 		if err != nil {
-			return columns.Result{}, err
+			return chosen, queries, err
 		}
 		typing.AddRecord(record)
+		if o.Rules != columns.QueryRules {
+			forQueries.AddRecord(record)
+		}
 	}
+	if o.Rules != columns.QueryRules {
+		queries = forQueries.Choose()
+	}
+	return typing.Choose(), queries, nil
 }
 
 // describeChanges returns a note for each change of a type.

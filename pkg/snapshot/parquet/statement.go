@@ -80,16 +80,21 @@ func appendStructure(dst []byte, n *columns.Node) []byte {
 }
 
 // sqlType returns the type of n in SQL.
-func sqlType(n *columns.Node) string {
+func sqlType(n *columns.Node) string { return sqlTypeWith(n, columns.UTCTimestamp) }
+
+// sqlTypeWith returns the type of n in SQL, with utc in place of UTCTimestamp.
+func sqlTypeWith(n *columns.Node, utc columns.Type) string {
 	switch n.Type {
 	case columns.Struct:
 		var fields []string
 		for _, m := range n.Members {
-			fields = append(fields, duckdb.Quote(m.Column)+" "+sqlType(&m.Node))
+			fields = append(fields, duckdb.Quote(m.Column)+" "+sqlTypeWith(&m.Node, utc))
 		}
 		return "STRUCT(" + strings.Join(fields, ", ") + ")"
 	case columns.List:
-		return sqlType(n.Elements) + "[]"
+		return sqlTypeWith(n.Elements, utc) + "[]"
+	case columns.UTCTimestamp:
+		return utc.String()
 	}
 	return n.Type.String()
 }

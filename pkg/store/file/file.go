@@ -10,7 +10,6 @@ import (
 
 	"github.com/collectord/collectord/internal/durable"
 	"github.com/collectord/collectord/pkg/snapshot"
-	"github.com/collectord/collectord/pkg/snapshot/parquet"
 	"github.com/collectord/collectord/pkg/store"
 )
 
@@ -25,14 +24,9 @@ type Options struct {
 	// Repair replaces escapes that many programs refuse, see
 	// snapshot.RepairEscapes.
 	Repair bool
-	// TempDir holds Parquet files until they are written; "" is os.TempDir().
-	TempDir string
-	// Remember returns the memory of the types of Parquet files; nil gives each
-	// file the types of its own records.
-	Remember func(tenancy string) store.Memory
-	// Memory bounds DuckDB's memory in bytes while a Parquet file is written;
-	// 0 means 768 MB.
-	Memory int64
+	// Parquet returns a snapshot as a Parquet file. Only paths of such files
+	// need it.
+	Parquet store.ParquetFunc
 	// Note, when not nil, receives how a stored file differs from the
 	// snapshot.
 	Note store.NoteFunc
@@ -122,11 +116,7 @@ func (s *Sink) passNotes(snap *snapshot.Snapshot, notes ...string) {
 
 // writeParquet writes the Parquet file of snap.
 func (s *Sink) writeParquet(ctx context.Context, snap *snapshot.Snapshot, target string) (err error) {
-	o := parquet.Options{Memory: s.opts.Memory, TempDir: s.opts.TempDir, Repair: s.opts.Repair}
-	if s.opts.Remember != nil {
-		o.Types = s.opts.Remember(snap.Tenancy)
-	}
-	encoded, err := parquet.Encode(ctx, snap, o)
+	encoded, err := s.opts.Parquet(ctx, snap)
 	if err != nil {
 		return err
 	}
@@ -136,9 +126,15 @@ func (s *Sink) writeParquet(ctx context.Context, snap *snapshot.Snapshot, target
 		return err
 	})
 	if err == nil {
-		s.passNotes(snap, encoded.Notes...)
+		s.passNotes(snap, encoded.Notes()...)
 	}
 	return err
+}
+
+// StoresParquet implements store.ParquetStorer.
+func (s *Sink) StoresParquet() bool {
+	format, err := snapshot.FormatOf(s.opts.Path.String())
+	return err == nil && format.Kind == snapshot.Parquet
 }
 
 // ReplacesPrevious reports whether each snapshot of a stream replaces the file

@@ -1,6 +1,7 @@
 package file
 
 import (
+	"context"
 	"errors"
 	"io/fs"
 	"os"
@@ -10,7 +11,6 @@ import (
 	"syscall"
 	"testing"
 
-	"github.com/collectord/collectord/internal/duckdb"
 	"github.com/collectord/collectord/pkg/snapshot"
 	"github.com/collectord/collectord/pkg/store"
 	"github.com/collectord/collectord/pkg/store/storetest"
@@ -169,7 +169,7 @@ func TestFileTellsNotes(t *testing.T) {
 		t.Fatal(err)
 	}
 	var notes []string
-	f, err := New(Options{Path: p, Note: func(_ *snapshot.Snapshot, text string) { notes = append(notes, text) }})
+	f, err := New(Options{Path: p, Parquet: encodeParquet, Note: func(_ *snapshot.Snapshot, text string) { notes = append(notes, text) }})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -203,32 +203,29 @@ func TestFileEscapes(t *testing.T) {
 	}
 }
 
-// The Parquet files of a stream keep the types of earlier ones.
-func TestFileRemembersTypes(t *testing.T) {
-	dir := t.TempDir()
-	p, err := store.ParsePath("STORE_FILE", filepath.Join(dir, "%DD.parquet"))
+// A Parquet file that cannot be made is an error, and the earlier one stays.
+func TestFileWithoutParquet(t *testing.T) {
+	p, err := store.ParsePath("STORE_FILE", filepath.Join(t.TempDir(), "x.parquet"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	memory := storetest.NewMemory()
-	f, err := New(Options{Path: p, TempDir: dir, Remember: func(string) store.Memory { return memory }})
+	storetest.Write(t, newSink(t, p.String()), storetest.Seal(t, storetest.Header(1), `{"n":1}`))
+	before, err := os.ReadFile(p.String())
 	if err != nil {
 		t.Fatal(err)
 	}
-	var headers []snapshot.Header
-	for n, record := range []string{`{"a":{"x":1}}`, `{"a":null,"b":2}`} {
-		h := storetest.Header(n)
-		h.UploadTimestamp = h.UploadTimestamp.AddDate(0, 0, n)
-		headers = append(headers, h)
-		storetest.Write(t, f, storetest.Seal(t, h, record))
-	}
-	db, err := duckdb.Open(t.Context(), "", duckdb.Options{TempDir: t.TempDir()})
+	failure := errors.New("no memory")
+	f, err := New(Options{Path: p, Parquet: func(context.Context, *snapshot.Snapshot) (store.ParquetFile, error) { return nil, failure }})
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer db.Close()
-	got := queryTexts(t, db, "SELECT typeof(a) FROM read_parquet("+duckdb.Literal(p.Render(headers[1]))+")")
-	if len(got) != 1 || got[0] != "STRUCT(x DOUBLE)" {
-		t.Errorf("the type of a is %q", got)
+	if err := f.Write(t.Context(), storetest.Seal(t, storetest.Header(2), `{"n":2}`)); !errors.Is(err, failure) || !strings.Contains(err.Error(), p.String()) {
+		t.Errorf("error %v, want that of the encoder with the path", err)
+	}
+	if after, err := os.ReadFile(p.String()); err != nil || string(after) != string(before) {
+		t.Errorf("the file was changed; error %v", err)
+	}
+	if !store.StoresParquet(f) || store.StoresParquet(newSink(t, filepath.Join(t.TempDir(), "%TAG.json"))) {
+		t.Error("StoresParquet is not true for .parquet alone")
 	}
 }

@@ -57,5 +57,5 @@ var Definition = store.Define(store.Info{Name: Name, Title: "Files"}, func(s *Se
 	if err != nil {
 		return nil, err
 	}
-	return New(Options{Path: path, Memory: o.Memory, Repair: o.Repair, TempDir: o.TempDir, Remember: o.Remember, Note: o.Note})
+	return New(Options{Path: path, Repair: o.Repair, Parquet: o.Parquet, Note: o.Note})
 })

@@ -1,6 +1,7 @@
 package file
 
 import (
+	"context"
 	"errors"
 	"io/fs"
 	"os"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/collectord/collectord/internal/duckdb"
 	"github.com/collectord/collectord/pkg/snapshot"
+	"github.com/collectord/collectord/pkg/snapshot/parquet"
 	"github.com/collectord/collectord/pkg/store"
 	"github.com/collectord/collectord/pkg/store/storetest"
 )
@@ -32,8 +34,23 @@ func openFiles(ext, dir string) (store.Sink, error) {
 	if err != nil {
 		return nil, err
 	}
-	return New(Options{Path: p})
+	return New(Options{Path: p, Parquet: encodeParquet})
 }
+
+// encodeParquet is a store.ParquetFunc that encodes each file in this process.
+func encodeParquet(ctx context.Context, s *snapshot.Snapshot) (store.ParquetFile, error) {
+	f, err := parquet.Encode(ctx, s, parquet.Options{})
+	if err != nil {
+		return nil, err
+	}
+	return encodedFile{f}, nil
+}
+
+// An encodedFile is a store.ParquetFile.
+type encodedFile struct{ *parquet.File }
+
+func (e encodedFile) Size() int64     { return e.File.Size }
+func (e encodedFile) Notes() []string { return e.File.Notes }
 
 // newSink returns a sink that writes to the template.
 func newSink(t *testing.T, template string) *Sink {
@@ -42,7 +59,7 @@ func newSink(t *testing.T, template string) *Sink {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := New(Options{Path: p})
+	s, err := New(Options{Path: p, Parquet: encodeParquet})
 	if err != nil {
 		t.Fatal(err)
 	}

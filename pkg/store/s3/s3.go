@@ -21,7 +21,6 @@ import (
 
 	"github.com/collectord/collectord/internal/backoff"
 	"github.com/collectord/collectord/pkg/snapshot"
-	"github.com/collectord/collectord/pkg/snapshot/parquet"
 	"github.com/collectord/collectord/pkg/store"
 )
 
@@ -71,18 +70,12 @@ type Options struct {
 	// Exact stores the records' own bytes, whatever Repair says, and without a
 	// note about them: for objects that only collectord reads.
 	Exact bool
-	// TempDir holds Parquet files until they are uploaded; "" means
-	// os.TempDir().
-	TempDir string
-	// Remember returns the memory of the types of Parquet objects; nil gives
-	// each object the types of its own records.
-	Remember func(tenancy string) store.Memory
+	// Parquet returns a snapshot as a Parquet file. Only keys of such objects
+	// need it.
+	Parquet store.ParquetFunc
 	// Sum adds the SHA-256 of the records to the object's metadata. The
 	// snapshot is then read once more.
 	Sum bool
-	// Memory bounds DuckDB's memory in bytes while a Parquet file is written;
-	// 0 means 768 MB.
-	Memory int64
 	// Note, when not nil, receives how an object differs from the snapshot,
 	// and what the server does not support. The latter is noted once per
 	// Sink, with the snapshot that was being written, or nil during Check.
@@ -155,6 +148,12 @@ func (s *Sink) Name() string { return cmp.Or(s.opts.Name, "s3") }
 
 // ReplacesPrevious implements store.Replacer.
 func (s *Sink) ReplacesPrevious() bool { return s.opts.OneObject }
+
+// StoresParquet implements store.ParquetStorer.
+func (s *Sink) StoresParquet() bool {
+	format, err := snapshot.FormatOf(s.opts.KeyTemplate)
+	return err == nil && format.Kind == snapshot.Parquet
+}
 
 // Target implements store.Targeter.
 func (s *Sink) Target() string { return "s3://" + s.opts.Bucket + "/" + s.opts.KeyTemplate }
@@ -242,22 +241,17 @@ func (s *Sink) passNote(snap *snapshot.Snapshot, text string) {
 // objectURL returns the name of an object for messages.
 func (s *Sink) objectURL(key string) string { return "s3://" + s.opts.Bucket + "/" + key }
 
-// uploadParquet writes a Parquet file to a temporary directory, since the format
-// cannot be streamed, and uploads it.
+// uploadParquet uploads the snapshot's Parquet file.
 func (s *Sink) uploadParquet(ctx context.Context, conn *connection, snap *snapshot.Snapshot, object *s3.PutObjectInput) (err error) {
-	o := parquet.Options{Memory: s.opts.Memory, TempDir: s.opts.TempDir, Repair: s.opts.Repair}
-	if s.opts.Remember != nil {
-		o.Types = s.opts.Remember(snap.Tenancy)
-	}
-	encoded, err := parquet.Encode(ctx, snap, o)
+	encoded, err := s.opts.Parquet(ctx, snap)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, encoded.Close()) }()
-	for _, note := range encoded.Notes {
+	for _, note := range encoded.Notes() {
 		s.passNote(snap, note)
 	}
-	return s.upload(ctx, conn, snap, object, content{minSize: encoded.Size, maxSize: encoded.Size, write: func(w io.Writer) error {
+	return s.upload(ctx, conn, snap, object, content{minSize: encoded.Size(), maxSize: encoded.Size(), write: func(w io.Writer) error {
 		_, err := encoded.WriteTo(w)
 		return err
 	}})

@@ -41,7 +41,7 @@ func (s *Settings) HasBackup() bool {
 // Options returns the options of a Sink in the bucket, without Key.
 func (s *Settings) Options(o store.Options) Options {
 	return Options{
-		Bucket: s.Bucket, SSE: s.SSE, KMSKeyID: s.KMSKeyID, Memory: o.Memory, Repair: o.Repair, TempDir: o.TempDir, Remember: o.Remember, Note: o.Note,
+		Bucket: s.Bucket, SSE: s.SSE, KMSKeyID: s.KMSKeyID, Repair: o.Repair, Parquet: o.Parquet, Note: o.Note,
 		ACL: s.ACL, Checksum: s.Checksum, PathStyle: s.PathStyle, RequestPayer: s.RequestPayer,
 	}
 }

@@ -70,12 +70,13 @@ func findSettings(groups config.Groups, like any) any {
 }
 
 // Open opens the destinations that s switches on. It does no I/O.
-// s.Destinations comes from Settings and was filled by package config. The
-// notes of the destinations are logged.
-func Open(s config.Store, st *state.State, log *zap.Logger) ([]store.Sink, error) {
+// s.Destinations comes from Settings and was filled by package config. st and
+// parquet, see store.Options, may be nil when nothing is written. The notes of
+// the destinations are logged.
+func Open(s config.Store, st *state.State, parquet store.ParquetFunc, log *zap.Logger) ([]store.Sink, error) {
 	var opened []store.Sink
 	for _, d := range Definitions(st) {
-		sink, err := openOne(d, s, st, log)
+		sink, err := openOne(d, s, parquet, log)
 		if err != nil {
 			return nil, err
 		}
@@ -103,17 +104,14 @@ func IsBackupOff(s config.Store) bool {
 }
 
 // openOne opens the destination d, or returns nil when s switches it off.
-func openOne(d store.Definition, s config.Store, st *state.State, log *zap.Logger) (store.Sink, error) {
+func openOne(d store.Definition, s config.Store, parquet store.ParquetFunc, log *zap.Logger) (store.Sink, error) {
 	log = log.With(zap.String("sink", d.Name))
 	o := store.Options{
-		Memory: int64(s.DuckDBMemory),
-		Repair: s.FileRepair,
-		Note:   func(s *snapshot.Snapshot, text string) { logNote(log, s, text) },
-		Log:    log,
-	}
-	if st != nil {
-		o.TempDir = st.TempDir()
-		o.Remember = func(tenancy string) store.Memory { return st.Notes(tenancy) }
+		Memory:  int64(s.DuckDBMemory),
+		Repair:  s.FileRepair,
+		Parquet: parquet,
+		Note:    func(s *snapshot.Snapshot, text string) { logNote(log, s, text) },
+		Log:     log,
 	}
 	return d.Open(findSettings(s.Destinations, d.NewSettings()), o)
 }
