@@ -121,12 +121,10 @@ func (e *Engine) withColumns(ctx context.Context, source streamSource) (streamSo
 
 // withExistingColumns returns the source with a columnar copy if there is one.
 func withExistingColumns(source streamSource) streamSource {
-	path := filepath.Join(source.Dir, columnsName)
-	if _, err := os.Stat(path); err == nil {
-		source.Columns = path
+	if source.Columns = existingCopy(source, nil); source.Columns != "" {
 		return source
 	}
-	path = filepath.Join(source.Dir, fileName)
+	path := filepath.Join(source.Dir, fileName)
 	if d, err := readDescription(path); err == nil && d.View != "" {
 		source.Columns, source.View = path, d.View
 	}
@@ -145,6 +143,23 @@ func (e *Engine) waitForCopy(ctx context.Context, source streamSource, file *Fil
 	}
 }
 
+// existingCopy returns the path of a copy of a snapshot, or "". file is nil for a copy for
+// queries.
+func existingCopy(source streamSource, file *FileOptions) string {
+	if file == nil {
+		path := filepath.Join(source.Dir, columnsName)
+		if _, err := os.Stat(path); err != nil {
+			return ""
+		}
+		return path
+	}
+	path := filepath.Join(source.Dir, fileName)
+	if d, err := readDescription(path); err != nil || d.Repair != file.Repair {
+		return ""
+	}
+	return path
+}
+
 // startCopy returns the copy of a snapshot, and starts it if it is new.
 func (e *Engine) startCopy(source streamSource, file *FileOptions) *columnarCopy {
 	c, key := e.copies, newCopyKey(source, file)
@@ -154,6 +169,10 @@ func (e *Engine) startCopy(source streamSource, file *FileOptions) *columnarCopy
 		return made
 	}
 	made := &columnarCopy{done: make(chan struct{})}
+	if made.path = existingCopy(source, file); made.path != "" { // since the caller looked
+		close(made.done)
+		return made
+	}
 	c.made[key] = made
 	c.all.Go(func() {
 		path, remove, err := e.makeCopy(c.ctx, source, file)

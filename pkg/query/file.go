@@ -89,7 +89,7 @@ func (e *Engine) ParquetFile(ctx context.Context, s *snapshot.Snapshot) (*Parque
 		return f, err
 	}
 	// A file that is damaged, or of another description, is made again.
-	if err := os.Remove(path); err != nil {
+	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, err
 	}
 	if path, description, err = e.fileOf(ctx, source, o); err != nil {
@@ -130,12 +130,10 @@ func sumFile(f io.Reader) (size int64, sum string, err error) {
 // fileOf returns the path and the description of a snapshot's Parquet file, which it makes
 // if there is none.
 func (e *Engine) fileOf(ctx context.Context, source streamSource, o FileOptions) (path string, d fileDescription, err error) {
-	path = filepath.Join(source.Dir, fileName)
-	if d, err := readDescription(path); err == nil && d.Repair == o.Repair {
-		return path, d, nil
-	}
-	if path, err = e.waitForCopy(ctx, source, &o); err != nil {
-		return "", d, err
+	if path = existingCopy(source, &o); path == "" {
+		if path, err = e.waitForCopy(ctx, source, &o); err != nil {
+			return "", d, err
+		}
 	}
 	d, err = readDescription(path)
 	return path, d, err
@@ -225,11 +223,15 @@ func placeFile(from, to string) error {
 	return placeCopy(from, to)
 }
 
-// explainFileError returns the error of a file that could not be made.
+// explainFileError returns the error of a file that could not be made. Where err is about
+// a query, it says why alone.
 func explainFileError(stream string, err error) error {
-	if errors.Is(err, ErrMemory) {
+	switch {
+	case errors.Is(err, ErrMemory):
 		return fmt.Errorf("make the Parquet file of %s: more memory is needed: %s: set STORE_DUCKDB_MEMORY to more, or STORE_FILE or STORE_AWS_S3_KEY to another format",
 			stream, strings.TrimPrefix(err.Error(), ErrMemory.Error()+": "))
+	case errors.Is(err, ErrNotRun):
+		return fmt.Errorf("make the Parquet file of %s: %s", stream, strings.TrimPrefix(err.Error(), ErrNotRun.Error()+": "))
 	}
 	return fmt.Errorf("make the Parquet file of %s: %w", stream, err)
 }

@@ -360,3 +360,22 @@ func TestFileElsewhere(t *testing.T) {
 		t.Errorf("left: %v, error %v", left, err)
 	}
 }
+
+// The error of a file names the stream and says nothing about queries.
+func TestExplainFileError(t *testing.T) {
+	for _, tc := range []struct {
+		err  error
+		want string
+	}{
+		{err: errors.New("full"), want: "make the Parquet file of okta_users: full"},
+		{err: withKind(ErrNotRun, errors.New("its process ended")), want: "make the Parquet file of okta_users: its process ended"},
+		{
+			err:  withKind(ErrMemory, errors.New("its process ended")),
+			want: "make the Parquet file of okta_users: more memory is needed: its process ended: set STORE_DUCKDB_MEMORY to more, or STORE_FILE or STORE_AWS_S3_KEY to another format",
+		},
+	} {
+		if got := explainFileError("okta_users", tc.err).Error(); got != tc.want {
+			t.Errorf("got  %s\nwant %s", got, tc.want)
+		}
+	}
+}

@@ -38,7 +38,7 @@ func TestLargeRecordsInFiles(t *testing.T) {
 	t.Parallel()
 	for name, large := range map[string]string{
 		"text": `{"a":"` + strings.Repeat("x", 63<<20) + `","n":1}`,
-		"list": `{"l":[{"x":1.5}` + strings.Repeat(`,{"x":1,"y":"abcdefgh"}`, 60<<20/23) + `],"n":1}`,
+		"list": `{"l":[{"x":1.5}` + strings.Repeat(`,{"x":1,"y":"abcdefgh"}`, 12<<20/23) + `],"n":1}`,
 	} {
 		records := []string{large}
 		for n := range 60 {

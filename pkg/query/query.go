@@ -1,5 +1,6 @@
 // Package query runs SQL on the last-known snapshots with the embedded DuckDB. A
-// query can read nothing else: no file, no network and no setting.
+// query can read nothing else: no file, no network and no setting. For that it makes
+// Parquet files of snapshots, each once, which destinations store as well.
 //
 // DuckDB cannot bound all the memory that a statement takes, and cannot interrupt
 // each of its steps. So each query runs in a process of its own, which has limits
