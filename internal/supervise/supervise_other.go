@@ -1,0 +1,32 @@
+//go:build !linux
+
+package supervise
+
+import (
+	"os"
+	"syscall"
+)
+
+// ownPath returns the path of the running program.
+func ownPath() (string, error) { return os.Executable() }
+
+// adoptOrphans does nothing here: processes that leave the group of the program stay.
+func adoptOrphans() {}
+
+// programAttributes returns the attributes of the program's process: a group of its own.
+func programAttributes() *syscall.SysProcAttr { return &syscall.SysProcAttr{Setpgid: true} }
+
+// waitLeader waits for the end of the leader, kills what is left of the group, and returns
+// how the leader ended.
+func (g *processGroup) waitLeader() syscall.WaitStatus {
+	status := waitProcess(g.leader)
+	g.signal(syscall.SIGKILL)
+	g.setReaped()
+	return status
+}
+
+// ownChildren returns no ids here: the group of the program is killed as a whole.
+func ownChildren() []int { return nil }
+
+// limitOwnProcess sets no limits here.
+func limitOwnProcess(int64) error { return nil }
