@@ -13,13 +13,18 @@ import (
 func Sections() []*config.Section {
 	var sections []*config.Section
 	for _, d := range All() {
-		section := &config.Section{Name: d.Name, Title: d.Title, Into: d.Settings(), Collector: true}
-		for _, stream := range d.Streams {
-			section.Streams = append(section.Streams, config.Stream{Name: stream.Name})
-		}
-		sections = append(sections, section)
+		sections = append(sections, NewSection(d))
 	}
 	return sections
+}
+
+// NewSection returns a section of the settings for a collector.
+func NewSection(d collector.Definition) *config.Section {
+	section := &config.Section{Name: d.Name, Title: d.Title, Into: d.Settings(), Collector: true, OnByDefault: d.OnByDefault}
+	for _, stream := range d.Streams {
+		section.Streams = append(section.Streams, config.Stream{Name: stream.Name})
+	}
+	return section
 }
 
 // Reference returns the reference of the collectors in Markdown: docs/reference/collectors.md.
