@@ -27,17 +27,17 @@ func programAttributes() *syscall.SysProcAttr {
 
 // waitLeader waits for the end of the leader, kills what is left of the group, and returns
 // how the leader ended.
-func (g *processGroup) waitLeader() syscall.WaitStatus {
+func (pg *processGroup) waitLeader() syscall.WaitStatus {
 	for {
 		// The process id stays that of the leader until waitProcess.
-		err := unix.Waitid(unix.P_PID, g.leader, nil, unix.WEXITED|unix.WNOWAIT, nil)
+		err := unix.Waitid(unix.P_PID, pg.leader, nil, unix.WEXITED|unix.WNOWAIT, nil)
 		if !errors.Is(err, unix.EINTR) {
 			break
 		}
 	}
-	g.signal(syscall.SIGKILL)
-	g.setReaped()
-	return waitProcess(g.leader)
+	pg.signal(syscall.SIGKILL)
+	pg.setReaped()
+	return waitProcess(pg.leader)
 }
 
 // ownChildren returns the ids of the children of this process.

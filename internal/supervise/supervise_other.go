@@ -18,10 +18,10 @@ func programAttributes() *syscall.SysProcAttr { return &syscall.SysProcAttr{Setp
 
 // waitLeader waits for the end of the leader, kills what is left of the group, and returns
 // how the leader ended.
-func (g *processGroup) waitLeader() syscall.WaitStatus {
-	status := waitProcess(g.leader)
-	g.signal(syscall.SIGKILL)
-	g.setReaped()
+func (pg *processGroup) waitLeader() syscall.WaitStatus {
+	status := waitProcess(pg.leader)
+	pg.signal(syscall.SIGKILL)
+	pg.setReaped()
 	return status
 }
 

@@ -139,11 +139,11 @@ type startFailure struct {
 	Text  string        `json:"text"`
 }
 
-func (f startFailure) err() error {
-	if f.Errno != 0 {
-		return fmt.Errorf("%s: %w", f.What, f.Errno)
+func (sf startFailure) err() error {
+	if sf.Errno != 0 {
+		return fmt.Errorf("%s: %w", sf.What, sf.Errno)
 	}
-	return fmt.Errorf("%s: %s", f.What, f.Text)
+	return fmt.Errorf("%s: %s", sf.What, sf.Text)
 }
 
 // becomeProgram sets the limits of this process and replaces it by the program. It returns
@@ -192,34 +192,34 @@ type processGroup struct {
 }
 
 // signal sends a signal to the processes of the group.
-func (g *processGroup) signal(s syscall.Signal) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if !g.reaped {
-		_, _ = syscall.Kill(-g.leader, s), syscall.Kill(g.leader, s)
+func (pg *processGroup) signal(s syscall.Signal) {
+	pg.mu.Lock()
+	defer pg.mu.Unlock()
+	if !pg.reaped {
+		_, _ = syscall.Kill(-pg.leader, s), syscall.Kill(pg.leader, s)
 	}
 }
 
 // stopAfter stops the group when the input ends: with SIGTERM, and after the grace with
 // SIGKILL.
-func (g *processGroup) stopAfter(input io.Reader, grace time.Duration, exited <-chan struct{}) {
+func (pg *processGroup) stopAfter(input io.Reader, grace time.Duration, exited <-chan struct{}) {
 	_, _ = io.Copy(io.Discard, input)
-	g.signal(syscall.SIGTERM)
+	pg.signal(syscall.SIGTERM)
 	timer := time.NewTimer(grace)
 	defer timer.Stop()
 	select {
 	case <-exited:
 	case <-timer.C:
-		g.signal(syscall.SIGKILL)
+		pg.signal(syscall.SIGKILL)
 	}
 }
 
 // setReaped records that the process id of the leader is not its own any more, or will not
 // be.
-func (g *processGroup) setReaped() {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.reaped = true
+func (pg *processGroup) setReaped() {
+	pg.mu.Lock()
+	defer pg.mu.Unlock()
+	pg.reaped = true
 }
 
 // endWait is how long the ends of killed processes are waited for, which do not end while

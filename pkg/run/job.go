@@ -26,4 +26,4 @@ func (j Job) streams() []collector.Stream {
 }
 
 // StreamNames returns the names of the streams to run, in the collector's order.
-func (j Job) StreamNames() []string { return streamNames(j.streams()) }
+func (j Job) StreamNames() []string { return namesOfStreams(j.streams()) }

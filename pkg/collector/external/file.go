@@ -104,7 +104,7 @@ func Load(dir string, taken []string) (files []*File, problems []Problem) {
 		if strings.HasPrefix(name, ".") || entry.IsDir() || extension != ".yml" && extension != ".yaml" {
 			continue
 		}
-		file, found := readFile(filepath.Join(dir, name))
+		file, found := readDescription(filepath.Join(dir, name))
 		if len(found) == 0 {
 			found = file.claimNames(owners)
 		}
@@ -131,8 +131,8 @@ func checkDirectory(dir string) string {
 	return ""
 }
 
-// readFile reads one file.
-func readFile(path string) (*File, []Problem) {
+// readDescription reads one file.
+func readDescription(path string) (*File, []Problem) {
 	name := filepath.Base(path)
 	text, shared, err := readText(path)
 	if err != nil {

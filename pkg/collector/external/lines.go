@@ -17,8 +17,8 @@ type lineProtocol struct {
 	ended  bool
 }
 
-func (p *lineProtocol) readLine(line []byte, number int64) error {
-	if p.ended {
+func (lp *lineProtocol) readLine(line []byte, number int64) error {
+	if lp.ended {
 		return lineError(number, "is after the end line: let the program print it last")
 	}
 	members, err := readObject(line, number)
@@ -26,20 +26,20 @@ func (p *lineProtocol) readLine(line []byte, number int64) error {
 		return err
 	}
 	if len(members) == 1 && members[0].name == endMember {
-		p.ended = true
-		return p.checkCounts(members[0].value, number)
+		lp.ended = true
+		return lp.checkCounts(members[0].value, number)
 	}
-	if p.single {
-		for _, s := range p.streams {
-			err = s.addRecord(line)
+	if lp.single {
+		for _, s := range lp.streams {
+			err = s.passRecord(line)
 		}
 		return err
 	}
-	return p.readEnvelope(members, number)
+	return lp.readEnvelope(members, number)
 }
 
 // readEnvelope reads a record with the name of its stream.
-func (p *lineProtocol) readEnvelope(members []member, number int64) error {
+func (lp *lineProtocol) readEnvelope(members []member, number int64) error {
 	name, err := findMember(members, "stream", number)
 	if err != nil {
 		return err
@@ -52,17 +52,17 @@ func (p *lineProtocol) readEnvelope(members []member, number int64) error {
 	if len(members) != 2 || !isText || len(record) == 0 || record[0] != '{' {
 		return lineError(number, `is not {"stream": "…", "record": {…}}, as that of a file with several streams`)
 	}
-	s := p.streams[text]
+	s := lp.streams[text]
 	if s == nil {
-		return p.unknownStream(text, number)
+		return lp.unknownStream(text, number)
 	}
-	return s.addRecord(record)
+	return s.passRecord(record)
 }
 
 // checkCounts compares the counts of the end line with the records.
-func (p *lineProtocol) checkCounts(counts []byte, number int64) error {
+func (lp *lineProtocol) checkCounts(counts []byte, number int64) error {
 	if counts[0] != '{' {
-		return lineError(number, `is not an end line: want {"_end": {"%s": 3}} with the number of records of each stream`, p.tapNames()[0])
+		return lineError(number, `is not an end line: want {"_end": {"%s": 3}} with the number of records of each stream`, lp.tapNames()[0])
 	}
 	members, err := readObject(counts, number)
 	if err != nil {
@@ -70,9 +70,9 @@ func (p *lineProtocol) checkCounts(counts []byte, number int64) error {
 	}
 	counted := map[string]bool{}
 	for _, m := range members {
-		s := p.streams[m.name]
+		s := lp.streams[m.name]
 		if s == nil {
-			return p.unknownStream(m.name, number)
+			return lp.unknownStream(m.name, number)
 		}
 		n, err := strconv.ParseInt(string(m.value), 10, 64)
 		if err != nil || counted[m.name] {
@@ -83,7 +83,7 @@ func (p *lineProtocol) checkCounts(counts []byte, number int64) error {
 			return fmt.Errorf("%w", incomplete("the end line says %d records of %s, but %d were printed", n, m.name, s.records))
 		}
 	}
-	for _, s := range p.streams {
+	for _, s := range lp.streams {
 		if !counted[s.tapName] && (s.requested || s.records > 0) {
 			return incomplete("the end line does not have the number of records of %s: want 0 if there are none", s.tapName)
 		}
@@ -91,16 +91,16 @@ func (p *lineProtocol) checkCounts(counts []byte, number int64) error {
 	return nil
 }
 
-func (p *lineProtocol) finish() error {
-	if p.ended {
+func (lp *lineProtocol) finish() error {
+	if lp.ended {
 		return nil
 	}
 	var counts bytes.Buffer
-	for i, name := range p.tapNames() {
+	for i, name := range lp.tapNames() {
 		if i > 0 {
 			counts.WriteString(", ")
 		}
-		fmt.Fprintf(&counts, "%q: %d", name, p.streams[name].records)
+		fmt.Fprintf(&counts, "%q: %d", name, lp.streams[name].records)
 	}
 	return incomplete(`the program ended well, but did not print the end line: want {"_end": {%s}} as its last line, if these are all records`, counts.String())
 }

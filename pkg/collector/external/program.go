@@ -102,27 +102,27 @@ const maxLine = 64 << 20
 
 // readLines calls read with each line of the output that is not empty, until the end of the
 // output or an error. It closes the output.
-func (p *runningProgram) readLines(read func(line []byte, number int64) error) error {
-	defer p.stdout.Close()
-	r := bufio.NewReaderSize(p.stdout, 256<<10)
+func (rp *runningProgram) readLines(read func(line []byte, number int64) error) error {
+	defer rp.stdout.Close()
+	r := bufio.NewReaderSize(rp.stdout, 256<<10)
 	var long []byte
 	for number := int64(1); ; number++ {
 		line, err := r.ReadSlice('\n')
-		p.active()
+		rp.active()
 		long = long[:0]
 		for errors.Is(err, bufio.ErrBufferFull) {
 			if long = append(long, line...); len(long) > maxLine {
 				return lineError(number, "has more than 64 MiB: want one record in a line")
 			}
 			line, err = r.ReadSlice('\n')
-			p.active()
+			rp.active()
 		}
 		if len(long) > 0 {
 			long = append(long, line...)
 			line = long
 		}
 		if err != nil && !errors.Is(err, io.EOF) {
-			return fmt.Errorf("read the output of %s: %w", p.path, err)
+			return fmt.Errorf("read the output of %s: %w", rp.path, err)
 		}
 		if trimmed := bytes.TrimSpace(line); len(trimmed) > 0 {
 			if err := read(trimmed, number); err != nil {
@@ -141,8 +141,8 @@ func lineError(number int64, format string, args ...any) error {
 }
 
 // discardOutput reads the output to its end, so that the program is not blocked.
-func (p *runningProgram) discardOutput() {
-	_ = p.readLines(func([]byte, int64) error { return nil })
+func (rp *runningProgram) discardOutput() {
+	_ = rp.readLines(func([]byte, int64) error { return nil })
 }
 
 // exitRefused is the exit status of a program whose credentials are refused, as EX_NOPERM
@@ -150,16 +150,16 @@ func (p *runningProgram) discardOutput() {
 const exitRefused = 77
 
 // waitSuccess waits for the end of the program and returns an error unless it succeeded.
-func (p *runningProgram) waitSuccess() error {
-	exit, err := p.Wait()
-	last := p.stderr.wait()
+func (rp *runningProgram) waitSuccess() error {
+	exit, err := rp.Wait()
+	last := rp.stderr.wait()
 	if exit.Left > 0 {
-		p.account.log.Warn("the program ended before processes that it had started; they were killed", zap.Int("processes", exit.Left))
+		rp.account.log.Warn("the program ended before processes that it had started; they were killed", zap.Int("processes", exit.Left))
 	}
 	if err != nil || exit == (supervise.Exit{Left: exit.Left}) {
 		return err
 	}
-	text := fmt.Sprintf("%s: %v", p.path, exit)
+	text := fmt.Sprintf("%s: %v", rp.path, exit)
 	if last != "" {
 		text += ": " + last
 	}
@@ -189,13 +189,13 @@ type errorLog struct {
 }
 
 // wait waits for the end of standard error and returns the last line.
-func (l *errorLog) wait() string {
-	<-l.done
-	return l.last
+func (e *errorLog) wait() string {
+	<-e.done
+	return e.last
 }
 
 // startErrorLog begins to log the lines of standard error, without secrets.
-func (p *runningProgram) startErrorLog(stderr *os.File) *errorLog {
+func (rp *runningProgram) startErrorLog(stderr *os.File) *errorLog {
 	l := &errorLog{done: make(chan struct{})}
 	go func() {
 		defer close(l.done)
@@ -208,8 +208,8 @@ func (p *runningProgram) startErrorLog(stderr *os.File) *errorLog {
 			if err != nil && line == "" {
 				break
 			}
-			p.active()
-			if line = p.account.cleanLine(line, cut); line == "" {
+			rp.active()
+			if line = rp.account.cleanLine(line, cut); line == "" {
 				continue
 			}
 			l.last = shortenLine(line, maxLastLine)
@@ -217,10 +217,10 @@ func (p *runningProgram) startErrorLog(stderr *os.File) *errorLog {
 				left++
 				continue
 			}
-			p.account.log.Info("standard error of the program", zap.String("line", line))
+			rp.account.log.Info("standard error of the program", zap.String("line", line))
 		}
 		if left > 0 {
-			p.account.log.Warn("lines of standard error were left out of the log: the program prints too many", zap.Int("lines", left))
+			rp.account.log.Warn("lines of standard error were left out of the log: the program prints too many", zap.Int("lines", left))
 		}
 	}()
 	return l

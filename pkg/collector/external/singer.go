@@ -274,7 +274,7 @@ func newSingerProtocol(p *splitter, f *singerFile) *singerProtocol {
 	return s
 }
 
-func (p *singerProtocol) readLine(line []byte, number int64) error {
+func (sp *singerProtocol) readLine(line []byte, number int64) error {
 	members, err := readObject(line, number)
 	if err != nil {
 		return err
@@ -295,11 +295,11 @@ func (p *singerProtocol) readLine(line []byte, number int64) error {
 		}
 		return nil
 	case "RECORD":
-		return p.readStreamMessage(members, number, p.addRecord)
+		return sp.readStreamMessage(members, number, sp.readRecord)
 	case "SCHEMA":
-		return p.readStreamMessage(members, number, p.readSchema)
+		return sp.readStreamMessage(members, number, sp.readSchema)
 	case "ACTIVATE_VERSION":
-		return p.readStreamMessage(members, number, p.activateVersion)
+		return sp.readStreamMessage(members, number, sp.activateVersion)
 	case "BATCH":
 		return lineError(number, "is a BATCH message, which names files of records: configure the tap to print RECORD messages")
 	}
@@ -307,25 +307,25 @@ func (p *singerProtocol) readLine(line []byte, number int64) error {
 }
 
 // readStreamMessage calls read with a message about a stream, unless the stream is ignored.
-func (p *singerProtocol) readStreamMessage(members []member, number int64, read func(*splitStream, []member, int64) error) error {
+func (sp *singerProtocol) readStreamMessage(members []member, number int64, read func(*splitStream, []member, int64) error) error {
 	value, err := findMember(members, "stream", number)
 	if err != nil {
 		return err
 	}
 	name, isText := textOf(value)
-	s := p.splitter.streams[name]
+	s := sp.splitter.streams[name]
 	switch {
 	case !isText:
 		return lineError(number, "has no stream")
-	case slices.Contains(p.ignore, name):
+	case slices.Contains(sp.ignore, name):
 		return nil
 	case s == nil:
-		return fmt.Errorf("%w: add it to streams with tap_stream: %s, or to ignore", p.unknownStream(name, number), name)
+		return fmt.Errorf("%w: add it to streams with tap_stream: %s, or to ignore", sp.unknownStream(name, number), name)
 	}
 	return read(s, members, number)
 }
 
-func (p *singerProtocol) readSchema(s *splitStream, members []member, number int64) error {
+func (sp *singerProtocol) readSchema(s *splitStream, members []member, number int64) error {
 	schema, err := findMember(members, "schema", number)
 	if err != nil {
 		return err
@@ -337,7 +337,7 @@ func (p *singerProtocol) readSchema(s *splitStream, members []member, number int
 	if err != nil {
 		return err
 	}
-	about := p.streams[s]
+	about := sp.streams[s]
 	about.described, about.keys = true, nil
 	if len(keys) > 0 {
 		if err := json.Unmarshal(keys, &about.keys); err != nil {
@@ -347,7 +347,7 @@ func (p *singerProtocol) readSchema(s *splitStream, members []member, number int
 	return nil
 }
 
-func (p *singerProtocol) addRecord(s *splitStream, members []member, number int64) error {
+func (sp *singerProtocol) readRecord(s *splitStream, members []member, number int64) error {
 	record, err := findMember(members, "record", number)
 	if err != nil {
 		return err
@@ -359,18 +359,18 @@ func (p *singerProtocol) addRecord(s *splitStream, members []member, number int6
 	if err != nil {
 		return err
 	}
-	if err := p.streams[s].setVersion(version, number); err != nil {
+	if err := sp.streams[s].setVersion(version, number); err != nil {
 		return err
 	}
-	if err := p.noteKey(s, record, number); err != nil {
+	if err := sp.noteKey(s, record, number); err != nil {
 		return err
 	}
-	return s.addRecord(record)
+	return s.passRecord(record)
 }
 
 // activateVersion reads the message that all records of other versions are to be removed.
 // It changes nothing as long as all records have one version.
-func (p *singerProtocol) activateVersion(s *splitStream, members []member, number int64) error {
+func (sp *singerProtocol) activateVersion(s *splitStream, members []member, number int64) error {
 	version, err := findMember(members, "version", number)
 	if err != nil {
 		return err
@@ -378,7 +378,7 @@ func (p *singerProtocol) activateVersion(s *splitStream, members []member, numbe
 	if version == nil {
 		return lineError(number, "is an ACTIVATE_VERSION message without version")
 	}
-	return p.streams[s].setVersion(version, number)
+	return sp.streams[s].setVersion(version, number)
 }
 
 // setVersion sets the version of the records of a stream, which has only one in a run.
@@ -394,8 +394,8 @@ func (s *singerStream) setVersion(version []byte, number int64) error {
 }
 
 // noteKey counts a record whose key another record has. A hash of 8 bytes stands for a key.
-func (p *singerProtocol) noteKey(s *splitStream, record []byte, number int64) error {
-	about := p.streams[s]
+func (sp *singerProtocol) noteKey(s *splitStream, record []byte, number int64) error {
+	about := sp.streams[s]
 	if len(about.keys) == 0 || !s.requested {
 		return nil
 	}
@@ -404,7 +404,7 @@ func (p *singerProtocol) noteKey(s *splitStream, record []byte, number int64) er
 		return err
 	}
 	var sum maphash.Hash
-	sum.SetSeed(p.seed)
+	sum.SetSeed(sp.seed)
 	for _, key := range about.keys {
 		for _, m := range members {
 			if m.name == key {
@@ -421,9 +421,9 @@ func (p *singerProtocol) noteKey(s *splitStream, record []byte, number int64) er
 }
 
 // finish checks that the tap has mentioned each stream, and reports repeated keys.
-func (p *singerProtocol) finish() error {
-	for _, s := range p.requested() {
-		about := p.streams[s]
+func (sp *singerProtocol) finish() error {
+	for _, s := range sp.requested() {
+		about := sp.streams[s]
 		if !about.described && s.records == 0 {
 			return incomplete("the tap printed neither a schema nor a record of %s: does it have this stream, and is it selected in the catalog?", s.tapName)
 		}

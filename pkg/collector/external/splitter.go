@@ -53,9 +53,9 @@ func (s *session) newSplitter(names []string) *splitter {
 }
 
 // requested returns the streams that take part, in the order of the file.
-func (p *splitter) requested() (all []*splitStream) {
-	for _, stream := range p.session.streams {
-		if s := p.streams[stream.tapName]; s.requested {
+func (sp *splitter) requested() (all []*splitStream) {
+	for _, stream := range sp.session.streams {
+		if s := sp.streams[stream.tapName]; s.requested {
 			all = append(all, s)
 		}
 	}
@@ -68,9 +68,9 @@ const (
 	batchBytes   = 1 << 20
 )
 
-// addRecord adds a record to a stream. Records of streams that do not take part are only
+// passRecord adds a record to a stream. Records of streams that do not take part are only
 // counted.
-func (s *splitStream) addRecord(record []byte) error {
+func (s *splitStream) passRecord(record []byte) error {
 	s.records++
 	if !s.requested {
 		return nil
@@ -102,8 +102,8 @@ func (s *splitStream) commit() error {
 }
 
 // commit commits the open batches of all streams.
-func (p *splitter) commit() error {
-	for _, s := range p.requested() {
+func (sp *splitter) commit() error {
+	for _, s := range sp.requested() {
 		if err := s.commit(); err != nil {
 			return err
 		}
@@ -112,8 +112,8 @@ func (p *splitter) commit() error {
 }
 
 // discard discards the open batches.
-func (p *splitter) discard() {
-	for _, s := range p.streams {
+func (sp *splitter) discard() {
+	for _, s := range sp.streams {
 		if s.batch != nil {
 			s.batch.Discard()
 			s.batch = nil
@@ -191,13 +191,13 @@ func textOf(value []byte) (text string, ok bool) {
 }
 
 // unknownStream returns the error of a record of a stream that the file does not have.
-func (p *splitter) unknownStream(name string, number int64) error {
-	return lineError(number, "names the stream %.100q, which %s does not have: it has %s", name, p.session.Name, describeStreams(p.tapNames()))
+func (sp *splitter) unknownStream(name string, number int64) error {
+	return lineError(number, "names the stream %.100q, which %s does not have: it has %s", name, sp.session.Name, describeStreams(sp.tapNames()))
 }
 
 // tapNames returns the names of the streams that the program uses, in the order of the file.
-func (p *splitter) tapNames() (names []string) {
-	for _, s := range p.session.streams {
+func (sp *splitter) tapNames() (names []string) {
+	for _, s := range sp.session.streams {
 		names = append(names, s.tapName)
 	}
 	return names
