@@ -208,26 +208,18 @@ func requireEnded(ws *harness.Workspace, pid int) {
 }
 
 // TestHangingProgramEndsWithTheService: nothing of a program is left after the service is
-// stopped or killed, or after the timeout of the program.
+// stopped or killed.
 func TestHangingProgramEndsWithTheService(t *testing.T) {
 	t.Parallel()
-	for name, tc := range map[string]struct {
-		more string
-		end  func(s *harness.Service)
-	}{
-		"killed": {end: func(s *harness.Service) {
+	for name, end := range map[string]func(s *harness.Service){
+		"killed": func(s *harness.Service) {
 			s.Signal(syscall.SIGKILL)
 			s.Wait()
-		}},
-		"stopped": {end: func(s *harness.Service) {
+		},
+		"stopped": func(s *harness.Service) {
 			s.Signal(syscall.SIGTERM)
 			s.AssertResult(s.Wait(), harness.ExitOK, "stream cancelled")
-		}},
-		"timeout": {more: "timeout: 1s\n", end: func(s *harness.Service) {
-			s.WaitForLog("stream failed", "the program took longer than its timeout, 1s: raise timeout in slow.yaml", `"outcome":"timeout"`)
-			s.Signal(syscall.SIGTERM)
-			s.AssertResult(s.Wait(), harness.ExitOK)
-		}},
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -236,11 +228,11 @@ func TestHangingProgramEndsWithTheService(t *testing.T) {
 			if err := os.Mkdir(ws.Path("tmp"), 0o700); err != nil {
 				t.Fatal(err)
 			}
-			writeProgram(ws, "slow.yaml", "name: slow\ncommand: [./slow.sh]\nstreams: [{name: slow_things}]\nstop_timeout: 1s\n"+tc.more)
+			writeProgram(ws, "slow.yaml", "name: slow\ncommand: [./slow.sh]\nstreams: [{name: slow_things}]\nstop_timeout: 1s\n")
 			writeProgram(ws, "slow.sh", hangScript)
 			s := ws.StartService()
 			program, child := waitForPID(ws, "program"), waitForPID(ws, "child")
-			tc.end(s)
+			end(s)
 			requireEnded(ws, program)
 			requireEnded(ws, child)
 			scratch := strings.TrimSpace(ws.Content(ws.Path("exec", "scratch")))
@@ -258,6 +250,15 @@ func TestHangingProgramEndsWithTheService(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestHangingProgramIsTimedOut: a program that hangs fails its run by the timeout of its file.
+func TestHangingProgramIsTimedOut(t *testing.T) {
+	t.Parallel()
+	ws := harness.NewWorkspace(t)
+	writeProgram(ws, "slow.yaml", "name: slow\ncommand: [sleep, '100000']\nstreams: [{name: slow_things}]\ntimeout: 1s\n")
+	ws.AssertResult(ws.Run("--once"), harness.ExitPartial,
+		"slow_things  timeout", "the program took longer than its timeout, 1s: raise timeout in slow.yaml")
 }
 
 // listYAML describes a program that prints one record, and the number of its run.
@@ -369,4 +370,3 @@ echo '{"_end": {"box_facts": 1}}'
 		t.Errorf("the log:\n%s", log)
 	}
 }
-
