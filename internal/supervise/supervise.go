@@ -84,13 +84,15 @@ func (e Exit) String() string {
 
 // A Process is a program that runs.
 type Process struct {
-	cmd     *exec.Cmd
-	stdin   io.WriteCloser // the program is stopped when it is closed
-	reports *os.File
+	cmd   *exec.Cmd
+	stdin io.WriteCloser // the program is stopped when it is closed
+	done  chan struct{}
+	exit  Exit  // after done
+	err   error // after done
 }
 
 // Start starts a program, whose output goes to stdout and stderr, and closes both in this
-// process. The program reads nothing. Stop must be called if Wait is not.
+// process. The program reads nothing.
 func Start(p Program, stdout, stderr *os.File) (*Process, error) {
 	defer stdout.Close()
 	defer stderr.Close()
@@ -121,7 +123,8 @@ func Start(p Program, stdout, stderr *os.File) (*Process, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("start %s: %w", self, err), reports.Close())
 	}
-	process := &Process{cmd: cmd, stdin: stdin, reports: reports}
+	process := &Process{cmd: cmd, stdin: stdin, done: make(chan struct{})}
+	go process.waitSupervisor(reports)
 	if _, err := stdin.Write(append(task, '\n')); err != nil {
 		process.Stop()
 		_, waitErr := process.Wait()
@@ -134,15 +137,21 @@ func Start(p Program, stdout, stderr *os.File) (*Process, error) {
 // processes. Stop does not wait. It may be called again.
 func (p *Process) Stop() { _ = p.stdin.Close() }
 
-// Wait waits until the program and all of its processes have ended. It may be called once.
+// Wait waits until the program and all of its processes have ended.
 func (p *Process) Wait() (Exit, error) {
-	defer p.reports.Close()
-	reports := json.NewDecoder(p.reports)
+	<-p.done
+	return p.exit, p.err
+}
+
+// waitSupervisor reads the reports of the supervisor and waits for its end.
+func (p *Process) waitSupervisor(file *os.File) {
+	defer close(p.done)
+	defer file.Close()
+	reports := json.NewDecoder(file)
 	var started struct{ PID int }
 	err := reports.Decode(&started)
-	var exit Exit
 	if err == nil {
-		err = reports.Decode(&exit)
+		err = reports.Decode(&p.exit)
 	}
 	if err != nil && started.PID > 0 {
 		// The supervisor was killed, and the program has lost its parent.
@@ -151,9 +160,8 @@ func (p *Process) Wait() (Exit, error) {
 	_ = p.stdin.Close()
 	waitErr := p.cmd.Wait()
 	if err != nil {
-		return Exit{}, fmt.Errorf("the supervisor of the program ended: %w", errors.Join(waitErr, err))
+		p.exit, p.err = Exit{}, fmt.Errorf("the supervisor of the program ended: %w", errors.Join(waitErr, err))
 	}
-	return exit, nil
 }
 
 // WaitContext is Wait, and stops the program when ctx ends.

@@ -25,6 +25,9 @@ func programAttributes() *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 }
 
+// keepDyingWithParent sets for this thread what programAttributes sets for the first one.
+func keepDyingWithParent() { _ = unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(syscall.SIGKILL), 0, 0, 0) }
+
 // waitLeader waits for the end of the leader, kills what is left of the group, and returns
 // how the leader ended.
 func (pg *processGroup) waitLeader() syscall.WaitStatus {

@@ -16,6 +16,9 @@ func adoptOrphans() {}
 // programAttributes returns the attributes of the program's process: a group of its own.
 func programAttributes() *syscall.SysProcAttr { return &syscall.SysProcAttr{Setpgid: true} }
 
+// keepDyingWithParent does nothing here.
+func keepDyingWithParent() {}
+
 // waitLeader waits for the end of the leader, kills what is left of the group, and returns
 // how the leader ended.
 func (pg *processGroup) waitLeader() syscall.WaitStatus {

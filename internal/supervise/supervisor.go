@@ -166,6 +166,8 @@ func becomeProgram() int {
 	if err := json.Unmarshal(task, &p); err != nil {
 		return fail("read the task", err)
 	}
+	runtime.LockOSThread() // the attributes of the thread that calls Exec become the program's
+	keepDyingWithParent()
 	debug.SetGCPercent(-1) // the limit is for the program, which may need less than this one
 	if err := limitOwnProcess(p.Memory); err != nil {
 		return fail("limit the process", err)
