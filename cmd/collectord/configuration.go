@@ -10,6 +10,7 @@ import (
 
 	"github.com/collectord/collectord/pkg/calendar"
 	"github.com/collectord/collectord/pkg/collector"
+	"github.com/collectord/collectord/pkg/collector/external"
 	"github.com/collectord/collectord/pkg/collector/sources"
 	"github.com/collectord/collectord/pkg/config"
 	"github.com/collectord/collectord/pkg/freshness"
@@ -30,6 +31,7 @@ type configuration struct {
 	secrets     []string          // the values that must not be shown
 	libraries   []config.Variable // those that libraries read from the environment
 	systemd     []string          // what systemd reads differently in the file of --env-file
+	external    []*external.File  // the collectors of EXEC_DIR
 }
 
 // settingSources is where settings are read from: the environment of the process as it was
@@ -47,8 +49,9 @@ func readConfiguration(from settingSources) (*configuration, error) {
 	if err != nil {
 		return c, &exitError{exitSettings, err}
 	}
+	problems := c.addExternalCollectors(env, nil)
 	c.warnings, err = env.Load(&c.settings, c.sections...)
-	if err != nil {
+	if err = addProblems(err, problems); err != nil {
 		return c, &exitError{exitSettings, c.addWarnings(err)}
 	}
 	c.readSources(env)
@@ -146,6 +149,13 @@ func (c *configuration) cautions() []store.Caution {
 	for _, destination := range c.settings.Store.Destinations {
 		if s, ok := destination.Into.(store.CautiousSettings); ok {
 			list = append(list, s.Cautions()...)
+		}
+	}
+	for _, f := range c.external {
+		if c.findSection(f.Collector()).Active {
+			for _, text := range f.Cautions() {
+				list = append(list, store.Caution{Text: text, Urgent: true})
+			}
 		}
 	}
 	if text := c.describeOpenServer(); text != "" {
@@ -267,7 +277,7 @@ func (c *configuration) checkNames(names []string) error {
 				all = append(all, d.Name)
 			}
 			return usageError(fmt.Errorf("%q is neither a collector nor a stream%s; the collectors are %s; `collectord list` shows the streams",
-				name, suggestSource(name), strings.Join(all, ", ")))
+				name, c.suggestSource(name), strings.Join(all, ", ")))
 		}
 		if !c.sections[i].Active {
 			_, why := sectionState(c.sections[i])
@@ -337,6 +347,7 @@ func (c *configuration) nextRun(stream string, now time.Time) time.Time {
 // runSettings are the settings that the result of a collector's run depends on.
 type runSettings struct {
 	collector               any
+	revision                string
 	timeout, idle, patience time.Duration
 }
 
@@ -351,7 +362,7 @@ func (c *configuration) plansOf(job run.Job) (plans []schedule.Plan) {
 			at = len(plans)
 			plans = append(plans, schedule.Plan{
 				Job: run.Job{Collector: job.Collector}, Calendar: own, Zone: c.settings.Schedule.Zone.String(), Jitter: c.jitterOf(name),
-				Settings: runSettings{section.Into, c.settings.Run.Timeout, c.settings.Run.IdleTimeout, c.settings.Run.Patience},
+				Settings: runSettings{section.Into, c.definitions[c.indexOf(name)].Revision, c.settings.Run.Timeout, c.settings.Run.IdleTimeout, c.settings.Run.Patience},
 			})
 		}
 		plans[at].Job.Streams = append(plans[at].Job.Streams, stream)

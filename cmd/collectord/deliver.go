@@ -116,7 +116,7 @@ func (c *configuration) requireStream(name string) error {
 			return usageError(fmt.Errorf("%q is a collector: want a stream of it: %s", name, streamNames(s)))
 		}
 	}
-	return usageError(fmt.Errorf("%q is not a stream%s; `collectord list` shows them", name, suggestSource(name)))
+	return usageError(fmt.Errorf("%q is not a stream%s; `collectord list` shows them", name, c.suggestSource(name)))
 }
 
 // streamNames returns the names of the streams of a collector as a list.

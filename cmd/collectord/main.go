@@ -14,6 +14,7 @@ import (
 	"github.com/KimMachineGun/automemlimit/memlimit"
 	"go.uber.org/zap/zapcore"
 
+	"github.com/collectord/collectord/internal/supervise"
 	"github.com/collectord/collectord/internal/systemd"
 	"github.com/collectord/collectord/pkg/query"
 )
@@ -24,6 +25,9 @@ var version = "devel"
 func main() {
 	if len(os.Args) == 2 && os.Args[1] == query.WorkerCommand {
 		os.Exit(query.Work())
+	}
+	if supervise.IsWorker(os.Args[1:]) {
+		os.Exit(supervise.Work())
 	}
 	os.Exit(runProgram())
 }

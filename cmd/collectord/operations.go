@@ -3,7 +3,6 @@ package main
 import (
 	"errors"
 
-	"github.com/collectord/collectord/pkg/collector/sources"
 	"github.com/collectord/collectord/pkg/operation"
 	"github.com/collectord/collectord/pkg/state"
 	"github.com/collectord/collectord/pkg/store"
@@ -15,7 +14,7 @@ func (a *assembly) newOperator(opened []store.Sink) *operation.Operator {
 	o := &operation.Operator{
 		State: a.state, Tenancy: a.settings.Tenancy, Policy: a.policy(opened), Destinations: sinks.Names(), Log: a.log,
 	}
-	for _, section := range sources.All() {
+	for _, section := range a.definitions {
 		for _, stream := range section.Streams {
 			o.Streams = append(o.Streams, stream.Name)
 		}

@@ -116,9 +116,10 @@ func rereadConfiguration(from settingSources, before *configuration) (c *configu
 	if err != nil {
 		return nil, nil, err
 	}
-	var problems []*config.Problem
-	c.warnings, problems = env.Reload(before.inForce(), &c.settings, c.sections...)
-	for _, p := range problems {
+	problems := c.addExternalCollectors(env, before)
+	var more []*config.Problem
+	c.warnings, more = env.Reload(before.inForce(), &c.settings, c.sections...)
+	for _, p := range append(problems, more...) {
 		refused = append(refused, p)
 	}
 	c.readSources(env)
@@ -144,7 +145,8 @@ func (c *configuration) keepLibraries(before []config.Variable, names []string) 
 // changesSince returns the names of the variables that differ from those of before.
 func (c *configuration) changesSince(before *configuration) []string {
 	libraries, _ := config.LibraryChanges(before.libraries, c.libraries)
-	return append(config.ChangedSettings(before.inForce(), c.inForce()), libraries...)
+	names := append(config.ChangedSettings(before.inForce(), c.inForce()), libraries...)
+	return append(names, c.changedFiles(before)...)
 }
 
 // reopenParts opens the parts of the program for changed settings. A part that cannot be
@@ -199,7 +201,7 @@ func (a *assembly) reopenCollectors(p *parts, before *assembly, opened *parts) (
 			section.Active, section.Off = false, config.OffInvalid
 			continue
 		}
-		a.sections[i] = before.sections[i]
+		a.sections[i] = before.findSection(d.Name)
 		p.jobs = append(p.jobs, opened.jobs[at])
 	}
 	return refused

@@ -78,7 +78,7 @@ func (a *assembly) streamsToRestore(names []string) (streams []backup.Stream, er
 	}
 	for _, name := range names {
 		if a.indexOf(name) < 0 {
-			return nil, usageError(fmt.Errorf("%q is neither a collector nor a stream%s; `collectord list` shows them", name, suggestSource(name)))
+			return nil, usageError(fmt.Errorf("%q is neither a collector nor a stream%s; `collectord list` shows them", name, a.suggestSource(name)))
 		}
 	}
 	for _, d := range definitions {

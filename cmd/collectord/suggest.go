@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/collectord/collectord/pkg/collector"
 	"github.com/collectord/collectord/pkg/collector/sources"
 	"github.com/collectord/collectord/pkg/config"
 )
@@ -59,9 +60,12 @@ func nearestName(name string, candidates []string) string {
 	return config.Nearest(strings.ToLower(name), candidates, max(2, len(name)/4))
 }
 
-// sourceNames returns the names of all collectors and streams.
-func sourceNames() (names []string) {
-	for _, s := range sources.All() {
+// sourceNames returns the names of the collectors and streams that need no settings.
+func sourceNames() []string { return namesOf(sources.All()) }
+
+// namesOf returns the names of collectors and of their streams.
+func namesOf(definitions []collector.Definition) (names []string) {
+	for _, s := range definitions {
 		names = append(names, s.Name)
 		for _, stream := range s.Streams {
 			names = append(names, stream.Name)
@@ -72,8 +76,8 @@ func sourceNames() (names []string) {
 
 // suggestSource returns the end of a message about a name that is no collector or stream:
 // the nearest name, or "".
-func suggestSource(name string) string {
-	if near := nearestName(name, sourceNames()); near != "" {
+func (c *configuration) suggestSource(name string) string {
+	if near := nearestName(name, namesOf(c.definitions)); near != "" {
 		return " (did you mean " + near + "?)"
 	}
 	return ""

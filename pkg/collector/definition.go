@@ -10,6 +10,11 @@ type Definition struct {
 	// Open returns the collector for settings that Settings returned and the
 	// configuration has filled. It does no I/O.
 	Open func(settings any, o Options) (*Collector, error)
+	// OnByDefault means that the collector is on although none of its settings is required.
+	OnByDefault bool
+	// Revision changes when a reload may have changed what the collector does, apart from
+	// its settings; "" for one that is part of the program.
+	Revision string
 }
 
 // Info is the documentation of a vendor. The reference of the collectors is

@@ -107,7 +107,7 @@ func (l *loader) activateCollector(p *part, named string) {
 	}
 	absent := missingRequired(p)
 	p.section.Missing = absent
-	p.section.Active = len(absent) == 0 && (named != "" || len(required) > 0)
+	p.section.Active = len(absent) == 0 && (named != "" || len(required) > 0 || p.section.OnByDefault)
 	switch {
 	case len(absent) == 0:
 	case named != "":

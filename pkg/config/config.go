@@ -57,13 +57,16 @@ type Section struct {
 	// Collector reports whether the section is that of a collector, which its
 	// required variables switch on and off.
 	Collector bool
+	// OnByDefault reports whether a collector without required variables is on unless
+	// COLLECTORS switches it off.
+	OnByDefault bool
 	// Streams are the streams of a collector, in its own order.
 	Streams []Stream
 
 	// Active is set by Load. A collector is active when all its required variables
 	// are set and COLLECTORS, if set, leaves it at least one stream; one without
 	// required variables is active only when COLLECTORS names it or one of its
-	// streams. Any other section is always active.
+	// streams, or OnByDefault. Any other section is always active.
 	Active bool
 	// Off is set by Load: why COLLECTORS switches a collector off, such as
 	// "COLLECTORS does not name it"; "" if it does not. After a Reload it may be

@@ -3,6 +3,7 @@ package config
 import (
 	"errors"
 	"reflect"
+	"slices"
 )
 
 // InForce are the settings that a running program has: those of the program and of the
@@ -73,7 +74,7 @@ func (l *loader) keepFaultySettings() {
 	}
 	kept := l.inForce.settings()
 	l.eachSetting(func(s *setting) {
-		if s.unit == nil && l.faulty[s.name] {
+		if s.unit == nil && l.faulty[s.name] && kept[s.name] != nil { // a collector may be new
 			s.target.Set(kept[s.name].target)
 		}
 	})
@@ -93,15 +94,23 @@ func (l *loader) keepFaultyUnits() {
 		}
 	}
 	for _, p := range l.parts[1:] {
-		for _, kept := range l.inForce.Sections {
-			if !l.faultyUnits[p.section.Into] || kept.Name != p.section.Name {
-				continue
-			}
-			replaceStruct(p.section.Into, kept.Into)
-			if p.section.Off == "" {
-				p.section.keepActive(kept)
-			}
+		if l.faultyUnits[p.section.Into] {
+			l.keepFaultySection(p.section)
 		}
+	}
+}
+
+// keepFaultySection replaces the settings of a collector that has a problem by those in
+// force. One that has none, or others than before, is off.
+func (l *loader) keepFaultySection(s *Section) {
+	i := slices.IndexFunc(l.inForce.Sections, func(kept *Section) bool { return kept.Name == s.Name })
+	if i < 0 || reflect.TypeOf(l.inForce.Sections[i].Into) != reflect.TypeOf(s.Into) {
+		s.keepActive(&Section{})
+		return
+	}
+	replaceStruct(s.Into, l.inForce.Sections[i].Into)
+	if s.Off == "" {
+		s.keepActive(l.inForce.Sections[i])
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 type Settings struct {
 	Tenancy    string        `env:"TENANCY" envDefault:"default" want:"a name such as default or acme-eu" reload:"restart" doc:"The name of the organisation that owns the data; it is _tenancy in every record and %TENANCY in paths."`
 	Collectors []string      `env:"COLLECTORS" want:"names of collectors and streams, such as tenable,-tenable_was" doc:"Which collectors and streams are on: those that are named, without those with - before the name. If unset, or if every name has a -, all whose required settings are set. The order does not matter. See [selecting streams](../guide/schedules.md#select-collectors-and-streams)."`
+	ExecDir    string        `env:"EXEC_DIR" want:"a directory" example:"/etc/collectord/exec" doc:"The directory of the files of [collectors of your own](../guide/your-own-collector.md), which are programs. If unset, there are none."`
 	StateDir   string        `env:"STATE_DIR" envDefault:"../data/state" systemd:"." want:"a directory" reload:"restart" doc:"The directory of last-known snapshots, undelivered snapshots and the history of runs; under systemd the default is $STATE_DIRECTORY."`
 	StateKeep  time.Duration `env:"STATE_KEEP" envDefault:"90d" min:"1s" doc:"How long the history of runs is kept."`
 

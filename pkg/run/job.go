@@ -26,9 +26,4 @@ func (j Job) streams() []collector.Stream {
 }
 
 // StreamNames returns the names of the streams to run, in the collector's order.
-func (j Job) StreamNames() (names []string) {
-	for _, s := range j.streams() {
-		names = append(names, s.Name)
-	}
-	return names
-}
+func (j Job) StreamNames() []string { return namesOfStreams(j.streams()) }

@@ -158,23 +158,31 @@ func (r *Runner) runLocked(ctx context.Context, job Job, streams []collector.Str
 	}
 	log.Info("run starts", zap.String("upload_id", e.uploadID), zap.Int("streams", len(streams)), zap.String("trigger", trigger))
 	ctx, span := startRunSpan(ctx, e, len(streams))
+	group := collector.NewGroup(namesOfStreams(streams)...)
+	ctx = collector.WithGroup(ctx, group)
 	var all sync.WaitGroup
 	for i, s := range streams {
-		all.Go(func() { results[i] = e.runStream(ctx, s, log.With(zap.String("stream", s.Name))) })
+		all.Go(func() {
+			defer group.EndStream(s.Name)
+			results[i] = e.runStream(ctx, s, log.With(zap.String("stream", s.Name)))
+		})
 	}
 	all.Wait()
 	endRunSpan(span, results)
 	return results
 }
 
-// recoverSpool commits or removes the snapshots of the streams that a killed
-// process left in the spool.
-func (r *Runner) recoverSpool(ctx context.Context, name string, streams []collector.Stream, log *zap.Logger) error {
-	var names []string
+func namesOfStreams(streams []collector.Stream) (names []string) {
 	for _, s := range streams {
 		names = append(names, s.Name)
 	}
-	found, err := r.State.Recover(ctx, name, r.Policy, names...)
+	return names
+}
+
+// recoverSpool commits or removes the snapshots of the streams that a killed
+// process left in the spool.
+func (r *Runner) recoverSpool(ctx context.Context, name string, streams []collector.Stream, log *zap.Logger) error {
+	found, err := r.State.Recover(ctx, name, r.Policy, namesOfStreams(streams)...)
 	if err != nil {
 		return fmt.Errorf("recover: %w", err)
 	}

@@ -19,11 +19,12 @@ import (
 
 // layers lists, for each package, the packages of this module that it may import. docs/internals/architecture.md draws the same.
 var layers = map[string][]string{
-	"cmd/collectord":         {"pkg/calendar", "pkg/config", "pkg/collector", "pkg/collector/sources", "pkg/snapshot", "pkg/store", "pkg/store/file", "pkg/store/sinks", "pkg/state", "pkg/backup", "pkg/run", "pkg/delivery", "pkg/schedule", "pkg/freshness", "pkg/operation", "pkg/web", "pkg/query", "pkg/query/prompt", "pkg/control", "pkg/metrics", "pkg/notify", "pkg/doctor", "internal/listen", "internal/redact", "internal/systemd", "internal/rss", "internal/tracing"},
+	"cmd/collectord":         {"pkg/calendar", "pkg/config", "pkg/collector", "pkg/collector/external", "pkg/collector/sources", "pkg/snapshot", "pkg/store", "pkg/store/file", "pkg/store/sinks", "pkg/state", "pkg/backup", "pkg/run", "pkg/delivery", "pkg/schedule", "pkg/freshness", "pkg/operation", "pkg/web", "pkg/query", "pkg/query/prompt", "pkg/control", "pkg/metrics", "pkg/notify", "pkg/doctor", "internal/listen", "internal/redact", "internal/supervise", "internal/systemd", "internal/rss", "internal/tracing"},
 	"pkg/calendar":           {},
 	"pkg/config":             {"internal/listen", "internal/redact", "pkg/calendar"},
 	"pkg/collector":          {},
 	"pkg/collector/rest":     {"internal/backoff", "internal/netadvice", "internal/redact", "pkg/collector"},
+	"pkg/collector/external": {"internal/redact", "internal/supervise", "pkg/collector", "pkg/config"},
 	"pkg/collector/sources":  {"pkg/collector", "pkg/collector/rest", "pkg/config"},
 	"pkg/snapshot":           {"internal/durable"},
 	"pkg/snapshot/columns":   {"pkg/snapshot"},
@@ -59,6 +60,7 @@ var layers = map[string][]string{
 	"internal/redact":        {},
 	"internal/testserver":    {},
 	"internal/s3dialects":    {},
+	"internal/supervise":     {},
 	"internal/systemd":       {},
 	"internal/rss":           {},
 	"internal/tracing":       {},

@@ -13,13 +13,18 @@ import (
 func Sections() []*config.Section {
 	var sections []*config.Section
 	for _, d := range All() {
-		section := &config.Section{Name: d.Name, Title: d.Title, Into: d.Settings(), Collector: true}
-		for _, stream := range d.Streams {
-			section.Streams = append(section.Streams, config.Stream{Name: stream.Name})
-		}
-		sections = append(sections, section)
+		sections = append(sections, NewSection(d))
 	}
 	return sections
+}
+
+// NewSection returns a section of the settings for a collector.
+func NewSection(d collector.Definition) *config.Section {
+	section := &config.Section{Name: d.Name, Title: d.Title, Into: d.Settings(), Collector: true, OnByDefault: d.OnByDefault}
+	for _, stream := range d.Streams {
+		section.Streams = append(section.Streams, config.Stream{Name: stream.Name})
+	}
+	return section
 }
 
 // Reference returns the reference of the collectors in Markdown: docs/reference/collectors.md.
@@ -30,6 +35,8 @@ func Reference() string {
 <!-- Generated from the code by "make docs"; do not edit. -->
 
 A collector is enabled when its required variables are set; [settings](settings.md) says where their values may come from. [COLLECTORS](../guide/schedules.md#select-collectors-and-streams) selects collectors and streams, for example without a module that is not licensed. "collectord list" shows which collectors and streams are enabled, and why the others are not. Each stream is a table of its own. Its name replaces %TAG in paths.
+
+These collectors are part of the program. [Others](../guide/your-own-collector.md) are programs in any language.
 `)
 	for _, d := range All() {
 		writeReference(&b, d)

@@ -1,0 +1,255 @@
+// Package external makes collectors of programs in any language: files in YAML describe
+// them, and the programs print records, or the messages of Singer taps.
+package external
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/collectord/collectord/pkg/collector"
+	"github.com/collectord/collectord/pkg/config"
+)
+
+// The protocols of a program's output.
+const (
+	protocolLines  = "lines"
+	protocolSinger = "singer"
+)
+
+// A File is the description of one collector.
+type File struct {
+	// Name is the name of the file in its directory, such as "hr.yaml".
+	Name string
+	path string
+
+	collector string
+	title     string
+	command   []string
+	check     []string
+	protocol  string
+	streams   []stream
+	variables []variable
+	timeout   time.Duration // 0 for none of its own
+	idle      time.Duration // 0 for none of its own
+	grace     time.Duration
+	memory    int64
+	directory string // "" for one of each run
+	singer    *singerFile
+	revision  string
+	shared    string // why the file is open to a group; "" if it is not
+}
+
+// A stream is one stream of a file.
+type stream struct {
+	name, tapName, records string
+}
+
+// A variable is one that the program receives.
+type variable struct {
+	name, description string
+	secret, required  bool
+}
+
+// A Problem is why a file cannot be used.
+type Problem struct {
+	// File is the name of the file; "" for the directory.
+	File string
+	// Line begins with 1; 0 means the whole file.
+	Line int
+	Text string
+}
+
+// Setting returns the problem as one of the setting EXEC_DIR.
+func (p Problem) Setting() *config.Problem {
+	text := p.Text
+	switch {
+	case p.Line > 0:
+		text = fmt.Sprintf("%s:%d: %s", p.File, p.Line, p.Text)
+	case p.File != "":
+		text = p.File + ": " + p.Text
+	}
+	return &config.Problem{Name: "EXEC_DIR", Message: text}
+}
+
+// maxFileBytes bounds the size of a file.
+const maxFileBytes = 1 << 20
+
+// Load reads the files of a directory whose names end in .yml or .yaml, in the order of
+// their names, and returns those that can be used and all problems of the others. taken
+// are the names of collectors and streams that the files may not use.
+func Load(dir string, taken []string) (files []*File, problems []Problem) {
+	if problem := checkDirectory(dir); problem != "" {
+		return nil, []Problem{{Text: problem}}
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, []Problem{{Text: fmt.Sprintf("%v: want a directory that the service can read", err)}}
+	}
+	owners := map[string]string{}
+	for _, name := range taken {
+		owners[name] = "collectord itself"
+	}
+	for _, entry := range entries {
+		name := entry.Name()
+		extension := strings.ToLower(filepath.Ext(name))
+		// Hidden files are those of editors and of volumes of containers.
+		if strings.HasPrefix(name, ".") || entry.IsDir() || extension != ".yml" && extension != ".yaml" {
+			continue
+		}
+		file, found := readDescription(filepath.Join(dir, name))
+		if len(found) == 0 {
+			found = file.claimNames(owners)
+		}
+		if len(found) > 0 {
+			problems = append(problems, found...)
+			continue
+		}
+		files = append(files, file)
+	}
+	return files, problems
+}
+
+// checkDirectory returns what is wrong with the directory of the files.
+func checkDirectory(dir string) string {
+	info, err := os.Stat(dir)
+	switch {
+	case err != nil:
+		return fmt.Sprintf("%v: want the directory of the files of collectors", err)
+	case !info.IsDir():
+		return dir + " is a file: want the directory of the files of collectors"
+	case info.Mode().Perm()&0o002 != 0 && info.Mode()&fs.ModeSticky == 0:
+		return fmt.Sprintf("anyone on this machine can change %s, and so run programs as this user: run chmod o-w %s", dir, dir)
+	}
+	return ""
+}
+
+// readDescription reads one file.
+func readDescription(path string) (*File, []Problem) {
+	name := filepath.Base(path)
+	text, shared, err := readText(path)
+	if err != nil {
+		return nil, []Problem{{File: name, Text: err.Error()}}
+	}
+	r := &fileReader{name: name}
+	file := r.readDocument(text)
+	if len(r.problems) > 0 {
+		return nil, r.problems
+	}
+	sum := sha256.Sum256(text)
+	file.Name, file.path, file.revision, file.shared = name, path, hex.EncodeToString(sum[:]), shared
+	return file, nil
+}
+
+// readText reads the text of a file, which others may not change.
+func readText(path string) (text []byte, shared string, err error) {
+	info, err := os.Stat(path) // a link is followed, as in the volumes of containers
+	if err != nil {
+		return nil, "", err
+	}
+	if !info.Mode().IsRegular() {
+		return nil, "", fmt.Errorf("not a file")
+	}
+	if info.Size() > maxFileBytes {
+		return nil, "", fmt.Errorf("it has %d bytes: a file may have %d", info.Size(), maxFileBytes)
+	}
+	if err := checkWritable(path); err != nil {
+		return nil, "", err
+	}
+	text, err = os.ReadFile(path)
+	return text, describeGroupAccess(path), err
+}
+
+// namePattern matches the names of collectors and streams, which are names of tables, files
+// and labels. Views of a stream have up to 13 characters more.
+var namePattern = regexp.MustCompile(`^[a-z][a-z0-9_]{0,47}$`)
+
+// viewSuffixes end the names of views of other streams.
+var viewSuffixes = []string{"_latest", "_latest_typed"}
+
+// checkName returns what is wrong with the name of a collector or stream.
+func checkName(name string) string {
+	if !namePattern.MatchString(name) {
+		return fmt.Sprintf("%q is not a name: want 1 to 48 small letters, digits and _, the first a letter", name)
+	}
+	for _, suffix := range viewSuffixes {
+		if strings.HasSuffix(name, suffix) {
+			return fmt.Sprintf("%s ends with %s, as the views of tables do: choose another name", name, suffix)
+		}
+	}
+	return ""
+}
+
+// claimNames makes the file the owner of its names, unless another is.
+func (f *File) claimNames(owners map[string]string) (problems []Problem) {
+	names := f.StreamNames()
+	if !slices.Contains(names, f.collector) {
+		names = append([]string{f.collector}, names...)
+	}
+	for _, name := range names {
+		if owner := owners[name]; owner != "" {
+			problems = append(problems, Problem{File: f.Name, Text: fmt.Sprintf("the name %s is used by %s: choose another", name, owner)})
+		}
+	}
+	if len(problems) > 0 {
+		return problems
+	}
+	for _, name := range names {
+		owners[name] = f.Name
+	}
+	return nil
+}
+
+// StreamNames returns the names of the streams.
+func (f *File) StreamNames() (names []string) {
+	for _, s := range f.streams {
+		names = append(names, s.name)
+	}
+	return names
+}
+
+// Cautions returns why the file, although it can be used, may not be what a person wants.
+func (f *File) Cautions() (texts []string) {
+	if f.shared != "" {
+		texts = append(texts, f.shared)
+	}
+	for _, command := range [][]string{f.command, f.check} {
+		if len(command) == 0 {
+			continue
+		}
+		if _, err := f.resolve(command); err != nil {
+			texts = append(texts, err.Error())
+		}
+	}
+	for i := range texts {
+		texts[i] = "EXEC_DIR: " + f.Name + ": " + texts[i]
+	}
+	return texts
+}
+
+// Collector returns the name of the collector.
+func (f *File) Collector() string { return f.collector }
+
+// Definition returns the definition of the collector.
+func (f *File) Definition() collector.Definition {
+	d := collector.Definition{
+		Info: collector.Info{
+			Name: f.collector, Title: f.title, Permissions: "those that its program needs", RateLimit: "its program observes it",
+		},
+		Settings: f.newSettings, Open: f.open, OnByDefault: true, Revision: f.revision,
+	}
+	for _, v := range f.variables {
+		d.OnByDefault = d.OnByDefault && !v.required
+	}
+	for _, s := range f.streams {
+		d.Streams = append(d.Streams, collector.StreamInfo{Name: s.name, Records: s.records})
+	}
+	return d
+}
