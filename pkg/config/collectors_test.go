@@ -229,3 +229,59 @@ func TestWrongStructs(t *testing.T) {
 		})
 	}
 }
+
+// TestSwitchInsteadOfCredentials: a switch that is true replaces several required
+// variables; one that is false, or is not set, does not.
+func TestSwitchInsteadOfCredentials(t *testing.T) {
+	type product struct {
+		On     bool          `env:"PRODUCT" instead:"PRODUCT_ID,PRODUCT_SECRET" doc:"Use the credentials of another collector."`
+		ID     string        `env:"PRODUCT_ID" required:"true" doc:"An id."`
+		Secret config.Secret `env:"PRODUCT_SECRET" required:"true" doc:"A secret."`
+	}
+	type feed struct {
+		On bool `env:"FEED_ON" required:"true" doc:"Read the feed."`
+	}
+	for _, tc := range []struct {
+		name                          string
+		environ                       []string
+		wantProduct, wantFeed         bool
+		missingProduct, missingOfFeed []string
+	}{
+		{name: "nothing", missingProduct: []string{"PRODUCT_ID", "PRODUCT_SECRET"}, missingOfFeed: []string{"FEED_ON"}},
+		{name: "credentials", environ: []string{"PRODUCT_ID=i", "PRODUCT_SECRET=s"}, wantProduct: true, missingOfFeed: []string{"FEED_ON"}},
+		{name: "switches", environ: []string{"PRODUCT=true", "FEED_ON=yes"}, wantProduct: true, wantFeed: true},
+		{
+			name: "switches that are false", environ: []string{"PRODUCT=false", "FEED_ON=false"},
+			missingProduct: []string{"PRODUCT_ID", "PRODUCT_SECRET"}, missingOfFeed: []string{"FEED_ON"},
+		},
+		{name: "false beside credentials", environ: []string{"PRODUCT=false", "PRODUCT_ID=i", "PRODUCT_SECRET=s"}, wantProduct: true, missingOfFeed: []string{"FEED_ON"}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			found, err := config.Open(config.Source{Environ: tc.environ, Dir: t.TempDir()})
+			if err != nil {
+				t.Fatal(err)
+			}
+			p := &config.Section{Name: "product", Title: "Product", Into: new(product), Collector: true}
+			f := &config.Section{Name: "feed", Title: "Feed", Into: new(feed), Collector: true}
+			if _, err := found.Load(new(config.Settings), p, f); err != nil {
+				t.Fatal(err)
+			}
+			if p.Active != tc.wantProduct || f.Active != tc.wantFeed {
+				t.Errorf("product %v, feed %v, want %v and %v", p.Active, f.Active, tc.wantProduct, tc.wantFeed)
+			}
+			if diff := cmp.Diff(tc.missingProduct, p.Missing); diff != "" {
+				t.Errorf("missing of the product (-want +got):\n%s", diff)
+			}
+			if diff := cmp.Diff(tc.missingOfFeed, f.Missing); diff != "" {
+				t.Errorf("missing of the feed (-want +got):\n%s", diff)
+			}
+		})
+	}
+	text := config.Reference(new(config.Settings),
+		&config.Section{Name: "product", Title: "Product", Into: new(product), Collector: true}, &config.Section{Name: "feed", Title: "Feed", Into: new(feed), Collector: true})
+	for _, want := range []string{"On when `PRODUCT_ID` and `PRODUCT_SECRET`, or `PRODUCT=true`, are set", "On when `FEED_ON=true` is set"} {
+		if !strings.Contains(text, want) {
+			t.Errorf("the reference lacks %q", want)
+		}
+	}
+}

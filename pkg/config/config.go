@@ -18,8 +18,9 @@
 //	systemd:"source"    the default below $STATE_DIRECTORY, if systemd sets that
 //	empty:"off"         the value when a source sets the variable to nothing
 //	doc:"..."           one sentence for the reference; mandatory
-//	required:"true"     the collector is off without it
-//	instead:"OTHER"     with all others that have this tag, it replaces the required OTHER
+//	required:"true"     the collector is off without it; a switch counts as set if it is true
+//	instead:"OTHER"     with all others that have this tag, it replaces the required OTHER,
+//	                    or each of several
 //	alias:"OTHER,MORE"  other names of the same variable
 //	oneof:"a,b"         the values that a string may have, in any case
 //	min:"1" max:"99"    bounds of a number, time.Duration or [Bytes]

@@ -75,7 +75,7 @@ func (s *streamRun) extractSnapshot(ctx context.Context, id state.RunID) (_ stat
 			err = errors.Join(err, w.Abort())
 		}
 	}()
-	watched, stop := watchIdle(s.extractionContext(ctx), s.stats, s.IdleTimeout)
+	watched, stop := watchIdle(s.extractionContext(ctx, w), s.stats, s.IdleTimeout)
 	chunks := s.State.Snapshots.ExportChunks(s.header)
 	last := &lastKnown{snapshots: s.State.Snapshots, header: s.header, log: s.log}
 	err = extractSafely(watched, s.stream, &output{w: w, stats: s.stats, chunks: chunks, last: last, log: s.log})
@@ -122,11 +122,12 @@ func (s *streamRun) confirmUnchanged(ctx context.Context, id state.RunID, w *sna
 	return state.CommitResult{Outcome: state.Unchanged, Info: last, LastRecords: last.Records}, nil
 }
 
-// extractionContext returns the context of the extraction.
-func (s *streamRun) extractionContext(ctx context.Context) context.Context {
+// extractionContext returns the context of the extraction into w.
+func (s *streamRun) extractionContext(ctx context.Context, w *snapshot.Writer) context.Context {
 	if s.RetryTime > 0 {
 		ctx = collector.WithRetryTime(ctx, s.RetryTime)
 	}
+	ctx = collector.WithTempFiles(ctx, w.CreateTemp)
 	return collector.WithLog(collector.WithStats(ctx, s.stats), s.log)
 }
 

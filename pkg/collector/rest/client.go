@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/collectord/collectord/pkg/collector"
+	"github.com/collectord/collectord/pkg/collector/records"
 )
 
 // A Client makes requests with one set of credentials. Its fields must not be
@@ -200,10 +201,11 @@ func (c *Client) doAttempt(ctx context.Context, r Request, retry *retryState, re
 	}
 	if err := read(&Response{Status: resp.StatusCode, Header: resp.Header, Body: plain}); err != nil {
 		var b *BodyError
+		var f *records.FormatError
 		switch {
 		case errors.As(err, &b):
 			b.cut = raw.cut
-		case plain.failed != nil:
+		case plain.failed != nil, errors.As(err, &f):
 			return &BodyError{Err: err, cut: raw.cut}
 		}
 		return err
