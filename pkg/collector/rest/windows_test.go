@@ -84,7 +84,7 @@ func TestWalkWindows(t *testing.T) {
 				Request: Request{Path: "/list", Query: url.Values{
 					"from": {w.From.Format(time.DateOnly)}, "to": {w.To.Format(time.DateOnly)}, "start": {"0"},
 				}},
-				Shape: Shape{Records: "data"}, Total: "total", Pager: Offset{Param: "start", Total: "total", Stop: AtTotal},
+				Shape: Shape{Records: "data"}, Total: "total", Pager: Offset{Param: "start"}, Stop: AtTotal,
 			}
 		},
 	}
