@@ -31,6 +31,7 @@ type assembly struct {
 	// engine makes the Parquet files of the destinations, and runs controls and the
 	// queries of the service. It is nil until it is needed.
 	engine *query.Engine
+	shared *collector.Shared
 }
 
 // parts are what a run, the service and a reload open, in this order.
@@ -99,7 +100,7 @@ func (a *assembly) openCollector(d collector.Definition, settings any, streams [
 		notes = a.state.Notes(a.settings.Tenancy)
 	}
 	c, err := d.Open(settings, collector.Options{
-		Version: version, Log: a.log.With(zap.String("collector", d.Name)), Notes: notes,
+		Version: version, Log: a.log.With(zap.String("collector", d.Name)), Notes: notes, Shared: a.shared,
 	})
 	if err != nil {
 		return run.Job{}, &exitError{exitSettings, fmt.Errorf("%s: %w", d.Name, err)}

@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"slices"
 )
 
 // activateSections sets which sections and which of their streams are active.
@@ -52,21 +53,32 @@ func (l *loader) selectStreams(section *Section, chosen *selection) {
 // those that are set, at least in part, in place of a required one.
 func requiredSettings(p *part) []*setting {
 	var all []*setting
+	add := func(s *setting) {
+		if !slices.Contains(all, s) {
+			all = append(all, s)
+		}
+	}
 	for _, s := range p.settings {
 		if !s.required {
 			continue
 		}
-		var others []*setting
-		isGiven := false
-		for _, other := range p.settings {
-			if other.insteadOf == s.name {
-				others = append(others, other)
-				isGiven = isGiven || other.isGiven()
-			}
+		replacing := replacingSettings(p, s)
+		if s.switchesOn() || !slices.ContainsFunc(replacing, (*setting).switchesOn) {
+			add(s)
+			continue
 		}
-		if isGiven && !s.isGiven() {
-			all = append(all, others...)
-		} else {
+		for _, other := range replacing {
+			add(other)
+		}
+	}
+	return all
+}
+
+// replacingSettings returns the settings that together replace a required one.
+func replacingSettings(p *part, required *setting) []*setting {
+	var all []*setting
+	for _, s := range p.settings {
+		if slices.Contains(s.insteadOf, required.name) {
 			all = append(all, s)
 		}
 	}
@@ -77,7 +89,7 @@ func requiredSettings(p *part) []*setting {
 func missingRequired(p *part) []string {
 	var names []string
 	for _, s := range requiredSettings(p) {
-		if !s.isGiven() {
+		if !s.switchesOn() {
 			names = append(names, s.name)
 		}
 	}
@@ -101,7 +113,7 @@ func (l *loader) activateCollector(p *part, named string) {
 	var required, given []string
 	for _, s := range requiredSettings(p) {
 		required = append(required, s.name)
-		if s.isGiven() {
+		if s.switchesOn() {
 			given = append(given, s.inputName)
 		}
 	}

@@ -229,3 +229,94 @@ func TestWrongStructs(t *testing.T) {
 		})
 	}
 }
+
+// TestSwitchInsteadOfCredentials: a switch that is true replaces several required
+// variables; one that is false, or is not set, does not.
+func TestSwitchInsteadOfCredentials(t *testing.T) {
+	type product struct {
+		On     bool          `env:"PRODUCT" instead:"PRODUCT_ID,PRODUCT_SECRET" doc:"Use the credentials of another collector."`
+		ID     string        `env:"PRODUCT_ID" required:"true" doc:"An id."`
+		Secret config.Secret `env:"PRODUCT_SECRET" required:"true" doc:"A secret."`
+	}
+	type feed struct {
+		On bool `env:"FEED_ON" required:"true" doc:"Read the feed."`
+	}
+	for _, tc := range []struct {
+		name                          string
+		environ                       []string
+		wantProduct, wantFeed         bool
+		missingProduct, missingOfFeed []string
+	}{
+		{name: "nothing", missingProduct: []string{"PRODUCT_ID", "PRODUCT_SECRET"}, missingOfFeed: []string{"FEED_ON"}},
+		{name: "credentials", environ: []string{"PRODUCT_ID=i", "PRODUCT_SECRET=s"}, wantProduct: true, missingOfFeed: []string{"FEED_ON"}},
+		{name: "switches", environ: []string{"PRODUCT=true", "FEED_ON=yes"}, wantProduct: true, wantFeed: true},
+		{
+			name: "switches that are false", environ: []string{"PRODUCT=false", "FEED_ON=false"},
+			missingProduct: []string{"PRODUCT_ID", "PRODUCT_SECRET"}, missingOfFeed: []string{"FEED_ON"},
+		},
+		{name: "false beside credentials", environ: []string{"PRODUCT=false", "PRODUCT_ID=i", "PRODUCT_SECRET=s"}, wantProduct: true, missingOfFeed: []string{"FEED_ON"}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			found, err := config.Open(config.Source{Environ: tc.environ, Dir: t.TempDir()})
+			if err != nil {
+				t.Fatal(err)
+			}
+			p := &config.Section{Name: "product", Title: "Product", Into: new(product), Collector: true}
+			f := &config.Section{Name: "feed", Title: "Feed", Into: new(feed), Collector: true}
+			if _, err := found.Load(new(config.Settings), p, f); err != nil {
+				t.Fatal(err)
+			}
+			if p.Active != tc.wantProduct || f.Active != tc.wantFeed {
+				t.Errorf("product %v, feed %v, want %v and %v", p.Active, f.Active, tc.wantProduct, tc.wantFeed)
+			}
+			if diff := cmp.Diff(tc.missingProduct, p.Missing); diff != "" {
+				t.Errorf("missing of the product (-want +got):\n%s", diff)
+			}
+			if diff := cmp.Diff(tc.missingOfFeed, f.Missing); diff != "" {
+				t.Errorf("missing of the feed (-want +got):\n%s", diff)
+			}
+		})
+	}
+	text := config.Reference(new(config.Settings),
+		&config.Section{Name: "product", Title: "Product", Into: new(product), Collector: true}, &config.Section{Name: "feed", Title: "Feed", Into: new(feed), Collector: true})
+	for _, want := range []string{"On when `PRODUCT_ID` and `PRODUCT_SECRET`, or `PRODUCT=true`, are set", "On when `FEED_ON=true` is set"} {
+		if !strings.Contains(text, want) {
+			t.Errorf("the reference lacks %q", want)
+		}
+	}
+}
+
+// TestSchedulesOfFeeds: a public feed runs once a day, unless it has a schedule of its own
+// or nothing is scheduled.
+func TestSchedulesOfFeeds(t *testing.T) {
+	type feed struct {
+		On bool `env:"FEED_ON" required:"true" doc:"Read the feed."`
+	}
+	for _, tc := range []struct {
+		name    string
+		environ []string
+		want    string
+		wantOwn bool
+	}{
+		{name: "nothing", want: "@daily"},
+		{name: "often", environ: []string{"SCHEDULE=@every 1h"}, want: "@daily"},
+		{name: "off", environ: []string{"SCHEDULE=off"}, want: "off"},
+		{name: "collector", environ: []string{"SCHEDULE_FEED=@weekly", "SCHEDULE=off"}, want: "@weekly", wantOwn: true},
+		{name: "stream", environ: []string{"SCHEDULE_FEED=@weekly", "SCHEDULE_FEED_ITEMS=@monthly"}, want: "@monthly", wantOwn: true},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			found, err := config.Open(config.Source{Environ: append(tc.environ, "FEED_ON=true"), Dir: t.TempDir()})
+			if err != nil {
+				t.Fatal(err)
+			}
+			settings := new(config.Settings)
+			f := &config.Section{Name: "feed", Title: "Feed", Into: new(feed), Collector: true, IsFeed: true, Streams: []config.Stream{{Name: "feed_items"}}}
+			if _, err := found.Load(settings, f); err != nil {
+				t.Fatal(err)
+			}
+			if got := settings.CalendarOf(f, &f.Streams[0]).String(); got != tc.want || f.HasSchedule() != tc.wantOwn {
+				t.Errorf("schedule %s, own %v, want %s, %v", got, f.HasSchedule(), tc.want, tc.wantOwn)
+			}
+		})
+	}
+}

@@ -18,8 +18,9 @@
 //	systemd:"source"    the default below $STATE_DIRECTORY, if systemd sets that
 //	empty:"off"         the value when a source sets the variable to nothing
 //	doc:"..."           one sentence for the reference; mandatory
-//	required:"true"     the collector is off without it
-//	instead:"OTHER"     with all others that have this tag, it replaces the required OTHER
+//	required:"true"     the collector is off without it; a switch counts as set if it is true
+//	instead:"OTHER"     with all others that have this tag, it replaces the required OTHER,
+//	                    or each of several
 //	alias:"OTHER,MORE"  other names of the same variable
 //	oneof:"a,b"         the values that a string may have, in any case
 //	min:"1" max:"99"    bounds of a number, time.Duration or [Bytes]
@@ -60,6 +61,9 @@ type Section struct {
 	// OnByDefault reports whether a collector without required variables is on unless
 	// COLLECTORS switches it off.
 	OnByDefault bool
+	// IsFeed means that a collector reads a public feed, which is collected once a day
+	// unless it has a schedule of its own.
+	IsFeed bool
 	// Streams are the streams of a collector, in its own order.
 	Streams []Stream
 

@@ -17,7 +17,7 @@ type setting struct {
 	group     string // title of the nested struct that holds it, or ""
 	secret    bool
 	required  bool
-	insteadOf string // the required variable that this one replaces, with others
+	insteadOf []string // the required variables that this one replaces, with others
 	oneof     []string
 	input     rawValue
 	inputName string // the name or alias that input is from
@@ -135,6 +135,15 @@ func isNested(t reflect.Type) bool {
 // isGiven reports whether the setting has a value, also one that cannot be read.
 func (s *setting) isGiven() bool { return s.input.found || s.input.failed }
 
+// switchesOn reports whether the setting counts as set where that switches a collector
+// on: a switch that is false does not.
+func (s *setting) switchesOn() bool {
+	return s.isGiven() && !s.isOff()
+}
+
+// isOff reports whether the setting is a switch that is false.
+func (s *setting) isOff() bool { return s.target.Kind() == reflect.Bool && !s.target.Bool() }
+
 func newSetting(owner reflect.Type, field reflect.StructField, target reflect.Value, group string) *setting {
 	s := &setting{
 		name:     field.Tag.Get("env"),
@@ -146,7 +155,7 @@ func newSetting(owner reflect.Type, field reflect.StructField, target reflect.Va
 		required: field.Tag.Get("required") == "true",
 		oneof:    parseList(field.Tag.Get("oneof")),
 
-		insteadOf: field.Tag.Get("instead"),
+		insteadOf: parseList(field.Tag.Get("instead")),
 	}
 	for _, name := range s.variableNames() {
 		if strings.Trim(name, "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_") != "" {
@@ -168,8 +177,12 @@ func newSetting(owner reflect.Type, field reflect.StructField, target reflect.Va
 // their own: the schedule and the DATA_MAX_AGE.
 func ownSettings(section *Section) []*setting {
 	name := strings.ToUpper(section.Name)
+	unset := "on SCHEDULE."
+	if section.IsFeed {
+		unset = "once a day, unless SCHEDULE is off."
+	}
 	all := []*setting{
-		newOwnSetting(section, "Schedule", "SCHEDULE_"+name, scheduleTags, "When the daemon runs this collector; if unset, on SCHEDULE."),
+		newOwnSetting(section, "Schedule", "SCHEDULE_"+name, scheduleTags, "When the daemon runs this collector; if unset, "+unset),
 	}
 	for i := range section.Streams {
 		stream := &section.Streams[i]

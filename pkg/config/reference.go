@@ -3,6 +3,7 @@ package config
 import (
 	"cmp"
 	"fmt"
+	"reflect"
 	"regexp"
 	"slices"
 	"strings"
@@ -119,10 +120,10 @@ func switchCondition(name string, settings []*setting) string {
 	var required, instead []string
 	for _, s := range settings {
 		if s.required {
-			required = append(required, code(s.name))
+			required = append(required, s.switchCode())
 		}
-		if s.insteadOf != "" {
-			instead = append(instead, code(s.name))
+		if len(s.insteadOf) > 0 {
+			instead = append(instead, s.switchCode())
 		}
 	}
 	if len(required) == 0 {
@@ -134,6 +135,15 @@ func switchCondition(name string, settings []*setting) string {
 	}
 	return fmt.Sprintf("On when %s %s set, unless `COLLECTORS` leaves `%s` no stream.",
 		condition, areOrIs(max(len(required), len(instead))), name)
+}
+
+// switchCode returns what switches a collector on, as code: the name of a variable, or
+// that of a switch with its value.
+func (s *setting) switchCode() string {
+	if s.target.Kind() == reflect.Bool {
+		return code(s.name + "=true")
+	}
+	return code(s.name)
 }
 
 func writeTable(doc *strings.Builder, settings []*setting) {

@@ -79,7 +79,7 @@ func (e *Engine) ParquetFile(ctx context.Context, s *snapshot.Snapshot) (*Parque
 	if shared := e.files.Load(); shared != nil {
 		o = *shared
 	}
-	source := e.sourceOf(s)
+	source := e.sourceOf(s, state.LastKnownInfo{})
 	path, description, err := e.fileOf(ctx, source, o)
 	if err != nil {
 		return nil, err

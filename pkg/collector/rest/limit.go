@@ -36,6 +36,10 @@ type Limit struct {
 // other programs share. While less than Reserve of the limit is left, the class
 // waits until the limit is reset.
 type Quota struct {
+	// Standard evaluates the standard headers, in any version of their draft:
+	// RateLimit with RateLimit-Policy, or RateLimit-Limit, RateLimit-Remaining
+	// and RateLimit-Reset. Limit, Remaining and Reset are then not used.
+	Standard bool
 	// Limit and Remaining contain numbers. Limit may be a list, such as
 	// "160, 160;w=1, 1620;w=60", whose first item is the limit that Remaining
 	// refers to. Other values are ignored.
@@ -55,6 +59,8 @@ type Quota struct {
 
 // A Limiter limits the rate of the requests with one set of credentials.
 type Limiter struct {
+	declared map[string]Limit
+
 	mu      sync.Mutex
 	classes map[string]*endpointClass
 }
@@ -82,7 +88,7 @@ const tokenClass = "token"
 // of the class "" applies to all classes without a Limit, except for the class
 // "token" of the requests for tokens.
 func NewLimiter(limits map[string]Limit) *Limiter {
-	l := &Limiter{classes: map[string]*endpointClass{"": newClass(Limit{}), tokenClass: newClass(Limit{})}}
+	l := &Limiter{declared: maps.Clone(limits), classes: map[string]*endpointClass{"": newClass(Limit{}), tokenClass: newClass(Limit{})}}
 	for name, limit := range limits {
 		l.classes[name] = newClass(limit)
 	}
@@ -225,6 +231,10 @@ func (l *Limiter) observeResponse(name string, success bool, h http.Header) {
 
 // quotaWait returns how long the class must wait, and whether it must.
 func (q Quota) quotaWait(h http.Header, now time.Time) (time.Duration, bool) {
+	if q.Standard {
+		wait, ok := standardWait(h, q.Reserve, q.Pause)
+		return min(wait, orDuration(q.MaxWait, time.Minute)), ok && wait > 0
+	}
 	if q.Remaining == "" {
 		return 0, false
 	}
