@@ -2,13 +2,23 @@ package vendorsim
 
 // AllVendors returns a new instance of every simulated vendor.
 func AllVendors() []Vendor {
-	return []Vendor{NewCrowdStrike(), NewKnowBe4(), NewOkta(), NewSnyk(), NewTenable()}
+	return []Vendor{
+		NewAzureEntra(),
+		NewCrowdStrike(),
+		NewKnowBe4(),
+		NewMDE(),
+		NewOkta(),
+		NewSnyk(),
+		NewTenable(),
+	}
 }
 
 // vendorPrefixes are the path prefixes that identify the vendor of a recording.
 var vendorPrefixes = map[string][]string{
-	"knowbe4": {"/v1/training/"},
-	"okta":    {"/api/v1/users"},
-	"snyk":    {"/rest/orgs", "/v1/org/"},
-	"tenable": {"/vulns/export", "/assets/export", "/assets/v2/export", "/compliance/export", "/was/"},
+	"azure_entra": {"/v1.0/users", "/v1.0/groups", "/v1.0/servicePrincipals", "/v1.0/identity/", "/v1.0/reports/", "/v1.0/auditLogs/"},
+	"knowbe4":     {"/v1/training/"},
+	"mde":         {"/api/machines", "/api/vulnerabilities"},
+	"okta":        {"/api/v1/users"},
+	"snyk":        {"/rest/orgs", "/v1/org/"},
+	"tenable":     {"/vulns/export", "/assets/export", "/assets/v2/export", "/compliance/export", "/was/"},
 }

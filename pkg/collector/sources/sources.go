@@ -6,8 +6,10 @@ package sources
 
 import (
 	"github.com/collectord/collectord/pkg/collector"
+	"github.com/collectord/collectord/pkg/collector/sources/azureentra"
 	"github.com/collectord/collectord/pkg/collector/sources/crowdstrike"
 	"github.com/collectord/collectord/pkg/collector/sources/knowbe4"
+	"github.com/collectord/collectord/pkg/collector/sources/mde"
 	"github.com/collectord/collectord/pkg/collector/sources/okta"
 	"github.com/collectord/collectord/pkg/collector/sources/snyk"
 	"github.com/collectord/collectord/pkg/collector/sources/tenable"
@@ -16,8 +18,10 @@ import (
 // All returns the definitions of all vendors, sorted by name.
 func All() []collector.Definition {
 	return []collector.Definition{
+		azureentra.Definition,
 		crowdstrike.Definition,
 		knowbe4.Definition,
+		mde.Definition,
 		okta.Definition,
 		snyk.Definition,
 		tenable.Definition,
