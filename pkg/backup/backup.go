@@ -136,7 +136,7 @@ func (s *Sink) Write(ctx context.Context, snap *snapshot.Snapshot) error {
 	if err := s.Sink.Write(ctx, snap); err != nil {
 		return err
 	}
-	return s.writeHistory(ctx, snap.Header)
+	return s.writeHistory(ctx, snap)
 }
 
 // takenAt returns when the data of an object was taken: by its metadata or, if

@@ -17,7 +17,24 @@ type history struct {
 	Format  int    `json:"format"`
 	Stream  string `json:"stream"`
 	Tenancy string `json:"tenancy"`
+	// Note is that of the snapshot in the backup.
+	Note backupNote `json:"note,omitzero"`
 	state.History
+}
+
+// A backupNote is the note of a snapshot. The upload id ties it to the snapshot: with
+// that of another, the vendor would not send what has changed between them.
+type backupNote struct {
+	UploadID string `json:"upload_id"`
+	snapshot.Note
+}
+
+// of returns the note if it is that of the snapshot with an upload id.
+func (b backupNote) of(uploadID string) snapshot.Note {
+	if b.UploadID != uploadID {
+		return snapshot.Note{}
+	}
+	return b.Note
 }
 
 const (
@@ -28,16 +45,22 @@ const (
 	historyMax = 1 << 20
 )
 
-// writeHistory uploads the history of the stream, if there is a state.
-func (s *Sink) writeHistory(ctx context.Context, h snapshot.Header) error {
+// writeHistory uploads the history of the snapshot's stream and the snapshot's note, if
+// there is a state.
+func (s *Sink) writeHistory(ctx context.Context, snap *snapshot.Snapshot) error {
 	if s.state == nil {
 		return nil
 	}
+	h := snap.Header
 	known, err := s.state.Runs.History(ctx, h.Stream, h.Tenancy, historyRuns)
 	if err != nil {
 		return err
 	}
-	text, err := json.MarshalIndent(history{Format: historyFormat, Stream: h.Stream, Tenancy: h.Tenancy, History: known}, "", "  ")
+	content := history{Format: historyFormat, Stream: h.Stream, Tenancy: h.Tenancy, History: known}
+	if snap.Note != (snapshot.Note{}) {
+		content.Note = backupNote{UploadID: h.UploadID, Note: snap.Note}
+	}
+	text, err := json.MarshalIndent(content, "", "  ")
 	if err != nil {
 		return fmt.Errorf("history of %s: %w", h.Stream, err)
 	}
@@ -46,28 +69,27 @@ func (s *Sink) writeHistory(ctx context.Context, h snapshot.Header) error {
 
 // readHistory reads the history of the stream. It is empty when another program
 // wrote the backup.
-func (s *Sink) readHistory(ctx context.Context, h snapshot.Header) (_ state.History, err error) {
+func (s *Sink) readHistory(ctx context.Context, h snapshot.Header) (past history, err error) {
 	key := s.historyKey(h)
 	body, _, err := s.Get(ctx, key)
 	if errors.Is(err, fs.ErrNotExist) {
-		return state.History{}, nil
+		return history{}, nil
 	}
 	if err != nil {
-		return state.History{}, err
+		return history{}, err
 	}
 	defer func() { err = errors.Join(err, body.Close()) }()
 	text, err := io.ReadAll(io.LimitReader(body, historyMax))
 	if err != nil {
-		return state.History{}, fmt.Errorf("%s: %w", key, err)
+		return history{}, fmt.Errorf("%s: %w", key, err)
 	}
-	var past history
 	if err := json.Unmarshal(text, &past); err != nil {
-		return state.History{}, fmt.Errorf("%s is not a history: %w", key, err)
+		return history{}, fmt.Errorf("%s is not a history: %w", key, err)
 	}
 	if past.Format != historyFormat || past.Stream != h.Stream || past.Tenancy != h.Tenancy {
-		return state.History{}, fmt.Errorf("%s is not the history of %s, tenancy %q, in format %d", key, h.Stream, h.Tenancy, historyFormat)
+		return history{}, fmt.Errorf("%s is not the history of %s, tenancy %q, in format %d", key, h.Stream, h.Tenancy, historyFormat)
 	}
-	return past.History, nil
+	return past, nil
 }
 
 // doubtsOf returns the doubts of the run with an upload id; nil when the history

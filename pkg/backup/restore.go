@@ -205,7 +205,8 @@ func (s *Sink) restore(ctx context.Context, h snapshot.Header, p state.Policy) (
 	}
 	// The data can be used without its history.
 	past, historyErr := s.readHistory(ctx, h)
-	w.SetDoubts(doubtsOf(past, w.Info().UploadID))
+	w.SetDoubts(doubtsOf(past.History, w.Info().UploadID))
+	w.SetNote(past.Note.of(w.Info().UploadID))
 	outcome, err := s.state.Snapshots.Restore(context.WithoutCancel(ctx), w, p)
 	switch {
 	case err != nil:
@@ -216,7 +217,7 @@ func (s *Sink) restore(ctx context.Context, h snapshot.Header, p state.Policy) (
 		return false, nil
 	}
 	if historyErr == nil {
-		historyErr = s.state.Runs.ImportHistory(ctx, h, past)
+		historyErr = s.state.Runs.ImportHistory(ctx, h, past.History)
 	}
 	if historyErr != nil {
 		s.log.Warn("the history of the backup was not restored", zap.String("stream", h.Stream), zap.Error(historyErr))

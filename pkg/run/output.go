@@ -13,15 +13,19 @@ import (
 )
 
 // output writes the records of an extraction into the spool and counts them. It
-// implements collector.ResumableOutput.
+// implements collector.ResumableOutput and collector.PreviousOutput.
 type output struct {
 	w      *snapshot.Writer
 	stats  *collector.Stats
 	chunks *state.ExportChunks
+	last   *lastKnown
 	log    *zap.Logger
 }
 
-var _ collector.ResumableOutput = (*output)(nil)
+var (
+	_ collector.ResumableOutput = (*output)(nil)
+	_ collector.PreviousOutput  = (*output)(nil)
+)
 
 func (o *output) NewBatch() collector.Batch { return &batch{Batch: o.w.NewBatch(), stats: o.stats} }
 

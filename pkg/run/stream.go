@@ -55,7 +55,9 @@ func (e *execution) runStream(ctx context.Context, stream collector.Stream, log 
 		}
 	}
 	result.Records, result.Bytes = committed.Info.Records, committed.Info.Bytes
-	result.RenamedMembers, result.RepairedUTF8 = committed.Info.RenamedMembers, committed.Info.RepairedUTF8
+	if result.Outcome != state.Unchanged {
+		result.RenamedMembers, result.RepairedUTF8 = committed.Info.RenamedMembers, committed.Info.RepairedUTF8
+	}
 	result.LastRecords, result.DeliveryCount, result.Skipped = committed.LastRecords, committed.Queued, committed.Skipped
 	s.reportResult(&result)
 	return result
@@ -73,10 +75,15 @@ func (s *streamRun) extractSnapshot(ctx context.Context, id state.RunID) (_ stat
 			err = errors.Join(err, w.Abort())
 		}
 	}()
-	watched, stop := watchIdle(s.extractionContext(ctx), s.stats, s.IdleTimeout)
+	watched, stop := watchIdle(s.extractionContext(ctx, w), s.stats, s.IdleTimeout)
 	chunks := s.State.Snapshots.ExportChunks(s.header)
-	err = extractSafely(watched, s.stream, &output{w: w, stats: s.stats, chunks: chunks, log: s.log})
+	last := &lastKnown{snapshots: s.State.Snapshots, header: s.header, log: s.log}
+	err = extractSafely(watched, s.stream, &output{w: w, stats: s.stats, chunks: chunks, last: last, log: s.log})
 	stop()
+	var previous *snapshot.Snapshot
+	if errors.Is(err, collector.ErrUnchanged) {
+		previous, err = last.usedSnapshot()
+	}
 	// A run that fails leaves its export job to the next run, unless the chunks occupy
 	// the space that is missing. After a success they are removed before the snapshot
 	// exists: the next run would treat chunks that outlive the snapshot as the
@@ -90,6 +97,9 @@ func (s *streamRun) extractSnapshot(ctx context.Context, id state.RunID) (_ stat
 	if err := watched.Err(); err != nil && context.Cause(watched) != errDone {
 		return state.CommitResult{}, context.Cause(watched)
 	}
+	if previous != nil {
+		return s.confirmUnchanged(ctx, id, w, previous.Info)
+	}
 	committed, err := s.State.Runs.Commit(context.WithoutCancel(ctx), id, w, runStats(s.stats), s.Policy)
 	if err != nil {
 		return state.CommitResult{}, s.explainFullDisk(err)
@@ -100,11 +110,24 @@ func (s *streamRun) extractSnapshot(ctx context.Context, id state.RunID) (_ stat
 	return committed, nil
 }
 
-// extractionContext returns the context of the extraction.
-func (s *streamRun) extractionContext(ctx context.Context) context.Context {
+// confirmUnchanged records that the vendor's data is still that of the last-known
+// snapshot, after the spool is removed.
+func (s *streamRun) confirmUnchanged(ctx context.Context, id state.RunID, w *snapshot.Writer, last snapshot.Info) (state.CommitResult, error) {
+	if err := w.Abort(); err != nil {
+		return state.CommitResult{}, err
+	}
+	if err := s.State.Runs.ConfirmUnchanged(context.WithoutCancel(ctx), id, last, s.started, runStats(s.stats)); err != nil {
+		return state.CommitResult{}, s.explainFullDisk(err)
+	}
+	return state.CommitResult{Outcome: state.Unchanged, Info: last, LastRecords: last.Records}, nil
+}
+
+// extractionContext returns the context of the extraction into w.
+func (s *streamRun) extractionContext(ctx context.Context, w *snapshot.Writer) context.Context {
 	if s.RetryTime > 0 {
 		ctx = collector.WithRetryTime(ctx, s.RetryTime)
 	}
+	ctx = collector.WithTempFiles(ctx, w.CreateTemp)
 	return collector.WithLog(collector.WithStats(ctx, s.stats), s.log)
 }
 
@@ -188,6 +211,8 @@ func (s *streamRun) reportResult(result *Result) {
 	case result.Outcome == state.Held:
 		fields = append(fields, zap.Int64("last_records", result.LastRecords))
 		s.log.Error("stream held: far fewer records than before; the last snapshot stays", fields...)
+	case result.Outcome == state.Unchanged:
+		s.log.Info("stream unchanged: the vendor's data is that of the last snapshot", fields...)
 	case result.Outcome == state.Empty:
 		s.log.Warn("stream is empty; the last snapshot with records stays", fields...)
 	default:

@@ -105,13 +105,9 @@ func (b *Batch) compress() error {
 // moveToFile appends the compressed bytes to the batch's file.
 func (b *Batch) moveToFile() error {
 	if b.overflow == nil {
-		f, err := os.CreateTemp(b.w.dir, "page-*")
+		f, err := b.w.CreateTemp()
 		if err != nil {
-			return fmt.Errorf("spool: %w", err)
-		}
-		// A file without a name is gone when the process ends.
-		if err := os.Remove(f.Name()); err != nil {
-			return errors.Join(fmt.Errorf("spool: %w", err), f.Close())
+			return err
 		}
 		b.overflow = f
 	}

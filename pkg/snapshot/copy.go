@@ -46,23 +46,37 @@ func (s *Snapshot) CopyTo(ctx context.Context, w *Writer) (records, size int64, 
 	if s.Collector != w.header.Collector || s.Stream != w.header.Stream || s.Tenancy != w.header.Tenancy {
 		return 0, 0, fmt.Errorf("copy %s: %w", s.Path(), ErrForeign)
 	}
-	r, err := s.Reader(ctx)
-	if err != nil {
-		return 0, 0, err
-	}
-	defer func() { err = errors.Join(err, r.Close()) }()
 	b := w.NewBatch()
 	defer b.Discard()
+	if err := s.EachRecord(ctx, b.Append); err != nil {
+		return 0, 0, err
+	}
+	b.renamed += s.RenamedMembers
+	b.repaired += s.RepairedUTF8
+	records, size = b.Size()
+	return records, size, b.Commit()
+}
+
+// EachRecord passes each record to read, in order and without the reserved members, so
+// that it has the bytes that were appended; members that had been renamed keep their
+// new names. The record is valid until read returns. Unless EachRecord returns nil, the
+// records were not verified.
+func (s *Snapshot) EachRecord(ctx context.Context, read func(record []byte) error) (err error) {
+	r, err := s.Reader(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, r.Close()) }()
 	tail := NewSplicer(s.Header).tail
 	tail = tail[:len(tail)-1]
 	var plain []byte
 	for {
 		line, err := r.Next()
 		if err == io.EOF {
-			break
+			return nil
 		}
 		if err != nil {
-			return 0, 0, err
+			return err
 		}
 		record, ok := bytes.CutSuffix(line, tail)
 		if !ok {
@@ -71,15 +85,11 @@ func (s *Snapshot) CopyTo(ctx context.Context, w *Writer) (records, size int64, 
 			ok = ok && string(record) == "{"
 		}
 		if !ok {
-			return 0, 0, fmt.Errorf("copy %s: %w", s.Path(), ErrForeign)
+			return fmt.Errorf("read %s: %w", s.Path(), ErrForeign)
 		}
 		plain = append(append(plain[:0], record...), '}')
-		if err := b.Append(plain); err != nil {
-			return 0, 0, err
+		if err := read(plain); err != nil {
+			return err
 		}
 	}
-	b.renamed += s.RenamedMembers
-	b.repaired += s.RepairedUTF8
-	records, size = b.Size()
-	return records, size, b.Commit()
 }

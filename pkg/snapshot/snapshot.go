@@ -67,21 +67,31 @@ type Info struct {
 	RepairedUTF8 int64 `json:"repaired_utf8,omitempty"`
 	// Doubts are the differences that the extraction accepted.
 	Doubts Doubts `json:"doubts,omitempty"`
+	// Note is for the next extraction; zero when there is none.
+	Note Note `json:"note,omitzero"`
 }
 
 // manifest is the content of manifest.json.
 type manifest struct {
 	Info
-	// Sum is the checksum of Info without its doubts, which earlier programs do not
-	// know. Without it a flipped bit in a name would go unnoticed.
+	// Sum is the checksum of Info without its doubts and its note, which earlier
+	// programs do not know. Without it a flipped bit in a name would go unnoticed.
 	Sum string `json:"manifest_sha256"`
-	// DoubtsSum is the checksum of Info with its doubts; "" when there are none.
+	// DoubtsSum is the checksum of Info with its doubts and without its note; ""
+	// when there are none.
 	DoubtsSum string `json:"doubts_sha256,omitempty"`
+	// NoteSum is the checksum of Info with its doubts and its note; "" when there is
+	// none.
+	NoteSum string `json:"note_sha256,omitempty"`
 }
 
 // newManifest returns the manifest of i.
 func newManifest(i Info) manifest {
 	m := manifest{Info: i}
+	if i.Note != (Note{}) {
+		m.NoteSum = i.checksum()
+	}
+	i.Note = Note{}
 	if len(i.Doubts) > 0 {
 		m.DoubtsSum = i.checksum()
 	}
@@ -93,7 +103,7 @@ func newManifest(i Info) manifest {
 // isIntact reports whether the checksums of m match its content.
 func (m manifest) isIntact() bool {
 	want := newManifest(m.Info)
-	return m.Sum == want.Sum && m.DoubtsSum == want.DoubtsSum
+	return m.Sum == want.Sum && m.DoubtsSum == want.DoubtsSum && m.NoteSum == want.NoteSum
 }
 
 // checksum returns the SHA-256 of i as compact JSON, in lower-case hexadecimal.

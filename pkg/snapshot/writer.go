@@ -121,6 +121,19 @@ func (w *Writer) setFailed(err error) error {
 	return w.err
 }
 
+// CreateTemp returns an empty temporary file in the directory of the spool. It has no
+// name, and is gone when it is closed or the process ends.
+func (w *Writer) CreateTemp() (*os.File, error) {
+	f, err := os.CreateTemp(w.dir, "temp-*")
+	if err != nil {
+		return nil, fmt.Errorf("spool: %w", err)
+	}
+	if err := os.Remove(f.Name()); err != nil {
+		return nil, errors.Join(fmt.Errorf("spool: %w", err), f.Close())
+	}
+	return f, nil
+}
+
 // Seal syncs the spool and renames it to dir, so that dir appears complete or not
 // at all. After an error the caller must call Abort.
 func (w *Writer) Seal(dir string) (*Snapshot, error) {

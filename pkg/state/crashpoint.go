@@ -8,6 +8,8 @@ package state
 //	"sealed"         Commit has sealed the snapshot; the database does not have it
 //	"recording"      the transaction of Commit or Recover is about to commit
 //	"recorded"       the database has the snapshot
+//	"confirming"     the transaction of ConfirmUnchanged is about to commit
+//	"confirmed"      the database has the check
 //	"delivering"     the transaction of MarkDelivered is about to commit
 //	"delivered"      the delivery is off the queue
 //	"sweeping"       a snapshot's directory is removed; its row is not

@@ -21,6 +21,7 @@ type Outcome string
 // The outcomes.
 const (
 	Success     Outcome = "success"     // a new snapshot is the last-known one
+	Unchanged   Outcome = "unchanged"   // the vendor's data is that of the last-known snapshot
 	Empty       Outcome = "empty"       // the vendor has no records
 	Held        Outcome = "held"        // far fewer records than before: waits for Accept
 	Failed      Outcome = "failed"      // an error
@@ -31,7 +32,10 @@ const (
 )
 
 // Outcomes are all outcomes.
-var Outcomes = []Outcome{Success, Empty, Held, Failed, Timeout, Cancelled, Skipped, Interrupted}
+var Outcomes = []Outcome{Success, Unchanged, Empty, Held, Failed, Timeout, Cancelled, Skipped, Interrupted}
+
+// IsSuccess reports whether a run with the outcome ended with the vendor's complete data.
+func (o Outcome) IsSuccess() bool { return o == Success || o == Unchanged || o == Empty }
 
 // A RunID identifies a run in the history.
 type RunID int64

@@ -121,7 +121,10 @@ INSERT INTO sinks (tenancy, sink, target)
 	UNION SELECT s.tenancy, d.sink, '' FROM deliveries d JOIN snapshots s ON s.id = d.snapshot;
 `, `
 ALTER TABLE stored ADD COLUMN kept_out INTEGER NOT NULL DEFAULT 0;
-`, controlsSchema}
+`, controlsSchema, `
+ALTER TABLE last_known ADD COLUMN checked INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE last_known ADD COLUMN fallback INTEGER NOT NULL DEFAULT 0;
+`}
 
 // migrate applies the migrations that the database does not have yet. A full
 // disk is an error only when there are some: the queue can be delivered all the

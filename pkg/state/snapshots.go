@@ -33,6 +33,11 @@ const (
 type LastKnownInfo struct {
 	Source Source
 	Since  time.Time
+	// Checked is the start of the last run that found the vendor's data unchanged;
+	// zero when there was none.
+	Checked time.Time
+	// Fallback means that a newer snapshot was last-known before, and is lost.
+	Fallback bool
 }
 
 // queue returns the queue of the snapshots' deliveries.
@@ -74,17 +79,18 @@ func (s *Snapshots) LastKnown(ctx context.Context, stream, tenancy string) (*sna
 }
 
 func (s *Snapshots) lastKnownDir(ctx context.Context, stream, tenancy string) (dir string, info LastKnownInfo, err error) {
-	var since int64
+	var since, checked int64
 	err = s.db.QueryRowContext(ctx,
-		`SELECT s.dir, s.source, l.since FROM last_known l JOIN snapshots s ON s.id = l.snapshot WHERE l.stream = ? AND l.tenancy = ?`,
-		stream, tenancy).Scan(&dir, &info.Source, &since)
+		`SELECT s.dir, s.source, l.since, l.checked, l.fallback FROM last_known l JOIN snapshots s ON s.id = l.snapshot
+		 WHERE l.stream = ? AND l.tenancy = ?`,
+		stream, tenancy).Scan(&dir, &info.Source, &since, &checked, &info.Fallback)
 	if errors.Is(err, sql.ErrNoRows) {
 		return "", LastKnownInfo{}, fmt.Errorf("%w is known", ErrNoSnapshot)
 	}
 	if err != nil {
 		return "", LastKnownInfo{}, fmt.Errorf("read the last-known snapshot: %w", err)
 	}
-	info.Since = fromMillis(since)
+	info.Since, info.Checked = fromMillis(since), fromMillis(checked)
 	return dir, info, nil
 }
 
@@ -188,7 +194,7 @@ func (s *Snapshots) insertSnapshot(
 func (s *Snapshots) makeLastKnown(ctx context.Context, tx *sql.Tx, row int64, p Policy) (queued int, err error) {
 	if _, err := tx.ExecContext(ctx,
 		`INSERT INTO last_known (stream, tenancy, snapshot, since) SELECT stream, tenancy, id, ? FROM snapshots WHERE id = ?
-		 ON CONFLICT DO UPDATE SET snapshot = excluded.snapshot, since = excluded.since`, toMillis(s.now()), row); err != nil {
+		 ON CONFLICT DO UPDATE SET snapshot = excluded.snapshot, since = excluded.since, checked = 0, fallback = 0`, toMillis(s.now()), row); err != nil {
 		return 0, err
 	}
 	var records int64
@@ -217,7 +223,7 @@ func (s *Snapshots) dropUnusable(ctx context.Context, row int64) (sinks []string
 		if next == 0 {
 			_, err = tx.ExecContext(ctx, `DELETE FROM last_known WHERE snapshot = ?`, row)
 		} else {
-			_, err = tx.ExecContext(ctx, `UPDATE last_known SET snapshot = ? WHERE snapshot = ?`, next, row)
+			_, err = tx.ExecContext(ctx, `UPDATE last_known SET snapshot = ?, checked = 0, fallback = 1 WHERE snapshot = ?`, next, row)
 		}
 		return err
 	})

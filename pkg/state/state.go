@@ -146,6 +146,15 @@ func (s *State) Sweep(ctx context.Context, keep time.Duration) error {
 	return errors.Join(s.sweepRestores(), s.Snapshots.sweepChunks(), s.shrinkDatabase(ctx))
 }
 
+// DataTime returns the time of the last-known data: when it was taken or, if that is
+// later, when the vendor last said that it has not changed; zero when there is none.
+func (s StreamStatus) DataTime() time.Time {
+	if s.Checked.After(s.Taken) {
+		return s.Checked
+	}
+	return s.Taken
+}
+
 // A StreamStatus is the status of a stream.
 type StreamStatus struct {
 	Collector, Stream, Tenancy string
@@ -164,7 +173,10 @@ type StreamStatus struct {
 	FirstFailure time.Time
 	// Taken is the upload timestamp of the last-known snapshot; zero when there
 	// is none.
-	Taken   time.Time
+	Taken time.Time
+	// Checked is the start of the last run that found the last-known snapshot to be
+	// still the vendor's data; zero when there was none.
+	Checked time.Time
 	Records int64
 	Source  Source
 	// Doubts are those of the last-known snapshot, or of a later successful run
@@ -179,16 +191,16 @@ type StreamStatus struct {
 // Streams returns the status of every stream that was ever run or restored.
 func (s *State) Streams(ctx context.Context) ([]StreamStatus, error) {
 	all, err := queryAll(ctx, s.db, func(rows *sql.Rows) (st StreamStatus, err error) {
-		var started, ended, limited, success, failure, firstFailure, taken int64
+		var started, ended, limited, success, failure, firstFailure, taken, checked int64
 		err = rows.Scan(&st.Collector, &st.Stream, &st.Tenancy,
 			&st.Last.ID, &st.Last.Collector, &st.Last.Stream, &st.Last.Tenancy, &st.Last.UploadID, &st.Last.Trigger,
 			&started, &ended, &st.Last.Outcome, &st.Last.Err, &st.Last.Records, &st.Last.Bytes, &st.Last.Pages,
 			&st.Last.Requests, &st.Last.Retries, &limited, doubtsColumn{&st.Last.Doubts},
-			&success, &failure, &st.FailureErr, &firstFailure, &taken, &st.Records, &st.Source, doubtsColumn{&st.Doubts}, &st.Held, &st.Queued)
+			&success, &failure, &st.FailureErr, &firstFailure, &taken, &checked, &st.Records, &st.Source, doubtsColumn{&st.Doubts}, &st.Held, &st.Queued)
 		st.Last.Started, st.Last.Ended = fromMillis(started), fromMillis(ended)
 		st.Last.RateLimitWait = time.Duration(limited) * time.Millisecond
 		st.LastSuccess, st.LastFailure, st.Taken = fromMillis(success), fromMillis(failure), fromMillis(taken)
-		st.FirstFailure = fromMillis(firstFailure)
+		st.FirstFailure, st.Checked = fromMillis(firstFailure), fromMillis(checked)
 		return st, err
 	}, streamsQuery)
 	if err != nil {
@@ -206,11 +218,11 @@ WITH streams AS (
 	UNION SELECT collector, stream, tenancy FROM snapshots),
 failures AS (
 	SELECT collector, stream, tenancy, max(last_run) AS run, ended, error FROM counters
-	WHERE outcome NOT IN ('success', 'empty', 'skipped') GROUP BY collector, stream, tenancy),
+	WHERE outcome NOT IN ('success', 'unchanged', 'empty', 'skipped') GROUP BY collector, stream, tenancy),
 successes AS (
 	SELECT collector, stream, tenancy, ended, last_run AS run FROM (
 		SELECT *, row_number() OVER (PARTITION BY collector, stream, tenancy ORDER BY last_run DESC, ended DESC) AS place
-		FROM counters WHERE outcome IN ('success', 'empty')) WHERE place = 1),
+		FROM counters WHERE outcome IN ('success', 'unchanged', 'empty')) WHERE place = 1),
 queues AS (
 	SELECT q.collector, q.stream, q.tenancy, count(*) AS n
 	FROM deliveries d JOIN snapshots q ON q.id = d.snapshot GROUP BY q.collector, q.stream, q.tenancy)
@@ -221,9 +233,9 @@ SELECT n.collector, n.stream, n.tenancy,
 	coalesce(g.ended, 0), coalesce(f.ended, 0), coalesce(f.error, ''),
 	CASE WHEN g.run IS NULL AND s.id IS NULL THEN coalesce((SELECT ended FROM runs
 		WHERE stream = n.stream AND tenancy = n.tenancy AND collector = n.collector AND outcome IN ('failed', 'timeout') ORDER BY id LIMIT 1), 0) ELSE 0 END,
-	coalesce(s.taken, 0), coalesce(s.records, 0), coalesce(s.source, ''),
-	CASE WHEN u.started >= coalesce(s.taken, 0) THEN u.doubts ELSE coalesce(s.doubts, '') END,
-	EXISTS (SELECT 1 FROM snapshots h WHERE h.held AND h.stream = n.stream AND h.tenancy = n.tenancy AND h.id > coalesce(s.id, 0)),
+	coalesce(s.taken, 0), CASE WHEN s.id IS NULL THEN 0 ELSE l.checked END, coalesce(s.records, 0), coalesce(s.source, ''),
+	CASE WHEN u.outcome <> 'unchanged' AND u.started >= coalesce(s.taken, 0) THEN u.doubts ELSE coalesce(s.doubts, '') END,
+	EXISTS (SELECT 1 FROM snapshots h WHERE h.held AND h.stream = n.stream AND h.tenancy = n.tenancy AND h.id > coalesce(s.id, 0) AND h.taken > coalesce(l.checked, 0)),
 	coalesce(q.n, 0)
 FROM streams n
 LEFT JOIN runs r ON r.id = (SELECT max(id) FROM runs WHERE stream = n.stream AND tenancy = n.tenancy AND collector = n.collector AND outcome <> 'skipped')

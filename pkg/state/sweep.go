@@ -9,10 +9,11 @@ import (
 )
 
 // waitsForAccept is the SQL condition for a row s of snapshots that waits for
-// Accept: it is held, newer than the last-known snapshot, and the newest of
-// these.
+// Accept: it is held, newer than the last-known snapshot and than the last run that
+// found that to be still the vendor's data, and the newest of these.
 const waitsForAccept = `(s.held
 	AND s.id > coalesce((SELECT l.snapshot FROM last_known l WHERE l.stream = s.stream AND l.tenancy = s.tenancy), 0)
+	AND s.taken > coalesce((SELECT l.checked FROM last_known l WHERE l.stream = s.stream AND l.tenancy = s.tenancy), 0)
 	AND s.id = (SELECT max(h.id) FROM snapshots h WHERE h.held AND h.stream = s.stream AND h.tenancy = s.tenancy))`
 
 // inUse is the SQL condition for a row s of snapshots that is last-known or

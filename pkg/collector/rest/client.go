@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/collectord/collectord/pkg/collector"
+	"github.com/collectord/collectord/pkg/collector/records"
 )
 
 // A Client makes requests with one set of credentials. Its fields must not be
@@ -67,6 +68,10 @@ type Request struct {
 	// Body is sent as ContentType, "application/json" when empty.
 	Body        []byte
 	ContentType string
+	// Unless makes the request conditional: if the resource still has this version, Do
+	// returns an error that wraps ErrNotModified, and read is not called. A vendor may
+	// send the resource all the same.
+	Unless Validator
 	// Class is the endpoint class whose limits apply.
 	Class string
 	// Size sets the page size of each attempt; nil for none.
@@ -111,7 +116,7 @@ type Response struct {
 // pass, also one in the middle of the body, it repeats the request and calls
 // read again. So read must keep nothing from a call that failed. Errors name
 // the request, and wrap collector.ErrRefused, collector.ErrForbidden or
-// *StatusError where they apply.
+// *StatusError where they apply, and ErrNotModified if r.Unless is set.
 func (c *Client) Do(ctx context.Context, r Request, read func(*Response) error) error {
 	var retry retryState
 	for {
@@ -180,6 +185,10 @@ func (c *Client) doAttempt(ctx context.Context, r Request, retry *retryState, re
 	raw := newBody(ctx, cancel, resp.Body, orDuration(c.BodyIdle, bodyIdle))
 	x.setResponse(resp.StatusCode, raw)
 	c.startCoolDown(ctx, r, resp)
+	if r.isNotModified(resp.StatusCode) {
+		stats.MarkAccepted()
+		return ErrNotModified
+	}
 	if err := c.checkStatus(req, resp, raw, retry); err != nil {
 		return err
 	}
@@ -192,10 +201,11 @@ func (c *Client) doAttempt(ctx context.Context, r Request, retry *retryState, re
 	}
 	if err := read(&Response{Status: resp.StatusCode, Header: resp.Header, Body: plain}); err != nil {
 		var b *BodyError
+		var f *records.FormatError
 		switch {
 		case errors.As(err, &b):
 			b.cut = raw.cut
-		case plain.failed != nil:
+		case plain.failed != nil, errors.As(err, &f):
 			return &BodyError{Err: err, cut: raw.cut}
 		}
 		return err
@@ -247,6 +257,7 @@ func (c *Client) newRequest(ctx context.Context, r Request) (*http.Request, erro
 			req.Header.Set("Content-Type", r.ContentType)
 		}
 	}
+	r.Unless.addTo(req.Header)
 	for name, values := range r.Header {
 		req.Header[name] = values
 	}

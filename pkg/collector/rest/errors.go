@@ -251,6 +251,8 @@ func hintFor(err error, hints map[int]string) string {
 			return strings.TrimSuffix(proxyHint(s)+": "+hints[s.Status], ": ")
 		}
 		return proxyHint(s)
+	case errors.As(err, &s) && s.Status == http.StatusNotModified:
+		return "the request had no condition: check the proxy or cache before the vendor"
 	case errors.As(err, &s) && s.accepted && s.verdict == Unauthorized:
 		return strings.TrimSuffix("the vendor accepted the same credentials before in this run: "+hints[s.Status], ": ")
 	case errors.As(err, &s):

@@ -77,6 +77,9 @@ func (e *exchange) endExchange(err error) {
 	if e == nil {
 		return
 	}
+	if errors.Is(err, ErrNotModified) { // which is no failure
+		err = nil
+	}
 	err = e.client.redactor().Error(err)
 	var received int64
 	if e.body != nil {

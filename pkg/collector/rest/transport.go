@@ -14,6 +14,7 @@ import (
 	"github.com/klauspost/compress/gzip"
 
 	"github.com/collectord/collectord/pkg/collector"
+	"github.com/collectord/collectord/pkg/collector/records"
 )
 
 // errRedirect means that a redirect leads to another host.
@@ -108,7 +109,7 @@ var (
 	// errStalled means that the next byte of a body did not arrive in time.
 	errStalled = errors.New("nothing arrived")
 	// errOversize means that a body or a value is longer than allowed.
-	errOversize = errors.New("too long")
+	errOversize = records.ErrTooLong
 )
 
 // body counts the bytes of a response body and cancels an attempt whose body

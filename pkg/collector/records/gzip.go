@@ -1,0 +1,81 @@
+package records
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/klauspost/compress/flate"
+	"github.com/klauspost/compress/gzip"
+)
+
+// Gunzip returns a reader of the content of a gzip file, of at most maxBytes bytes.
+// The file may have several members, one after the other; anything else after
+// the end of a member is an error. Each trailer must match the content, so the
+// reader must be read up to io.EOF.
+func Gunzip(r io.Reader, maxBytes int64) io.Reader {
+	return &gzipFile{file: bufio.NewReaderSize(r, 64<<10), maxBytes: maxBytes}
+}
+
+// GunzipIfNeeded is Gunzip for a file that a server may have decompressed: a file
+// that does not begin as a gzip file does is returned as it is.
+func GunzipIfNeeded(r io.Reader, maxBytes int64) (io.Reader, error) {
+	file := bufio.NewReaderSize(r, 64<<10)
+	start, err := file.Peek(2)
+	if err != nil && err != io.EOF {
+		return nil, err
+	}
+	if string(start) == "\x1f\x8b" {
+		return &gzipFile{file: file, maxBytes: maxBytes}, nil
+	}
+	return file, nil
+}
+
+type gzipFile struct {
+	file     *bufio.Reader
+	maxBytes int64
+	read     int64
+	z        *gzip.Reader
+	err      error
+}
+
+// Read implements io.Reader. It opens the file at the first call.
+func (g *gzipFile) Read(p []byte) (int, error) {
+	if g.err == nil && g.z == nil {
+		g.z, g.err = gzip.NewReader(g.file)
+		g.err = explainGzip(g.err, "the file")
+	}
+	if g.err != nil {
+		return 0, g.err
+	}
+	n, err := g.z.Read(p)
+	if g.read += int64(n); g.read > g.maxBytes {
+		g.err = formatError(fmt.Errorf("%w: the content of the gzip file has more than %d MiB", ErrTooLong, g.maxBytes>>20))
+		return 0, g.err
+	}
+	if err != nil && err != io.EOF {
+		err = explainGzip(err, "what follows a member of the file")
+		g.err = err
+	}
+	return n, err
+}
+
+// explainGzip returns a decoder's error as a FormatError, and any other error,
+// which is that of the file's reader, unchanged.
+func explainGzip(err error, header string) error {
+	var corrupt flate.CorruptInputError
+	switch {
+	case err == nil:
+		return nil
+	case err == io.EOF, errors.Is(err, io.ErrUnexpectedEOF):
+		return formatErrorf("the gzip file ends early: %w", io.ErrUnexpectedEOF)
+	case errors.Is(err, gzip.ErrHeader):
+		return formatErrorf("%s is no gzip data", header)
+	case errors.Is(err, gzip.ErrChecksum):
+		return formatErrorf("the gzip file is damaged: its content does not match its trailer")
+	case errors.As(err, &corrupt):
+		return formatErrorf("the gzip file is damaged: %w", err)
+	}
+	return err
+}
