@@ -69,17 +69,23 @@ func hostPort(u *url.URL) string {
 	return net.JoinHostPort(strings.ToLower(u.Hostname()), port)
 }
 
-// followAddress returns the request for an address from the vendor, absolute or
+// followTo is Follow for a Pager.
+func (r Request) followTo(target string, keep ...string) (Request, bool, error) {
+	next, err := r.Follow(target, keep...)
+	return next, err == nil, err
+}
+
+// Follow returns the request for an address from the vendor, absolute or
 // relative to that of r. The query of the address is not changed. Those
 // parameters of keep are added that it does not have.
-func followAddress(r Request, target string, keep []string) (Request, bool, error) {
+func (r Request) Follow(target string, keep ...string) (Request, error) {
 	to, err := parseAddress(target)
 	if err != nil {
-		return r, false, fmt.Errorf("next page: %w", err)
+		return r, fmt.Errorf("next page: %w", err)
 	}
 	from, err := parseAddress(r.Path)
 	if err != nil {
-		return r, false, err
+		return r, err
 	}
 	to = from.ResolveReference(to)
 	current, query, lost := queryOf(r), to.Query(), url.Values{}
@@ -90,7 +96,7 @@ func followAddress(r Request, target string, keep []string) (Request, bool, erro
 	}
 	to.RawQuery = mergeQuery(to.RawQuery, lost)
 	r.Path, r.Query = to.String(), nil
-	return r, true, nil
+	return r, nil
 }
 
 // queryOf returns the whole query of a request.
@@ -123,8 +129,8 @@ func mergeQuery(raw string, add url.Values) string {
 	return strings.Join(pairs, "&")
 }
 
-// withParam returns r with one query parameter set.
-func withParam(r Request, name, value string) Request {
+// WithParam returns r with one query parameter set.
+func (r Request) WithParam(name, value string) Request {
 	q := make(url.Values, len(r.Query)+1)
 	for n, v := range r.Query {
 		q[n] = v

@@ -158,7 +158,9 @@ func (c *Client) doAttempt(ctx context.Context, r Request, retry *retryState, re
 	var size int
 	release, err := c.Limits.acquire(ctx, r.Class, func() (err error) {
 		var sized Request
-		sized, size = r.Size.setParam(r)
+		if sized, size, err = r.Size.setSize(r); err != nil {
+			return err
+		}
 		req, err = c.newRequest(ctx, sized)
 		return err
 	})

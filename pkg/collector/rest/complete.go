@@ -144,9 +144,14 @@ func (c CompleteRead) ReportDifference(ctx context.Context, records string) {
 // newWalk returns the state of a pass over a listing.
 func newWalk(c *Client, l Listing, out collector.Output) *walkState {
 	w := &walkState{client: c, listing: l, out: out, seed: maphash.MakeSeed(), requested: map[uint64]struct{}{}}
-	if numbered, ok := l.Pager.(PageNumber); ok && numbered.Key != nil {
-		w.keys = newPageKeys(out, numbered)
-		w.out = w.keys
+	switch p := l.Pager.(type) {
+	case PageNumber:
+		if p.Key != nil {
+			w.keys = newPageKeys(out, p)
+			w.out = w.keys
+		}
+	case Keyset:
+		w.order = &keyOrder{Keyset: p}
 	}
 	return w
 }

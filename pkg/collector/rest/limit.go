@@ -36,6 +36,10 @@ type Limit struct {
 // other programs share. While less than Reserve of the limit is left, the class
 // waits until the limit is reset.
 type Quota struct {
+	// Standard evaluates the standard headers, in any version of their draft:
+	// RateLimit with RateLimit-Policy, or RateLimit-Limit, RateLimit-Remaining
+	// and RateLimit-Reset. Limit, Remaining and Reset are then not used.
+	Standard bool
 	// Limit and Remaining contain numbers. Limit may be a list, such as
 	// "160, 160;w=1, 1620;w=60", whose first item is the limit that Remaining
 	// refers to. Other values are ignored.
@@ -227,6 +231,10 @@ func (l *Limiter) observeResponse(name string, success bool, h http.Header) {
 
 // quotaWait returns how long the class must wait, and whether it must.
 func (q Quota) quotaWait(h http.Header, now time.Time) (time.Duration, bool) {
+	if q.Standard {
+		wait, ok := standardWait(h, q.Reserve, q.Pause)
+		return min(wait, orDuration(q.MaxWait, time.Minute)), ok && wait > 0
+	}
 	if q.Remaining == "" {
 		return 0, false
 	}

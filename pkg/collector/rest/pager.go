@@ -4,53 +4,65 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"strconv"
 	"strings"
 	"time"
 
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// A Pager describes how the next page of a listing is requested.
+// A Pager describes how the next page of a listing is requested. The package of
+// a vendor may have its own. Walk adds what all listings need: the rules of
+// Listing that end it, the retries, the declared total, and that a listing that
+// repeats a request or has too many pages fails.
 type Pager interface {
-	// nextPage returns the request for the page after p, and false after the
-	// last page.
-	nextPage(p pageResult) (Request, bool, error)
+	// NextPage returns the request for the page after p, and false after the
+	// last page. Request.WithParam, WithMember and Follow make it from
+	// p.Request. An error fails the listing.
+	NextPage(p Page) (next Request, more bool, err error)
 }
 
-// pageResult is a page that was read.
-type pageResult struct {
-	request       Request // the request for this page
-	envelope      *Envelope
-	recordsBefore int64 // records on the pages before this one
+// A ListingChecker is a Pager that cannot read every listing. Walk fails with
+// the error of CheckListing before the first request.
+type ListingChecker interface {
+	Pager
+	CheckListing(l *Listing) error
 }
 
-// Stop says what ends a listing, apart from the absence of a next page. It
-// depends on the vendor: where rows are filtered after they were paged, an
-// empty page is not the last one. A page with fewer records than requested
-// never ends a listing, because servers may reduce the page size.
-type Stop int
+// An EndlessPager is a Pager whose NextPage always returns a request, such as
+// that of the next page number. A listing by it needs a rule that ends it, and
+// ends at an empty page if it has none.
+type EndlessPager interface {
+	Pager
+	IsEndless() bool
+}
 
-// The conditions that end a listing.
-const (
-	// AtEmpty ends at a page without records.
-	AtEmpty Stop = 1 << iota
-	// AtTotal ends when as many records were read as the vendor declared.
-	AtTotal
-)
+// A Page is a page of a listing that was read.
+type Page struct {
+	// Request is the request for this page.
+	Request Request
+	// Envelope is the document of the response without its records.
+	Envelope *Envelope
+	// Number is the number of this page, from 1.
+	Number int
+	// Before is the number of records on the pages before this one.
+	Before int64
+
+	lastKey string // the key of the last record that was read by a Keyset
+}
 
 // Link follows the header Link with rel="next" (RFC 8288).
 type Link struct{}
 
-func (Link) nextPage(p pageResult) (Request, bool, error) {
-	target, found := nextLink(p.envelope.Header)
+// NextPage implements Pager.
+func (Link) NextPage(p Page) (Request, bool, error) {
+	target, found := nextLink(p.Envelope.Header)
 	if !found {
 		return Request{}, false, nil
 	}
 	if target == "" {
 		return Request{}, false, errors.New("next page: the Link header has an empty address")
 	}
-	return followAddress(p.request, target, nil)
+	return p.Request.followTo(target)
 }
 
 // nextLink returns the target with rel="next" of the Link headers, and whether
@@ -126,8 +138,17 @@ type NextURL struct {
 	OwnHost bool
 }
 
-func (n NextURL) nextPage(p pageResult) (Request, bool, error) {
-	v := p.envelope.Value(n.Path)
+// CheckListing implements ListingChecker.
+func (n NextURL) CheckListing(*Listing) error {
+	if n.Path == "" {
+		return errors.New("a NextURL needs the Path of the address")
+	}
+	return nil
+}
+
+// NextPage implements Pager.
+func (n NextURL) NextPage(p Page) (Request, bool, error) {
+	v := p.Envelope.Value(n.Path)
 	if v != nil && v.Kind() == '{' {
 		v = Member(v, "href")
 	}
@@ -143,7 +164,7 @@ func (n NextURL) nextPage(p pageResult) (Request, bool, error) {
 	if n.Under != "" && strings.HasPrefix(target, "/") && !isUnder(target, n.Under) {
 		target = n.Under + target
 	}
-	return followAddress(p.request, target, n.Keep)
+	return p.Request.followTo(target, n.Keep...)
 }
 
 // withoutHost returns the path and the query of an address.
@@ -178,15 +199,15 @@ func nextToken(path string, v jsontext.Value) (string, error) {
 	return "", fmt.Errorf("next page: the member %s is %s", path, excerpt(string(v), 80))
 }
 
-// A Cursor passes an opaque token from the body on as a query parameter.
+// A Cursor passes an opaque token from the response on to the next request.
 type Cursor struct {
-	// Path is the dotted path of the member that contains the token. The
-	// listing ends when the member is absent, null or empty.
+	// Path is the path of the token in the response, see Envelope.Value. The
+	// listing ends when the token is absent, null or empty.
 	Path string
-	// Param is the query parameter for the token.
-	Param string
-	// Stop is AtEmpty or 0.
-	Stop Stop
+	// Param is the query parameter for the token, or Member is the dotted path
+	// of its member in the body of the request, which is a JSON object. A member
+	// gets the token as the vendor wrote it, as text or as a number.
+	Param, Member string
 	// Life is how long the vendor knows a token after the response that
 	// contained it; zero for no limit. A request whose token has expired is not
 	// repeated: it fails with ErrCursorExpired.
@@ -202,28 +223,43 @@ var ErrCursorExpired = errors.New("the cursor has expired")
 // the end of the listing is unknown.
 var ErrBareArray = errors.New("the response is a bare array, which has no cursor")
 
-func (c Cursor) nextPage(p pageResult) (Request, bool, error) {
-	if p.envelope.IsArray() {
+// CheckListing implements ListingChecker.
+func (c Cursor) CheckListing(l *Listing) error {
+	if c.Path == "" {
+		return errors.New("a Cursor needs the Path of the token")
+	}
+	return newPosition(c.Param, c.Member).checkRequest(l.Request)
+}
+
+// NextPage implements Pager.
+func (c Cursor) NextPage(p Page) (Request, bool, error) {
+	if p.Envelope.IsArray() && !isHeaderPath(c.Path) {
 		return Request{}, false, ErrBareArray
 	}
-	token, err := nextToken(c.Path, p.envelope.Value(c.Path))
+	v := p.Envelope.Value(c.Path)
+	token, err := nextToken(c.Path, v)
+	if token == "" || err != nil {
+		return Request{}, false, err
+	}
+	next, err := newPosition(c.Param, c.Member).set(p.Request, v)
 	if err != nil {
 		return Request{}, false, err
 	}
-	if token == "" || c.Stop&AtEmpty != 0 && p.envelope.Records == 0 {
-		return Request{}, false, nil
-	}
-	next := withParam(p.request, c.Param, token)
 	if c.Life > 0 {
-		next.expires = p.envelope.received.Add(c.Life)
+		next.expires = p.Envelope.received.Add(c.Life)
 	}
 	return next, true, nil
 }
 
-// PageNumber increments a page number until a page is empty.
+// PageNumber increments a page number.
 type PageNumber struct {
-	// Param is the query parameter for the number. The first request sets it.
-	Param string
+	// Param is the query parameter for the number, or Member is the dotted path
+	// of its member in the JSON body of the request. The first request sets it.
+	Param, Member string
+	// Pages is the path of the declared number of pages in the response, see
+	// Envelope.Value. If it is set, the listing ends with the last one.
+	// Otherwise it needs one of the rules of Listing.
+	Pages string
 	// Key returns the key of a record, as it arrives from the vendor. It must be
 	// set if records may be removed while the listing is read: the records after
 	// them then move to the page before, which was already read. With Key, Walk
@@ -234,45 +270,83 @@ type PageNumber struct {
 	Key func(record []byte) (string, error)
 }
 
-func (p PageNumber) nextPage(page pageResult) (Request, bool, error) {
-	if page.envelope.Records == 0 {
-		return Request{}, false, nil
+// CheckListing implements ListingChecker.
+func (p PageNumber) CheckListing(l *Listing) error {
+	if p.Key != nil && l.Stop&AtTotal != 0 {
+		return errors.New("a PageNumber with Key cannot end AtTotal: records move while it is read")
 	}
-	number, err := strconv.Atoi(queryOf(page.request).Get(p.Param))
-	if err != nil {
-		return Request{}, false, fmt.Errorf("next page: %s is not a number: %w", p.Param, err)
-	}
-	return withParam(page.request, p.Param, strconv.Itoa(number+1)), true, nil
+	_, err := newPosition(p.Param, p.Member).number(l.Request)
+	return err
 }
 
-// An Offset increments a record offset by the number of records received,
-// which can be less than the number requested.
-type Offset struct {
-	// Param is the query parameter for the offset. The first request sets it.
-	Param string
-	// Total is the dotted path of the member with the declared total. AtTotal
-	// needs it.
-	Total string
-	// Stop is AtEmpty, AtTotal or both; AtEmpty when zero.
-	Stop Stop
-}
+// IsEndless implements EndlessPager.
+func (p PageNumber) IsEndless() bool { return p.Pages == "" }
 
-func (o Offset) nextPage(p pageResult) (Request, bool, error) {
-	received := p.recordsBefore + int64(p.envelope.Records)
-	if o.Stop&AtTotal != 0 {
-		total, ok := p.envelope.Count(o.Total)
+// NextPage implements Pager.
+func (p PageNumber) NextPage(page Page) (Request, bool, error) {
+	if p.Pages != "" {
+		pages, ok := page.Envelope.Count(p.Pages)
 		if !ok {
-			return Request{}, false, fmt.Errorf("next page: the member %s is missing", o.Total)
+			return Request{}, false, fmt.Errorf("next page: the member %s is missing", p.Pages)
 		}
-		if received >= total {
+		if int64(page.Number) >= pages {
 			return Request{}, false, nil
 		}
 	}
-	if p.envelope.Records == 0 {
-		if o.Stop == AtTotal {
-			return Request{}, false, errors.New("next page: an empty page, although more records were declared")
-		}
-		return Request{}, false, nil
+	number, err := newPosition(p.Param, p.Member).number(page.Request)
+	if err != nil {
+		return Request{}, false, fmt.Errorf("next page: %w", err)
 	}
-	return withParam(p.request, o.Param, strconv.FormatInt(received, 10)), true, nil
+	return newPosition(p.Param, p.Member).setNumber(page.Request, number+1)
+}
+
+// An Offset increments a record offset by the number of records received,
+// which can be less than the number requested. It needs one of the rules of
+// Listing.
+type Offset struct {
+	// Param is the query parameter for the offset, or Member is the dotted path
+	// of its member in the JSON body of the request. If the first request does
+	// not set it, it starts at 0.
+	Param, Member string
+	// End is the parameter or member, as the offset is, with the end of a range
+	// that begins at the offset; "" for none. The range of each page is as long
+	// as that of the first request.
+	End string
+}
+
+func (o Offset) end() position {
+	if o.Member != "" {
+		return position{member: o.End}
+	}
+	return position{param: o.End}
+}
+
+// CheckListing implements ListingChecker.
+func (o Offset) CheckListing(l *Listing) error {
+	_, err := newPosition(o.Param, o.Member).numberOrZero(l.Request)
+	if err == nil && o.End != "" {
+		_, err = o.end().number(l.Request)
+	}
+	return err
+}
+
+// IsEndless implements EndlessPager.
+func (Offset) IsEndless() bool { return true }
+
+// NextPage implements Pager.
+func (o Offset) NextPage(p Page) (Request, bool, error) {
+	offset, err := newPosition(o.Param, o.Member).numberOrZero(p.Request)
+	if err != nil {
+		return Request{}, false, fmt.Errorf("next page: %w", err)
+	}
+	received := int64(p.Envelope.Records)
+	next, _, err := newPosition(o.Param, o.Member).setNumber(p.Request, offset+received)
+	if err != nil || o.End == "" {
+		return next, err == nil, err
+	}
+	end, err := o.end().number(p.Request)
+	if err != nil {
+		return Request{}, false, fmt.Errorf("next page: %w", err)
+	}
+	return o.end().setNumber(next, end+received)
 }

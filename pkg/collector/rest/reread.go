@@ -2,7 +2,6 @@ package rest
 
 import (
 	"context"
-	"strconv"
 
 	"go.uber.org/zap"
 
@@ -13,13 +12,18 @@ import (
 // that moved to it meanwhile. If it has a record that was read before the page
 // of r, no record is missing between them. Otherwise more than a page moved, and
 // the page before it is read in the same way.
-func (w *walkState) rereadPages(ctx context.Context, r Request, param string) error {
-	first, err := strconv.Atoi(queryOf(w.listing.Request).Get(param))
+func (w *walkState) rereadPages(ctx context.Context, r Request) error {
+	position := newPosition(w.keys.Param, w.keys.Member)
+	first, err := position.number(w.listing.Request)
 	if err != nil {
 		return err
 	}
-	for number := first + w.pages - 2; number >= first; number-- {
-		if err := w.rereadPage(ctx, withParam(r, param, strconv.Itoa(number))); err != nil {
+	for number := first + int64(w.pages) - 2; number >= first; number-- {
+		before, _, err := position.setNumber(r, number)
+		if err != nil {
+			return err
+		}
+		if err := w.rereadPage(ctx, before); err != nil {
 			return err
 		}
 		if w.keys.older {

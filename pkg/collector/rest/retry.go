@@ -22,7 +22,8 @@ type Retry struct {
 	// First and Longest are those of RetryPeriod.
 	First, Longest time.Duration
 	// WaitHeaders are the headers that say how long or until when to wait, by
-	// precedence; Retry-After when empty.
+	// precedence; Retry-After when empty. RateLimit stands for the standard
+	// headers that Quota.Standard evaluates.
 	WaitHeaders []string
 	// MaxWait bounds a wait that a header other than Retry-After requests, for vendors whose headers
 	// are not reliable; not bounded when zero. A wait that ends after the run's
@@ -180,7 +181,12 @@ func (r Retry) requestedWait(h http.Header, now time.Time) (time.Duration, bool)
 		names = []string{"Retry-After"}
 	}
 	for _, name := range names {
-		if wait, ok := parseWait(h.Get(name), serverTime(h, now)); ok {
+		wait, ok := parseWait(h.Get(name), serverTime(h, now))
+		if name == "RateLimit" {
+			wait, ok = standardWait(h, 0, 0)
+			ok = ok && wait > 0
+		}
+		if ok {
 			if name == "Retry-After" { // the vendor's own words
 				return max(wait, 0), true
 			}

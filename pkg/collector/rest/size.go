@@ -4,7 +4,6 @@ import (
 	"errors"
 	"net"
 	"net/http"
-	"strconv"
 	"sync"
 	"time"
 )
@@ -16,8 +15,9 @@ import (
 // the larger size fails again. All requests with the same Size share what it
 // learns.
 type Size struct {
-	// Param is the query parameter for the size.
-	Param string
+	// Param is the query parameter for the size, or Member is the dotted path of
+	// its member in the JSON body of the request.
+	Param, Member string
 	// First is the size of the first page; Least and Most bound all others.
 	First, Least, Most int
 
@@ -47,18 +47,18 @@ const (
 	cutFailures   = 2
 )
 
-// setParam returns a copy of r with the current size as a parameter, and the
-// size.
-func (s *Size) setParam(r Request) (Request, int) {
+// setSize returns a copy of r with the current size, and the size.
+func (s *Size) setSize(r Request) (Request, int, error) {
 	if s == nil {
-		return r, 0
+		return r, 0, nil
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.current == 0 {
 		s.current = min(max(s.First, s.Least), s.Most)
 	}
-	return withParam(r, s.Param, strconv.Itoa(s.current)), s.current
+	sized, _, err := newPosition(s.Param, s.Member).setNumber(r, int64(s.current))
+	return sized, s.current, err
 }
 
 // adjust adapts the size to an attempt that had the given size. failures is how

@@ -55,9 +55,9 @@ func TestSizeLearns(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				s := &Size{Param: "limit", First: 400, Least: 100, Most: 5000}
 				for i, a := range attempts {
-					_, size := s.setParam(Request{})
+					_, size, _ := s.setSize(Request{})
 					s.adjust(size, a.took, a.err, a.failures)
-					r, next := s.setParam(Request{Query: url.Values{"q": {"1"}}})
+					r, next, _ := s.setSize(Request{Query: url.Values{"q": {"1"}}})
 					if next != a.next || r.Query.Get("limit") != strconv.Itoa(next) || r.Query.Get("q") != "1" {
 						t.Errorf("attempt %d: the next size is %d, want %d; query %v", i, next, a.next, r.Query)
 					}
@@ -74,9 +74,9 @@ func TestSizeRecovers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &Size{Param: "limit", First: 1000, Least: 100, Most: 5000}
 		adjust := func(took time.Duration, err error) int {
-			_, size := s.setParam(Request{})
+			_, size, _ := s.setSize(Request{})
 			s.adjust(size, took, err, 1)
-			_, size = s.setParam(Request{})
+			_, size, _ = s.setSize(Request{})
 			return size
 		}
 		// pagesUntil returns the number of fast pages until the size is as wanted.
@@ -142,11 +142,11 @@ func TestSizeAfterOutage(t *testing.T) {
 				down.Store(true)
 				time.AfterFunc(12*time.Second, func() { down.Store(false) })
 				request(1)
-				if _, now := size.setParam(Request{}); now < 2500 {
+				if _, now, _ := size.setSize(Request{}); now < 2500 {
 					t.Errorf("the size is %d after the outage, want 2500 or more", now)
 				}
 				request(20)
-				if _, now := size.setParam(Request{}); now != 5000 {
+				if _, now, _ := size.setSize(Request{}); now != 5000 {
 					t.Errorf("the size is %d after 160 good pages, want 5000", now)
 				}
 			})
@@ -158,11 +158,11 @@ func TestSizeAfterOutage(t *testing.T) {
 // Otherwise each of many that fail at once would halve the size.
 func TestSizeLearnsOnce(t *testing.T) {
 	s := &Size{Param: "limit", First: 800, Least: 100, Most: 5000}
-	_, size := s.setParam(Request{})
+	_, size, _ := s.setSize(Request{})
 	for range 5 {
 		s.adjust(size, 0, &StatusError{Status: 504}, 1)
 	}
-	if _, size = s.setParam(Request{}); size != 400 {
+	if _, size, _ = s.setSize(Request{}); size != 400 {
 		t.Errorf("size %d after five failures at once, want 400", size)
 	}
 }

@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -37,6 +39,17 @@ type Shape struct {
 	// false. A response with another value is a failure, even if its status says
 	// success.
 	Errors []string
+	// Require are members whose raw values the response must have, by their dotted
+	// paths, such as "success": "true" or "error_code": "0". A response with
+	// another value, or without the member, is a failure, even if its status says
+	// success.
+	Require map[string]string
+	// Message is the dotted path of the vendor's text about a failure, which
+	// the error shows; "" for none.
+	Message string
+	// Element is the dotted path of the record in each element of the array, such
+	// as "node"; "" if the elements are the records.
+	Element string
 	// Harmless reports whether the value of a member of Errors is not a failure,
 	// such as a list of requested ids that do not exist. It may be nil.
 	Harmless func(filled []byte) bool
@@ -62,8 +75,22 @@ type Envelope struct {
 // IsArray reports whether the document is the array of records itself.
 func (e *Envelope) IsArray() bool { return e.array }
 
-// Value returns the raw member at the dotted path; nil if it is absent.
+// headerPath begins the path of a header.
+const headerPath = "header:"
+
+// HeaderPath returns the path by which Envelope.Value returns a header of the
+// response, such as a total in X-Total-Count or a cursor in X-Next-Page.
+func HeaderPath(name string) string { return headerPath + name }
+
+func isHeaderPath(path string) bool { return strings.HasPrefix(path, headerPath) }
+
+// Value returns the raw member at the dotted path; nil if it is absent. A path
+// from HeaderPath is that of a header, whose value is a number if it looks like
+// one, and text otherwise.
 func (e *Envelope) Value(path string) jsontext.Value {
+	if name, found := strings.CutPrefix(path, headerPath); found {
+		return e.headerValue(name)
+	}
 	// The members of the objects that contain the records are stored under their
 	// whole path.
 	for end := len(path); end > 0; end = strings.LastIndexByte(path[:end], '.') {
@@ -72,6 +99,24 @@ func (e *Envelope) Value(path string) jsontext.Value {
 		}
 	}
 	return nil
+}
+
+// headerValue returns the header as a raw JSON value; nil if it is absent.
+func (e *Envelope) headerValue(name string) jsontext.Value {
+	text := strings.TrimSpace(e.Header.Get(name))
+	if text == "" {
+		return nil
+	}
+	if v := jsontext.Value(text); v.Kind() == '0' && v.IsValid() {
+		return v
+	}
+	return quoteText(text)
+}
+
+// quoteText returns text as a JSON string.
+func quoteText(text string) jsontext.Value {
+	quoted, _ := jsontext.AppendQuote(nil, strings.ToValidUTF8(text, "\ufffd"))
+	return quoted
 }
 
 // Text returns the member at the dotted path as text: the content of a string
@@ -283,6 +328,9 @@ func (s *splitter) readDocument() error {
 	if err := s.checkErrors(); err != nil {
 		return err
 	}
+	if err := s.checkRequired(); err != nil {
+		return err
+	}
 	if !s.found && !s.shape.Optional {
 		return fmt.Errorf("the member %s is missing", s.shape.Records)
 	}
@@ -359,6 +407,11 @@ func (s *splitter) readRecords(what string) error {
 			return fmt.Errorf("record %d: %w", s.envelope.Records+1, err)
 		}
 		s.longest = max(s.longest, len(raw))
+		if s.shape.Element != "" {
+			if raw = Member(raw, s.shape.Element); raw == nil {
+				return fmt.Errorf("record %d: the member %s is missing", s.envelope.Records+1, s.shape.Element)
+			}
+		}
 		if err := s.record(&s.envelope, raw); err != nil {
 			return &recordError{err}
 		}
@@ -381,6 +434,31 @@ func (s *splitter) unexpectedValue(want string) error {
 	return fmt.Errorf("want %s, got %s", want, excerpt(string(v), 80))
 }
 
+// failure returns the error of a response that says that it is a failure.
+func (s *splitter) failure(format string, args ...any) error {
+	err := fmt.Errorf(format, args...)
+	if text := s.envelope.Text(s.shape.Message); text != "" {
+		err = fmt.Errorf("%w: %s", err, excerpt(text, 200))
+	}
+	return err
+}
+
+// checkRequired returns an error if a member does not have the value that
+// Shape.Require says.
+func (s *splitter) checkRequired() error {
+	for _, path := range slices.Sorted(maps.Keys(s.shape.Require)) {
+		want := s.shape.Require[path]
+		switch v := strings.TrimSpace(string(s.envelope.Value(path))); v {
+		case want:
+		case "":
+			return s.failure("the member %s is missing, want %s", path, want)
+		default:
+			return s.failure("the member %s is %s, want %s", path, excerpt(v, 80), want)
+		}
+	}
+	return nil
+}
+
 // checkErrors returns an error if a member of Shape.Errors has a value.
 func (s *splitter) checkErrors() error {
 	for _, path := range s.shape.Errors {
@@ -394,7 +472,7 @@ func (s *splitter) checkErrors() error {
 			if s.shape.Harmless != nil && s.shape.Harmless(v) {
 				continue
 			}
-			return fmt.Errorf("the member %s is not empty: %s", path, excerpt(string(v), 200))
+			return s.failure("the member %s is not empty: %s", path, excerpt(string(v), 200))
 		}
 	}
 	return nil

@@ -19,10 +19,17 @@ type Listing struct {
 	Request
 	Shape Shape
 	Pager Pager
-	// Total is the dotted path of the member with the declared number of
-	// records. If it is set, it is an error to receive fewer records than the
-	// first and the last page that have the member declare. If no page has it,
-	// the number is not checked.
+	// Stop is what ends the listing apart from the absence of a next page.
+	Stop Stop
+	// More is the path of a member that is true if there is a next page and false
+	// on the last one, and Last that of one that is true on the last page, see
+	// Envelope.Value; "" for none. It is an error if the member is missing, or
+	// says that there is a next page which the Pager does not find.
+	More, Last string
+	// Total is the path of the declared number of records, see Envelope.Value. If
+	// it is set, it is an error to receive fewer records than the first and the
+	// last page that have it declare. If no page has it, the number is not
+	// checked.
 	Total string
 	// Slack is the share of Total, between 0 and 1, that may be missing,
 	// because the vendor's data changes while it is read. A difference that is
@@ -90,12 +97,16 @@ type walkState struct {
 	requested   map[uint64]struct{} // hashes of the requests
 	firstRecord uint64              // hash of the last page's first record; 0 before the first page
 	keys        *pageKeys           // nil unless pages are read again
+	order       *keyOrder           // nil unless the pager is a Keyset
 	empty       bool                // the last page had no records
 	unchecked   bool                // the caller checks the totals
 }
 
 // readPages reads all pages.
 func (w *walkState) readPages(ctx context.Context) error {
+	if err := w.listing.prepare(); err != nil {
+		return err
+	}
 	r := w.listing.Request
 	w.requested[w.hashRequest(r)] = struct{}{}
 	for {
@@ -107,11 +118,11 @@ func (w *walkState) readPages(ctx context.Context) error {
 			return err
 		}
 		if w.keys != nil {
-			if err := w.rereadPages(ctx, r, w.keys.Param); err != nil {
+			if err := w.rereadPages(ctx, r); err != nil {
 				return err
 			}
 		}
-		if more && w.empty && w.hashRequest(next) == w.hashRequest(r) {
+		if more && w.empty && !w.listing.saysMore() && w.hashRequest(next) == w.hashRequest(r) {
 			w.reportLoop(ctx, r)
 			more = false
 		}
@@ -133,6 +144,14 @@ func (w *walkState) readPage(ctx context.Context, r Request) (next Request, more
 		if e.Records == 0 {
 			firstRecord = maphash.Bytes(w.seed, raw)
 		}
+		if w.order != nil {
+			if e.Records == 0 {
+				w.order.beginPage()
+			}
+			if err := w.order.checkKey(raw); err != nil {
+				return err
+			}
+		}
 		return w.handleRecord(batch, e, raw)
 	}
 	batch, envelope, err := w.client.fetchBatch(ctx, r, w.listing.Shape, w.out, onRecord)
@@ -143,7 +162,14 @@ func (w *walkState) readPage(ctx context.Context, r Request) (next Request, more
 	if envelope.Records > 0 && firstRecord == w.firstRecord {
 		return r, false, fmt.Errorf("%s: %w: page %d begins with the same record as the page before it", r.Step(), collector.ErrIncomplete, w.pages+1)
 	}
-	next, more, err = w.listing.Pager.nextPage(pageResult{request: r, envelope: envelope, recordsBefore: w.records})
+	page := Page{Request: r, Envelope: envelope, Number: w.pages + 1, Before: w.records}
+	if w.order != nil {
+		if envelope.Records == 0 { // a failed attempt at the page may have had some
+			w.order.beginPage()
+		}
+		page.lastKey = w.order.last
+	}
+	next, more, err = w.listing.nextPage(page)
 	if err == nil && w.listing.CheckPage != nil {
 		err = w.listing.CheckPage(envelope, w.records+int64(envelope.Records))
 	}
@@ -155,6 +181,9 @@ func (w *walkState) readPage(ctx context.Context, r Request) (next Request, more
 	}
 	if envelope.Records > 0 {
 		w.firstRecord = firstRecord
+	}
+	if w.order != nil {
+		w.order.endPage()
 	}
 	w.pages++
 	w.empty = envelope.Records == 0

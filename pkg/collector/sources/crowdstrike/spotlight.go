@@ -176,7 +176,7 @@ func (r *vulnerabilityReader) readSpan(ctx context.Context, span timeSpan, mayBe
 		Shape:   listShape,
 		// The last page may still contain a cursor, which leads to an empty page.
 		// The total changes while the listing is read, so it does not end it.
-		Pager:      rest.Cursor{Path: "meta.pagination.after", Param: "after", Stop: rest.AtEmpty, Life: cursorLife},
+		Pager: rest.Cursor{Path: "meta.pagination.after", Param: "after", Life: cursorLife}, Stop: rest.AtEmpty,
 		OnProgress: onProgress,
 	}, source.KeyMember("id"), mayBeEmpty, r.out)
 }

@@ -147,7 +147,7 @@ func (r *assessmentReader) countMissing(ctx context.Context) (missing int64, err
 			Query: url.Values{"filter": {anyScore}, "limit": {"1000"}},
 		},
 		Shape: listShape,
-		Pager: rest.Cursor{Path: "meta.pagination.after", Param: "after", Stop: rest.AtEmpty, Life: cursorLife},
+		Pager: rest.Cursor{Path: "meta.pagination.after", Param: "after", Life: cursorLife}, Stop: rest.AtEmpty,
 		Total: "meta.pagination.total",
 		Slack: maxAgreedShare,
 		OnRecord: func(_ collector.Batch, _ *rest.Envelope, raw []byte) error {

@@ -215,6 +215,6 @@ func (a *account) findEarlierScan(ctx context.Context, config string) (newest we
 func (a *account) search(ctx context.Context, r rest.Request, key string, out collector.Output) (rest.CompleteRead, error) {
 	return a.api.WalkComplete(ctx, rest.Listing{
 		Request: r, Shape: rest.Shape{Records: "items"}, Total: "pagination.total",
-		Pager: rest.Offset{Param: "offset", Total: "pagination.total", Stop: rest.AtTotal | rest.AtEmpty},
+		Pager: rest.Offset{Param: "offset"}, Stop: rest.AtTotal | rest.AtEmpty,
 	}, rest.Reread{Key: source.KeyMember(key)}, out)
 }
