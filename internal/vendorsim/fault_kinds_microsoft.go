@@ -19,6 +19,17 @@ var microsoftFaultKinds = []FaultKind{
 	microsoftRevokes("mde"),
 	tokenFault("mde", "token request refused", HTML(503)),
 	tokenFault("mde", "token response lost", LoseResponse(504, "gone")),
+	microsoftBehaves("intune", "empty pages between", func(b *MicrosoftBehaviour) { b.EmptyBetween = true }),
+	microsoftBehaves("intune", "permission missing", func(b *MicrosoftBehaviour) { b.Forbidden = map[string]bool{IntuneDevices: true} }),
+	microsoftQuota("intune", "intune", LimitNumbers{Max: 2, Window: time.Minute}),
+	microsoftRevokes("intune"),
+	tokenFault("intune", "token request refused", HTML(503)),
+	tokenFault("intune", "token response lost", LoseResponse(504, "gone")),
+	intuneExports("exports slow", func(e *IntuneExports) { e.Polls = 8 }),
+	intuneExports("export failed", func(e *IntuneExports) { e.Failing = 1 }),
+	intuneExports("exports fail", func(e *IntuneExports) { e.Failing = 1000 }),
+	intuneExports("addresses of files expired", func(e *IntuneExports) { e.ExpiredLinks = 2 }),
+	{Name: "export stuck", Vendor: "intune", Hours: true, inject: intuneExports("", func(e *IntuneExports) { e.Stuck = 1 }).inject},
 	{Name: "machines removed while they are read", Vendor: "mde", Hides: true, inject: func(f *FaultInjection) {
 		m, n := f.host.vendor.(*MDE), 1+f.draw.Random.IntN(15)
 		f.gone = true
@@ -53,5 +64,14 @@ func microsoftQuota(vendor, limit string, n LimitNumbers) FaultKind {
 func microsoftRevokes(vendor string) FaultKind {
 	return FaultKind{Name: "tokens revoked", Vendor: vendor, inject: func(f *FaultInjection) {
 		f.whileRead(func() { f.host.vendor.(interface{ Revoke() }).Revoke() })
+	}}
+}
+
+// intuneExports is a kind of fault of export jobs.
+func intuneExports(name string, set func(e *IntuneExports)) FaultKind {
+	return FaultKind{Name: name, Vendor: "intune", inject: func(f *FaultInjection) {
+		i := f.host.vendor.(*Intune)
+		f.undo = append(f.undo, func() { i.ConfigureExports(func(e *IntuneExports) { *e = IntuneExports{} }) })
+		i.ConfigureExports(set)
 	}}
 }

@@ -5,6 +5,7 @@ func AllVendors() []Vendor {
 	return []Vendor{
 		NewAzureEntra(),
 		NewCrowdStrike(),
+		NewIntune(),
 		NewKnowBe4(),
 		NewMDE(),
 		NewOkta(),
@@ -16,6 +17,7 @@ func AllVendors() []Vendor {
 // vendorPrefixes are the path prefixes that identify the vendor of a recording.
 var vendorPrefixes = map[string][]string{
 	"azure_entra": {"/v1.0/users", "/v1.0/groups", "/v1.0/servicePrincipals", "/v1.0/identity/", "/v1.0/reports/", "/v1.0/auditLogs/"},
+	"intune":      {"/v1.0/deviceManagement/"},
 	"knowbe4":     {"/v1/training/"},
 	"mde":         {"/api/machines", "/api/vulnerabilities"},
 	"okta":        {"/api/v1/users"},

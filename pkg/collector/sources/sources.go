@@ -8,6 +8,7 @@ import (
 	"github.com/collectord/collectord/pkg/collector"
 	"github.com/collectord/collectord/pkg/collector/sources/azureentra"
 	"github.com/collectord/collectord/pkg/collector/sources/crowdstrike"
+	"github.com/collectord/collectord/pkg/collector/sources/intune"
 	"github.com/collectord/collectord/pkg/collector/sources/knowbe4"
 	"github.com/collectord/collectord/pkg/collector/sources/mde"
 	"github.com/collectord/collectord/pkg/collector/sources/okta"
@@ -20,6 +21,7 @@ func All() []collector.Definition {
 	return []collector.Definition{
 		azureentra.Definition,
 		crowdstrike.Definition,
+		intune.Definition,
 		knowbe4.Definition,
 		mde.Definition,
 		okta.Definition,
