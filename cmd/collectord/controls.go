@@ -17,7 +17,6 @@ import (
 	"github.com/collectord/collectord/pkg/control"
 	"github.com/collectord/collectord/pkg/query"
 	"github.com/collectord/collectord/pkg/run"
-	"github.com/collectord/collectord/pkg/state"
 	"github.com/collectord/collectord/pkg/store"
 )
 
@@ -171,7 +170,7 @@ func failedControls(ids []string) error {
 	return &exitError{exitPartial, fmt.Errorf("controls that failed and keep their last score: %s", strings.Join(ids, ", "))}
 }
 
-// hasNewData reports whether a run has brought data that controls may read.
+// hasNewData reports whether a run has brought or confirmed data that controls may read.
 func hasNewData(results []run.Result) bool {
-	return slices.ContainsFunc(results, func(r run.Result) bool { return r.Outcome == state.Success || r.Outcome == state.Empty })
+	return slices.ContainsFunc(results, func(r run.Result) bool { return r.Outcome.IsSuccess() })
 }

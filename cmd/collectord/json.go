@@ -90,6 +90,7 @@ type streamStatusView struct {
 	Next        *time.Time      `json:"next"`
 	Retry       bool            `json:"next_is_retry"`
 	Taken       *time.Time      `json:"data_timestamp"`
+	Checked     *time.Time      `json:"checked"`
 	Age         *float64        `json:"age_seconds"`
 	Late        bool            `json:"late"`
 	LateSince   *time.Time      `json:"late_since"`
@@ -135,7 +136,8 @@ func (a *assembly) newStatusView(r *statusReport, now time.Time) statusView {
 		v.Streams = append(v.Streams, streamStatusView{
 			Collector: s.Collector, Stream: s.Stream, Tenancy: s.Tenancy,
 			On: why == "", Why: orNull(why), Schedule: orNull(a.scheduleOf(s.Stream)),
-			Next: timeOrNull(s.next), Retry: s.isRetry, Late: !s.lateSince.IsZero(), LateSince: timeOrNull(s.lateSince), Taken: timeOrNull(s.Taken), Age: ageOrNull(s.Taken, now), Records: s.Records,
+			Next: timeOrNull(s.next), Retry: s.isRetry, Late: !s.lateSince.IsZero(), LateSince: timeOrNull(s.lateSince), Taken: timeOrNull(s.Taken), Checked: timeOrNull(s.Checked),
+			Age: ageOrNull(s.DataTime(), now), Records: s.Records,
 			Source: orNull(string(s.Source)), LastSuccess: timeOrNull(s.LastSuccess), LastFailure: timeOrNull(s.LastFailure),
 			LastError: orNull(s.FailureErr), Held: s.Held, Queued: s.Queued, Doubts: doubtsOrNone(s.Doubts),
 		})

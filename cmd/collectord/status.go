@@ -224,8 +224,8 @@ func wasOrWere(n int) string {
 	return " were"
 }
 
-// printStreams prints a row for each stream, and below them since when its data is late,
-// why it is off or the last error of each stream that fails, and the doubts about its
+// printStreams prints a row for each stream, and below them since when its data is late
+// or unchanged, why it is off or the last error of each stream that fails, and the doubts about its
 // data.
 func (a *assembly) printStreams(w io.Writer, streams []streamReport) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
@@ -236,7 +236,7 @@ func (a *assembly) printStreams(w io.Writer, streams []streamReport) error {
 			source += ", a newer one is held"
 		}
 		fmt.Fprintf(t, "%s\t%s\t%s\t%d\t%s\t%s\t%s\t%d\t%s\n", s.Stream, s.Tenancy,
-			formatTime(s.Taken), s.Records, source, formatTime(s.LastSuccess), formatTime(s.LastFailure), s.Queued, a.describeNextRun(s))
+			formatTime(s.DataTime()), s.Records, source, formatTime(s.LastSuccess), formatTime(s.LastFailure), s.Queued, a.describeNextRun(s))
 	}
 	if err := t.Flush(); err != nil {
 		return err
@@ -244,6 +244,9 @@ func (a *assembly) printStreams(w io.Writer, streams []streamReport) error {
 	for _, s := range streams {
 		if !s.lateSince.IsZero() {
 			fmt.Fprintf(w, "%s: late since %s\n", s.Stream, formatTime(s.lateSince))
+		}
+		if s.Checked.After(s.Taken) {
+			fmt.Fprintf(w, "%s: unchanged since %s\n", s.Stream, formatTime(s.Taken))
 		}
 		if why := a.reasonOff(s.Stream); why != "" {
 			fmt.Fprintf(w, "%s: off: %s\n", s.Stream, why)

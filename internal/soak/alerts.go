@@ -122,7 +122,7 @@ func (e *explainer) explainFailedRun(a *alertEpisode) []string {
 }
 
 func isFailure(o state.Outcome) bool {
-	return o != state.Success && o != state.Empty && o != state.Skipped && o != ""
+	return !o.IsSuccess() && o != state.Skipped && o != ""
 }
 
 // explainRun returns what explains the failure of a run: events that affect the whole
@@ -149,7 +149,7 @@ func (e *explainer) explainLateData(a *alertEpisode) []string {
 		if r.Stream != stream || r.Ended.Before(from) || r.Started.After(a.to) {
 			continue
 		}
-		good := r.Outcome == state.Success || r.Outcome == state.Empty
+		good := r.Outcome.IsSuccess()
 		switch {
 		case good && !wrongClock && r.Ended.After(a.from.Add(e.slack)) && r.Ended.Before(a.to.Add(-e.slack)):
 			return nil // the data was new while the alert was active

@@ -98,7 +98,7 @@ type runEnds struct{ success, failure time.Time }
 
 func (r *runEnds) recordRun(run state.Run) {
 	end := &r.failure
-	if run.Outcome == state.Success || run.Outcome == state.Empty {
+	if run.Outcome.IsSuccess() {
 		end = &r.success
 	}
 	if run.Ended.After(*end) {

@@ -229,7 +229,7 @@ func (v *vendors) allowedContents(r state.Run, before []state.Run) []content {
 		return list
 	}
 	for _, b := range before {
-		if b.Outcome == state.Success || b.Outcome == state.Empty || b.Outcome == state.Held {
+		if b.Outcome.IsSuccess() || b.Outcome == state.Held {
 			break
 		}
 		if b.Outcome != state.Skipped {

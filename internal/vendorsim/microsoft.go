@@ -70,7 +70,7 @@ func (m *microsoftAPI) Revoke() {
 	clear(m.tokens)
 }
 
-func (m *microsoftAPI) behaviour() MicrosoftBehaviour {
+func (m *microsoftAPI) tenantBehaviour() MicrosoftBehaviour {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.config
@@ -122,7 +122,7 @@ func (m *microsoftAPI) serveToken(w http.ResponseWriter, r *http.Request) {
 		refuse(http.StatusBadRequest, "invalid_scope", "AADSTS1002012: The provided value for scope is not valid. Client credential flows must have a scope value with /.default suffixed to the resource identifier.")
 		return
 	}
-	life := m.behaviour().TokenLife
+	life := m.tenantBehaviour().TokenLife
 	if life == 0 {
 		life = time.Hour
 	}
@@ -174,7 +174,7 @@ type odataList struct {
 // serveList returns the handler of a collection.
 func (m *microsoftAPI) serveList(list odataList) http.HandlerFunc {
 	return m.requireToken(func(w http.ResponseWriter, r *http.Request) {
-		q, config := r.URL.Query(), m.behaviour()
+		q, config := r.URL.Query(), m.tenantBehaviour()
 		size := list.pageSize
 		if hasSelected(q, SignInActivity) {
 			size = 500
@@ -349,7 +349,7 @@ func (m *microsoftAPI) odataTimeFilter(filter, member string, ageOf func(Rec) ti
 			}
 		}
 	}
-	old := m.behaviour().OldEvents
+	old := m.tenantBehaviour().OldEvents
 	return func(r Rec) bool {
 		age := ageOf(r)
 		if old > 0 && r.Index%old == old-1 {

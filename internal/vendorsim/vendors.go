@@ -4,11 +4,15 @@ package vendorsim
 func AllVendors() []Vendor {
 	return []Vendor{
 		NewAzureEntra(),
+		NewCISAKEV(),
 		NewCrowdStrike(),
+		NewEndOfLife(),
+		NewEPSS(),
 		NewIntune(),
 		NewKnowBe4(),
 		NewMDE(),
 		NewOkta(),
+		NewOSV(),
 		NewSnyk(),
 		NewTenable(),
 	}

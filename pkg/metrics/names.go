@@ -37,7 +37,7 @@ var (
 		"When the stream's next run starts; 0 when none is planned.",
 		"collector", "stream")
 	lastSuccess = define("collectord_last_success_timestamp_seconds", gauge,
-		"When a run last ended with the vendor's complete response, an empty one included; 0 for never.",
+		"When a run last ended with the vendor's complete response, an empty one and one without changes included; 0 for never.",
 		"collector", "stream")
 	lastFailure = define("collectord_last_failure_timestamp_seconds", gauge,
 		"When a run last ended without a new snapshot; a later success does not reset it; 0 for never.",
@@ -52,13 +52,13 @@ var (
 		"Duration of the last run that ended.",
 		"collector", "stream")
 	lastRecords = define("collectord_last_run_records", gauge,
-		"Records of the last run that ended.",
+		"Records of the last run that ended; those of the last-known data when the vendor said that it has not changed.",
 		"collector", "stream")
 	lastDoubts = define("collectord_last_run_doubts", gauge,
 		"Doubts of the last successful run, the sum of their counts, such as records that the vendor declared and did not return; 0 when there are none.",
 		"collector", "stream")
 	dataTime = define("collectord_data_timestamp_seconds", gauge,
-		"When the last-known data was read from the vendor, also when it was restored from a backup; 0 when there is none.",
+		"When the last-known data was read from the vendor, also when it was restored from a backup, or when the vendor last said that it has not changed; 0 when there is none.",
 		"collector", "stream")
 	dataRecords = define("collectord_data_records", gauge,
 		"Records of the last-known data.",

@@ -126,7 +126,7 @@ func (m *Metrics) skippedRuns(s freshness.Stream) int64 {
 func (m *Metrics) publishData(s freshness.Stream, publish publisher) {
 	publish(streamInterval, s.Plan.Interval.Seconds(), s.Collector, s.Stream)
 	publish(streamNextRun, timestamp(s.Plan.Next), s.Collector, s.Stream)
-	publish(dataTime, timestamp(s.Taken), s.Collector, s.Stream)
+	publish(dataTime, timestamp(s.DataTime()), s.Collector, s.Stream)
 	publish(dataRecords, float64(s.Records), s.Collector, s.Stream)
 	publish(dataRestored, boolValue(s.Source == state.Restored), s.Collector, s.Stream)
 	publish(dataDeadline, timestamp(s.Deadline), s.Collector, s.Stream)
@@ -149,8 +149,7 @@ func publishRuns(s freshness.Stream, last state.Run, publish publisher) {
 	publish(lastSuccess, timestamp(s.LastSuccess), s.Collector, s.Stream)
 	publish(lastFailure, timestamp(s.LastFailure), s.Collector, s.Stream)
 	publish(lastAttempt, timestamp(s.Last.Started), s.Collector, s.Stream)
-	succeeded := last.Outcome == state.Success || last.Outcome == state.Empty
-	publish(lastSucceeded, boolValue(succeeded), s.Collector, s.Stream)
+	publish(lastSucceeded, boolValue(last.Outcome.IsSuccess()), s.Collector, s.Stream)
 	took := time.Duration(0)
 	if !last.Ended.IsZero() {
 		took = last.Ended.Sub(last.Started)

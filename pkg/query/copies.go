@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/collectord/collectord/pkg/snapshot"
+	"github.com/collectord/collectord/pkg/state"
 )
 
 // columnsName is the name of a snapshot's columnar copy in its directory. It is removed
@@ -210,9 +211,9 @@ func (e *Engine) Prepare(streams []string, failed func(stream string, err error)
 	e.copies.all.Go(func() {
 		ctx := e.copies.ctx
 		for _, stream := range streams {
-			sealed, _, err := e.o.State.Snapshots.LastKnown(ctx, stream, e.o.Tenancy)
+			sealed, info, err := e.o.State.Snapshots.LastKnown(ctx, stream, e.o.Tenancy)
 			if err == nil && sealed.Records > 0 {
-				_, err = e.columnsOf(ctx, e.sourceOf(sealed))
+				_, err = e.columnsOf(ctx, e.sourceOf(sealed, info))
 			}
 			if err != nil && ctx.Err() == nil && !errors.Is(err, errGone) {
 				failed(stream, err)
@@ -221,9 +222,10 @@ func (e *Engine) Prepare(streams []string, failed func(stream string, err error)
 	})
 }
 
-// sourceOf returns the source of a stream with a snapshot.
-func (e *Engine) sourceOf(s *snapshot.Snapshot) streamSource {
+// sourceOf returns the source of a stream with a snapshot. Its time is that of the data,
+// which is later than the snapshot's when the vendor has said since that it has not changed.
+func (e *Engine) sourceOf(s *snapshot.Snapshot, info state.LastKnownInfo) streamSource {
 	return streamSource{
-		Stream: s.Stream, UploadID: s.UploadID, Taken: s.UploadTimestamp, Records: s.Records, Dir: s.Dir(), Optional: e.o.Optional[s.Stream],
+		Stream: s.Stream, UploadID: s.UploadID, Taken: info.DataTime(s.UploadTimestamp), Records: s.Records, Dir: s.Dir(), Optional: e.o.Optional[s.Stream],
 	}
 }

@@ -243,9 +243,9 @@ func (e *Engine) measureSources(ctx context.Context, words names) (known map[str
 			continue
 		}
 		source := streamSource{Stream: stream.Stream}
-		sealed, _, err := e.o.State.Snapshots.LastKnown(ctx, stream.Stream, stream.Tenancy)
+		sealed, info, err := e.o.State.Snapshots.LastKnown(ctx, stream.Stream, stream.Tenancy)
 		if err == nil {
-			source = e.sourceOf(sealed)
+			source = e.sourceOf(sealed, info)
 			if source.Records > 0 {
 				source.Columns, err = e.columnsOf(ctx, source)
 			}

@@ -60,11 +60,11 @@ func (e *Engine) streamSources(ctx context.Context, text string) (all []streamSo
 		if stream.Tenancy != e.o.Tenancy || stream.Taken.IsZero() {
 			continue
 		}
-		sealed, _, err := e.o.State.Snapshots.LastKnown(ctx, stream.Stream, stream.Tenancy)
+		sealed, info, err := e.o.State.Snapshots.LastKnown(ctx, stream.Stream, stream.Tenancy)
 		if err != nil {
 			return all, fmt.Errorf("query: %w", err)
 		}
-		source := e.sourceOf(sealed)
+		source := e.sourceOf(sealed, info)
 		if source.Records > 0 {
 			if names.has(stream.Stream) || names.readsCatalog() {
 				source.Columns, err = e.columnsOf(ctx, source)

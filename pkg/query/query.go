@@ -110,7 +110,9 @@ type Summary struct {
 // A UsedStream is a stream that a query has read.
 type UsedStream struct {
 	Stream, UploadID string
-	Taken            time.Time
+	// Taken is the time of the data: that of the snapshot, or when the vendor last said
+	// that it has not changed.
+	Taken time.Time
 }
 
 // Query runs the SELECT in text and writes the result to w. After an error, w may

@@ -14,8 +14,9 @@ import (
 // StreamData describes the last-known snapshot of a stream.
 type StreamData struct {
 	Stream, UploadID string
-	Taken            time.Time
-	Records          int64
+	// Taken is that of UsedStream.
+	Taken   time.Time
+	Records int64
 }
 
 // SetState replaces the state, such as by one that has newer snapshots. No query may be

@@ -40,6 +40,18 @@ type LastKnownInfo struct {
 	Fallback bool
 }
 
+// DataTime returns the time of the data of the last-known snapshot, which was taken at
+// taken: when the vendor last said that it has not changed, if that is later.
+func (l LastKnownInfo) DataTime(taken time.Time) time.Time { return laterOf(taken, l.Checked) }
+
+// laterOf returns the later of two times.
+func laterOf(a, b time.Time) time.Time {
+	if b.After(a) {
+		return b
+	}
+	return a
+}
+
 // queue returns the queue of the snapshots' deliveries.
 func (s *Snapshots) queue() *Queue { return &Queue{s.core, s} }
 

@@ -146,15 +146,6 @@ func (s *State) Sweep(ctx context.Context, keep time.Duration) error {
 	return errors.Join(s.sweepRestores(), s.Snapshots.sweepChunks(), s.shrinkDatabase(ctx))
 }
 
-// DataTime returns the time of the last-known data: when it was taken or, if that is
-// later, when the vendor last said that it has not changed; zero when there is none.
-func (s StreamStatus) DataTime() time.Time {
-	if s.Checked.After(s.Taken) {
-		return s.Checked
-	}
-	return s.Taken
-}
-
 // A StreamStatus is the status of a stream.
 type StreamStatus struct {
 	Collector, Stream, Tenancy string
@@ -187,6 +178,10 @@ type StreamStatus struct {
 	// Queued is the number of queued deliveries.
 	Queued int
 }
+
+// DataTime returns the time of the last-known data: when it was taken or, if that is
+// later, when the vendor last said that it has not changed; zero when there is none.
+func (s StreamStatus) DataTime() time.Time { return laterOf(s.Taken, s.Checked) }
 
 // Streams returns the status of every stream that was ever run or restored.
 func (s *State) Streams(ctx context.Context) ([]StreamStatus, error) {

@@ -42,6 +42,7 @@ type streamView struct {
 	Overdue     bool            `json:"overdue"`
 	Deadline    time.Time       `json:"deadline,omitzero"`
 	Taken       time.Time       `json:"data_timestamp,omitzero"`
+	Checked     time.Time       `json:"checked,omitzero"`
 	Records     int64           `json:"records"`
 	Source      string          `json:"source,omitempty"`
 	LastSuccess time.Time       `json:"last_success,omitzero"`
@@ -83,7 +84,7 @@ func newActiveRunView(active *run.ActiveRun) *activeRunView {
 
 func newStreamView(one freshness.Stream) streamView {
 	return streamView{
-		one.Collector, one.Stream, one.Freshness, one.Overdue, one.Deadline, one.Taken, one.Records, string(one.Source),
+		one.Collector, one.Stream, one.Freshness, one.Overdue, one.Deadline, one.Taken, one.Checked, one.Records, string(one.Source),
 		one.LastSuccess, one.LastFailure, one.FailureErr, string(one.Last.Outcome), one.Held, one.Queued,
 		one.Doubts, one.WhyOff == "", one.WhyOff, one.Plan.Schedule, one.Plan.Next, one.Plan.Retry, one.Plan.Queued, newActiveRunView(one.Active),
 	}

@@ -8,14 +8,11 @@ import (
 	"github.com/collectord/collectord/pkg/state"
 )
 
-// isSuccess reports whether a run with outcome o read the vendor's complete response.
-func isSuccess(o state.Outcome) bool { return o == state.Success || o == state.Empty }
-
-// barClass returns the class of a run's bar: good for a new snapshot, skipped for a tick
+// barClass returns the class of a run's bar: good for complete data, skipped for a tick
 // that was skipped, bad for other outcomes.
 func barClass(o state.Outcome) string {
 	switch {
-	case isSuccess(o):
+	case o.IsSuccess():
 		return "good"
 	case o == state.Skipped:
 		return "skipped"
@@ -30,7 +27,7 @@ const sparkWidth, sparkHeight = 96, 20
 func sparkline(points []state.Point) template.HTML {
 	var most int64 = 1
 	for _, p := range points {
-		if isSuccess(p.Outcome) {
+		if p.Outcome.IsSuccess() {
 			most = max(most, p.Records)
 		}
 	}
@@ -41,7 +38,7 @@ func sparkline(points []state.Point) template.HTML {
 	x := sparkWidth - step*float64(len(points))
 	for _, p := range points {
 		class, height := barClass(p.Outcome), 5.0
-		if isSuccess(p.Outcome) {
+		if p.Outcome.IsSuccess() {
 			height = max(1, float64(p.Records)/float64(most)*sparkHeight)
 		}
 		fmt.Fprintf(&b, `<rect class="%s" x="%.1f" y="%.1f" width="%.1f" height="%.1f"/>`, class, x, sparkHeight-height, step-0.7, height)

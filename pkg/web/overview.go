@@ -181,7 +181,7 @@ func enabledStreams(streams []freshness.Stream, collector string) (names []strin
 
 func newStreamRow(s freshness.Stream, points []state.Point, destinations []destinationStatus, now time.Time) streamRow {
 	r := streamRow{
-		Stream: s, Age: formatAge(now, s.Taken), Spark: sparkline(points), Destinations: destinations,
+		Stream: s, Age: formatAge(now, s.DataTime()), Spark: sparkline(points), Destinations: destinations,
 		Schedule: s.Plan.Schedule, NextAt: s.Plan.Next,
 	}
 	for _, p := range points {
@@ -254,7 +254,7 @@ func newNotices(s freshness.Stream, destinations []destinationStatus, now time.T
 		}
 		notices = append(notices, notice{Kind: kind, Text: "Failed " + formatAge(now, s.LastFailure) + " ago: " + strings.TrimSpace(s.FailureErr)})
 	}
-	if s.Source == state.Restored {
+	if s.Source == state.Restored && s.Checked.IsZero() {
 		notices = append(notices, notice{Kind: "info", Text: "The data is from the backup; no run has succeeded on this machine since."})
 	}
 	if len(s.Doubts) > 0 {
