@@ -27,7 +27,7 @@ const SignInActivity = "signInActivity"
 type AzureEntra struct{ microsoftAPI }
 
 // NewAzureEntra returns a simulated tenant for one [Server].
-func NewAzureEntra() *AzureEntra { return &AzureEntra{} }
+func NewAzureEntra() *AzureEntra { return &AzureEntra{newMicrosoftAPI()} }
 
 // Name returns "azure_entra".
 func (a *AzureEntra) Name() string { return "azure_entra" }

@@ -64,7 +64,9 @@ type intuneJob struct {
 }
 
 // NewIntune returns a simulated tenant for one [Server].
-func NewIntune() *Intune { return &Intune{jobs: map[string]*intuneJob{}} }
+func NewIntune() *Intune {
+	return &Intune{microsoftAPI: newMicrosoftAPI(), jobs: map[string]*intuneJob{}}
+}
 
 // Name returns "intune".
 func (i *Intune) Name() string { return "intune" }

@@ -28,7 +28,7 @@ type MDE struct {
 
 // NewMDE returns a simulated tenant for one [Server].
 func NewMDE() *MDE {
-	m := &MDE{}
+	m := &MDE{microsoftAPI: newMicrosoftAPI()}
 	m.scope = func() string { return mdeScope }
 	m.linkHost = "https://api.securitycenter.microsoft.com"
 	return m

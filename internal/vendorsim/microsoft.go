@@ -47,7 +47,17 @@ type microsoftAPI struct {
 
 	mu     sync.Mutex
 	config MicrosoftBehaviour
-	tokens map[string]microsoftToken
+	tokens *microsoftTokens
+}
+
+// microsoftTokens are the tokens that Entra ID has issued, by their text.
+type microsoftTokens struct {
+	mu     sync.Mutex
+	issued map[string]microsoftToken
+}
+
+func newMicrosoftAPI() microsoftAPI {
+	return microsoftAPI{tokens: &microsoftTokens{issued: map[string]microsoftToken{}}}
 }
 
 // microsoftToken is a token that was issued.
@@ -65,9 +75,9 @@ func (m *microsoftAPI) ChangeBehaviour(change func(*MicrosoftBehaviour)) {
 
 // Revoke invalidates all tokens that were issued so far.
 func (m *microsoftAPI) Revoke() {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	clear(m.tokens)
+	m.tokens.mu.Lock()
+	defer m.tokens.mu.Unlock()
+	clear(m.tokens.issued)
 }
 
 func (m *microsoftAPI) tenantBehaviour() MicrosoftBehaviour {
@@ -86,9 +96,7 @@ func (m *microsoftAPI) isForbidden(stream string) bool {
 // newAPIMux returns a mux with the token endpoint and a response to all paths that
 // do not exist.
 func (m *microsoftAPI) newAPIMux(h *Host) *http.ServeMux {
-	m.mu.Lock()
-	m.host, m.tokens = h, map[string]microsoftToken{}
-	m.mu.Unlock()
+	m.host = h
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /{tenant}/oauth2/v2.0/token", m.serveToken)
 	mux.HandleFunc("/", m.requireToken(func(w http.ResponseWriter, r *http.Request) {
@@ -128,9 +136,9 @@ func (m *microsoftAPI) serveToken(w http.ResponseWriter, r *http.Request) {
 	}
 	n := m.host.Unique()
 	text := fmt.Sprintf("eyJ0eXAi%x.sim.%d", m.host.Gen().Hash("microsoft token", int(n)), n)
-	m.mu.Lock()
-	m.tokens[text] = microsoftToken{secret: form.Get("client_secret"), scope: form.Get("scope"), expires: m.host.Now().Add(life)}
-	m.mu.Unlock()
+	m.tokens.mu.Lock()
+	m.tokens.issued[text] = microsoftToken{secret: form.Get("client_secret"), scope: form.Get("scope"), expires: m.host.Now().Add(life)}
+	m.tokens.mu.Unlock()
 	w.Header().Set("Content-Type", "application/json; charset=utf-8")
 	_, _ = fmt.Fprintf(w, `{"token_type":"Bearer","expires_in":%d,"ext_expires_in":%d,"access_token":%q}`, int(life/time.Second), int(life/time.Second), text)
 }
@@ -139,9 +147,9 @@ func (m *microsoftAPI) serveToken(w http.ResponseWriter, r *http.Request) {
 func (m *microsoftAPI) requireToken(next http.HandlerFunc) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		text, _ := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
-		m.mu.Lock()
-		t, known := m.tokens[text]
-		m.mu.Unlock()
+		m.tokens.mu.Lock()
+		t, known := m.tokens.issued[text]
+		m.tokens.mu.Unlock()
 		switch {
 		case !known || !m.host.acceptsKey(t.secret, MicrosoftSecret):
 			writeODataError(w, http.StatusUnauthorized, "InvalidAuthenticationToken", "Access token validation failure. Invalid token.")

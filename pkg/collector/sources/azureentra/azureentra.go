@@ -56,7 +56,7 @@ var Definition = source.Define(collector.Info{
 	Name:        "azure_entra",
 	Title:       "Microsoft Entra ID",
 	Docs:        "https://learn.microsoft.com/graph/api/overview",
-	Permissions: "an app registration with a client secret and the application permissions of Microsoft Graph that the streams name, with the consent of an administrator",
+	Permissions: "an app registration with a client secret and the application permissions User.Read.All, Group.Read.All, Application.Read.All, Policy.Read.All, AuditLog.Read.All and Directory.Read.All of Microsoft Graph, with the consent of an administrator",
 	RateLimit: "For each application and tenant, 5 requests in 10 seconds for sign-ins, audit logs and authentication methods, 1 a second for conditional access, and 3,500 resource units in 10 seconds for the directory. The collector stays within them, one request at a time for the first two. After a 429, 503 or 509 it waits as Retry-After says; conditional access has no such header. " +
 		"Collectors of Intune with the same application share the token and the limits.",
 	Streams: []collector.StreamInfo{

@@ -45,7 +45,7 @@ var Definition = source.Define(collector.Info{
 	Name:        "intune",
 	Title:       "Microsoft Intune",
 	Docs:        "https://learn.microsoft.com/graph/api/resources/intune-graph-overview",
-	Permissions: "an app registration with a client secret and the application permissions of Microsoft Graph that the streams name, with the consent of an administrator",
+	Permissions: "an app registration with a client secret and the application permissions " + devicesPermission + ", " + configurationPermission + " and DeviceManagementApps.Read.All of Microsoft Graph, with the consent of an administrator",
 	RateLimit: "2,000 requests in 20 seconds for each application and tenant. The collector makes at most 1,000, and four at once. After a 429, 503 or 509 it waits as Retry-After says. " +
 		"With INTUNE=true it has the app registration of azure_entra, and shares its token and limits.",
 	Streams: []collector.StreamInfo{
