@@ -132,7 +132,7 @@ var Shape = rest.Shape{Records: "value", Errors: []string{"error", "errors"}}
 // on the API's own host, also if they name it by an older name. An empty page with a
 // link is not the last one.
 func Listing(r rest.Request) rest.Listing {
-	return rest.Listing{Request: r, Shape: Shape, Pager: rest.NextURL{Path: "@odata.nextLink", OwnHost: true}}
+	return rest.Listing{Request: r, Shape: Shape, Pager: rest.NextURL{Path: "@odata.nextLink", OwnHost: true}, EmptyBetween: true}
 }
 
 // Stream returns the collector's stream of s.
