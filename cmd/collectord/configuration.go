@@ -308,6 +308,10 @@ func (c *configuration) maxAgeOf(name string) time.Duration {
 	return maxAge
 }
 
+// feedJitter is the longest delay of the ticks of a public feed, so that not all
+// installations request it at midnight.
+const feedJitter = time.Hour
+
 // jitterOf returns the delay of a collector's ticks by SCHEDULE_JITTER. It depends on the
 // state directory, not on the host, whose name is random in containers; it is 0 before
 // the state directory exists.
@@ -316,7 +320,11 @@ func (c *configuration) jitterOf(name string) time.Duration {
 	if err != nil || instance == "" {
 		return 0
 	}
-	return schedule.Jitter(c.settings.Schedule.Jitter, instance, c.settings.Tenancy, name)
+	longest := c.settings.Schedule.Jitter
+	if i := c.indexOf(name); i >= 0 && c.sections[i].IsFeed && !c.sections[i].HasSchedule() {
+		longest = max(longest, feedJitter)
+	}
+	return schedule.Jitter(longest, instance, c.settings.Tenancy, name)
 }
 
 // nextRun returns the time of a stream's next run by its schedule; zero when it is off

@@ -53,13 +53,13 @@ func (e *EPSS) Routes(h *Host) *http.ServeMux {
 	dated := "/epss_scores-" + h.server.gen.Base.Format("2006-01-02") + ".csv.gz"
 	mux := http.NewServeMux()
 	serve := func(w http.ResponseWriter, r *http.Request) {
-		if e.behaviour().Form == EPSSEncoded {
+		if e.feedBehaviour().Form == EPSSEncoded {
 			w.Header().Set("Content-Encoding", "gzip")
 		}
 		e.serveFile(w, r, "application/gzip", []string{EPSSScores}, e.writeScores)
 	}
 	mux.HandleFunc("GET /epss_scores-current.csv.gz", func(w http.ResponseWriter, r *http.Request) {
-		if e.behaviour().Form == EPSSRedirect {
+		if e.feedBehaviour().Form == EPSSRedirect {
 			http.Redirect(w, r, dated, http.StatusFound)
 			return
 		}

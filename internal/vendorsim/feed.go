@@ -41,7 +41,7 @@ func (f *feed) ChangeBehaviour(change func(*FeedBehaviour)) {
 	change(&f.config)
 }
 
-func (f *feed) behaviour() FeedBehaviour {
+func (f *feed) feedBehaviour() FeedBehaviour {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.config
@@ -53,7 +53,7 @@ func (f *feed) Limits() []Limit { return nil }
 // serveFile responds with a file, which write writes. The validators of the file
 // depend on the numbers of records of the streams, so that they change with it.
 func (f *feed) serveFile(w http.ResponseWriter, r *http.Request, contentType string, streams []string, write func(w io.Writer, form string)) {
-	config := f.behaviour()
+	config := f.feedBehaviour()
 	if config.Forbidden {
 		http.Error(w, `{"error":"access denied"}`, http.StatusForbidden)
 		return

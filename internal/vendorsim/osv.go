@@ -43,7 +43,7 @@ func (o *OSV) Routes(h *Host) *http.ServeMux {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /{ecosystem}/all.zip", func(w http.ResponseWriter, r *http.Request) {
 		for n, name := range osvEcosystems {
-			if name == r.PathValue("ecosystem") && (name != "npm" || o.behaviour().Form != OSVMissing) {
+			if name == r.PathValue("ecosystem") && (name != "npm" || o.feedBehaviour().Form != OSVMissing) {
 				o.serveFile(w, r, "application/zip", []string{OSVVulnerabilities}, func(w io.Writer, form string) { o.writeArchive(w, form, n) })
 				return
 			}

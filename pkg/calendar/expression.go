@@ -26,6 +26,18 @@ type Expression struct {
 // Off is the expression that never ticks.
 var Off = Expression{text: "off", off: true}
 
+// Daily is the expression that ticks at midnight.
+var Daily = mustParse("@daily")
+
+// mustParse returns a constant expression.
+func mustParse(text string) Expression {
+	e, err := parseExpression(text)
+	if err != nil {
+		panic(err)
+	}
+	return e
+}
+
 // minEvery is the shortest interval of @every.
 const minEvery = time.Second
 

@@ -26,7 +26,10 @@ type Info struct {
 	// RateLimit describes the vendor's limits and how the collector stays
 	// within them.
 	RateLimit string
-	Streams   []StreamInfo
+	// IsFeed means that the data is a public feed, which needs no credentials. It is
+	// collected once a day unless it has a schedule of its own.
+	IsFeed  bool
+	Streams []StreamInfo
 }
 
 // StreamInfo is the documentation of one stream.

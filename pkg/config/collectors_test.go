@@ -285,3 +285,38 @@ func TestSwitchInsteadOfCredentials(t *testing.T) {
 		}
 	}
 }
+
+// TestSchedulesOfFeeds: a public feed runs once a day, unless it has a schedule of its own
+// or nothing is scheduled.
+func TestSchedulesOfFeeds(t *testing.T) {
+	type feed struct {
+		On bool `env:"FEED_ON" required:"true" doc:"Read the feed."`
+	}
+	for _, tc := range []struct {
+		name    string
+		environ []string
+		want    string
+		wantOwn bool
+	}{
+		{name: "nothing", want: "@daily"},
+		{name: "often", environ: []string{"SCHEDULE=@every 1h"}, want: "@daily"},
+		{name: "off", environ: []string{"SCHEDULE=off"}, want: "off"},
+		{name: "collector", environ: []string{"SCHEDULE_FEED=@weekly", "SCHEDULE=off"}, want: "@weekly", wantOwn: true},
+		{name: "stream", environ: []string{"SCHEDULE_FEED=@weekly", "SCHEDULE_FEED_ITEMS=@monthly"}, want: "@monthly", wantOwn: true},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			found, err := config.Open(config.Source{Environ: append(tc.environ, "FEED_ON=true"), Dir: t.TempDir()})
+			if err != nil {
+				t.Fatal(err)
+			}
+			settings := new(config.Settings)
+			f := &config.Section{Name: "feed", Title: "Feed", Into: new(feed), Collector: true, IsFeed: true, Streams: []config.Stream{{Name: "feed_items"}}}
+			if _, err := found.Load(settings, f); err != nil {
+				t.Fatal(err)
+			}
+			if got := settings.CalendarOf(f, &f.Streams[0]).String(); got != tc.want || f.HasSchedule() != tc.wantOwn {
+				t.Errorf("schedule %s, own %v, want %s, %v", got, f.HasSchedule(), tc.want, tc.wantOwn)
+			}
+		})
+	}
+}

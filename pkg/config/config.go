@@ -58,6 +58,9 @@ type Section struct {
 	// Collector reports whether the section is that of a collector, which its
 	// required variables switch on and off.
 	Collector bool
+	// IsFeed means that a collector reads a public feed, which is collected once a day
+	// unless it has a schedule of its own.
+	IsFeed bool
 	// Streams are the streams of a collector, in its own order.
 	Streams []Stream
 

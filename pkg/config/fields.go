@@ -177,8 +177,12 @@ func newSetting(owner reflect.Type, field reflect.StructField, target reflect.Va
 // their own: the schedule and the DATA_MAX_AGE.
 func ownSettings(section *Section) []*setting {
 	name := strings.ToUpper(section.Name)
+	unset := "on SCHEDULE."
+	if section.IsFeed {
+		unset = "once a day, unless SCHEDULE is off."
+	}
 	all := []*setting{
-		newOwnSetting(section, "Schedule", "SCHEDULE_"+name, scheduleTags, "When the daemon runs this collector; if unset, on SCHEDULE."),
+		newOwnSetting(section, "Schedule", "SCHEDULE_"+name, scheduleTags, "When the daemon runs this collector; if unset, "+unset),
 	}
 	for i := range section.Streams {
 		stream := &section.Streams[i]

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"slices"
 	"strings"
 	"time"
 
@@ -8,7 +9,8 @@ import (
 )
 
 // CalendarOf returns the schedule of a stream: its own, or that of its collector, or
-// that of all collectors.
+// that of all collectors. Feeds are public goods: they follow the last one only if it is
+// off, and run once a day otherwise.
 func (s *Settings) CalendarOf(section *Section, stream *Stream) calendar.Calendar {
 	expression := s.Schedule.All
 	switch {
@@ -16,8 +18,16 @@ func (s *Settings) CalendarOf(section *Section, stream *Stream) calendar.Calenda
 		expression = stream.Schedule
 	case section.Schedule.IsSet():
 		expression = section.Schedule
+	case section.IsFeed && !s.Schedule.All.IsOff():
+		expression = calendar.Daily
 	}
 	return expression.In(s.Schedule.Zone.Location())
+}
+
+// HasSchedule reports whether the collector or one of its streams has a schedule of its
+// own.
+func (s *Section) HasSchedule() bool {
+	return s.Schedule.IsSet() || slices.ContainsFunc(s.Streams, func(stream Stream) bool { return stream.Schedule.IsSet() })
 }
 
 // MaxAgeOf returns the age at which the data of a stream is late, and the variable that

@@ -27,7 +27,7 @@ type CSV struct {
 // Each calls each with a JSON object for each row, and returns their number. A row
 // with more or fewer values than there are columns is an error.
 func (c CSV) Each(r io.Reader, each Func) (rows int64, err error) {
-	bound := &recordBound{r: r}
+	bound := &recordBound{in: r}
 	text, err := newTextReader(bound)
 	if err != nil {
 		return 0, err

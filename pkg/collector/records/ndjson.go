@@ -19,7 +19,7 @@ var lenient = []jsontext.Options{
 // each line, and calls each with them. It returns their number. White space
 // between the objects is ignored, also a byte order mark.
 func EachObject(r io.Reader, each Func) (objects int64, err error) {
-	bound := &recordBound{r: r}
+	bound := &recordBound{in: r}
 	text, err := newTextReader(bound)
 	if err != nil {
 		return 0, err

@@ -57,19 +57,19 @@ func formatErrorf(format string, args ...any) error { return formatError(fmt.Err
 // read after the last call of beginRecord. What a decoder above it has buffered
 // counts for the next record.
 type recordBound struct {
-	r    io.Reader
+	in   io.Reader
 	read int64 // since beginRecord
 }
 
-func (b *recordBound) Read(p []byte) (int, error) {
-	n, err := b.r.Read(p)
-	if b.read += int64(n); b.read > maxRecord {
+func (r *recordBound) Read(p []byte) (int, error) {
+	n, err := r.in.Read(p)
+	if r.read += int64(n); r.read > maxRecord {
 		return 0, fmt.Errorf("%w: one record has more than %d MiB", ErrTooLong, maxRecord>>20)
 	}
 	return n, err
 }
 
-func (b *recordBound) beginRecord() { b.read = 0 }
+func (r *recordBound) beginRecord() { r.read = 0 }
 
 // newTextReader returns a buffered reader of a text in UTF-8, without its byte
 // order mark.

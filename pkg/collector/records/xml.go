@@ -48,7 +48,7 @@ const (
 
 // Each calls each with a JSON object for each record, and returns their number.
 func (x XML) Each(r io.Reader, each Func) (elements int64, err error) {
-	bound := &recordBound{r: r}
+	bound := &recordBound{in: r}
 	text, err := newTextReader(bound)
 	if err != nil {
 		return 0, err
@@ -81,30 +81,30 @@ type xmlWalk struct {
 	err      error
 }
 
-func (w *xmlWalk) readDocument() error {
-	parent := w.Records[:max(0, strings.LastIndexByte(w.Records, '.'))]
+func (x *xmlWalk) readDocument() error {
+	parent := x.Records[:max(0, strings.LastIndexByte(x.Records, '.'))]
 	for {
-		w.bound.beginRecord()
-		t, err := w.nextToken()
+		x.bound.beginRecord()
+		t, err := x.nextToken()
 		if err == io.EOF {
-			return w.checkEnd(parent)
+			return x.checkEnd(parent)
 		}
 		if err != nil {
 			return err
 		}
 		switch t := t.(type) {
 		case xml.StartElement:
-			if err := w.startElement(t, parent); err != nil {
+			if err := x.startElement(t, parent); err != nil {
 				return err
 			}
 		case xml.EndElement:
-			last := len(w.open) - 1
-			if last < 0 || w.open[last] != t.Name.Local {
+			last := len(x.open) - 1
+			if last < 0 || x.open[last] != t.Name.Local {
 				return formatErrorf("an element ends as %s, which is not open", excerpt(rawName(t.Name)))
 			}
-			w.open = w.open[:last]
+			x.open = x.open[:last]
 		case xml.CharData:
-			if len(w.open) == 0 && !isSpace(t) {
+			if len(x.open) == 0 && !isSpace(t) {
 				return formatErrorf("there is text outside the root element: %s", excerpt(string(t)))
 			}
 		}
@@ -112,49 +112,49 @@ func (w *xmlWalk) readDocument() error {
 }
 
 // startElement handles the start of an element outside the records.
-func (w *xmlWalk) startElement(t xml.StartElement, parent string) error {
-	if len(w.open) == 0 {
-		if root, _, _ := strings.Cut(w.Records, "."); t.Name.Local != root {
+func (x *xmlWalk) startElement(t xml.StartElement, parent string) error {
+	if len(x.open) == 0 {
+		if root, _, _ := strings.Cut(x.Records, "."); t.Name.Local != root {
 			return formatErrorf("the root element is %s, want %s", excerpt(t.Name.Local), root)
 		}
-		if w.hasRoot {
+		if x.hasRoot {
 			return formatErrorf("there is more after the root element")
 		}
-		w.hasRoot = true
+		x.hasRoot = true
 	}
-	if len(w.open) >= maxDepth {
+	if len(x.open) >= maxDepth {
 		return formatErrorf("elements are nested more than %d deep", maxDepth)
 	}
-	w.open = append(w.open, t.Name.Local)
-	switch strings.Join(w.open, ".") {
+	x.open = append(x.open, t.Name.Local)
+	switch strings.Join(x.open, ".") {
 	case parent:
-		w.found = true
-	case w.Records:
-		w.found, w.elements = true, 0
-		record, err := w.readElement(t, "", 0)
+		x.found = true
+	case x.Records:
+		x.found, x.elements = true, 0
+		record, err := x.readElement(t, "", 0)
 		if err != nil {
 			return err
 		}
 		if record[0] != '{' {
 			record = append(append([]byte(`{"#text":`), record...), '}')
 		}
-		if w.err = w.each(record); w.err != nil {
-			return w.err
+		if x.err = x.each(record); x.err != nil {
+			return x.err
 		}
-		w.records++
-		w.open = w.open[:len(w.open)-1]
+		x.records++
+		x.open = x.open[:len(x.open)-1]
 	}
 	return nil
 }
 
 // checkEnd checks the document at its end.
-func (w *xmlWalk) checkEnd(parent string) error {
+func (x *xmlWalk) checkEnd(parent string) error {
 	switch {
-	case !w.hasRoot:
+	case !x.hasRoot:
 		return formatErrorf("the document is empty, want XML")
-	case len(w.open) > 0:
-		return formatErrorf("the document ends within the element %s", excerpt(w.open[len(w.open)-1]))
-	case !w.found && !w.Optional:
+	case len(x.open) > 0:
+		return formatErrorf("the document ends within the element %s", excerpt(x.open[len(x.open)-1]))
+	case !x.found && !x.Optional:
 		return formatErrorf("the element %s is missing", parent)
 	}
 	return nil
@@ -162,7 +162,7 @@ func (w *xmlWalk) checkEnd(parent string) error {
 
 // nextToken returns the next token. Names have their prefix in Space. The caller
 // of RawToken must match the ends of elements with their starts.
-func (w *xmlWalk) nextToken() (xml.Token, error) { return w.decoder.RawToken() }
+func (x *xmlWalk) nextToken() (xml.Token, error) { return x.decoder.RawToken() }
 
 // rawName returns a name as it is written.
 func rawName(n xml.Name) string {
@@ -182,8 +182,8 @@ type child struct {
 
 // readElement reads the rest of an element of a record and returns its JSON value.
 // path is that of the element below the record.
-func (w *xmlWalk) readElement(start xml.StartElement, path string, depth int) ([]byte, error) {
-	if w.elements += 1 + len(start.Attr); w.elements > maxElements {
+func (x *xmlWalk) readElement(start xml.StartElement, path string, depth int) ([]byte, error) {
+	if x.elements += 1 + len(start.Attr); x.elements > maxElements {
 		return nil, formatErrorf("%w: one record has more than %d elements and attributes", ErrTooLong, maxElements)
 	}
 	if depth >= maxDepth {
@@ -191,13 +191,13 @@ func (w *xmlWalk) readElement(start xml.StartElement, path string, depth int) ([
 	}
 	var parts []child
 	for {
-		t, err := w.nextToken()
+		t, err := x.nextToken()
 		if err != nil {
 			return nil, err
 		}
 		switch t := t.(type) {
 		case xml.StartElement:
-			value, err := w.readElement(t, strings.TrimPrefix(path+"."+t.Name.Local, "."), depth+1)
+			value, err := x.readElement(t, strings.TrimPrefix(path+"."+t.Name.Local, "."), depth+1)
 			if err != nil {
 				return nil, err
 			}
@@ -212,13 +212,13 @@ func (w *xmlWalk) readElement(start xml.StartElement, path string, depth int) ([
 			if t.Name != start.Name {
 				return nil, formatErrorf("the element %s ends as %s", excerpt(rawName(start.Name)), excerpt(rawName(t.Name)))
 			}
-			return w.encodeElement(start, path, parts)
+			return x.encodeElement(start, path, parts)
 		}
 	}
 }
 
 // encodeElement returns the JSON value of an element.
-func (w *xmlWalk) encodeElement(start xml.StartElement, path string, parts []child) ([]byte, error) {
+func (x *xmlWalk) encodeElement(start xml.StartElement, path string, parts []child) ([]byte, error) {
 	isElement := func(c child) bool { return c.name != "" }
 	hasElements := slices.ContainsFunc(parts, isElement)
 	if !hasElements && len(start.Attr) == 0 {
@@ -238,7 +238,7 @@ func (w *xmlWalk) encodeElement(start xml.StartElement, path string, parts []chi
 	case hasElements && !isSpace([]byte(text)):
 		dst = appendMixed(appendKey(dst, "#mixed"), parts)
 	case hasElements:
-		dst = w.appendChildren(dst, path, slices.DeleteFunc(parts, func(c child) bool { return !isElement(c) }))
+		dst = x.appendChildren(dst, path, slices.DeleteFunc(parts, func(c child) bool { return !isElement(c) }))
 	case !isSpace([]byte(text)):
 		dst = AppendString(appendKey(dst, "#text"), text)
 	}
@@ -247,7 +247,7 @@ func (w *xmlWalk) encodeElement(start xml.StartElement, path string, parts []chi
 
 // appendChildren appends child elements as members, in the order in which their
 // names occur first.
-func (w *xmlWalk) appendChildren(dst []byte, path string, children []child) []byte {
+func (x *xmlWalk) appendChildren(dst []byte, path string, children []child) []byte {
 	byName := map[string][][]byte{}
 	var names []string
 	for _, c := range children {
@@ -259,7 +259,7 @@ func (w *xmlWalk) appendChildren(dst []byte, path string, children []child) []by
 	for _, name := range names {
 		dst = appendKey(dst, name)
 		values := byName[name]
-		if len(values) == 1 && !w.isList(path, name) {
+		if len(values) == 1 && !x.isList(path, name) {
 			dst = append(dst, values[0]...)
 			continue
 		}
@@ -273,9 +273,9 @@ func (w *xmlWalk) appendChildren(dst []byte, path string, children []child) []by
 
 // isList reports whether a child element of the element at path is always an
 // array.
-func (w *xmlWalk) isList(path, name string) bool {
+func (x *xmlWalk) isList(path, name string) bool {
 	local := name[strings.IndexByte(name, ':')+1:]
-	return slices.Contains(w.Lists, strings.TrimPrefix(path+"."+local, "."))
+	return slices.Contains(x.Lists, strings.TrimPrefix(path+"."+local, "."))
 }
 
 // appendMixed appends an array of texts and child elements in their order.
@@ -315,17 +315,17 @@ func isSpace(text []byte) bool { return strings.Trim(string(text), " \t\r\n") ==
 
 // explain returns a decoder's error as a FormatError, and any other error, which
 // is that of the reader or of the caller's function, unchanged.
-func (w *xmlWalk) explain(err error) error {
+func (x *xmlWalk) explain(err error) error {
 	var syntax *xml.SyntaxError
 	switch {
-	case w.err != nil:
-		return w.err
+	case x.err != nil:
+		return x.err
 	case asFormatError(err) != nil:
 		return err
 	case err == io.EOF, errors.Is(err, io.ErrUnexpectedEOF):
-		return formatErrorf("the document ends early, after %d records: %w", w.records, io.ErrUnexpectedEOF)
+		return formatErrorf("the document ends early, after %d records: %w", x.records, io.ErrUnexpectedEOF)
 	case errors.As(err, &syntax), errors.Is(err, ErrTooLong):
-		return formatErrorf("after record %d: %w", w.records, err)
+		return formatErrorf("after record %d: %w", x.records, err)
 	}
 	return err
 }

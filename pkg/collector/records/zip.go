@@ -214,9 +214,9 @@ type zipWalk struct {
 }
 
 // nextEntry reads one entry of the directory; io.EOF at its end.
-func (w *zipWalk) nextEntry() (e Entry, err error) {
+func (z *zipWalk) nextEntry() (e Entry, err error) {
 	var fields [entryLength]byte
-	if _, err := io.ReadFull(w.directory, fields[:]); err != nil {
+	if _, err := io.ReadFull(z.directory, fields[:]); err != nil {
 		if err == io.ErrUnexpectedEOF {
 			err = formatErrorf("the ZIP archive is damaged: its directory ends within an entry")
 		}
@@ -228,7 +228,7 @@ func (w *zipWalk) nextEntry() (e Entry, err error) {
 	nameLength, extraLength := int(binary.LittleEndian.Uint16(fields[28:])), int(binary.LittleEndian.Uint16(fields[30:]))
 	commentLength := int(binary.LittleEndian.Uint16(fields[32:]))
 	variable := make([]byte, nameLength+extraLength+commentLength)
-	if _, err := io.ReadFull(w.directory, variable); err != nil {
+	if _, err := io.ReadFull(z.directory, variable); err != nil {
 		return e, formatErrorf("the ZIP archive is damaged: its directory ends within an entry")
 	}
 	e = Entry{
@@ -245,7 +245,7 @@ func (w *zipWalk) nextEntry() (e Entry, err error) {
 	if err := e.readZIP64(variable[nameLength : nameLength+extraLength]); err != nil {
 		return e, err
 	}
-	return e, w.countEntry(e)
+	return e, z.countEntry(e)
 }
 
 // readZIP64 reads the numbers that are too large for the entry's own fields from
@@ -278,21 +278,21 @@ func (e *Entry) readZIP64(extra []byte) error {
 // countEntry bounds what the entries declare. Entries that share their compressed
 // bytes, with which a small archive can have an enormous content, exceed the
 // length of the file.
-func (w *zipWalk) countEntry(e Entry) error {
-	if e.packed > w.size-w.packed {
+func (z *zipWalk) countEntry(e Entry) error {
+	if e.packed > z.size-z.packed {
 		return formatErrorf("the ZIP archive is damaged: its entries declare more compressed bytes than it has")
 	}
-	if e.Size > w.maxBytes-w.content {
-		return formatErrorf("%w: the content of the ZIP archive has more than %d MiB", ErrTooLong, w.maxBytes>>20)
+	if e.Size > z.maxBytes-z.content {
+		return formatErrorf("%w: the content of the ZIP archive has more than %d MiB", ErrTooLong, z.maxBytes>>20)
 	}
-	w.packed += e.packed
-	w.content += e.Size
+	z.packed += e.packed
+	z.content += e.Size
 	return nil
 }
 
 // readEntry calls each with the content of an entry, and checks the content.
-func (w *zipWalk) readEntry(e Entry, each func(Entry, io.Reader) error) error {
-	content, err := w.openEntry(e)
+func (z *zipWalk) readEntry(e Entry, each func(Entry, io.Reader) error) error {
+	content, err := z.openEntry(e)
 	if err == nil && !e.isDirectory() {
 		err = each(e, content)
 	}
@@ -307,33 +307,33 @@ func (w *zipWalk) readEntry(e Entry, each func(Entry, io.Reader) error) error {
 
 // openEntry returns a reader of the content of an entry, which fails at its end
 // unless length and checksum match.
-func (w *zipWalk) openEntry(e Entry) (io.Reader, error) {
-	begin, err := w.findContent(e)
+func (z *zipWalk) openEntry(e Entry) (io.Reader, error) {
+	begin, err := z.findContent(e)
 	if err != nil {
 		return nil, err
 	}
-	w.local.Reset(io.NewSectionReader(w.file, begin, e.packed))
+	z.local.Reset(io.NewSectionReader(z.file, begin, e.packed))
 	switch e.method {
 	case methodStored:
-		return &entryContent{r: w.local, entry: e}, nil
+		return &entryContent{r: z.local, entry: e}, nil
 	case methodDeflated:
-		if w.inflate == nil {
-			w.inflate = flate.NewReader(w.local)
-		} else if err := w.inflate.(flate.Resetter).Reset(w.local, nil); err != nil {
+		if z.inflate == nil {
+			z.inflate = flate.NewReader(z.local)
+		} else if err := z.inflate.(flate.Resetter).Reset(z.local, nil); err != nil {
 			return nil, err
 		}
-		return &entryContent{r: w.inflate, entry: e}, nil
+		return &entryContent{r: z.inflate, entry: e}, nil
 	}
 	return nil, formatErrorf("it has the compression method %d, want 0 or 8", e.method)
 }
 
 // findContent returns where the compressed content of an entry begins, after a
 // header of its own.
-func (w *zipWalk) findContent(e Entry) (int64, error) {
+func (z *zipWalk) findContent(e Entry) (int64, error) {
 	var fields [localLength]byte
-	end := w.ZIP.directory.offset
+	end := z.ZIP.directory.offset
 	if e.headerOffset <= end-localLength {
-		if _, err := w.file.ReadAt(fields[:], e.headerOffset); err != nil {
+		if _, err := z.file.ReadAt(fields[:], e.headerOffset); err != nil {
 			return 0, err
 		}
 	}
@@ -352,17 +352,17 @@ type entryContent struct {
 	sum   uint32
 }
 
-func (c *entryContent) Read(p []byte) (int, error) {
-	n, err := c.r.Read(p)
-	c.sum = crc32.Update(c.sum, crc32.IEEETable, p[:n])
-	c.read += int64(n)
+func (e *entryContent) Read(p []byte) (int, error) {
+	n, err := e.r.Read(p)
+	e.sum = crc32.Update(e.sum, crc32.IEEETable, p[:n])
+	e.read += int64(n)
 	var corrupt flate.CorruptInputError
 	switch {
-	case c.read > c.entry.Size:
-		return 0, formatErrorf("the content has more than the declared %d bytes", c.entry.Size)
-	case err == io.EOF && c.read < c.entry.Size:
-		return n, formatErrorf("the content has %d bytes, the directory declares %d", c.read, c.entry.Size)
-	case err == io.EOF && c.sum != c.entry.checksum:
+	case e.read > e.entry.Size:
+		return 0, formatErrorf("the content has more than the declared %d bytes", e.entry.Size)
+	case err == io.EOF && e.read < e.entry.Size:
+		return n, formatErrorf("the content has %d bytes, the directory declares %d", e.read, e.entry.Size)
+	case err == io.EOF && e.sum != e.entry.checksum:
 		return n, formatErrorf("the content does not match its checksum")
 	case errors.As(err, &corrupt), errors.Is(err, io.ErrUnexpectedEOF):
 		return n, formatErrorf("the content is damaged: %w", err)

@@ -13,7 +13,7 @@ import (
 func Sections() []*config.Section {
 	var sections []*config.Section
 	for _, d := range All() {
-		section := &config.Section{Name: d.Name, Title: d.Title, Into: d.Settings(), Collector: true}
+		section := &config.Section{Name: d.Name, Title: d.Title, Into: d.Settings(), Collector: true, IsFeed: d.IsFeed}
 		for _, stream := range d.Streams {
 			section.Streams = append(section.Streams, config.Stream{Name: stream.Name})
 		}

@@ -20,11 +20,11 @@ type Settings struct {
 
 // Validate implements config.Validator.
 func (s *Settings) Validate() []error {
-	_, err := s.address()
+	_, err := s.catalogueURL()
 	return source.NonNil(err)
 }
 
-func (s *Settings) address() (url.URL, error) {
+func (s *Settings) catalogueURL() (url.URL, error) {
 	return source.ParseAddress("CISA_KEV_URL", s.URL, "https://mirror.example/known_exploited_vulnerabilities.json")
 }
 
@@ -34,6 +34,7 @@ var Definition = source.Define(collector.Info{
 	Title:       "CISA Known Exploited Vulnerabilities",
 	Docs:        "https://www.cisa.gov/known-exploited-vulnerabilities-catalog",
 	Permissions: "none",
+	IsFeed:      true,
 	RateLimit:   source.FeedRateLimit,
 	Streams: []collector.StreamInfo{{
 		Name: "cisa_kev_vulnerabilities", Records: "a vulnerability",
@@ -53,7 +54,7 @@ type account struct {
 }
 
 func openAccount(s *Settings, o collector.Options) (*account, error) {
-	address, err := s.address()
+	address, err := s.catalogueURL()
 	if err != nil {
 		return nil, err
 	}

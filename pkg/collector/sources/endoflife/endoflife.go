@@ -22,11 +22,11 @@ type Settings struct {
 
 // Validate implements config.Validator.
 func (s *Settings) Validate() []error {
-	_, err := s.address()
+	_, err := s.siteURL()
 	return source.NonNil(err)
 }
 
-func (s *Settings) address() (url.URL, error) {
+func (s *Settings) siteURL() (url.URL, error) {
 	return source.ParseAddress("ENDOFLIFE_URL", s.URL, "https://endoflife.date")
 }
 
@@ -36,6 +36,7 @@ var Definition = source.Define(collector.Info{
 	Title:       "endoflife.date",
 	Docs:        "https://endoflife.date/docs/api/v1/",
 	Permissions: "none",
+	IsFeed:      true,
 	RateLimit:   source.FeedRateLimit + " Both streams share the request when they run together.",
 	Streams: []collector.StreamInfo{
 		{
@@ -61,7 +62,7 @@ type account struct {
 }
 
 func openAccount(s *Settings, o collector.Options) (*account, error) {
-	address, err := s.address()
+	address, err := s.siteURL()
 	if err != nil {
 		return nil, err
 	}

@@ -22,11 +22,11 @@ type Settings struct {
 
 // Validate implements config.Validator.
 func (s *Settings) Validate() []error {
-	_, err := s.address()
+	_, err := s.fileURL()
 	return source.NonNil(err)
 }
 
-func (s *Settings) address() (url.URL, error) {
+func (s *Settings) fileURL() (url.URL, error) {
 	return source.ParseAddress("EPSS_URL", s.URL, "https://mirror.example/epss_scores-current.csv.gz")
 }
 
@@ -35,13 +35,14 @@ var Definition = source.Define(collector.Info{
 	Name:        "epss",
 	Title:       "Exploit Prediction Scoring System",
 	Docs:        "https://www.first.org/epss/data_stats",
-	Permissions: "none; FIRST asks to be named where scores are published",
+	Permissions: "none",
+	IsFeed:      true,
 	RateLimit:   source.FeedRateLimit,
 	Streams: []collector.StreamInfo{{
 		Name: "epss_scores", Records: "the score of a CVE",
 		Endpoints: []string{"GET /epss_scores-current.csv.gz"},
 		PageSize:  "all scores, about 300,000",
-		Notes: "The file is CSV. Its columns `cve`, `epss` and `percentile` are strings with the text of the file: cast them, as in `epss::DOUBLE`. " +
+		Notes: "FIRST asks to be named where scores are published. The file is CSV. Its columns `cve`, `epss` and `percentile` are strings with the text of the file: cast them, as in `epss::DOUBLE`. " +
 			"The first line of the file says which model computed the scores, and of which day they are; each record has them as `_model_version` and `_score_date`. " +
 			"A new model changes many scores at once. The file is published once a day, usually at about 12:00 UTC; a run before that finds that nothing has changed.",
 	}},
@@ -54,7 +55,7 @@ type account struct {
 }
 
 func openAccount(s *Settings, o collector.Options) (*account, error) {
-	address, err := s.address()
+	address, err := s.fileURL()
 	if err != nil {
 		return nil, err
 	}

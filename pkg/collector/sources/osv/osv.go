@@ -27,11 +27,11 @@ type Settings struct {
 // Validate implements config.Validator.
 func (s *Settings) Validate() []error {
 	_, err := s.ecosystems()
-	_, addressErr := s.address()
+	_, addressErr := s.storeURL()
 	return source.NonNil(err, addressErr)
 }
 
-func (s *Settings) address() (url.URL, error) {
+func (s *Settings) storeURL() (url.URL, error) {
 	return source.ParseAddress("OSV_URL", s.URL, "https://storage.googleapis.com/osv-vulnerabilities")
 }
 
@@ -62,6 +62,7 @@ var Definition = source.Define(collector.Info{
 	Title:       "OSV.dev",
 	Docs:        "https://google.github.io/osv.dev/data/",
 	Permissions: "none",
+	IsFeed:      true,
 	RateLimit:   "None is published. A run makes one conditional request for each ecosystem, one after the other: archives that have not changed are not downloaded.",
 	Streams: []collector.StreamInfo{{
 		Name: "osv_vulnerabilities", Records: "a vulnerability of an ecosystem",
@@ -87,7 +88,7 @@ type account struct {
 }
 
 func openAccount(s *Settings, o collector.Options) (*account, error) {
-	address, err := s.address()
+	address, err := s.storeURL()
 	if err != nil {
 		return nil, err
 	}
