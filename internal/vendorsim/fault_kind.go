@@ -64,7 +64,7 @@ type FaultInjection struct {
 func FaultKinds(vendor string) []FaultKind {
 	var kinds []FaultKind
 	for _, list := range [][]FaultKind{
-		statusFaultKinds, bodyFaultKinds, oktaFaultKinds, knowBe4FaultKinds, snykFaultKinds, crowdstrikeFaultKinds, tenableFaultKinds, webAppFaultKinds,
+		statusFaultKinds, bodyFaultKinds, oktaFaultKinds, knowBe4FaultKinds, snykFaultKinds, crowdstrikeFaultKinds, tenableFaultKinds, webAppFaultKinds, microsoftFaultKinds,
 	} {
 		for _, k := range list {
 			if k.Vendor == "" || k.Vendor == vendor {
@@ -205,7 +205,7 @@ func samePath(skip int, key func(*http.Request) string) func(*http.Request) bool
 	}
 }
 
-func isTokenRequest(r *http.Request) bool { return strings.HasPrefix(r.URL.Path, "/oauth2/") }
+func isTokenRequest(r *http.Request) bool { return strings.Contains(r.URL.Path, "/oauth2/") }
 
 func isNotTokenRequest(r *http.Request) bool { return !isTokenRequest(r) }
 

@@ -90,7 +90,7 @@ func tokenFault(vendor, name string, do Effect) FaultKind {
 // common.
 func listingOf(r *http.Request) string {
 	q := r.URL.Query()
-	for _, position := range []string{"after", "offset", "cursor", "page", "starting_after", "limit", "per_page"} {
+	for _, position := range []string{"after", "offset", "cursor", "page", "starting_after", "limit", "per_page", "$skiptoken", "$skip"} {
 		q.Del(position)
 	}
 	return strings.Join([]string{r.Method, r.URL.Path, q.Encode()}, " ")

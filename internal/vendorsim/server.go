@@ -190,6 +190,7 @@ func (s *Server) openListeners() error {
 		h := &Host{server: s, vendor: v}
 		if s.opts.Memory {
 			h.ln = network.listenMemory(v.Name() + ".localhost:80")
+			network[storagePrefix+v.Name()+".localhost:80"] = h.ln.(*memoryListener)
 			h.url = "http://" + v.Name() + ".localhost"
 		} else {
 			p := first

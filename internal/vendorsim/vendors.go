@@ -3,11 +3,14 @@ package vendorsim
 // AllVendors returns a new instance of every simulated vendor.
 func AllVendors() []Vendor {
 	return []Vendor{
+		NewAzureEntra(),
 		NewCISAKEV(),
 		NewCrowdStrike(),
 		NewEndOfLife(),
 		NewEPSS(),
+		NewIntune(),
 		NewKnowBe4(),
+		NewMDE(),
 		NewOkta(),
 		NewOSV(),
 		NewSnyk(),
@@ -17,8 +20,11 @@ func AllVendors() []Vendor {
 
 // vendorPrefixes are the path prefixes that identify the vendor of a recording.
 var vendorPrefixes = map[string][]string{
-	"knowbe4": {"/v1/training/"},
-	"okta":    {"/api/v1/users"},
-	"snyk":    {"/rest/orgs", "/v1/org/"},
-	"tenable": {"/vulns/export", "/assets/export", "/assets/v2/export", "/compliance/export", "/was/"},
+	"azure_entra": {"/v1.0/users", "/v1.0/groups", "/v1.0/servicePrincipals", "/v1.0/identity/", "/v1.0/reports/", "/v1.0/auditLogs/"},
+	"intune":      {"/v1.0/deviceManagement/"},
+	"knowbe4":     {"/v1/training/"},
+	"mde":         {"/api/machines", "/api/vulnerabilities"},
+	"okta":        {"/api/v1/users"},
+	"snyk":        {"/rest/orgs", "/v1/org/"},
+	"tenable":     {"/vulns/export", "/assets/export", "/assets/v2/export", "/compliance/export", "/was/"},
 }

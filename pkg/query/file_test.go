@@ -174,7 +174,7 @@ func TestFileOfAnotherProcess(t *testing.T) {
 		t.Fatalf("remembered %q, error %v", other, err)
 	}
 	e := newEngine(t, map[string][]string{"okta_users": {`{"a":2}`}})
-	source := e.sourceOf(lastKnown(t, e, "okta_users"))
+	source := e.sourceOf(lastKnown(t, e, "okta_users"), state.LastKnownInfo{})
 	dir, remove, err := e.createTaskDir()
 	if err != nil {
 		t.Fatal(err)

@@ -138,7 +138,7 @@ func TestNamedFilesExist(t *testing.T) {
 func TestNamedSettingsExist(t *testing.T) {
 	reference := settingsReference()
 	variable := regexp.MustCompile(`^([A-Z][A-Z0-9]*(?:_[A-Z0-9]+)*)(=.*)?$`)
-	ours := regexp.MustCompile(`^(STORE|SCHEDULE|RESTORE|RUN|GUARD|STATE|HTTP|METRICS|SHUTDOWN|NOTIFY|SLACK|FALCON|KNOWBE4|OKTA|SNYK|TIO)(_|$)`)
+	ours := regexp.MustCompile(`^(STORE|SCHEDULE|RESTORE|RUN|GUARD|STATE|HTTP|METRICS|SHUTDOWN|NOTIFY|SLACK|FALCON|KNOWBE4|OKTA|SNYK|TIO|AZURE|INTUNE|MDE)(_|$)`)
 	others := []string{"STATE_DIRECTORY", "STORE_AWS_S3_HISTORY", "STORE_AWS_S3_WEB"}
 	found := 0
 	for _, m := range markdown.ReadAll(t) {

@@ -132,6 +132,10 @@ type NextURL struct {
 	// Under is prepended to the path of a relative address that does not start
 	// with it, such as "/rest"; "" for nothing.
 	Under string
+	// OwnHost means that only the path and the query of an address are used: the
+	// request goes to the client's own host, whatever host the address names. It is
+	// for vendors whose addresses have another name of the same host.
+	OwnHost bool
 }
 
 // CheckListing implements ListingChecker.
@@ -152,10 +156,25 @@ func (n NextURL) NextPage(p Page) (Request, bool, error) {
 	if target == "" || err != nil {
 		return Request{}, false, err
 	}
+	if n.OwnHost {
+		if target, err = withoutHost(target); err != nil {
+			return Request{}, false, err
+		}
+	}
 	if n.Under != "" && strings.HasPrefix(target, "/") && !isUnder(target, n.Under) {
 		target = n.Under + target
 	}
 	return p.Request.followTo(target, n.Keep...)
+}
+
+// withoutHost returns the path and the query of an address.
+func withoutHost(target string) (string, error) {
+	u, err := parseAddress(target)
+	if err != nil {
+		return "", fmt.Errorf("next page: %w", err)
+	}
+	u.Scheme, u.Host = "", ""
+	return u.String(), nil
 }
 
 // isUnder reports whether the path of target is prefix or is below it.

@@ -26,6 +26,10 @@ type Listing struct {
 	// Envelope.Value; "" for none. It is an error if the member is missing, or
 	// says that there is a next page which the Pager does not find.
 	More, Last string
+	// EmptyBetween means that the vendor has empty pages between pages with records.
+	// An empty page that leads to itself is then an error. Otherwise it is taken as
+	// the end of the listing, as some vendors mean it, and counted as a doubt.
+	EmptyBetween bool
 	// Total is the path of the declared number of records, see Envelope.Value. If
 	// it is set, it is an error to receive fewer records than the first and the
 	// last page that have it declare. If no page has it, the number is not
@@ -122,7 +126,7 @@ func (w *walkState) readPages(ctx context.Context) error {
 				return err
 			}
 		}
-		if more && w.empty && !w.listing.saysMore() && w.hashRequest(next) == w.hashRequest(r) {
+		if more && w.empty && !w.listing.saysMore() && !w.listing.EmptyBetween && w.hashRequest(next) == w.hashRequest(r) {
 			w.reportLoop(ctx, r)
 			more = false
 		}

@@ -6,11 +6,14 @@ package sources
 
 import (
 	"github.com/collectord/collectord/pkg/collector"
+	"github.com/collectord/collectord/pkg/collector/sources/azureentra"
 	"github.com/collectord/collectord/pkg/collector/sources/cisakev"
 	"github.com/collectord/collectord/pkg/collector/sources/crowdstrike"
 	"github.com/collectord/collectord/pkg/collector/sources/endoflife"
 	"github.com/collectord/collectord/pkg/collector/sources/epss"
+	"github.com/collectord/collectord/pkg/collector/sources/intune"
 	"github.com/collectord/collectord/pkg/collector/sources/knowbe4"
+	"github.com/collectord/collectord/pkg/collector/sources/mde"
 	"github.com/collectord/collectord/pkg/collector/sources/okta"
 	"github.com/collectord/collectord/pkg/collector/sources/osv"
 	"github.com/collectord/collectord/pkg/collector/sources/snyk"
@@ -20,11 +23,14 @@ import (
 // All returns the definitions of all vendors, sorted by name.
 func All() []collector.Definition {
 	return []collector.Definition{
+		azureentra.Definition,
 		cisakev.Definition,
 		crowdstrike.Definition,
 		endoflife.Definition,
 		epss.Definition,
+		intune.Definition,
 		knowbe4.Definition,
+		mde.Definition,
 		okta.Definition,
 		osv.Definition,
 		snyk.Definition,
