@@ -25,7 +25,8 @@ import (
 type assembly struct {
 	*configuration
 	*output
-	state *state.State // nil while no state is open
+	state  *state.State // nil while no state is open
+	shared *collector.Shared
 }
 
 // parts are what a run, the service and a reload open, in this order.
@@ -94,7 +95,7 @@ func (a *assembly) openCollector(d collector.Definition, settings any, streams [
 		notes = a.state.Notes(a.settings.Tenancy)
 	}
 	c, err := d.Open(settings, collector.Options{
-		Version: version, Log: a.log.With(zap.String("collector", d.Name)), Notes: notes,
+		Version: version, Log: a.log.With(zap.String("collector", d.Name)), Notes: notes, Shared: a.shared,
 	})
 	if err != nil {
 		return run.Job{}, &exitError{exitSettings, fmt.Errorf("%s: %w", d.Name, err)}

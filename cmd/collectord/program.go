@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 
+	"github.com/collectord/collectord/pkg/collector"
 	"github.com/collectord/collectord/pkg/state"
 )
 
@@ -24,7 +25,7 @@ func (p *program) load() (*assembly, error) {
 	if err := c.exportVariables(nil); err != nil {
 		return nil, err
 	}
-	return &assembly{configuration: c, output: newOutput(p.stdout, p.stderr, c)}, nil
+	return &assembly{configuration: c, output: newOutput(p.stdout, p.stderr, c), shared: new(collector.Shared)}, nil
 }
 
 // withState calls do with the configuration loaded and the state open, as the user who

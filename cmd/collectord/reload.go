@@ -64,7 +64,7 @@ func (d *daemon) reload(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("the old settings stay in force: %w", err)
 	}
-	after := &assembly{configuration: c, output: before.output, state: before.state}
+	after := &assembly{configuration: c, output: before.output, state: before.state, shared: before.shared}
 	after.redactor.Learn(c.secrets...)
 	parts, more := after.reopenParts(before, partsBefore)
 	refused = append(append(refused, more...), after.reloadControls(before)...)

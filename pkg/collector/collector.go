@@ -129,6 +129,8 @@ type Options struct {
 	Log     *zap.Logger
 	// Notes stores the collector's notes across restarts.
 	Notes Notes
+	// Shared holds what the collectors of the process share; nil for nothing.
+	Shared *Shared
 }
 
 // Notes stores short texts across runs and restarts, such as the id of an

@@ -20,7 +20,7 @@ func (c *Client) resolveURL(path string) (*url.URL, error) {
 		if ref.Scheme == "" {
 			ref.Scheme = c.Base.Scheme
 		}
-		if !sameHost(ref, c.Base) {
+		if !c.isOwnAddress(ref) {
 			return nil, fmt.Errorf("address on %s://%s: the credential is for %s and is sent nowhere else: %w",
 				ref.Scheme, ref.Host, c.Base.Host, collector.ErrIncomplete)
 		}

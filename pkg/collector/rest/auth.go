@@ -2,10 +2,7 @@ package rest
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
-	"fmt"
-	"io"
 	"net/http"
 	"net/url"
 	"sync"
@@ -44,23 +41,28 @@ func Bearer(token string) StaticHeader {
 	return StaticHeader{Name: "Authorization", Value: "Bearer " + token}
 }
 
-// ClientCredentials is the OAuth 2.0 grant of that name (RFC 6749, section 4.4)
-// with the credentials in a form. The token is fetched when it is first needed,
-// again before it expires, and once after a request was refused. All requests
-// share it. If it is missing, one request fetches it and the others wait; they
-// fail if it fails.
+// ClientCredentials is the OAuth 2.0 grant of that name (RFC 6749, section 4.4).
+// The token is fetched when it is first needed, again before it expires, and once
+// after a request was refused. All requests share it. If it is missing, one request
+// fetches it and the others wait; they fail if it fails.
 type ClientCredentials struct {
 	// Client makes the token requests, whose endpoint class is "token". Its Auth
 	// must not be these ClientCredentials.
 	Client *Client
 	// Path is the token endpoint below the client's base.
 	Path string
-	// Form is the body of the token request. Errors do not show its values,
-	// except those of members that are public.
-	Form url.Values
-	// OnToken is called with the headers of each token response, before the
-	// token is used; it may be nil.
-	OnToken func(http.Header)
+	// Params are the parameters of the token request: client_id, client_secret,
+	// and what the vendor wants besides, such as grant_type and scope, audience or
+	// resource. Errors do not show their values, except those of members that are
+	// public.
+	Params url.Values
+	// Encoding is how the request contains the parameters.
+	Encoding TokenEncoding
+	// Base returns the address that requests with the token are sent to, for
+	// vendors that name it in the token response; nil for the client's own. It is
+	// called with each token response, before the token is used. Base itself may
+	// be nil.
+	Base func(TokenResponse) (*url.URL, error)
 
 	mu       sync.Mutex
 	token    token
@@ -74,6 +76,7 @@ type token struct {
 	text    string
 	renewAt time.Time
 	serial  int
+	base    *url.URL // where requests with the token are sent; nil for the client's own
 }
 
 // tokenFetch is a token request that all requests share which need the token.
@@ -97,6 +100,9 @@ func (c *ClientCredentials) Apply(ctx context.Context, req *http.Request) error 
 		return err
 	}
 	req.Header.Set("Authorization", "Bearer "+t.text)
+	if t.base != nil {
+		req.URL.Scheme, req.URL.Host, req.Host = t.base.Scheme, t.base.Host, t.base.Host
+	}
 	*req = *req.WithContext(context.WithValue(req.Context(), tokenKey{}, t.serial))
 	return nil
 }
@@ -168,34 +174,19 @@ func (c *ClientCredentials) fetchToken(ctx context.Context, f *tokenFetch) {
 
 // requestToken makes the token request.
 func (c *ClientCredentials) requestToken(ctx context.Context) (token, error) {
-	var response struct {
-		Token   string      `json:"access_token"`
-		Expires json.Number `json:"expires_in"` // some vendors send it as text
-	}
-	client := *c.Client
-	client.Redact = append(c.secrets(), client.Redact...)
-	err := client.Do(ctx, Request{
-		Method: http.MethodPost, Path: c.Path, Class: tokenClass,
-		Body: []byte(c.Form.Encode()), ContentType: "application/x-www-form-urlencoded",
-	}, func(r *Response) error {
-		if err := json.NewDecoder(io.LimitReader(r.Body, 1<<20)).Decode(&response); err != nil {
-			return &BodyError{Err: fmt.Errorf("token: %w", err)}
-		}
-		if response.Token == "" {
-			return &BodyError{Err: errors.New("token: access_token is missing")}
-		}
-		if c.OnToken != nil {
-			c.OnToken(r.Header)
-		}
-		return nil
-	})
+	request, err := c.tokenRequest()
 	if err != nil {
 		return token{}, &authError{err}
 	}
-	t := token{text: response.Token}
-	if seconds, err := response.Expires.Float64(); err == nil && seconds > 0 {
-		life := time.Duration(min(seconds, maxTokenLife.Seconds()) * float64(time.Second))
-		t.renewAt = time.Now().Add(life - min(5*time.Minute, life/5))
+	var t token
+	client := *c.Client
+	client.Redact = append(c.secrets(), client.Redact...)
+	err = client.Do(ctx, request, func(r *Response) (err error) {
+		t, err = c.parseToken(r)
+		return err
+	})
+	if err != nil {
+		return token{}, &authError{err}
 	}
 	return t, nil
 }
@@ -207,12 +198,15 @@ func (c *ClientCredentials) secrets() []string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	all := []string{c.token.text, c.previous}
-	for name, values := range c.Form {
+	for name, values := range c.Params {
 		switch name {
 		case "grant_type", "client_id", "scope", "audience", "resource":
 		default:
 			all = append(all, values...)
 		}
+	}
+	if c.Encoding == TokenBasic {
+		all = append(all, redact.FromHeader(c.basicHeader())...)
 	}
 	return all
 }

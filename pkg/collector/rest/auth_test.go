@@ -1,11 +1,14 @@
 package rest
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/url"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -26,7 +29,12 @@ type tokenServer struct {
 	asked    int // token requests
 	requests int // other requests
 	forms    []url.Values
+	sent     []sentToken
+	extra    string // more members of a token response
 }
+
+// sentToken is what a token request contained.
+type sentToken struct{ authorization, contentType, body string }
 
 func (s *tokenServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if r.URL.Path == "/oauth2/token" {
@@ -48,9 +56,12 @@ func (s *tokenServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 func (s *tokenServer) token(w http.ResponseWriter, r *http.Request) {
+	body, _ := io.ReadAll(r.Body)
+	r.Body = io.NopCloser(bytes.NewReader(body))
 	_ = r.ParseForm()
 	s.mu.Lock()
 	s.asked++
+	s.sent = append(s.sent, sentToken{r.Header.Get("Authorization"), r.Header.Get("Content-Type"), string(body)})
 	s.forms = append(s.forms, r.PostForm)
 	slow, fail := s.slow, s.fail
 	s.mu.Unlock()
@@ -65,7 +76,7 @@ func (s *tokenServer) token(w http.ResponseWriter, r *http.Request) {
 	}
 	s.mu.Lock()
 	s.issued++
-	text := fmt.Sprintf(`{"access_token":"token-%d","token_type":"bearer"%s}`, s.issued, s.life)
+	text := fmt.Sprintf(`{"access_token":"token-%d","token_type":"bearer"%s%s}`, s.issued, s.life, s.extra)
 	s.mu.Unlock()
 	respond(max(200, s.status), text, "X-Region", "eu-1")(w, r)
 }
@@ -87,7 +98,7 @@ func (s *tokenServer) counts() (asked, requests int) {
 func startTokenServer(t *testing.T, a *tokenServer) (*Client, *ClientCredentials, func()) {
 	c, stop := startInMemory(t, a)
 	tokens := *c
-	auth := &ClientCredentials{Client: &tokens, Path: "/oauth2/token", Form: url.Values{
+	auth := &ClientCredentials{Client: &tokens, Path: "/oauth2/token", Params: url.Values{
 		"grant_type": {"client_credentials"}, "client_id": {"id"}, "client_secret": {"s3cr3t/+ value"},
 	}}
 	c.Auth = auth
@@ -116,7 +127,10 @@ func TestTokenIsFetchedOnceForAll(t *testing.T) {
 		c, auth, stop := startTokenServer(t, a)
 		defer stop()
 		var region string
-		auth.OnToken = func(h http.Header) { region = h.Get("X-Region") }
+		auth.Base = func(r TokenResponse) (*url.URL, error) {
+			region = r.Header.Get("X-Region")
+			return nil, nil
+		}
 		// A shared limiter with one slot must not block the request for the token.
 		c.Limits = NewLimiter(map[string]Limit{"": {Concurrent: 1}})
 		auth.Client.Limits = c.Limits
@@ -322,4 +336,199 @@ func TestCredentialThatIsNoHeader(t *testing.T) {
 	if len(s.requests()) != 0 {
 		t.Error("the request was sent")
 	}
+}
+
+func TestTokenEncodings(t *testing.T) {
+	const form = "application/x-www-form-urlencoded"
+	for _, tc := range []struct {
+		name     string
+		encoding TokenEncoding
+		more     url.Values
+		want     sentToken
+	}{
+		{
+			name: "form", encoding: TokenForm, more: url.Values{"scope": {"https://api.test/.default"}},
+			want: sentToken{contentType: form, body: "client_id=id&client_secret=s3cr3t%2F%2B+value&grant_type=client_credentials&scope=https%3A%2F%2Fapi.test%2F.default"},
+		},
+		{
+			name: "basic", encoding: TokenBasic, more: url.Values{"audience": {"api"}},
+			// id:s3cr3t%2F%2B+value
+			want: sentToken{authorization: "Basic aWQ6czNjcjN0JTJGJTJCK3ZhbHVl", contentType: form, body: "audience=api&grant_type=client_credentials"},
+		},
+		{
+			name: "JSON", encoding: TokenJSON,
+			want: sentToken{contentType: "application/json", body: `{"client_id":"id","client_secret":"s3cr3t/+ value","grant_type":"client_credentials"}`},
+		},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				a := &tokenServer{}
+				c, auth, stop := startTokenServer(t, a)
+				defer stop()
+				auth.Encoding = tc.encoding
+				for name, values := range tc.more {
+					auth.Params[name] = values
+				}
+				if err := getPath(c, "/x"); err != nil {
+					t.Fatal(err)
+				}
+				if got := a.sent[0]; got != tc.want {
+					t.Errorf("sent %+v\nwant %+v", got, tc.want)
+				}
+			})
+		})
+	}
+}
+
+// TestTokenErrorsHideTheCredentials: a vendor that repeats the token request in its
+// refusal does not bring the secret into an error.
+func TestTokenErrorsHideTheCredentials(t *testing.T) {
+	for _, encoding := range []TokenEncoding{TokenForm, TokenBasic, TokenJSON} {
+		synctest.Test(t, func(t *testing.T) {
+			a := &tokenServer{}
+			a.fail = func(w http.ResponseWriter, r *http.Request) {
+				a.mu.Lock()
+				sent := a.sent[len(a.sent)-1]
+				a.mu.Unlock()
+				respond(400, sent.authorization+" "+sent.body)(w, r)
+			}
+			c, auth, stop := startTokenServer(t, a)
+			defer stop()
+			auth.Encoding, auth.Client.Classify = encoding, ClassifyToken
+			err := getPath(c, "/x")
+			if !errors.Is(err, collector.ErrRefused) {
+				t.Errorf("error %v, want that the credentials are refused", err)
+			}
+			for _, secret := range []string{"s3cr3t", "czNjcjN0"} {
+				if strings.Contains(err.Error(), secret) {
+					t.Errorf("the error shows %q: %v", secret, err)
+				}
+			}
+		})
+	}
+}
+
+// TestBaseOfTheToken: requests are sent to the address that the token response names,
+// also those to a next page on that address.
+func TestBaseOfTheToken(t *testing.T) {
+	learn := func(r TokenResponse) (*url.URL, error) { return url.Parse(TextOf(Member(r.Body, "instance_url"))) }
+	for _, tc := range []struct {
+		name, instance string
+		learn          func(TokenResponse) (*url.URL, error)
+		want           string // of the host that the requests reach; "" if they fail
+		wantErr        string
+	}{
+		{name: "another host", instance: "http://other.test", learn: learn, want: "other.test"},
+		{name: "none", instance: "http://other.test", want: "vendor.test"},
+		{name: "no address", instance: "nowhere", learn: learn, wantErr: `GET /x: token: POST /oauth2/token: the token response names the address "nowhere"`},
+		{name: "another scheme", instance: "ftp://other.test", learn: learn, wantErr: "want one that begins with https://"},
+		{name: "refused by the collector", learn: func(TokenResponse) (*url.URL, error) { return nil, errors.New("no instance of this account") },
+			wantErr: "GET /x: token: POST /oauth2/token: no instance of this account"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				a := &tokenServer{extra: fmt.Sprintf(`,"instance_url":%q`, tc.instance)}
+				c, auth, stop := startTokenServer(t, a)
+				defer stop()
+				base := *c.Base
+				base.Host = "vendor.test"
+				c.Base, auth.Client.Base, auth.Base = &base, &base, tc.learn
+				reached := &hostRecorder{next: c.HTTP.Transport}
+				c.HTTP = &http.Client{Transport: reached}
+				err := getPath(c, "/x")
+				if tc.wantErr != "" {
+					assertError(t, err, tc.wantErr)
+					return
+				}
+				if err != nil {
+					t.Fatal(err)
+				}
+				if reached.last != tc.want {
+					t.Errorf("the request reached %s, want %s", reached.last, tc.want)
+				}
+				if err := getPath(c, "http://"+tc.want+"/next"); err != nil {
+					t.Errorf("next page on the same host: %v", err)
+				}
+				if err := getPath(c, "http://elsewhere.test/next"); err == nil {
+					t.Error("a next page on another host was requested")
+				}
+			})
+		})
+	}
+}
+
+// hostRecorder records the host of the last request.
+type hostRecorder struct {
+	next http.RoundTripper
+	last string
+}
+
+func (h *hostRecorder) RoundTrip(req *http.Request) (*http.Response, error) {
+	h.last = req.URL.Host
+	return h.next.RoundTrip(req)
+}
+
+// TestSharedCredentials: clients with the same credentials have one token and one
+// limiter; those of another scope or a new secret have a token of their own.
+func TestSharedCredentials(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := &tokenServer{slow: time.Second}
+		_, _, stop := startTokenServer(t, a)
+		defer stop()
+		var shared collector.Shared
+		var all []*Client
+		open := func(secret, scope, host string, limit int) *Client {
+			c, auth, stopOne := startTokenServer(t, a)
+			t.Cleanup(stopOne)
+			auth.Params.Set("client_secret", secret)
+			auth.Params.Set("scope", scope)
+			base := *c.Base
+			c.Base = &base
+			if host != "" {
+				base.Host = host
+			}
+			c.Limits = NewLimiter(map[string]Limit{"": {Concurrent: limit}})
+			c.Share(&shared)
+			all = append(all, c)
+			return c
+		}
+		entra := open("one", "graph", "", 4)
+		for _, tc := range []struct {
+			name                   string
+			secret, scope, host    string
+			limit                  int
+			wantToken, wantLimiter bool // the same
+		}{
+			{name: "same", secret: "one", scope: "graph", limit: 4, wantToken: true, wantLimiter: true},
+			{name: "other scope and API", secret: "one", scope: "defender", host: "defender.test", limit: 4},
+			{name: "new secret", secret: "two", scope: "graph", limit: 4, wantLimiter: true},
+			{name: "other limits", secret: "one", scope: "graph", limit: 5, wantToken: true},
+		} {
+			c := open(tc.secret, tc.scope, tc.host, tc.limit)
+			if got := c.Auth == entra.Auth; got != tc.wantToken {
+				t.Errorf("%s: one token: %v, want %v", tc.name, got, tc.wantToken)
+			}
+			if got := c.Limits == entra.Limits; got != tc.wantLimiter {
+				t.Errorf("%s: one limiter: %v, want %v", tc.name, got, tc.wantLimiter)
+			}
+		}
+		var wait sync.WaitGroup
+		for _, c := range all[:2] {
+			wait.Go(func() {
+				if err := getPath(c, "/x"); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		wait.Wait()
+		if asked, _ := a.counts(); asked != 1 {
+			t.Errorf("two collectors made %d token requests, want 1", asked)
+		}
+		alone, _, stopAlone := startTokenServer(t, a)
+		defer stopAlone()
+		before := alone.Auth
+		if alone.Share(nil); alone.Auth != before {
+			t.Error("without Shared the client has the credentials of another")
+		}
+	})
 }

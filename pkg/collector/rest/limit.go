@@ -55,6 +55,8 @@ type Quota struct {
 
 // A Limiter limits the rate of the requests with one set of credentials.
 type Limiter struct {
+	declared map[string]Limit
+
 	mu      sync.Mutex
 	classes map[string]*endpointClass
 }
@@ -82,7 +84,7 @@ const tokenClass = "token"
 // of the class "" applies to all classes without a Limit, except for the class
 // "token" of the requests for tokens.
 func NewLimiter(limits map[string]Limit) *Limiter {
-	l := &Limiter{classes: map[string]*endpointClass{"": newClass(Limit{}), tokenClass: newClass(Limit{})}}
+	l := &Limiter{declared: maps.Clone(limits), classes: map[string]*endpointClass{"": newClass(Limit{}), tokenClass: newClass(Limit{})}}
 	for name, limit := range limits {
 		l.classes[name] = newClass(limit)
 	}

@@ -120,7 +120,7 @@ func TestTokenRequestsShowNoCredential(t *testing.T) {
 			c := startServer(t, mux)
 			c.Retry.attempts = 1
 			tokens := *c
-			c.Auth = &ClientCredentials{Client: &tokens, Path: "/token", Form: url.Values{"client_id": {"id"}, "client_secret": {secret}}}
+			c.Auth = &ClientCredentials{Client: &tokens, Path: "/token", Params: url.Values{"client_id": {"id"}, "client_secret": {secret}}}
 			assertHidden(t, getPath(c, "/x"), secret)
 		})
 	}

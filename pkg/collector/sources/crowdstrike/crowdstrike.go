@@ -132,7 +132,7 @@ func openAccountIn(s *Settings, o collector.Options, byDefault string, regions m
 	tokens := *a.api
 	a.tokens = &tokens
 	a.tokens.Auth = a.region
-	a.tokens.Classify = classifyTokenStatus
+	a.tokens.Classify = rest.ClassifyToken
 	a.tokens.Retry.MaxWait = time.Minute // the times in its 429 responses are unreliable
 	a.tokens.Hints = map[int]string{
 		http.StatusBadRequest:   "check FALCON_CLIENT_ID, and FALCON_MEMBER_CID if set; a government cloud needs FALCON_BASE_URL",
@@ -140,7 +140,7 @@ func openAccountIn(s *Settings, o collector.Options, byDefault string, regions m
 		http.StatusForbidden:    "check FALCON_SECRET, and that the tenant's IP allow list includes this host",
 		http.StatusNotFound:     "check FALCON_BASE_URL",
 	}
-	a.api.Auth = regionAuth{ClientCredentials: a.newCredentials(), region: a.region}
+	a.api.Auth = a.newCredentials()
 	return a
 }
 
@@ -152,7 +152,7 @@ func (a *account) newCredentials() *rest.ClientCredentials {
 	if a.settings.MemberCID != "" {
 		form.Set("member_cid", a.settings.MemberCID)
 	}
-	return &rest.ClientCredentials{Client: a.tokens, Path: "/oauth2/token", Form: form, OnToken: a.region.setFromHeader}
+	return &rest.ClientCredentials{Client: a.tokens, Path: "/oauth2/token", Params: form, Base: a.region.baseOfToken}
 }
 
 // Streams implements source.Account.
@@ -235,15 +235,6 @@ func (a *account) clientFor(scope, filterSetting string) *rest.Client {
 func classifyStatus(s *rest.StatusError, usual rest.Verdict) rest.Verdict {
 	if s.Status == http.StatusNotFound && s.Times <= 2 && !isCursorExpired(s) {
 		return rest.Transient
-	}
-	return usual
-}
-
-// classifyTokenStatus recognizes refused credentials: the vendor responds with
-// 400 if the client id is unknown and with 403 if the secret is wrong.
-func classifyTokenStatus(s *rest.StatusError, usual rest.Verdict) rest.Verdict {
-	if s.Status == http.StatusBadRequest || s.Status == http.StatusForbidden {
-		return rest.Unauthorized
 	}
 	return usual
 }

@@ -26,7 +26,7 @@ var regionAddresses = map[string]string{
 }
 
 // A tenantRegion is the region to which the tenant's requests are sent. As a
-// rest.Auth it only sets the address of requests.
+// rest.Auth it only sets the address of token requests.
 type tenantRegion struct {
 	// all are the addresses of all regions.
 	all map[string]string
@@ -43,15 +43,17 @@ type tenantRegion struct {
 	refusedRedirect string
 }
 
-// setFromHeader sets the region that the header of a token response names. A
-// token request that succeeds proves that the configured address is right.
-func (t *tenantRegion) setFromHeader(h http.Header) {
-	t.mu.Lock()
-	t.refusedRedirect = ""
-	t.mu.Unlock()
-	if address := t.known[strings.ToLower(h.Get("X-Cs-Region"))]; address != "" {
+// baseOfToken returns the address of the region that the header of a token response
+// names, or of the one that the token request was redirected to. A token request
+// that succeeds proves that the configured address is right.
+func (t *tenantRegion) baseOfToken(r rest.TokenResponse) (*url.URL, error) {
+	if address := t.known[strings.ToLower(r.Header.Get("X-Cs-Region"))]; address != "" {
 		t.setAddress(address)
 	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.refusedRedirect = ""
+	return t.base, nil
 }
 
 func (t *tenantRegion) setAddress(address string) {
@@ -116,18 +118,4 @@ func (t *tenantRegion) addHint(err error) error {
 		return fmt.Errorf("%w: a redirect to an address that is no known region was refused: check FALCON_BASE_URL, and the proxy if there is one", err)
 	}
 	return fmt.Errorf("%w: the tenant belongs to another region: set FALCON_BASE_URL to %s", err, t.refusedRedirect)
-}
-
-// regionAuth adds the token to a request and sends it to the tenant's region.
-type regionAuth struct {
-	*rest.ClientCredentials
-	region *tenantRegion
-}
-
-// Apply implements rest.Auth. The region is known once there is a token.
-func (r regionAuth) Apply(ctx context.Context, req *http.Request) error {
-	if err := r.ClientCredentials.Apply(ctx, req); err != nil {
-		return err
-	}
-	return r.region.Apply(ctx, req)
 }

@@ -30,17 +30,12 @@ func (a *account) setCredentials() {
 func (a *account) newCredentials() *rest.ClientCredentials {
 	tokens := *a.api
 	tokens.Auth = nil
-	tokens.Classify = func(s *rest.StatusError, usual rest.Verdict) rest.Verdict {
-		if s.Status == http.StatusBadRequest || s.Status == http.StatusForbidden { // how servers refuse a client
-			return rest.Unauthorized
-		}
-		return usual
-	}
+	tokens.Classify = rest.ClassifyToken
 	const check = "check SNYK_CLIENT_ID and SNYK_CLIENT_SECRET, and that SNYK_ENDPOINT names the region of the service account"
 	tokens.Hints = map[int]string{
 		http.StatusBadRequest: check, http.StatusUnauthorized: check, http.StatusForbidden: check, http.StatusNotFound: "check SNYK_ENDPOINT",
 	}
-	return &rest.ClientCredentials{Client: &tokens, Path: "/oauth2/token", Form: url.Values{
+	return &rest.ClientCredentials{Client: &tokens, Path: "/oauth2/token", Params: url.Values{
 		"grant_type":    {"client_credentials"},
 		"client_id":     {strings.TrimSpace(a.settings.ClientID)},
 		"client_secret": {strings.TrimSpace(a.settings.Secret.Reveal())},
