@@ -147,7 +147,7 @@ func (c Children) readParent(ctx context.Context, p Parent, read ChildReader, ou
 	for attempt := 1; ; attempt++ {
 		records, err := c.readWhole(ctx, p, read, out)
 		if doubt := c.absentDoubt(records, err); doubt != "" {
-			addParentDoubt(ctx, doubt, 1)
+			AddListDoubt(ctx, doubt, 1)
 			return nil
 		}
 		switch {

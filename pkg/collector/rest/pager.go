@@ -213,10 +213,16 @@ type PageNumber struct {
 	// moved, and each key once. The vendor must not change the order of the
 	// records. The keys take the memory that Distinct documents.
 	Key func(record []byte) (string, error)
+	// Linked means that a page has the header Link with rel="next" (RFC 8288) if
+	// another one follows, so that no empty page is requested at the end.
+	Linked bool
 }
 
 func (p PageNumber) nextPage(page pageResult) (Request, bool, error) {
 	if page.envelope.Records == 0 {
+		return Request{}, false, nil
+	}
+	if _, found := nextLink(page.envelope.Header); p.Linked && !found {
 		return Request{}, false, nil
 	}
 	number, err := strconv.Atoi(queryOf(page.request).Get(p.Param))

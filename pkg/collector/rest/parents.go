@@ -109,7 +109,7 @@ func (l *ParentList) sharedParents(ctx context.Context) ([]Parent, error) {
 		return nil, err
 	}
 	for _, d := range reading.doubts.all() {
-		addParentDoubt(ctx, d.Text, d.Count)
+		AddListDoubt(ctx, d.Text, d.Count)
 	}
 	return reading.parents, nil
 }
@@ -271,14 +271,14 @@ type doubtSet struct {
 
 type doubtSetKey struct{}
 
-// withDoubtSet returns a copy of ctx in which addParentDoubt adds to set.
+// withDoubtSet returns a copy of ctx in which AddListDoubt adds to set.
 func withDoubtSet(ctx context.Context, set *doubtSet) context.Context {
 	return context.WithValue(ctx, doubtSetKey{}, set)
 }
 
-// addParentDoubt adds a doubt to the list that is being read, or else to the
-// extraction.
-func addParentDoubt(ctx context.Context, text string, count int64) {
+// AddListDoubt adds a doubt to the list of parents that is being read in ctx, and so
+// to each stream that uses the list; outside of one, to the extraction.
+func AddListDoubt(ctx context.Context, text string, count int64) {
 	set, ok := ctx.Value(doubtSetKey{}).(*doubtSet)
 	if !ok {
 		collector.StatsFrom(ctx).AddDoubt(text, count)

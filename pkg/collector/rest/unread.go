@@ -62,8 +62,8 @@ func (u *unreadParents) checkUnread(ctx context.Context, stream string, parents 
 	case len(refused) > 0 && !u.list.SkipForbidden:
 		return u.errorOfRefused(refused, parents)
 	}
-	addParentDoubt(ctx, u.list.Noun+" was deleted while it was read, and was skipped", int64(len(u.gone.names)))
-	addParentDoubt(ctx, u.list.Noun+" that the token may not read was skipped", int64(len(refused)))
+	AddListDoubt(ctx, u.list.Noun+" was deleted while it was read, and was skipped", int64(len(u.gone.names)))
+	AddListDoubt(ctx, u.list.Noun+" that the token may not read was skipped", int64(len(refused)))
 	if len(refused) > 0 {
 		u.list.Log.Warn(u.list.nouns()+" that the token may not read were skipped", zap.String("stream", stream),
 			zap.Int(english.PluralWord(2, u.list.LogField, ""), len(refused)), zap.Strings("names", refused))
