@@ -19,9 +19,9 @@ var gitHubFaultKinds = []FaultKind{
 	}},
 	{Name: "secondary limit without Retry-After", Vendor: "github", inject: func(f *FaultInjection) {
 		g := f.host.vendor.(*GitHub)
-		g.ChangeBehaviour(func(b *GitHubBehaviour) { b.SilentSecondary = true })
+		g.ConfigureAccount(func(b *GitHubBehaviour) { b.SilentSecondary = true })
 		f.limitRequests("github-minute", LimitNumbers{Max: 5, Window: time.Minute})
-		f.undo = append(f.undo, func() { g.ChangeBehaviour(func(b *GitHubBehaviour) { b.SilentSecondary = false }) })
+		f.undo = append(f.undo, func() { g.ConfigureAccount(func(b *GitHubBehaviour) { b.SilentSecondary = false }) })
 	}},
 	{Name: "permission missing", Vendor: "github", inject: func(f *FaultInjection) { f.forbidGitHub(false) }},
 	{Name: "404 for lack of permission", Vendor: "github", inject: func(f *FaultInjection) { f.forbidGitHub(true) }},
@@ -44,8 +44,8 @@ var gitHubFaultKinds = []FaultKind{
 func gitHubBehaves(name string, set func(b *GitHubBehaviour)) FaultKind {
 	return FaultKind{Name: name, Vendor: "github", inject: func(f *FaultInjection) {
 		g := f.host.vendor.(*GitHub)
-		f.undo = append(f.undo, func() { g.ChangeBehaviour(func(b *GitHubBehaviour) { *b = GitHubBehaviour{} }) })
-		g.ChangeBehaviour(set)
+		f.undo = append(f.undo, func() { g.ConfigureAccount(func(b *GitHubBehaviour) { *b = GitHubBehaviour{} }) })
+		g.ConfigureAccount(set)
 	}}
 }
 
@@ -53,10 +53,10 @@ func gitHubBehaves(name string, set func(b *GitHubBehaviour)) FaultKind {
 func (f *FaultInjection) forbidGitHub(notFound bool) {
 	g, streams := f.host.vendor.(*GitHub), f.host.Streams()
 	stream := streams[f.draw.Random.IntN(len(streams))]
-	g.ChangeBehaviour(func(b *GitHubBehaviour) { b.ForbiddenNotFound = notFound })
+	g.ConfigureAccount(func(b *GitHubBehaviour) { b.ForbiddenNotFound = notFound })
 	g.Forbid(stream, f.draw.Random.IntN(f.host.server.RecordCount(GitHubOrganizations)))
 	f.undo = append(f.undo, func() {
 		g.allowAll(stream)
-		g.ChangeBehaviour(func(b *GitHubBehaviour) { b.ForbiddenNotFound = false })
+		g.ConfigureAccount(func(b *GitHubBehaviour) { b.ForbiddenNotFound = false })
 	})
 }

@@ -116,14 +116,14 @@ func (g *GitHub) Env(url string) []string {
 	return []string{"GITHUB_ENDPOINT=" + url + "/api/v3", "GITHUB_TOKEN=" + GitHubToken}
 }
 
-// ChangeBehaviour changes how the API behaves.
-func (g *GitHub) ChangeBehaviour(change func(*GitHubBehaviour)) {
+// ConfigureAccount changes how the API behaves.
+func (g *GitHub) ConfigureAccount(change func(*GitHubBehaviour)) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	change(&g.config)
 }
 
-func (g *GitHub) behaviour() GitHubBehaviour {
+func (g *GitHub) configuration() GitHubBehaviour {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return g.config
@@ -206,7 +206,7 @@ func (g *GitHub) Organization(stream string, i int) int {
 // Login returns the login of an organisation; that of the user if the repositories are
 // the user's.
 func (g *GitHub) Login(org int) string {
-	if g.behaviour().UserOwned {
+	if g.configuration().UserOwned {
 		return GitHubUser
 	}
 	return "org-" + strconv.Itoa(org)
@@ -218,6 +218,24 @@ func (g *GitHub) Branch(repo int) string {
 		return "release/2026 Q1"
 	}
 	return "main"
+}
+
+// RepositoryName returns the name of a repository.
+func (g *GitHub) RepositoryName(repo int) string { return "repo." + strconv.Itoa(repo) }
+
+// ParentMembers returns the members that a client of record i of a stream adds, because
+// what it belongs to is known from the request only: ,"_org":"org-1".
+func (g *GitHub) ParentMembers(stream string, i int) string {
+	org, repo := `,"_org":"`+g.Login(g.Organization(stream, i))+`"`, g.Repository(stream, i)
+	switch stream {
+	case GitHubOrganizations:
+		return ""
+	case GitHubRepositories, GitHubMembers:
+		return org
+	case GitHubRules:
+		return org + `,"_repo":"` + g.RepositoryName(repo) + `","_branch":"` + g.Branch(repo) + `"`
+	}
+	return `,"_repo":"` + g.RepositoryName(repo) + `"` + org
 }
 
 // isGone reports whether record i of a stream was deleted.
@@ -247,7 +265,7 @@ func (g *GitHub) Limits() []Limit {
 		{
 			Name: "github-minute", LimitNumbers: LimitNumbers{Max: 900, Window: time.Minute, Concurrent: 100},
 			Reject: func(w http.ResponseWriter, _ *http.Request, q Quota) {
-				if !g.behaviour().SilentSecondary {
+				if !g.configuration().SilentSecondary {
 					w.Header().Set("Retry-After", q.ResetSeconds())
 				}
 				writeGitHubError(w, http.StatusForbidden, "You have exceeded a secondary rate limit. Please wait a few minutes before you try again.")

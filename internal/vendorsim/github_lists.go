@@ -102,7 +102,7 @@ func (g *GitHub) serveRepositoryAlerts(stream string) func(http.ResponseWriter, 
 // serveAlerts writes alerts. Those of secret scanning have the secret unless the request
 // asks to hide it.
 func (g *GitHub) serveAlerts(w http.ResponseWriter, r *http.Request, stream string, fits func(i int) bool) {
-	if stream == GitHubSecrets && (r.URL.Query().Get("hide_secret") != "true" || g.behaviour().ShowSecrets) {
+	if stream == GitHubSecrets && (r.URL.Query().Get("hide_secret") != "true" || g.configuration().ShowSecrets) {
 		w = &secretShower{ResponseWriter: w}
 	}
 	g.serveCursor(w, r, stream, fits)
@@ -135,7 +135,7 @@ func (g *GitHub) writeSingle(w http.ResponseWriter, stream string, i int) {
 }
 
 func (g *GitHub) serveMembers(w http.ResponseWriter, r *http.Request, org int) {
-	if g.behaviour().Outsider {
+	if g.configuration().Outsider {
 		http.Redirect(w, r, r.URL.EscapedPath()[:strings.LastIndex(r.URL.EscapedPath(), "/")]+"/public_members", http.StatusFound)
 		return
 	}
@@ -154,7 +154,7 @@ func (g *GitHub) serveUser(w http.ResponseWriter, _ *http.Request) {
 
 // serveVisible writes the organisations of the token's user in their short form.
 func (g *GitHub) serveVisible(w http.ResponseWriter, r *http.Request) {
-	config := g.behaviour()
+	config := g.configuration()
 	if config.HiddenOrganizations > 0 {
 		w.Header().Set("X-GitHub-SSO", "partial-results; organizations="+strings.TrimSuffix(strings.Repeat("21955855,", config.HiddenOrganizations), ","))
 	}
@@ -183,13 +183,13 @@ func (g *GitHub) serveShort(w http.ResponseWriter, r *http.Request, short func(o
 }
 
 func (g *GitHub) serveUserRepositories(w http.ResponseWriter, r *http.Request) {
-	g.servePage(w, r, GitHubRepositories, func(i int) bool { return g.behaviour().UserOwned && !g.isGone(GitHubRepositories, i) })
+	g.servePage(w, r, GitHubRepositories, func(i int) bool { return g.configuration().UserOwned && !g.isGone(GitHubRepositories, i) })
 }
 
 // installationRecord returns the record of an organisation's installation.
 func (g *GitHub) installationRecord(org int) any {
 	var suspended any
-	if g.behaviour().Suspended == org+1 {
+	if g.configuration().Suspended == org+1 {
 		suspended = g.host.Gen().Base.Format(time.RFC3339)
 	}
 	return map[string]any{
@@ -217,7 +217,7 @@ func (g *GitHub) installedOrganization(r *http.Request) (int, bool) {
 
 func (g *GitHub) serveInstallationToken(w http.ResponseWriter, r *http.Request) {
 	org, ok := g.installedOrganization(r)
-	config := g.behaviour()
+	config := g.configuration()
 	if !ok || config.Suspended == org+1 {
 		writeGitHubError(w, http.StatusNotFound, "Not Found")
 		return

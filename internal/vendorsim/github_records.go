@@ -28,7 +28,7 @@ func (g *GitHub) Specs(gen Gen) []Spec {
 	}
 	repo := func(stream string) Slot {
 		return func(dst []byte, r Rec) []byte {
-			return AppendInt(append(dst, "repo."...), int64(g.Repository(stream, r.Index)))
+			return append(dst, g.RepositoryName(g.Repository(stream, r.Index))...)
 		}
 	}
 	alert := func(stream string, more map[string]Slot) map[string]Slot {

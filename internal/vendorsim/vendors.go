@@ -7,6 +7,7 @@ func AllVendors() []Vendor {
 
 // vendorPrefixes are the path prefixes that identify the vendor of a recording.
 var vendorPrefixes = map[string][]string{
+	"github":  {"/api/v3/", "/orgs/", "/repos/", "/user/orgs"},
 	"knowbe4": {"/v1/training/"},
 	"okta":    {"/api/v1/users"},
 	"snyk":    {"/rest/orgs", "/v1/org/"},

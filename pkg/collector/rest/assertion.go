@@ -69,12 +69,12 @@ func newECKey(key *ecdsa.PrivateKey) (*SigningKey, error) {
 
 // Sign returns a JSON Web Token with the claims. keyID is its header kid; "" for
 // none.
-func (k *SigningKey) Sign(claims jwt.RegisteredClaims, keyID string) (string, error) {
-	t := jwt.NewWithClaims(k.method, claims)
+func (s *SigningKey) Sign(claims jwt.RegisteredClaims, keyID string) (string, error) {
+	t := jwt.NewWithClaims(s.method, claims)
 	if keyID != "" {
 		t.Header["kid"] = keyID
 	}
-	return t.SignedString(k.key)
+	return t.SignedString(s.key)
 }
 
 // An Assertion is an Auth that proves with a signed JSON Web Token who sends a

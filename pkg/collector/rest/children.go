@@ -185,9 +185,9 @@ func (c Children) absentDoubt(records int64, err error) string {
 // isGone reports whether a parent that was listed no longer exists: the vendor does
 // not find it, and a list that is read after that does not have it. A response of
 // 404 alone may be an error that passes by itself.
-func (l *ParentList) isGone(ctx context.Context, p Parent) (bool, error) {
-	if l.Find != nil {
-		err := l.Find(ctx, p)
+func (pl *ParentList) isGone(ctx context.Context, p Parent) (bool, error) {
+	if pl.Find != nil {
+		err := pl.Find(ctx, p)
 		switch {
 		case HasStatus(err, http.StatusNotFound): // the list decides
 		case errors.Is(err, collector.ErrForbidden): // no proof that it does not exist
@@ -196,7 +196,7 @@ func (l *ParentList) isGone(ctx context.Context, p Parent) (bool, error) {
 			return false, err
 		}
 	}
-	listed, err := l.hasParent(ctx, p)
+	listed, err := pl.hasParent(ctx, p)
 	return err == nil && !listed, err
 }
 

@@ -60,13 +60,13 @@ type ParentList struct {
 }
 
 // noun returns the noun without its article.
-func (l *ParentList) noun() string {
-	_, noun, _ := strings.Cut(l.Noun, " ")
+func (pl *ParentList) noun() string {
+	_, noun, _ := strings.Cut(pl.Noun, " ")
 	return noun
 }
 
 // nouns returns the plural of the noun.
-func (l *ParentList) nouns() string { return english.PluralWord(2, l.noun(), "") }
+func (pl *ParentList) nouns() string { return english.PluralWord(2, pl.noun(), "") }
 
 // maxListAge is how old the list may be for a stream that starts while another
 // stream, such as one that takes hours, still uses it.
@@ -88,23 +88,23 @@ type parentReading struct {
 
 // joinList registers a stream that uses the list. The stream calls leave when it
 // no longer needs the list.
-func (l *ParentList) joinList() (leave func()) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.users++
+func (pl *ParentList) joinList() (leave func()) {
+	pl.mu.Lock()
+	defer pl.mu.Unlock()
+	pl.users++
 	return func() {
-		l.mu.Lock()
-		defer l.mu.Unlock()
-		if l.users--; l.users == 0 {
-			l.last = nil
+		pl.mu.Lock()
+		defer pl.mu.Unlock()
+		if pl.users--; pl.users == 0 {
+			pl.last = nil
 		}
 	}
 }
 
 // sharedParents returns the list to a stream that has joined. Doubts about the list
 // are also doubts about that stream.
-func (l *ParentList) sharedParents(ctx context.Context) ([]Parent, error) {
-	reading, err := l.readAfter(ctx, time.Now().Add(-maxListAge))
+func (pl *ParentList) sharedParents(ctx context.Context) ([]Parent, error) {
+	reading, err := pl.readAfter(ctx, time.Now().Add(-maxListAge))
 	if err != nil {
 		return nil, err
 	}
@@ -115,8 +115,8 @@ func (l *ParentList) sharedParents(ctx context.Context) ([]Parent, error) {
 }
 
 // hasParent reports whether a list whose reading begins now has the parent.
-func (l *ParentList) hasParent(ctx context.Context, p Parent) (bool, error) {
-	reading, err := l.readAfter(ctx, time.Now())
+func (pl *ParentList) hasParent(ctx context.Context, p Parent) (bool, error) {
+	reading, err := pl.readAfter(ctx, time.Now())
 	if err != nil {
 		return false, err
 	}
@@ -124,14 +124,14 @@ func (l *ParentList) hasParent(ctx context.Context, p Parent) (bool, error) {
 }
 
 // readAfter returns a reading that began after a point in time.
-func (l *ParentList) readAfter(ctx context.Context, after time.Time) (*parentReading, error) {
+func (pl *ParentList) readAfter(ctx context.Context, after time.Time) (*parentReading, error) {
 	for {
-		reading, mine := l.currentReading(ctx, after)
+		reading, mine := pl.currentReading(ctx, after)
 		if mine {
-			l.fillReading(ctx, reading)
+			pl.fillReading(ctx, reading)
 			return reading, reading.err
 		}
-		if err := WaitOn(ctx, reading.done, "the list of "+l.nouns(), reading.stats); err != nil {
+		if err := WaitOn(ctx, reading.done, "the list of "+pl.nouns(), reading.stats); err != nil {
 			return nil, err
 		}
 		if !reading.canceled {
@@ -142,55 +142,55 @@ func (l *ParentList) readAfter(ctx context.Context, after time.Time) (*parentRea
 
 // currentReading returns a reading that began after a point in time. mine reports
 // whether it is new, so that the caller must fill it.
-func (l *ParentList) currentReading(ctx context.Context, after time.Time) (_ *parentReading, mine bool) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.last != nil && l.last.began.After(after) {
-		return l.last, false
+func (pl *ParentList) currentReading(ctx context.Context, after time.Time) (_ *parentReading, mine bool) {
+	pl.mu.Lock()
+	defer pl.mu.Unlock()
+	if pl.last != nil && pl.last.began.After(after) {
+		return pl.last, false
 	}
-	l.last = &parentReading{done: make(chan struct{}), began: time.Now(), stats: collector.StatsFrom(ctx)}
-	return l.last, true
+	pl.last = &parentReading{done: make(chan struct{}), began: time.Now(), stats: collector.StatsFrom(ctx)}
+	return pl.last, true
 }
 
 // fillReading reads the list and wakes the streams that wait for it.
-func (l *ParentList) fillReading(ctx context.Context, r *parentReading) {
-	r.parents, r.err = l.readParents(withDoubtSet(ctx, &r.doubts), l.List)
+func (pl *ParentList) fillReading(ctx context.Context, r *parentReading) {
+	r.parents, r.err = pl.readParents(withDoubtSet(ctx, &r.doubts), pl.List)
 	r.canceled = r.err != nil && ctx.Err() != nil
 	if r.canceled {
-		l.mu.Lock()
-		if l.last == r {
-			l.last = nil
+		pl.mu.Lock()
+		if pl.last == r {
+			pl.last = nil
 		}
-		l.mu.Unlock()
+		pl.mu.Unlock()
 	}
 	close(r.done)
 }
 
 // readParents returns the parents that list writes, each once.
-func (l *ParentList) readParents(ctx context.Context, list func(context.Context, collector.Output) error) ([]Parent, error) {
-	out := &parentOutput{parse: l.parseParent, seen: map[string]struct{}{}}
+func (pl *ParentList) readParents(ctx context.Context, list func(context.Context, collector.Output) error) ([]Parent, error) {
+	out := &parentOutput{parse: pl.parseParent, seen: map[string]struct{}{}}
 	err := list(ctx, out)
 	return out.parents, err
 }
 
 // firstParents reads the smallest first page of the list.
-func (l *ParentList) firstParents(ctx context.Context) ([]Parent, error) {
-	if l.ListFirst != nil {
-		return l.readParents(ctx, l.ListFirst)
+func (pl *ParentList) firstParents(ctx context.Context) ([]Parent, error) {
+	if pl.ListFirst != nil {
+		return pl.readParents(ctx, pl.ListFirst)
 	}
-	return l.readParents(ctx, l.List)
+	return pl.readParents(ctx, pl.List)
 }
 
 // CheckList reads the smallest first page of the list.
-func (l *ParentList) CheckList(ctx context.Context) error {
-	_, err := l.firstParents(ctx)
+func (pl *ParentList) CheckList(ctx context.Context) error {
+	_, err := pl.firstParents(ctx)
 	return err
 }
 
 // ExtractParents writes the records of the parents to out, in one batch.
-func (l *ParentList) ExtractParents(ctx context.Context, out collector.Output) error {
-	defer l.joinList()()
-	parents, err := l.sharedParents(ctx)
+func (pl *ParentList) ExtractParents(ctx context.Context, out collector.Output) error {
+	defer pl.joinList()()
+	parents, err := pl.sharedParents(ctx)
 	if err != nil {
 		return err
 	}
@@ -205,10 +205,10 @@ func (l *ParentList) ExtractParents(ctx context.Context, out collector.Output) e
 }
 
 // parseParent returns the parent of a record, which must have an id.
-func (l *ParentList) parseParent(record []byte) (Parent, error) {
-	p, err := l.Parse(record)
+func (pl *ParentList) parseParent(record []byte) (Parent, error) {
+	p, err := pl.Parse(record)
 	if err == nil && p.ID == "" {
-		err = fmt.Errorf("%w: %s has no id", collector.ErrIncomplete, l.Noun)
+		err = fmt.Errorf("%w: %s has no id", collector.ErrIncomplete, pl.Noun)
 	}
 	return p, err
 }

@@ -82,24 +82,24 @@ type installationRecord struct {
 }
 
 // listInstallations writes the owners that have installed the App to out.
-func (p *app) listInstallations(ctx context.Context, out collector.Output) error {
+func (a *app) listInstallations(ctx context.Context, out collector.Output) error {
 	var records rest.MemoryOutput
-	if id := p.account.settings.Installation; id != "" {
-		if err := p.api.FetchObject(ctx, p.account.request("/app/installations/"+url.PathEscape(id), nil), &records); err != nil {
+	if id := a.account.settings.Installation; id != "" {
+		if err := a.api.FetchObject(ctx, a.account.request("/app/installations/"+url.PathEscape(id), nil), &records); err != nil {
 			return err
 		}
 	} else {
-		l := numberedListing(p.account.request("/app/installations", url.Values{"per_page": {"100"}}))
-		if _, err := p.api.Walk(ctx, l, &records); err != nil {
+		l := numberedListing(a.account.request("/app/installations", url.Values{"per_page": {"100"}}))
+		if _, err := a.api.Walk(ctx, l, &records); err != nil {
 			return err
 		}
 	}
-	return p.writeInstallations(ctx, records.Records(), out)
+	return a.writeInstallations(ctx, records.Records(), out)
 }
 
 // writeInstallations writes the owners of installations to out.
-func (p *app) writeInstallations(ctx context.Context, records [][]byte, out collector.Output) error {
-	wanted := p.account.settings.orgs()
+func (a *app) writeInstallations(ctx context.Context, records [][]byte, out collector.Output) error {
+	wanted := a.account.settings.orgs()
 	batch := out.NewBatch()
 	defer batch.Discard()
 	var found []string
@@ -117,8 +117,8 @@ func (p *app) writeInstallations(ctx context.Context, records [][]byte, out coll
 			rest.AddListDoubt(ctx, "an organisation that has suspended the App was skipped", 1)
 			continue
 		}
-		login := p.account.settings.spellLogin(record.Account.Login)
-		p.addInstallation(login, record.ID.String())
+		login := a.account.settings.spellLogin(record.Account.Login)
+		a.addInstallation(login, record.ID.String())
 		if err := appendOwner(batch, login, record.Account.Type); err != nil {
 			return err
 		}
@@ -132,17 +132,17 @@ func (p *app) writeInstallations(ctx context.Context, records [][]byte, out coll
 }
 
 // addInstallation adds the installation of an owner, unless it is known.
-func (p *app) addInstallation(login, id string) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
+func (a *app) addInstallation(login, id string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
 	login = strings.ToLower(login)
-	if known := p.installations[login]; known != nil && known.id == id {
+	if known := a.installations[login]; known != nil && known.id == id {
 		return
 	}
-	p.installations[login] = &installation{
-		id: id, limits: rest.NewLimiter(p.account.limits()),
+	a.installations[login] = &installation{
+		id: id, limits: rest.NewLimiter(a.account.limits()),
 		auth: &rest.ClientCredentials{
-			Client: p.api, Path: "/app/installations/" + url.PathEscape(id) + "/access_tokens",
+			Client: a.api, Path: "/app/installations/" + url.PathEscape(id) + "/access_tokens",
 			Encoding: rest.TokenJSON, Parse: parseInstallationToken,
 		},
 	}
@@ -150,13 +150,13 @@ func (p *app) addInstallation(login, id string) {
 
 // authorizationFor returns the authorization and the limits for what an owner has; those
 // of the App itself if the owner is not known.
-func (p *app) authorizationFor(login string) (rest.Auth, *rest.Limiter) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if i := p.installations[strings.ToLower(login)]; i != nil {
+func (a *app) authorizationFor(login string) (rest.Auth, *rest.Limiter) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if i := a.installations[strings.ToLower(login)]; i != nil {
 		return i.auth, i.limits
 	}
-	return p.api.Auth, p.api.Limits
+	return a.api.Auth, a.api.Limits
 }
 
 // parseInstallationToken returns the token of an installation and its life.

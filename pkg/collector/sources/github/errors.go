@@ -59,15 +59,15 @@ var (
 
 // doubtOf returns the doubt if err says that the feature is absent; "" for any other
 // error, such as a missing permission.
-func (f absentFeature) doubtOf(err error) string {
+func (a absentFeature) doubtOf(err error) string {
 	var s *rest.StatusError
 	if !errors.As(err, &s) || !rest.HasStatus(err, s.Status) {
 		return ""
 	}
 	message := strings.ToLower(messageOf(s))
-	for _, start := range f.messages[s.Status] {
+	for _, start := range a.messages[s.Status] {
 		if strings.HasPrefix(message, strings.ToLower(start)) {
-			return f.doubt
+			return a.doubt
 		}
 	}
 	return ""

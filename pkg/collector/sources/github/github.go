@@ -96,7 +96,7 @@ var Definition = source.Define(collector.Info{
 	Name:        "github",
 	Title:       "GitHub",
 	Docs:        "https://docs.github.com/en/rest",
-	Permissions: "each stream names its own; a token of an organisation with SAML single sign-on must be authorized for it",
+	Permissions: "read access to Metadata, Members, Dependabot alerts, Code scanning alerts and Secret scanning alerts, of which each stream names its own; classic: the scopes read:org, repo and security_events. A token of an organisation with SAML single sign-on must be authorized for it",
 	RateLimit: "5,000 requests an hour for a token or an installation, reported in X-RateLimit-Limit, -Remaining and -Reset; 900 a minute, of which the collector makes up to 850. " +
 		"It leaves the last 2 % of the hour to other programs and then waits for the reset. After a 429, or a 403 that is a rate limit, it waits as Retry-After says, or for a minute and then longer.",
 	Streams: []collector.StreamInfo{

@@ -66,20 +66,7 @@ func simulateGitHub(orgs, records int) (*vendorsim.GitHub, vendorsim.Options) {
 // expectedRecord returns record i of a stream as the collector must extract it.
 func expectedRecord(h *collectortest.Harness, sim *vendorsim.GitHub, stream string, i int) string {
 	r := string(h.Sim.Record(stream, i))
-	org, repo := sim.Login(sim.Organization(stream, i)), ""
-	if n := sim.Repository(stream, i); n >= 0 {
-		repo = repositoryName(h, n)
-	}
-	add := func(members string) string { return r[:len(r)-1] + members + "}" }
-	switch stream {
-	case vendorsim.GitHubOrganizations:
-		return r
-	case vendorsim.GitHubRepositories, vendorsim.GitHubMembers:
-		return add(`,"_org":"` + org + `"`)
-	case vendorsim.GitHubRules:
-		return add(`,"_org":"` + org + `","_repo":"` + repo + `","_branch":"` + sim.Branch(sim.Repository(stream, i)) + `"`)
-	}
-	return add(`,"_repo":"` + repo + `","_org":"` + org + `"`)
+	return r[:len(r)-1] + sim.ParentMembers(stream, i) + "}"
 }
 
 // expectedRecords returns the records that the collector must extract of a stream,
@@ -214,7 +201,7 @@ func TestGitHubUserWithoutOrganizations(t *testing.T) {
 			sim, o := simulateGitHub(1, 30)
 			o.Counts[vendorsim.GitHubRepositories] = 12
 			collectortest.Run(t, o, func(h *collectortest.Harness) {
-				sim.ChangeBehaviour(func(b *vendorsim.GitHubBehaviour) { b.UserOwned = true })
+				sim.ConfigureAccount(func(b *vendorsim.GitHubBehaviour) { b.UserOwned = true })
 				sim.Disable(vendorsim.GitHubCode, 3)
 				sim.Disable(vendorsim.GitHubDependabot, 3)
 				sim.Disable(vendorsim.GitHubSecrets, 3)
@@ -259,7 +246,7 @@ func TestGitHubPermissions(t *testing.T) {
 			t.Run(name, func(t *testing.T) {
 				sim, o := simulateGitHub(3, 12)
 				collectortest.Run(t, o, func(h *collectortest.Harness) {
-					sim.ChangeBehaviour(func(b *vendorsim.GitHubBehaviour) { b.ForbiddenNotFound = notFound })
+					sim.ConfigureAccount(func(b *vendorsim.GitHubBehaviour) { b.ForbiddenNotFound = notFound })
 					sim.Forbid(name, 1)
 					s := collectortest.FindStream(h, openGitHub(h, nil), name)
 					err := h.ExtractError(s, time.Hour)
@@ -352,12 +339,12 @@ func TestGitHubSelectsOrganizations(t *testing.T) {
 func TestGitHubSingleSignOn(t *testing.T) {
 	sim, o := simulateGitHub(2, 12)
 	collectortest.Run(t, o, func(h *collectortest.Harness) {
-		sim.ChangeBehaviour(func(b *vendorsim.GitHubBehaviour) { b.SignOn = true })
+		sim.ConfigureAccount(func(b *vendorsim.GitHubBehaviour) { b.SignOn = true })
 		err := h.ExtractError(collectortest.FindStream(h, openGitHub(h, nil), vendorsim.GitHubMembers), time.Hour)
 		if !errors.Is(err, collector.ErrForbidden) || !strings.Contains(err.Error(), "/sso?authorization_request=AQUB") {
 			t.Errorf("error %v", err)
 		}
-		sim.ChangeBehaviour(func(b *vendorsim.GitHubBehaviour) { b.SignOn, b.HiddenOrganizations = false, 2 })
+		sim.ConfigureAccount(func(b *vendorsim.GitHubBehaviour) { b.SignOn, b.HiddenOrganizations = false, 2 })
 		for _, name := range []string{vendorsim.GitHubMembers, vendorsim.GitHubRules} {
 			h.AssertRecords(h.Extract(collectortest.FindStream(h, openGitHub(h, nil), name)), expectedRecords(h, sim, name))
 			assertDoubt(h, "an organisation is left out because the token is not authorized for its single sign-on", 2)
@@ -370,7 +357,7 @@ func TestGitHubSingleSignOn(t *testing.T) {
 func TestGitHubPublicMembersAreNotAll(t *testing.T) {
 	sim, o := simulateGitHub(2, 12)
 	collectortest.Run(t, o, func(h *collectortest.Harness) {
-		sim.ChangeBehaviour(func(b *vendorsim.GitHubBehaviour) { b.Outsider = true })
+		sim.ConfigureAccount(func(b *vendorsim.GitHubBehaviour) { b.Outsider = true })
 		s := collectortest.FindStream(h, openGitHub(h, nil), vendorsim.GitHubMembers)
 		for _, err := range []error{h.ExtractError(s, time.Hour), s.Check(h.Context())} {
 			if !errors.Is(err, collector.ErrForbidden) || !strings.Contains(err.Error(), "public members") || !strings.Contains(err.Error(), "Members (read)") {
@@ -390,7 +377,7 @@ func TestGitHubSecretsStayHidden(t *testing.T) {
 		if !strings.Contains(got[0], `"secret":"`+vendorsim.GitHubSecret+`"`) {
 			t.Errorf("the secret is not stored, although GITHUB_SECRET_LITERALS is set: %s", got[0])
 		}
-		sim.ChangeBehaviour(func(b *vendorsim.GitHubBehaviour) { b.ShowSecrets = true })
+		sim.ConfigureAccount(func(b *vendorsim.GitHubBehaviour) { b.ShowSecrets = true })
 		s := collectortest.FindStream(h, openGitHub(h, nil), vendorsim.GitHubSecrets)
 		for _, err := range []error{h.ExtractError(s, time.Hour), s.Check(h.Context())} {
 			if !errors.Is(err, errSecretShown) || strings.Contains(err.Error(), vendorsim.GitHubSecret) {
@@ -465,7 +452,7 @@ func TestGitHubRefusals(t *testing.T) {
 func TestGitHubSuspendedInstallation(t *testing.T) {
 	sim, o := simulateGitHub(3, 12)
 	collectortest.Run(t, o, func(h *collectortest.Harness) {
-		sim.ChangeBehaviour(func(b *vendorsim.GitHubBehaviour) { b.Suspended = 2 })
+		sim.ConfigureAccount(func(b *vendorsim.GitHubBehaviour) { b.Suspended = 2 })
 		got := h.Extract(collectortest.FindStream(h, openGitHub(h, useApp), vendorsim.GitHubMembers))
 		h.AssertRecords(got, expectedRecords(h, sim, vendorsim.GitHubMembers, 1))
 		assertDoubt(h, "an organisation that has suspended the App was skipped", 1)

@@ -98,7 +98,7 @@ func (a *account) repositoryList(list, first func(context.Context, collector.Out
 	return &rest.ParentList{
 		Noun: "a repository", LogField: "repository", List: list, ListFirst: first, Parse: a.parseRepository,
 		Find: func(ctx context.Context, repo rest.Parent) error {
-			_, err := a.clientFor(ownerOf(repo), readMetadata).Get(ctx, a.request("/repos/"+repositoryPath(repo), nil))
+			_, err := a.clientFor(repositoryOwner(repo), readMetadata).Get(ctx, a.request("/repos/"+repositoryPath(repo), nil))
 			return err
 		},
 		Parallel: a.settings.Parallel, SkipForbidden: a.settings.Skip, SkipSetting: "GITHUB_SKIP_FORBIDDEN", Log: a.log,
@@ -117,8 +117,8 @@ func (a *account) parseRepository(record []byte) (rest.Parent, error) {
 	return rest.Parent{ID: text("id"), Name: repo.FullName, Record: kept}, nil
 }
 
-// ownerOf returns the login of a repository's owner in the list of owners.
-func ownerOf(repo rest.Parent) string { return rest.TextOf(rest.Member(repo.Record, "org")) }
+// repositoryOwner returns the login of a repository's owner in the list of owners.
+func repositoryOwner(repo rest.Parent) string { return rest.TextOf(rest.Member(repo.Record, "org")) }
 
 // repositoryPath returns the owner and the name of a repository as a path.
 func repositoryPath(repo rest.Parent) string {
@@ -166,6 +166,6 @@ func (a *account) walkMembers(ctx context.Context, owner rest.Parent, first bool
 func (a *account) readRules(ctx context.Context, repo rest.Parent, out collector.Output) (int64, error) {
 	branch := rest.TextOf(rest.Member(repo.Record, "branch"))
 	r := a.request("/repos/"+repositoryPath(repo)+"/rules/branches/"+url.PathEscape(branch), url.Values{"per_page": {"100"}})
-	records, err := a.clientFor(ownerOf(repo), readMetadata).Walk(ctx, rest.Listing{Request: r, Pager: rest.Link{}}, out)
+	records, err := a.clientFor(repositoryOwner(repo), readMetadata).Walk(ctx, rest.Listing{Request: r, Pager: rest.Link{}}, out)
 	return records, adviseOn(err)
 }

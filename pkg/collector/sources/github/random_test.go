@@ -2,7 +2,6 @@ package github
 
 import (
 	"math/rand/v2"
-	"strings"
 	"testing"
 
 	"github.com/collectord/collectord/internal/collectortest"
@@ -34,7 +33,7 @@ func TestGitHubUnderRandomFaults(t *testing.T) {
 			if stream != vendorsim.GitHubRules {
 				return []string{org}
 			}
-			return []string{org, repositoryName(h, sim.Repository(stream, i))}
+			return []string{org, sim.RepositoryName(sim.Repository(stream, i))}
 		},
 		Doubts: map[string][]string{
 			"an organisation was deleted while it was read, and was skipped":                         {"organisation deleted while it is read"},
@@ -42,11 +41,4 @@ func TestGitHubUnderRandomFaults(t *testing.T) {
 			"an organisation is left out because the token is not authorized for its single sign-on": {"organisations left out for single sign-on"},
 		},
 	}.TestRandomFaults(t)
-}
-
-// repositoryName returns the name of a repository.
-func repositoryName(h *collectortest.Harness, repo int) string {
-	_, after, _ := strings.Cut(string(h.Sim.Record(vendorsim.GitHubRepositories, repo)), `"name":"`)
-	name, _, _ := strings.Cut(after, `"`)
-	return name
 }
