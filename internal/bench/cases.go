@@ -134,7 +134,7 @@ var cases = []benchCase{
 	},
 	{
 		name:   "vendors",
-		what:   "ten vendors at once, each rate-limited",
+		what:   "all vendors twice at once, each rate-limited",
 		target: "within 5 % of the slowest vendor's own limit",
 		run:    benchVendors,
 	},

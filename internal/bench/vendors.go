@@ -93,9 +93,9 @@ const vendorsNote = "Each vendor runs twice, with the vendors' own limits. The s
 	"requests a minute, and 51 pages. There is only one run, because the time depends on the clock " +
 	"and not on the machine."
 
-// extractTenVendors extracts each vendor twice, from two simulators. args are
+// extractAllVendors extracts each vendor twice, from two simulators. args are
 // DIR.
-func extractTenVendors(ctx context.Context, args []string) error {
+func extractAllVendors(ctx context.Context, args []string) error {
 	var group errgroup.Group
 	began := time.Now()
 	for i := range 2 {

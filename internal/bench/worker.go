@@ -23,7 +23,7 @@ import (
 // memory are measured alone.
 func runWorker(ctx context.Context, args []string) error {
 	kinds := map[string]func(context.Context, []string) error{
-		"write": writeSinks, "duckdb": loadNDJSON, "bare": runBareLoop, "vendors": extractTenVendors,
+		"write": writeSinks, "duckdb": loadNDJSON, "bare": runBareLoop, "vendors": extractAllVendors,
 		"backup": writeBackup, "verify": verifyFile, "query": runBareQuery, "peak": runPeak,
 	}
 	if len(args) == 0 || kinds[args[0]] == nil {

@@ -26,11 +26,11 @@ const (
 
 // keyVariables are the variables with the keys that are rotated.
 var keyVariables = map[string]string{
-	"crowdstrike": "FALCON_SECRET", "knowbe4": "KNOWBE4_TOKEN", "okta": "OKTA_TOKEN", "snyk": "SNYK_TOKEN", "tenable": "TIO_SECRET_KEY",
+	"crowdstrike": "FALCON_SECRET", "github": "GITHUB_TOKEN", "knowbe4": "KNOWBE4_TOKEN", "okta": "OKTA_TOKEN", "snyk": "SNYK_TOKEN", "tenable": "TIO_SECRET_KEY",
 }
 
 // scheduleSeconds are the usual intervals of the collectors with a schedule.
-var scheduleSeconds = map[string]int{"crowdstrike": 6, "okta": 3, "snyk": 5}
+var scheduleSeconds = map[string]int{"crowdstrike": 6, "github": 7, "okta": 3, "snyk": 5}
 
 // settings are those that the file .env has, which a reload reads.
 type settings struct {

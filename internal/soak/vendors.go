@@ -19,7 +19,7 @@ import (
 // others while the daemon is down. So the data never changes during a run, and
 // the records of each run are known.
 var (
-	vendorNames = []string{"crowdstrike", "knowbe4", "okta", "snyk", "tenable"}
+	vendorNames = []string{"crowdstrike", "github", "knowbe4", "okta", "snyk", "tenable"}
 	apiVendors  = []string{"knowbe4", "tenable"}
 )
 
@@ -31,16 +31,23 @@ var exportStreams = []string{vendorsim.TenableVulns, vendorsim.TenableAssets, ve
 // of the enrollments is usually large enough for an upload in parts.
 var usualCounts = map[string]int{
 	vendorsim.CrowdStrikeHosts: 120, vendorsim.CrowdStrikeVulns: 200,
+	vendorsim.GitHubMembers: 60, vendorsim.GitHubDependabot: 120, vendorsim.GitHubCode: 90, vendorsim.GitHubSecrets: 40, vendorsim.GitHubRules: 30,
 	vendorsim.KnowBe4Enrollments: 220, vendorsim.OktaUsers: 150,
 	vendorsim.SnykMembers: 60, vendorsim.SnykProjects: 60, vendorsim.SnykIssues: 120,
 	vendorsim.TenableVulns: 160, vendorsim.TenableAssets: 100, vendorsim.TenableFindings: 120, vendorsim.TenableWAS: 60,
 }
 
-const organizations = 6
+// organizations is the number of Snyk's organisations, and repositories that of GitHub's
+// repositories. They do not change, because other streams depend on them.
+const (
+	organizations = 6
+	repositories  = 16
+)
 
 // streamsByVendor are the streams that the daemon collects, by vendor.
 var streamsByVendor = map[string][]string{
 	"crowdstrike": {vendorsim.CrowdStrikeHosts, vendorsim.CrowdStrikeVulns, vendorsim.CrowdStrikeZTA},
+	"github":      {vendorsim.GitHubOrganizations, vendorsim.GitHubRepositories, vendorsim.GitHubMembers, vendorsim.GitHubDependabot, vendorsim.GitHubCode, vendorsim.GitHubSecrets, vendorsim.GitHubRules},
 	"knowbe4":     {vendorsim.KnowBe4Enrollments},
 	"okta":        {vendorsim.OktaUsers},
 	"snyk":        {vendorsim.SnykOrganizations, vendorsim.SnykMembers, vendorsim.SnykProjects, vendorsim.SnykIssues},
@@ -85,6 +92,7 @@ type vendors struct {
 	sim         *vendorsim.Server
 	crowdstrike *vendorsim.CrowdStrike
 	tenable     *vendorsim.Tenable
+	github      *vendorsim.GitHub
 	snyk        *vendorsim.Snyk
 	faults      *tally
 	events      *events
@@ -98,18 +106,18 @@ type vendors struct {
 func newVendors(s *soak) (*vendors, error) {
 	seed := s.opts.seed
 	v := &vendors{
-		crowdstrike: vendorsim.NewCrowdStrike(), tenable: vendorsim.NewTenable(), snyk: vendorsim.NewSnyk(),
+		crowdstrike: vendorsim.NewCrowdStrike(), tenable: vendorsim.NewTenable(), github: vendorsim.NewGitHub(), snyk: vendorsim.NewSnyk(),
 		faults: s.faults, events: s.events, seed: seed,
 		random: map[string]*rand.Rand{}, ledger: map[string][]generation{},
 	}
-	counts := map[string]int{vendorsim.SnykOrganizations: organizations}
+	counts := map[string]int{vendorsim.SnykOrganizations: organizations, vendorsim.GitHubRepositories: repositories}
 	for stream, n := range usualCounts {
 		counts[stream] = n
 	}
 	plenty := vendorsim.LimitNumbers{Max: 1 << 30}
 	var err error
 	v.sim, err = vendorsim.Start(vendorsim.Options{
-		Vendors: []vendorsim.Vendor{v.crowdstrike, vendorsim.NewKnowBe4(), vendorsim.NewOkta(), v.snyk, v.tenable},
+		Vendors: []vendorsim.Vendor{v.crowdstrike, v.github, vendorsim.NewKnowBe4(), vendorsim.NewOkta(), v.snyk, v.tenable},
 		Seed:    seed, Counts: counts,
 		RecordBytes: map[string]int{vendorsim.KnowBe4Enrollments: 27 << 10},
 		PageLimits: map[string]int{
@@ -117,7 +125,7 @@ func newVendors(s *soak) (*vendors, error) {
 		},
 		// The soak sends more requests than the limits allow.
 		Limits: map[string]vendorsim.LimitNumbers{
-			"okta": plenty, "crowdstrike_token": plenty, "crowdstrike": plenty, "snyk-minute": plenty, "knowbe4-day": plenty,
+			"okta": plenty, "crowdstrike_token": plenty, "crowdstrike": plenty, "snyk-minute": plenty, "github-hour": plenty, "github-minute": plenty, "knowbe4-day": plenty,
 		},
 	})
 	if err != nil {
@@ -211,6 +219,9 @@ func (v *vendors) expectedRecord(stream string, i int) []byte {
 	switch stream {
 	case vendorsim.TenableWAS:
 		return v.tenable.WASRecord(i)
+	case vendorsim.GitHubRepositories, vendorsim.GitHubMembers, vendorsim.GitHubDependabot, vendorsim.GitHubCode, vendorsim.GitHubSecrets, vendorsim.GitHubRules:
+		r := v.sim.Record(stream, i)
+		return append(r[:len(r)-1], v.github.ParentMembers(stream, i)+"}"...)
 	case vendorsim.SnykMembers:
 		r := v.sim.Record(stream, i)
 		org := v.snyk.Organization(stream, i)

@@ -64,7 +64,7 @@ type FaultInjection struct {
 func FaultKinds(vendor string) []FaultKind {
 	var kinds []FaultKind
 	for _, list := range [][]FaultKind{
-		statusFaultKinds, bodyFaultKinds, oktaFaultKinds, knowBe4FaultKinds, snykFaultKinds, crowdstrikeFaultKinds, tenableFaultKinds, webAppFaultKinds, microsoftFaultKinds,
+		statusFaultKinds, bodyFaultKinds, gitHubFaultKinds, oktaFaultKinds, knowBe4FaultKinds, snykFaultKinds, crowdstrikeFaultKinds, tenableFaultKinds, webAppFaultKinds, microsoftFaultKinds,
 	} {
 		for _, k := range list {
 			if k.Vendor == "" || k.Vendor == vendor {

@@ -8,6 +8,7 @@ func AllVendors() []Vendor {
 		NewCrowdStrike(),
 		NewEndOfLife(),
 		NewEPSS(),
+		NewGitHub(),
 		NewIntune(),
 		NewKnowBe4(),
 		NewMDE(),
@@ -21,6 +22,7 @@ func AllVendors() []Vendor {
 // vendorPrefixes are the path prefixes that identify the vendor of a recording.
 var vendorPrefixes = map[string][]string{
 	"azure_entra": {"/v1.0/users", "/v1.0/groups", "/v1.0/servicePrincipals", "/v1.0/identity/", "/v1.0/reports/", "/v1.0/auditLogs/"},
+	"github":      {"/api/v3/", "/orgs/", "/repos/", "/user/orgs"},
 	"intune":      {"/v1.0/deviceManagement/"},
 	"knowbe4":     {"/v1/training/"},
 	"mde":         {"/api/machines", "/api/vulnerabilities"},

@@ -63,6 +63,10 @@ type ClientCredentials struct {
 	// called with each token response, before the token is used. Base itself may
 	// be nil.
 	Base func(TokenResponse) (*url.URL, error)
+	// Parse returns the token of a response and how long it lives, for vendors whose
+	// response has other members than access_token and expires_in; zero if it does
+	// not expire. It may be nil.
+	Parse func(TokenResponse) (text string, life time.Duration, err error)
 
 	mu       sync.Mutex
 	token    token

@@ -88,23 +88,43 @@ func (c *ClientCredentials) parseToken(r *Response) (token, error) {
 	if err != nil {
 		return token{}, &BodyError{Err: fmt.Errorf("token: %w", err)}
 	}
+	response := TokenResponse{Header: r.Header, Body: body}
+	parse := c.Parse
+	if parse == nil {
+		parse = parseAccessToken
+	}
+	text, life, err := parse(response)
+	switch {
+	case err != nil:
+		return token{}, &BodyError{Err: fmt.Errorf("token: %w", err)}
+	case text == "":
+		return token{}, &BodyError{Err: errors.New("token: it is missing in the response")}
+	}
+	t := token{text: text}
+	if life = min(life, maxTokenLife); life > 0 {
+		t.renewAt = time.Now().Add(life - min(5*time.Minute, life/5))
+	}
+	t.base, err = c.learnBase(response)
+	return t, err
+}
+
+// parseAccessToken returns the token of a response as in RFC 6749, section 5.1.
+func parseAccessToken(r TokenResponse) (string, time.Duration, error) {
 	var response struct {
 		Token   string      `json:"access_token"`
 		Expires json.Number `json:"expires_in"` // some vendors send it as text
 	}
-	if err := json.Unmarshal(body, &response); err != nil {
-		return token{}, &BodyError{Err: fmt.Errorf("token: %w", err)}
+	if err := json.Unmarshal(r.Body, &response); err != nil {
+		return "", 0, err
 	}
 	if response.Token == "" {
-		return token{}, &BodyError{Err: errors.New("token: access_token is missing")}
+		return "", 0, errors.New("access_token is missing")
 	}
-	t := token{text: response.Token}
-	if seconds, err := response.Expires.Float64(); err == nil && seconds > 0 {
-		life := time.Duration(min(seconds, maxTokenLife.Seconds()) * float64(time.Second))
-		t.renewAt = time.Now().Add(life - min(5*time.Minute, life/5))
+	seconds, err := response.Expires.Float64()
+	if err != nil || seconds <= 0 {
+		return response.Token, 0, nil
 	}
-	t.base, err = c.learnBase(TokenResponse{Header: r.Header, Body: body})
-	return t, err
+	return response.Token, time.Duration(min(seconds, maxTokenLife.Seconds()) * float64(time.Second)), nil
 }
 
 // learnBase returns the address that a token response names; nil for none.

@@ -268,6 +268,9 @@ type PageNumber struct {
 	// moved, and each key once. The vendor must not change the order of the
 	// records. The keys take the memory that Distinct documents.
 	Key func(record []byte) (string, error)
+	// Linked means that a page has the header Link with rel="next" (RFC 8288) if
+	// another one follows, so that no empty page is requested at the end.
+	Linked bool
 }
 
 // CheckListing implements ListingChecker.
@@ -280,10 +283,13 @@ func (p PageNumber) CheckListing(l *Listing) error {
 }
 
 // IsEndless implements EndlessPager.
-func (p PageNumber) IsEndless() bool { return p.Pages == "" }
+func (p PageNumber) IsEndless() bool { return p.Pages == "" && !p.Linked }
 
 // NextPage implements Pager.
 func (p PageNumber) NextPage(page Page) (Request, bool, error) {
+	if _, found := nextLink(page.Envelope.Header); p.Linked && !found {
+		return Request{}, false, nil
+	}
 	if p.Pages != "" {
 		pages, ok := page.Envelope.Count(p.Pages)
 		if !ok {

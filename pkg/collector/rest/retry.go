@@ -29,6 +29,9 @@ type Retry struct {
 	// are not reliable; not bounded when zero. A wait that ends after the run's
 	// deadline fails the request at once.
 	MaxWait time.Duration
+	// LimitedWait is the first wait after a rate limit that asks for none; it is
+	// doubled with each further one, up to 32 times. First when zero.
+	LimitedWait time.Duration
 
 	attempts int // for tests: the largest number of attempts; no limit when zero
 }
@@ -109,7 +112,8 @@ func (c *Client) planLimitedRetry(retry *retryState, s *StatusError) retryPlan {
 	period := c.Retry.period()
 	wait, requested := c.Retry.requestedWait(s.Header, time.Now())
 	if !requested {
-		return retryPlan{wait: period.backoff(retry.failures), limited: true}
+		wait = max(period.backoff(retry.failures), c.Retry.LimitedWait<<min(retry.failures-1, 5))
+		return retryPlan{wait: wait, limited: true}
 	}
 	if retry.failures > 1 { // the vendor may request no wait again and again
 		wait = max(wait, period.backoff(retry.failures-1))

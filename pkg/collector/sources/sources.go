@@ -11,6 +11,7 @@ import (
 	"github.com/collectord/collectord/pkg/collector/sources/crowdstrike"
 	"github.com/collectord/collectord/pkg/collector/sources/endoflife"
 	"github.com/collectord/collectord/pkg/collector/sources/epss"
+	"github.com/collectord/collectord/pkg/collector/sources/github"
 	"github.com/collectord/collectord/pkg/collector/sources/intune"
 	"github.com/collectord/collectord/pkg/collector/sources/knowbe4"
 	"github.com/collectord/collectord/pkg/collector/sources/mde"
@@ -29,6 +30,7 @@ func All() []collector.Definition {
 		endoflife.Definition,
 		epss.Definition,
 		intune.Definition,
+		github.Definition,
 		knowbe4.Definition,
 		mde.Definition,
 		okta.Definition,

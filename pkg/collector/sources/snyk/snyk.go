@@ -4,7 +4,6 @@ package snyk
 
 import (
 	"context"
-	"fmt"
 	"maps"
 	"net/http"
 	"net/url"
@@ -14,7 +13,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/go-json-experiment/json/jsontext"
 	"go.uber.org/zap"
 
 	"github.com/collectord/collectord/pkg/collector"
@@ -111,7 +109,7 @@ type account struct {
 	api           *rest.Client
 	projects      url.Values
 	issues        url.Values
-	organizations organizationList
+	organizations *rest.ParentList
 	sunsetLogged  sync.Once
 	log           *zap.Logger
 }
@@ -122,7 +120,7 @@ func openAccount(s *Settings, o collector.Options) (*account, error) {
 		return nil, err
 	}
 	a := &account{settings: *s, log: source.Logger(o)}
-	a.organizations.fetch = a.fetchOrganizations
+	a.organizations = a.newOrganizations()
 	if a.projects, err = parseFilter("SNYK_PROJECTS_FILTER", s.Projects); err != nil {
 		return nil, err
 	}
@@ -153,32 +151,31 @@ const membersClass = "v1"
 // Streams implements source.Account.
 func (a *account) Streams() []collector.Stream {
 	listing := func(name, kind string, filter url.Values) collector.Stream {
-		read := func(ctx context.Context, org organization, out collector.Output) (int64, error) {
+		read := func(ctx context.Context, org rest.Parent, out collector.Output) (int64, error) {
 			return a.walkListing(ctx, listingPath(org, kind), filter, out)
 		}
-		probe := func(ctx context.Context, org organization, out collector.Output) (int64, error) {
+		probe := func(ctx context.Context, org rest.Parent, out collector.Output) (int64, error) {
 			_, err := a.api.Fetch(ctx, a.smallestRequest(listingPath(org, kind), filter), listShape, out, nil)
 			return 0, err
 		}
 		return a.streamByOrganization(name, read, probe)
 	}
 	return []collector.Stream{
-		source.NamedStream("snyk_organizations", a.extractOrganizations, a.Check),
-		a.streamByOrganization("snyk_members", a.readMembers, a.readMembers),
+		source.NamedStream("snyk_organizations", a.organizations.ExtractParents, a.Check),
+		a.streamByOrganization("snyk_members", a.readMembers, nil, rest.ParentMember{Name: "_org_id"}),
 		listing("snyk_projects", "projects", a.projects),
 		listing("snyk_issues", "issues", a.issues),
 	}
 }
 
 // listingPath returns the path of the projects or issues of an organisation.
-func listingPath(org organization, kind string) string {
-	return "/orgs/" + url.PathEscape(org.id) + "/" + kind
+func listingPath(org rest.Parent, kind string) string {
+	return "/orgs/" + url.PathEscape(org.ID) + "/" + kind
 }
 
 // Check implements source.Account and collector.Stream.
 func (a *account) Check(ctx context.Context) error {
-	_, err := a.fetchFirstOrganizations(ctx)
-	return err
+	return a.organizations.CheckList(ctx)
 }
 
 // logSunset logs, once, that the vendor has announced the end of the API
@@ -219,18 +216,12 @@ func (a *account) walkListing(ctx context.Context, path string, filter url.Value
 	}, out)
 }
 
-// readMembers reads the members of one organisation. Their records do not
-// contain the organisation, so its id is added.
-func (a *account) readMembers(ctx context.Context, org organization, out collector.Output) (int64, error) {
-	id, err := jsontext.AppendQuote(nil, org.id)
-	if err != nil {
-		return 0, fmt.Errorf("id %q: %w", org.id, err)
-	}
+// readMembers reads the members of one organisation.
+func (a *account) readMembers(ctx context.Context, org rest.Parent, out collector.Output) (int64, error) {
 	r := rest.Request{
-		Path: "/v1/org/" + url.PathEscape(org.id) + "/members", Query: url.Values{"includeGroupAdmins": {"true"}}, Class: membersClass,
+		Path: "/v1/org/" + url.PathEscape(org.ID) + "/members", Query: url.Values{"includeGroupAdmins": {"true"}}, Class: membersClass,
 	}
-	addID := source.ExtendRecords(&rest.Extension{Values: []rest.Value{{Name: "_org_id", Raw: id}}})
-	members, err := a.api.Fetch(ctx, r, rest.Shape{}, out, addID)
+	members, err := a.api.Fetch(ctx, r, rest.Shape{}, out, nil)
 	if err != nil {
 		return 0, err
 	}

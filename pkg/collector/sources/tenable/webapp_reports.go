@@ -60,20 +60,22 @@ type recheckedScan struct {
 // nothing was received of most targets.
 type webAppReader struct {
 	*account
-	out collector.Output
+	out      collector.Output
+	coverage rest.Coverage // of the targets, each counted when it is read for the first time
 
 	mu      sync.Mutex
-	total   int // targets, each counted when it is read for the first time
-	missing int // targets of which nothing was received
-	unread  int // reports that could not be read at the first time
 	recheck map[string]*recheckedScan
+}
+
+func newWebAppReader(a *account, out collector.Output) *webAppReader {
+	return &webAppReader{account: a, out: out, coverage: rest.Coverage{Most: errMostMissing}, recheck: map[string]*recheckedScan{}}
 }
 
 // readScan reads the targets of one parent scan for the first time.
 func (w *webAppReader) readScan(ctx context.Context, scan webAppScan) error {
 	targets, err := w.listTargets(ctx, scan)
 	if doubt := doubtOfList(err); doubt != "" {
-		w.addTargets(1)
+		w.coverage.AddExpected(1)
 		return w.addRecheck(scan, "", doubt)
 	}
 	if err != nil {
@@ -89,7 +91,7 @@ func (w *webAppReader) readScan(ctx context.Context, scan webAppScan) error {
 
 // readTarget reads the report of a target for the first time.
 func (w *webAppReader) readTarget(ctx context.Context, target webAppTarget) error {
-	w.addTargets(1)
+	w.coverage.AddExpected(1)
 	if target.id == "" {
 		w.addMissing(ctx, target.scan.id, "", doubtNoScan)
 		return nil
@@ -103,7 +105,7 @@ func (w *webAppReader) readTarget(ctx context.Context, target webAppTarget) erro
 	case doubt == "":
 		return err
 	case doubt == doubtNoReport, doubt == doubtUnreadable:
-		if err := w.addUnread(err); err != nil {
+		if err := w.coverage.AddFailure(err); err != nil {
 			return err
 		}
 	}
@@ -147,47 +149,10 @@ func (w *webAppReader) checkDeclared(ctx context.Context, target webAppTarget) {
 	}
 }
 
-// addTargets counts targets that are read or missing in the end.
-func (w *webAppReader) addTargets(n int) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.total += n
-}
-
 // addMissing counts a target of which nothing was received.
 func (w *webAppReader) addMissing(ctx context.Context, scan, target, doubt string) {
-	collector.StatsFrom(ctx).AddDoubt(doubt, 1)
+	w.coverage.AddMissing(ctx, doubt)
 	w.log.Warn(doubt, zap.String("parent_scan_id", scan), zap.String("scan_id", target))
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.missing++
-}
-
-// checkMissing returns an error if nothing was received of most targets.
-func (w *webAppReader) checkMissing() error {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if 2*w.missing > w.total {
-		return fmt.Errorf("%w: %d of %d", errMostMissing, w.missing, w.total)
-	}
-	return nil
-}
-
-// maxUnread is the number of reports that were not created or cannot be read from
-// which an extraction ends if they are most of the reports so far. Each takes
-// several minutes.
-const maxUnread = 20
-
-// addUnread counts a report that could not be read because of err. It returns an
-// error if there are too many.
-func (w *webAppReader) addUnread(err error) error {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.unread++
-	if w.unread >= maxUnread && 2*w.unread > w.total {
-		return fmt.Errorf("%w: %d of %d, the last one: %w", errMostMissing, w.unread, w.total, err)
-	}
-	return nil
 }
 
 // addRecheck remembers that a target of a scan is read again, or all of them if
@@ -223,7 +188,7 @@ func (w *webAppReader) recheckScan(ctx context.Context, again *recheckedScan) er
 	}
 	if again.all && err == nil {
 		delete(again.targets, "")
-		w.addTargets(len(listed) - 1)
+		w.coverage.AddExpected(len(listed) - 1)
 		for _, target := range listed {
 			again.targets[target.id] = doubtGone
 		}

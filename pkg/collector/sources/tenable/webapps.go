@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"go.uber.org/zap"
-	"golang.org/x/sync/errgroup"
 
 	"github.com/collectord/collectord/pkg/collector"
 	"github.com/collectord/collectord/pkg/collector/rest"
@@ -51,19 +50,19 @@ func (a *account) extractWebApps(ctx context.Context, out collector.Output) erro
 	if err != nil {
 		return err
 	}
-	r := webAppReader{account: a, out: out, recheck: map[string]*recheckedScan{}}
-	if err := inParallel(ctx, append(scans, earlier...), r.readScan); err != nil {
+	r := newWebAppReader(a, out)
+	if err := rest.EachInParallel(ctx, webAppParallel, append(scans, earlier...), r.readScan); err != nil {
 		return err
 	}
 	if len(r.recheck) > 0 {
 		if err := rest.Sleep(ctx, recheckWait, "reports of web application scans"); err != nil {
 			return err
 		}
-		if err := inParallel(ctx, r.recheckedScans(), r.recheckScan); err != nil {
+		if err := rest.EachInParallel(ctx, webAppParallel, r.recheckedScans(), r.recheckScan); err != nil {
 			return err
 		}
 	}
-	return r.checkMissing()
+	return r.coverage.CheckMissing()
 }
 
 // checkWebApps requests one configuration.
@@ -79,16 +78,6 @@ func (a *account) configsRequest(limit string) rest.Request {
 		Method: http.MethodPost, Path: "/was/v2/configs/search", Body: []byte(a.settings.WAS),
 		Query: url.Values{"limit": {limit}, "offset": {"0"}},
 	}
-}
-
-// inParallel calls f for each item, for a few at once, until one call fails.
-func inParallel[T any](ctx context.Context, items []T, f func(context.Context, T) error) error {
-	g, ctx := errgroup.WithContext(ctx)
-	g.SetLimit(webAppParallel)
-	for _, item := range items {
-		g.Go(func() error { return f(ctx, item) })
-	}
-	return g.Wait()
 }
 
 // listWebAppScans returns the last scans of the configurations, and the ids of
@@ -150,7 +139,7 @@ func finishedScan(raw []byte) (webAppScan, bool) {
 func (a *account) findEarlierScans(ctx context.Context, configs []string) ([]webAppScan, error) {
 	var mu sync.Mutex
 	var scans []webAppScan
-	err := inParallel(ctx, configs, func(ctx context.Context, config string) error {
+	err := rest.EachInParallel(ctx, webAppParallel, configs, func(ctx context.Context, config string) error {
 		scan, doubt, err := a.findEarlierScan(ctx, config)
 		if doubt != "" {
 			collector.StatsFrom(ctx).AddDoubt(doubt, 1)
