@@ -2,7 +2,7 @@ package vendorsim
 
 // AllVendors returns a new instance of every simulated vendor.
 func AllVendors() []Vendor {
-	return []Vendor{NewCrowdStrike(), NewKnowBe4(), NewOkta(), NewSnyk(), NewTenable()}
+	return []Vendor{NewCrowdStrike(), NewDomains(), NewKnowBe4(), NewOkta(), NewSnyk(), NewTenable()}
 }
 
 // vendorPrefixes are the path prefixes that identify the vendor of a recording.

@@ -7,6 +7,7 @@ package sources
 import (
 	"github.com/collectord/collectord/pkg/collector"
 	"github.com/collectord/collectord/pkg/collector/sources/crowdstrike"
+	"github.com/collectord/collectord/pkg/collector/sources/domains"
 	"github.com/collectord/collectord/pkg/collector/sources/knowbe4"
 	"github.com/collectord/collectord/pkg/collector/sources/okta"
 	"github.com/collectord/collectord/pkg/collector/sources/snyk"
@@ -17,6 +18,7 @@ import (
 func All() []collector.Definition {
 	return []collector.Definition{
 		crowdstrike.Definition,
+		domains.Definition,
 		knowbe4.Definition,
 		okta.Definition,
 		snyk.Definition,
