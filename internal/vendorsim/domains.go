@@ -61,12 +61,12 @@ type Domains struct {
 
 	mu      sync.Mutex
 	zone    map[string][]dns.RR // by lower-case name with its final dot
-	config  DomainsBehaviour
+	config  DomainsFaults
 	queries map[string]int // by name and type
 }
 
-// DomainsBehaviour configures faults beside those of HTTP.
-type DomainsBehaviour struct {
+// DomainsFaults configures faults beside those of HTTP.
+type DomainsFaults struct {
 	// ResolverDown makes the resolver respond to nothing.
 	ResolverDown bool
 	// DropQueries is how many of the next queries get no response.
@@ -104,8 +104,8 @@ func (d *Domains) Env(url string) []string {
 // Roots returns the authority of the valid certificates.
 func (d *Domains) Roots() *x509.CertPool { return d.roots }
 
-// ChangeBehaviour changes how the servers behave.
-func (d *Domains) ChangeBehaviour(change func(*DomainsBehaviour)) {
+// ChangeFaults changes how the servers behave.
+func (d *Domains) ChangeFaults(change func(*DomainsFaults)) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	change(&d.config)

@@ -92,15 +92,15 @@ func (a *account) connectTo(ctx context.Context, address string) (net.Conn, erro
 // look-up that failed, if one did.
 func (a *account) addressesOf(ctx context.Context, host string) (all []netip.Addr, unread *failure) {
 	for _, lookup := range []string{"a", "aaaa"} {
-		answer, failed := a.resolver.lookUp(ctx, lookup, host)
+		reply, failed := a.resolver.lookUp(ctx, lookup, host)
 		if failed != nil {
 			unread = failed
 			continue
 		}
-		if !answer.exists {
+		if !reply.exists {
 			return nil, &failure{Lookup: lookup, Name: host, Reason: "nxdomain", Detail: "the name does not exist"}
 		}
-		for _, text := range answer.values() {
+		for _, text := range reply.values() {
 			if address, err := netip.ParseAddr(text); err == nil {
 				all = append(all, address)
 			}

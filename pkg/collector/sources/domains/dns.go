@@ -16,7 +16,7 @@ import (
 	"github.com/collectord/collectord/pkg/collector/rest"
 )
 
-// resolver asks DNS resolvers, one after the other until one answers.
+// resolver asks DNS resolvers, one after the other until one responds.
 type resolver struct {
 	servers []string // with ports; those of the system if empty
 	dial    dialFunc
@@ -29,19 +29,19 @@ const dnsRounds = 3
 // wellKnownResolver is where the resolvers of the system are listed.
 const wellKnownResolver = "/etc/resolv.conf"
 
-// errUnanswered means that no resolver answered a question.
-var errUnanswered = errors.New("no resolver answered")
+// errNoReply means that no resolver responded a question.
+var errNoReply = errors.New("no resolver responded")
 
-// dnsAnswer is the answer of a resolver: that the name has these records, or that it
+// dnsReply is the reply of a resolver: that the name has these records, or that it
 // does not exist.
-type dnsAnswer struct {
+type dnsReply struct {
 	records       []dns.RR // of the type that was asked for
 	exists        bool     // the name exists
 	authenticated bool
 }
 
-// isUnanswered reports whether no resolver answered the look-up.
-func (f *failure) isUnanswered() bool {
+// isWithoutReply reports whether no resolver responded the look-up.
+func (f *failure) isWithoutReply() bool {
 	switch f.Reason {
 	case "timeout", "network", "servfail", "refused", "unreachable", "connection_refused", "connection_reset":
 		_, isDNS := dnsTypes[f.Lookup]
@@ -58,36 +58,41 @@ var dnsTypes = map[string]uint16{
 }
 
 // lookUp asks for the records of name. lookup is a name of dnsTypes.
-func (r *resolver) lookUp(ctx context.Context, lookup, name string) (dnsAnswer, *failure) {
-	fail := func(reason, detail string) (dnsAnswer, *failure) {
-		return dnsAnswer{}, &failure{Lookup: lookup, Name: name, Reason: reason, Detail: detail}
+func (r *resolver) lookUp(ctx context.Context, lookup, name string) (dnsReply, *failure) {
+	return r.lookUpIn(ctx, dnsRounds, lookup, name)
+}
+
+// lookUpIn is lookUp that asks each resolver up to rounds times.
+func (r *resolver) lookUpIn(ctx context.Context, rounds int, lookup, name string) (dnsReply, *failure) {
+	fail := func(reason, detail string) (dnsReply, *failure) {
+		return dnsReply{}, &failure{Lookup: lookup, Name: name, Reason: reason, Detail: detail}
 	}
 	qtype := dnsTypes[lookup]
-	reply, err := r.askAll(ctx, name, qtype)
+	message, err := r.askAll(ctx, rounds, name, qtype)
 	if err != nil {
 		return fail(describeNetworkError(err))
 	}
-	answer := dnsAnswer{exists: reply.Rcode == dns.RcodeSuccess, authenticated: reply.AuthenticatedData}
-	switch reply.Rcode {
+	reply := dnsReply{exists: message.Rcode == dns.RcodeSuccess, authenticated: message.AuthenticatedData}
+	switch message.Rcode {
 	case dns.RcodeSuccess, dns.RcodeNameError:
 	case dns.RcodeServerFailure:
 		return fail("servfail", "the resolver could not ask the domain's name servers, or their signatures (DNSSEC) are not valid")
 	case dns.RcodeRefused:
 		return fail("refused", "the resolver refused the question")
 	default:
-		return fail("network", "the resolver responded with "+dns.RcodeToString[reply.Rcode])
+		return fail("network", "the resolver responded with "+dns.RcodeToString[message.Rcode])
 	}
-	for _, rr := range reply.Answer {
+	for _, rr := range message.Answer {
 		if rr.Header().Rrtype == qtype {
-			answer.records = append(answer.records, rr)
+			reply.records = append(reply.records, rr)
 		}
 	}
-	return answer, nil
+	return reply, nil
 }
 
-// askAll asks the resolvers until one answers. It returns the last reply, which
+// askAll asks the resolvers until one responds. It returns the last reply, which
 // may say that the resolver failed, or the last error.
-func (r *resolver) askAll(ctx context.Context, name string, qtype uint16) (*dns.Msg, error) {
+func (r *resolver) askAll(ctx context.Context, rounds int, name string, qtype uint16) (*dns.Msg, error) {
 	servers, err := r.systemServers()
 	if err != nil {
 		return nil, err
@@ -97,7 +102,7 @@ func (r *resolver) askAll(ctx context.Context, name string, qtype uint16) (*dns.
 	query.SetEdns0(1232, false)
 	query.AuthenticatedData = true
 	var reply *dns.Msg
-	for attempt := range dnsRounds * len(servers) {
+	for attempt := range rounds * len(servers) {
 		if attempt > 0 && attempt%len(servers) == 0 {
 			if sleepErr := rest.Sleep(ctx, time.Second<<(attempt/len(servers)-1), "a DNS resolver"); sleepErr != nil {
 				return nil, sleepErr
@@ -165,14 +170,14 @@ func (r *resolver) systemServers() ([]string, error) {
 	return servers, nil
 }
 
-// checkRoot returns an error unless a resolver answers a question for the root
+// checkRoot returns an error unless a resolver responds to a question for the root
 // of all names.
 func (r *resolver) checkRoot(ctx context.Context) error {
 	servers, err := r.systemServers()
 	if err != nil {
 		return err
 	}
-	reply, err := r.askAll(ctx, ".", dns.TypeNS)
+	reply, err := r.askAll(ctx, dnsRounds, ".", dns.TypeNS)
 	if err == nil && reply.Rcode != dns.RcodeSuccess {
 		err = fmt.Errorf("the reply is %s", dns.RcodeToString[reply.Rcode])
 	}
@@ -180,14 +185,14 @@ func (r *resolver) checkRoot(ctx context.Context) error {
 		return context.Cause(ctx)
 	}
 	if err != nil {
-		return fmt.Errorf("DNS: %w: %s: %w: check DOMAINS_RESOLVERS, /etc/resolv.conf, and whether a firewall blocks port 53", errUnanswered, strings.Join(servers, ", "), err)
+		return fmt.Errorf("DNS: %w: %s: %w: check DOMAINS_RESOLVERS, /etc/resolv.conf, and whether a firewall blocks port 53", errNoReply, strings.Join(servers, ", "), err)
 	}
 	return nil
 }
 
 // values returns the values of the records, sorted, because resolvers change
 // their order.
-func (d dnsAnswer) values() []string {
+func (d dnsReply) values() []string {
 	all := []string{}
 	for _, rr := range d.records {
 		all = append(all, valueOf(rr))
@@ -267,15 +272,19 @@ func (a *account) examineDNS(ctx context.Context, d domainName, failed *failures
 		{"mta_sts", "_mta-sts." + d.ascii, &r.MTASTS},
 		{"tls_rpt", "_smtp._tls." + d.ascii, &r.TLSRPT},
 	} {
-		answer, failure := a.resolver.lookUp(ctx, l.lookup, l.name)
+		rounds := dnsRounds
+		if failed.withoutReply { // the other look-ups of this domain will mostly fail as well
+			rounds = 1
+		}
+		reply, failure := a.resolver.lookUpIn(ctx, rounds, l.lookup, l.name)
 		failed.addFailure(failure)
 		if failure != nil {
 			continue
 		}
-		*l.into = answer.values()
+		*l.into = reply.values()
 		if l.name == d.ascii {
-			r.Exists = &answer.exists
-			signed := answer.authenticated && (r.Authenticated == nil || *r.Authenticated)
+			r.Exists = &reply.exists
+			signed := reply.authenticated && (r.Authenticated == nil || *r.Authenticated)
 			r.Authenticated = &signed
 		}
 	}

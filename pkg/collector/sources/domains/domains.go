@@ -80,7 +80,7 @@ var Definition = source.Define(collector.Info{
 		Name: "domains_dns", Records: "a domain of DOMAINS with its DNS records",
 		Endpoints: []string{"DNS A, AAAA, NS, MX, TXT, SOA, CAA, DS, DNSKEY, and TXT of _dmarc, _mta-sts and _smtp._tls"},
 		PageSize:  "one domain",
-		Notes:     "Each type is a list of values, sorted; null if it is unknown. authenticated says that the resolver has verified the signature (DNSSEC) of the answers that it gave. " + unreadNotes,
+		Notes:     "Each type is a list of values, sorted; null if it is unknown. authenticated says that the resolver has verified the signatures (DNSSEC) of its responses. " + unreadNotes,
 	}, {
 		Name: "domains_tls", Records: "a domain of DOMAINS with the certificate of its TLS server",
 		Endpoints: []string{"TLS handshake with port 443 of the domain"},

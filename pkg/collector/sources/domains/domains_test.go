@@ -50,7 +50,12 @@ func openDomains(h *collectortest.Harness, domains string, change func(*account)
 func runDomains(t *testing.T, test func(h *collectortest.Harness, sim *vendorsim.Domains)) {
 	t.Helper()
 	sim := vendorsim.NewDomains()
-	collectortest.Run(t, vendorsim.Options{Vendors: []vendorsim.Vendor{sim}}, func(h *collectortest.Harness) { test(h, sim) })
+	collectortest.Run(t, vendorsim.Options{Vendors: []vendorsim.Vendor{sim}}, func(h *collectortest.Harness) {
+		test(h, sim)
+		// The fake clock stops when the test ends, and TLS connections that are being
+		// closed wait for their peer for some seconds.
+		time.Sleep(time.Minute)
+	})
 }
 
 // recordsByDomain decodes records, in the order in which they were extracted.
@@ -242,16 +247,16 @@ func TestResolverDown(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			runDomains(t, func(h *collectortest.Harness, sim *vendorsim.Domains) {
 				stream := collectortest.FindStream(h, openDomains(h, vendorsim.DomainComplete+","+vendorsim.DomainGone, nil), name)
-				sim.ChangeBehaviour(func(b *vendorsim.DomainsBehaviour) { b.ResolverDown = true })
+				sim.ChangeFaults(func(b *vendorsim.DomainsFaults) { b.ResolverDown = true })
 				err := h.ExtractError(stream, 5*time.Hour)
-				if !errors.Is(err, collector.ErrIncomplete) || !strings.Contains(err.Error(), "no resolver answered: "+vendorsim.DomainsResolver) || !strings.Contains(err.Error(), "check DOMAINS_RESOLVERS") {
+				if !errors.Is(err, collector.ErrIncomplete) || !strings.Contains(err.Error(), "no resolver responded: "+vendorsim.DomainsResolver) || !strings.Contains(err.Error(), "check DOMAINS_RESOLVERS") {
 					t.Errorf("the error is %v", err)
 				}
-				if err := stream.Check(h.Context()); err == nil || !strings.Contains(err.Error(), "no resolver answered") {
+				if err := stream.Check(h.Context()); err == nil || !strings.Contains(err.Error(), "no resolver responded") {
 					t.Errorf("the check returns %v", err)
 				}
 				up := time.AfterFunc(10*time.Minute, func() {
-					sim.ChangeBehaviour(func(b *vendorsim.DomainsBehaviour) { b.ResolverDown = false })
+					sim.ChangeFaults(func(b *vendorsim.DomainsFaults) { b.ResolverDown = false })
 				})
 				defer up.Stop()
 				if records := h.Extract(stream); len(records) != 2 {
@@ -274,7 +279,7 @@ func TestResolverFailsMeanwhile(t *testing.T) {
 			questions := 0
 			a.resolver.dial = func(ctx context.Context, network, address string) (net.Conn, error) {
 				if questions++; questions == 3 {
-					sim.ChangeBehaviour(func(b *vendorsim.DomainsBehaviour) { b.ResolverDown = true })
+					sim.ChangeFaults(func(b *vendorsim.DomainsFaults) { b.ResolverDown = true })
 				}
 				return dial(ctx, network, address)
 			}
@@ -290,7 +295,7 @@ func TestResolverFailsMeanwhile(t *testing.T) {
 func TestDNSFaults(t *testing.T) {
 	runDomains(t, func(h *collectortest.Harness, sim *vendorsim.Domains) {
 		stream := collectortest.FindStream(h, openDomains(h, vendorsim.DomainComplete+" "+vendorsim.DomainSilent, nil), "domains")
-		sim.ChangeBehaviour(func(b *vendorsim.DomainsBehaviour) { b.DropQueries = 2 })
+		sim.ChangeFaults(func(b *vendorsim.DomainsFaults) { b.DropQueries = 2 })
 		_, by := recordsByDomain(t, h.Extract(stream))
 		requireReasons(t, by[vendorsim.DomainComplete])
 		requireReasons(t, by[vendorsim.DomainSilent], "dmarc timeout", "mx timeout", "txt timeout")
@@ -337,7 +342,7 @@ func TestRDAPFaults(t *testing.T) {
 	}
 	runDomains(t, func(h *collectortest.Harness, sim *vendorsim.Domains) {
 		stream := collectortest.FindStream(h, openDomains(h, vendorsim.DomainComplete, nil), "domains")
-		sim.ChangeBehaviour(func(b *vendorsim.DomainsBehaviour) { b.Bootstrap = `{"services":[]}` })
+		sim.ChangeFaults(func(b *vendorsim.DomainsFaults) { b.Bootstrap = `{"services":[]}` })
 		if err := h.ExtractError(stream, 5*time.Hour); !errors.Is(err, collector.ErrIncomplete) || !strings.Contains(err.Error(), "check DOMAINS_RDAP_URL") {
 			t.Errorf("the error is %v", err)
 		}

@@ -39,8 +39,8 @@ type failure struct {
 type failures struct {
 	mu  sync.Mutex
 	all []failure
-	// unanswered means that no resolver answered one of the look-ups.
-	unanswered bool
+	// withoutReply means that no resolver responded to one of the look-ups.
+	withoutReply bool
 }
 
 // addFailure adds one if it is not nil, once.
@@ -53,7 +53,7 @@ func (f *failures) addFailure(one *failure) {
 	if !slices.Contains(f.all, *one) {
 		f.all = append(f.all, *one)
 	}
-	f.unanswered = f.unanswered || one.isUnanswered()
+	f.withoutReply = f.withoutReply || one.isWithoutReply()
 }
 
 // list returns the failures in a fixed order; not nil, so that it is a list in JSON.
@@ -75,7 +75,7 @@ func (a *account) extractWith(examine examiner) func(context.Context, collector.
 			return err
 		}
 		records := make([][]byte, len(a.domains))
-		unanswered := make([]bool, len(a.domains))
+		withoutReply := make([]bool, len(a.domains))
 		var group errgroup.Group
 		group.SetLimit(maxParallel)
 		for i, d := range a.domains {
@@ -86,7 +86,7 @@ func (a *account) extractWith(examine examiner) func(context.Context, collector.
 				failed := new(failures)
 				var err error
 				records[i], err = json.Marshal(examine(ctx, d, failed))
-				unanswered[i] = failed.unanswered
+				withoutReply[i] = failed.withoutReply
 				return err
 			})
 		}
@@ -96,7 +96,7 @@ func (a *account) extractWith(examine examiner) func(context.Context, collector.
 		if ctx.Err() != nil { // what failed may have failed because of that
 			return context.Cause(ctx)
 		}
-		if slices.Contains(unanswered, true) {
+		if slices.Contains(withoutReply, true) {
 			if err := a.awaitResolver(ctx); err != nil {
 				return err
 			}
@@ -112,7 +112,7 @@ func (a *account) extractWith(examine examiner) func(context.Context, collector.
 	}
 }
 
-// awaitResolver returns nil when a resolver answers a question that has nothing
+// awaitResolver returns nil when a resolver responds to a question that has nothing
 // to do with the domains, and an error if none does for the retry time. Without
 // a resolver, failed look-ups say nothing about the domains.
 func (a *account) awaitResolver(ctx context.Context) error {
@@ -126,7 +126,7 @@ func (a *account) awaitResolver(ctx context.Context) error {
 		if !again {
 			return fmt.Errorf("%w: %w", collector.ErrIncomplete, err)
 		}
-		collector.LogFrom(ctx).Debug("no resolver answers", zap.Error(err))
+		collector.LogFrom(ctx).Debug("no resolver responds", zap.Error(err))
 		if sleepErr := rest.Sleep(ctx, wait, "a DNS resolver"); sleepErr != nil {
 			return fmt.Errorf("%w after %w", sleepErr, err)
 		}

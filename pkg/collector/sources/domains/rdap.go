@@ -94,9 +94,9 @@ func preferredServer(addresses []string) string {
 
 // serverOf returns the server for a name: that of the longest suffix; "" if
 // there is none.
-func (s rdapServers) serverOf(name string) string {
+func (r rdapServers) serverOf(name string) string {
 	for found := true; found; _, name, found = strings.Cut(name, ".") {
-		if server := s[name]; server != "" {
+		if server := r[name]; server != "" {
 			return server
 		}
 	}

@@ -24,10 +24,10 @@ type registrationRecord struct {
 func (a *account) examineRegistration(ctx context.Context, d domainName, servers rdapServers, failed *failures) any {
 	r := &registrationRecord{Domain: d.ascii, Unicode: d.unicode, registration: registration{Name: d.registered()}}
 	for lookup, into := range map[string]*[]string{"mx": &r.MX, "txt": &r.TXT} {
-		answer, failure := a.resolver.lookUp(ctx, lookup, d.ascii)
+		reply, failure := a.resolver.lookUp(ctx, lookup, d.ascii)
 		failed.addFailure(failure)
 		if failure == nil {
-			*into, r.Exists = answer.values(), &answer.exists
+			*into, r.Exists = reply.values(), &reply.exists
 		}
 	}
 	r.DMARC, r.DMARCName = a.findDMARC(ctx, d, failed)
@@ -45,11 +45,11 @@ func (a *account) examineRegistration(ctx context.Context, d domainName, servers
 func (a *account) findDMARC(ctx context.Context, d domainName, failed *failures) (records []string, at string) {
 	for _, name := range []string{d.ascii, d.registered()} {
 		at = "_dmarc." + name
-		answer, failure := a.resolver.lookUp(ctx, "dmarc", at)
+		reply, failure := a.resolver.lookUp(ctx, "dmarc", at)
 		if failed.addFailure(failure); failure != nil {
 			return nil, at
 		}
-		if records = selectDMARC(answer.records); len(records) > 0 || name == d.registered() {
+		if records = selectDMARC(reply.records); len(records) > 0 || name == d.registered() {
 			break
 		}
 	}
@@ -59,7 +59,7 @@ func (a *account) findDMARC(ctx context.Context, d domainName, failed *failures)
 // selectDMARC returns the texts that are DMARC records.
 func selectDMARC(records []dns.RR) []string {
 	all := []string{}
-	for _, text := range (dnsAnswer{records: records}).values() {
+	for _, text := range (dnsReply{records: records}).values() {
 		tag, _, _ := strings.Cut(text, ";")
 		name, value, _ := strings.Cut(tag, "=")
 		if strings.EqualFold(strings.TrimSpace(name), "v") && strings.TrimSpace(value) == "DMARC1" {
