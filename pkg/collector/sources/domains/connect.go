@@ -8,20 +8,22 @@ import (
 
 // notPublic are the networks that are not public in addition to those that
 // netip.Addr knows: of providers (RFC 6598), of protocols (RFC 6890), for
-// benchmarks (RFC 2544) and reserved.
+// benchmarks (RFC 2544), reserved, and of sites (RFC 3879).
 var notPublic = []netip.Prefix{
 	netip.MustParsePrefix("0.0.0.0/8"),
 	netip.MustParsePrefix("100.64.0.0/10"),
 	netip.MustParsePrefix("192.0.0.0/24"),
 	netip.MustParsePrefix("198.18.0.0/15"),
 	netip.MustParsePrefix("240.0.0.0/4"),
+	netip.MustParsePrefix("fec0::/10"),
 }
 
 // translated are the networks whose addresses contain an IPv4 address, and
-// where it begins: NAT64 (RFC 6052) and 6to4 (RFC 3056).
+// where it begins: NAT64 (RFC 6052), 6to4 (RFC 3056), and the form of RFC 4291.
 var translated = map[netip.Prefix]int{
 	netip.MustParsePrefix("64:ff9b::/96"): 12,
 	netip.MustParsePrefix("2002::/16"):    2,
+	netip.MustParsePrefix("::/96"):        12,
 }
 
 // isPublic reports whether an address is on the public internet. A domain may

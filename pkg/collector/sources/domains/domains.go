@@ -91,7 +91,7 @@ var Definition = source.Define(collector.Info{
 		Name: "domains_headers", Records: "a domain of DOMAINS with the headers of its web server",
 		Endpoints: []string{"GET https://DOMAIN/", "GET http://DOMAIN/"},
 		PageSize:  "one domain",
-		Notes: "https and http have the status and the headers of the last response, with lower-case names, and redirects those before it. Redirects to the domain and to names below it are followed; others are recorded. Bodies are not read; the header date and the values of cookies are not stored. " +
+		Notes: "https and http have the status and the headers of the last response, with lower-case names, and redirects those before it. Redirects to the domain and to names below it are followed; others are recorded. Certificates are not verified here, and bodies are not read; the header date and the values of cookies are not stored. " +
 			unreadNotes,
 	}},
 }, openAccount)

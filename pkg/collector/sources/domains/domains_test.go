@@ -437,7 +437,7 @@ func TestPublicAddresses(t *testing.T) {
 		"8.8.8.8": true, "2606:4700::1111": true, "64:ff9b::808:808": true, "2002:808:808::1": true, "::ffff:8.8.8.8": true,
 		"10.0.0.1": false, "172.16.3.4": false, "192.168.1.1": false, "127.0.0.1": false, "0.0.0.0": false, "0.1.2.3": false, "169.254.169.254": false,
 		"100.64.0.1": false, "192.0.0.8": false, "198.18.0.1": false, "224.0.0.1": false, "240.0.0.1": false, "255.255.255.255": false,
-		"::1": false, "::": false, "fe80::1": false, "fd00::1": false, "ff02::1": false, "::ffff:10.0.0.1": false, "64:ff9b::a00:1": false, "2002:a00:1::1": false,
+		"::1": false, "::": false, "fe80::1": false, "fd00::1": false, "ff02::1": false, "::ffff:10.0.0.1": false, "64:ff9b::a00:1": false, "::10.0.0.1": false, "::8.8.8.8": true, "fec0::1": false, "2002:a00:1::1": false,
 	} {
 		if got := isPublic(netip.MustParseAddr(text)); got != public {
 			t.Errorf("%s is public: %v, want %v", text, got, public)
