@@ -86,9 +86,13 @@ type Server struct {
 	streams map[string]*stream
 	names   map[string][]string // names of streams, by vendor
 	client  *http.Client
+	network memoryNetwork
 	cancel  context.CancelFunc
 	serving sync.WaitGroup
 }
+
+// besideServer is a vendor that has servers of its own, beside that of its host.
+type besideServer interface{ closeServers() }
 
 // Host is one vendor of a [Server], with its address, its faults and its
 // statistics.
@@ -183,6 +187,7 @@ func (s *Server) openListeners() error {
 		return fmt.Errorf("start vendorsim: listen on %s: port is not a number", s.opts.Listen)
 	}
 	network := memoryNetwork{}
+	s.network = network
 	for i, v := range s.opts.Vendors {
 		if s.byName[v.Name()] != nil {
 			return fmt.Errorf("start vendorsim: vendor %s given twice", v.Name())
@@ -237,12 +242,24 @@ func (s *Server) Close() {
 	s.cancel()
 	for _, h := range s.hosts {
 		_ = h.http.Close()
+		if beside, ok := h.vendor.(besideServer); ok {
+			beside.closeServers()
+		}
 	}
 	s.serving.Wait()
 	for _, h := range s.hosts {
 		h.waitForHandlers()
 	}
 	s.client.CloseIdleConnections()
+}
+
+// listenBeside opens another listener of the vendor, in memory at the given
+// address, or on a port of this machine.
+func (h *Host) listenBeside(address string) (net.Listener, error) {
+	if h.server.opts.Memory {
+		return h.server.network.listenMemory(address), nil
+	}
+	return net.Listen("tcp", "127.0.0.1:0")
 }
 
 // waitForHandlers waits for the handlers that are running.

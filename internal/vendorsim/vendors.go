@@ -6,6 +6,7 @@ func AllVendors() []Vendor {
 		NewAzureEntra(),
 		NewCISAKEV(),
 		NewCrowdStrike(),
+		NewDomains(),
 		NewEndOfLife(),
 		NewEPSS(),
 		NewGitHub(),

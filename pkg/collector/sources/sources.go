@@ -9,6 +9,7 @@ import (
 	"github.com/collectord/collectord/pkg/collector/sources/azureentra"
 	"github.com/collectord/collectord/pkg/collector/sources/cisakev"
 	"github.com/collectord/collectord/pkg/collector/sources/crowdstrike"
+	"github.com/collectord/collectord/pkg/collector/sources/domains"
 	"github.com/collectord/collectord/pkg/collector/sources/endoflife"
 	"github.com/collectord/collectord/pkg/collector/sources/epss"
 	"github.com/collectord/collectord/pkg/collector/sources/github"
@@ -31,6 +32,7 @@ func All() []collector.Definition {
 		epss.Definition,
 		intune.Definition,
 		github.Definition,
+		domains.Definition,
 		knowbe4.Definition,
 		mde.Definition,
 		okta.Definition,
