@@ -8,6 +8,7 @@ import (
 	"github.com/collectord/collectord/pkg/collector"
 	"github.com/collectord/collectord/pkg/collector/sources/crowdstrike"
 	"github.com/collectord/collectord/pkg/collector/sources/knowbe4"
+	"github.com/collectord/collectord/pkg/collector/sources/nvd"
 	"github.com/collectord/collectord/pkg/collector/sources/okta"
 	"github.com/collectord/collectord/pkg/collector/sources/snyk"
 	"github.com/collectord/collectord/pkg/collector/sources/tenable"
@@ -18,6 +19,7 @@ func All() []collector.Definition {
 	return []collector.Definition{
 		crowdstrike.Definition,
 		knowbe4.Definition,
+		nvd.Definition,
 		okta.Definition,
 		snyk.Definition,
 		tenable.Definition,
