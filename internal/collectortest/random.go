@@ -43,6 +43,9 @@ type FaultyVendor struct {
 	Options func(random *rand.Rand) vendorsim.Options
 	// Open opens the vendor's collector.
 	Open func(h *Harness, random *rand.Rand) *collector.Collector
+	// MaxSkip bounds the number of requests before the first one that a fault hits;
+	// 0 means 12.
+	MaxSkip int
 	// Indices returns which records a stream must have; nil for all.
 	Indices func(h *Harness, stream string) []int
 	// Record returns a record as the collector stores it; nil for the vendor's
@@ -187,7 +190,7 @@ func (f *faultyRun) injectFaults(random *rand.Rand) {
 	kinds := vendorsim.FaultKinds(f.Host.Name())
 	for range 1 + random.IntN(3) {
 		kind := kinds[random.IntN(len(kinds))]
-		f.faults = append(f.faults, kind.Inject(f.Host, vendorsim.FaultDraw{Random: random, MaxWait: time.Hour}))
+		f.faults = append(f.faults, kind.Inject(f.Host, vendorsim.FaultDraw{Random: random, MaxWait: time.Hour, MaxSkip: f.vendor.MaxSkip}))
 	}
 }
 

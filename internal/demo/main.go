@@ -106,16 +106,28 @@ func listFiles(dir string) error {
 	})
 }
 
-// showQuery prints a query over the stored records and its result.
+// showQuery prints a query that joins the stored findings with public feeds, and its
+// result.
 func showQuery(ctx context.Context, file string) error {
 	db, err := duckdb.Open(ctx, file, duckdb.Options{ReadOnly: true})
 	if err != nil {
 		return err
 	}
 	defer db.Close()
-	const sql = `SELECT json_data ->> '$.severity' AS severity, json_data ->> '$.state' AS state,
-       count(*) AS findings, count(DISTINCT json_data ->> '$.asset.uuid') AS assets
-FROM tenable_vulnerabilities_latest GROUP BY ALL ORDER BY findings DESC, severity, state LIMIT 8`
+	const sql = `WITH findings AS (
+  SELECT unnest(from_json(json_data -> '$.plugin.cve', '["VARCHAR"]')) AS cve, json_data ->> '$.asset.uuid' AS host, 'tenable' AS source
+  FROM tenable_vulnerabilities_latest WHERE json_data ->> '$.state' IN ('OPEN', 'REOPENED')
+  UNION ALL
+  SELECT json_data ->> '$.cve.id', json_data ->> '$.aid', 'crowdstrike'
+  FROM crowdstrike_vulnerabilities_latest WHERE json_data ->> '$.status' IN ('open', 'reopen')
+)
+SELECT f.cve, k.json_data ->> '$.dueDate' AS due, k.json_data ->> '$.knownRansomwareCampaignUse' AS ransomware,
+       (e.json_data ->> '$.epss')::DOUBLE AS epss, count(DISTINCT f.host) AS hosts, string_agg(DISTINCT f.source, ', ' ORDER BY f.source) AS sources
+FROM findings f
+JOIN cisa_kev_vulnerabilities_latest k ON k.json_data ->> '$.cveID' = f.cve
+JOIN epss_scores_latest e ON e.json_data ->> '$.cve' = f.cve
+GROUP BY ALL ORDER BY count(DISTINCT f.source) DESC, epss DESC, f.cve LIMIT 10`
+	fmt.Println("\nexploited elsewhere and open here: findings of Tenable and CrowdStrike, CISA's catalogue, and EPSS:")
 	fmt.Printf("\n$ duckdb %s\n%s\n\n", file, sql)
 	rows, err := db.QueryContext(ctx, sql)
 	if err != nil {
@@ -123,14 +135,15 @@ FROM tenable_vulnerabilities_latest GROUP BY ALL ORDER BY findings DESC, severit
 	}
 	defer rows.Close()
 	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "  severity\tstate\tfindings\tassets")
+	fmt.Fprintln(w, "  cve\tdue\transomware\tepss\thosts\tsources")
 	for rows.Next() {
-		var severity, state string
-		var findings, assets int64
-		if err := rows.Scan(&severity, &state, &findings, &assets); err != nil {
+		var cve, due, ransomware, sources string
+		var score float64
+		var hosts int64
+		if err := rows.Scan(&cve, &due, &ransomware, &score, &hosts, &sources); err != nil {
 			return err
 		}
-		fmt.Fprintf(w, "  %s\t%s\t%d\t%d\n", severity, state, findings, assets)
+		fmt.Fprintf(w, "  %s\t%s\t%s\t%.5f\t%d\t%s\n", cve, due, ransomware, score, hosts, sources)
 	}
 	if err := rows.Err(); err != nil {
 		return err

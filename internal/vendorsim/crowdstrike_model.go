@@ -113,7 +113,7 @@ func (c *crowdstrikeModel) appendCVE(dst []byte, r Rec) []byte {
 	}
 	dst = append(dst, "CVE-20"...)
 	dst = AppendInt(dst, int64(15+r.Hash>>33%12))
-	return AppendInt(append(dst, '-'), int64(1000+r.Hash>>40%60000))
+	return AppendInt(append(dst, '-'), int64(1000+r.Hash>>40%simulatedCVEs))
 }
 
 // vulnField returns the value of a filter field of vulnerability r.

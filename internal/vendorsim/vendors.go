@@ -2,7 +2,18 @@ package vendorsim
 
 // AllVendors returns a new instance of every simulated vendor.
 func AllVendors() []Vendor {
-	return []Vendor{NewCrowdStrike(), NewKnowBe4(), NewNVD(), NewOkta(), NewSnyk(), NewTenable()}
+	return []Vendor{
+		NewCISAKEV(),
+		NewCrowdStrike(),
+		NewEndOfLife(),
+		NewEPSS(),
+		NewKnowBe4(),
+		NewNVD(),
+		NewOkta(),
+		NewOSV(),
+		NewSnyk(),
+		NewTenable(),
+	}
 }
 
 // vendorPrefixes are the path prefixes that identify the vendor of a recording.

@@ -58,7 +58,7 @@ func (c CSV) Each(r io.Reader, each Func) (rows int64, err error) {
 		record = record[:0]
 		for i, value := range values {
 			record = append(record, keys[i]...)
-			record = appendString(record, value)
+			record = AppendString(record, value)
 		}
 		record = append(record, '}')
 		if err := each(record); err != nil {
@@ -120,7 +120,7 @@ func (c CSV) readHeader(d *csv.Reader) (keys []string, err error) {
 		if i == 0 {
 			separator = "{"
 		}
-		keys = append(keys, separator+string(appendString(nil, name))+":")
+		keys = append(keys, separator+string(AppendString(nil, name))+":")
 	}
 	return keys, nil
 }

@@ -91,9 +91,9 @@ func newTextReader(r io.Reader) (*bufio.Reader, error) {
 
 const hexDigits = "0123456789abcdef"
 
-// appendString appends text as a JSON string. Bytes that are not UTF-8 are kept,
+// AppendString appends text as a JSON string. Bytes that are not UTF-8 are kept,
 // so that they are counted where records are stored.
-func appendString(dst []byte, text string) []byte {
+func AppendString(dst []byte, text string) []byte {
 	dst = append(dst, '"')
 	copied := 0
 	for i := range len(text) {

@@ -222,7 +222,7 @@ func (w *xmlWalk) encodeElement(start xml.StartElement, path string, parts []chi
 	isElement := func(c child) bool { return c.name != "" }
 	hasElements := slices.ContainsFunc(parts, isElement)
 	if !hasElements && len(start.Attr) == 0 {
-		return appendString(nil, joinText(parts)), nil
+		return AppendString(nil, joinText(parts)), nil
 	}
 	dst := []byte{'{'}
 	names := map[string]bool{}
@@ -232,7 +232,7 @@ func (w *xmlWalk) encodeElement(start xml.StartElement, path string, parts []chi
 			return nil, formatErrorf("the element %s has the attribute %s twice", excerpt(rawName(start.Name)), excerpt(name[1:]))
 		}
 		names[name] = true
-		dst = appendString(appendKey(dst, name), a.Value)
+		dst = AppendString(appendKey(dst, name), a.Value)
 	}
 	switch text := joinText(parts); {
 	case hasElements && !isSpace([]byte(text)):
@@ -240,7 +240,7 @@ func (w *xmlWalk) encodeElement(start xml.StartElement, path string, parts []chi
 	case hasElements:
 		dst = w.appendChildren(dst, path, slices.DeleteFunc(parts, func(c child) bool { return !isElement(c) }))
 	case !isSpace([]byte(text)):
-		dst = appendString(appendKey(dst, "#text"), text)
+		dst = AppendString(appendKey(dst, "#text"), text)
 	}
 	return append(dst, '}'), nil
 }
@@ -283,10 +283,10 @@ func appendMixed(dst []byte, parts []child) []byte {
 	for i, c := range parts {
 		dst = append(dst, "[,"[min(i, 1)])
 		if c.name == "" {
-			dst = appendString(dst, c.text)
+			dst = AppendString(dst, c.text)
 			continue
 		}
-		dst = append(append(append(appendString(append(dst, '{'), c.name), ':'), c.value...), '}')
+		dst = append(append(append(AppendString(append(dst, '{'), c.name), ':'), c.value...), '}')
 	}
 	return append(dst, ']')
 }
@@ -296,7 +296,7 @@ func appendKey(dst []byte, name string) []byte {
 	if dst[len(dst)-1] != '{' {
 		dst = append(dst, ',')
 	}
-	return append(appendString(dst, name), ':')
+	return append(AppendString(dst, name), ':')
 }
 
 // joinText returns the text of an element.

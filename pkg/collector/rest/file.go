@@ -1,6 +1,7 @@
 package rest
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -34,12 +35,29 @@ func (c *Client) FetchFile(ctx context.Context, r Request, out collector.Output,
 			batch.Discard()
 		}
 		batch, header = out.NewBatch(), resp.Header
+		if err := resp.refusePage(); err != nil {
+			return err
+		}
 		return read(resp, batch.Append)
 	})
 	if err != nil {
 		return nil, err
 	}
 	return header, batch.Commit()
+}
+
+// refusePage returns an error if the body is an HTML page in place of a file.
+func (r *Response) refusePage() error {
+	buffered := bufio.NewReaderSize(r.Body, 4<<10)
+	r.Body = buffered
+	start, err := buffered.Peek(1 << 10)
+	if err != nil && err != io.EOF {
+		return err
+	}
+	if looksLikeHTML(start) {
+		return &BodyError{Err: fmt.Errorf("body is %s, want a file: it may be from a proxy or firewall", describePage(start))}
+	}
+	return nil
 }
 
 // SaveBody replaces the content of file with the body of the response, of at most
@@ -78,12 +96,6 @@ func (r *Response) EachZIPObject(ctx context.Context, maxArchive, maxContent int
 	return archive.EachObject(maxContent, func(_ records.Entry, record []byte) error { return each(record) })
 }
 
-// CheckExists requests the head of a resource, as the smallest request that shows
-// whether it can be read.
-func (c *Client) CheckExists(ctx context.Context, path string) error {
-	return c.Do(ctx, Request{Method: http.MethodHead, Path: path}, func(*Response) error { return nil })
-}
-
 // A Download is a file at an address that a response of the vendor contains, for
 // example in a store of another company. It is requested without the credential
 // of the vendor: the address itself contains what authorizes it.
@@ -115,7 +127,12 @@ func (c *Client) Download(ctx context.Context, d Download, read func(*Response) 
 		Base: base, HTTP: c.HTTP, Limits: c.Limits, Retry: c.Retry, BodyIdle: c.BodyIdle, UserAgent: c.UserAgent,
 		Redact: append(secretParams(target), c.Redact...), maxBody: c.maxBody,
 	}
-	err = files.Do(ctx, Request{Path: target.String(), Class: d.Class}, read)
+	err = files.Do(ctx, Request{Path: target.String(), Class: d.Class}, func(resp *Response) error {
+		if err := resp.refusePage(); err != nil {
+			return err
+		}
+		return read(resp)
+	})
 	if HasStatus(err, http.StatusUnauthorized, http.StatusForbidden, http.StatusNotFound, http.StatusGone) {
 		// The class of the status is about the vendor's credential, which was not sent.
 		return fmt.Errorf("%w: %v", ErrLinkRefused, err)

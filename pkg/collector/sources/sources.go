@@ -6,10 +6,14 @@ package sources
 
 import (
 	"github.com/collectord/collectord/pkg/collector"
+	"github.com/collectord/collectord/pkg/collector/sources/cisakev"
 	"github.com/collectord/collectord/pkg/collector/sources/crowdstrike"
+	"github.com/collectord/collectord/pkg/collector/sources/endoflife"
+	"github.com/collectord/collectord/pkg/collector/sources/epss"
 	"github.com/collectord/collectord/pkg/collector/sources/knowbe4"
 	"github.com/collectord/collectord/pkg/collector/sources/nvd"
 	"github.com/collectord/collectord/pkg/collector/sources/okta"
+	"github.com/collectord/collectord/pkg/collector/sources/osv"
 	"github.com/collectord/collectord/pkg/collector/sources/snyk"
 	"github.com/collectord/collectord/pkg/collector/sources/tenable"
 )
@@ -17,10 +21,14 @@ import (
 // All returns the definitions of all vendors, sorted by name.
 func All() []collector.Definition {
 	return []collector.Definition{
+		cisakev.Definition,
 		crowdstrike.Definition,
+		endoflife.Definition,
+		epss.Definition,
 		knowbe4.Definition,
 		nvd.Definition,
 		okta.Definition,
+		osv.Definition,
 		snyk.Definition,
 		tenable.Definition,
 	}

@@ -1,0 +1,105 @@
+package vendorsim
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+)
+
+// A feed is the part that vendors of public files have in common: files with an
+// ETag and a time, which respond to conditional requests.
+type feed struct {
+	host *Host
+
+	mu     sync.Mutex
+	config FeedBehaviour
+}
+
+// FeedBehaviour configures what differs between servers of files.
+type FeedBehaviour struct {
+	// NoETag leaves out the ETag, and NoTime the Last-Modified.
+	NoETag, NoTime bool
+	// IgnoreConditions makes the server send files that have not changed.
+	IgnoreConditions bool
+	// Forbidden makes the response 403, as from a content delivery network that
+	// does not accept the client.
+	Forbidden bool
+	// Version is part of the ETag and of the time. A change of it is an update
+	// without other content.
+	Version int
+	// Form changes the form of the file; each vendor has its own.
+	Form string
+}
+
+// ChangeBehaviour changes how the server behaves.
+func (f *feed) ChangeBehaviour(change func(*FeedBehaviour)) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	change(&f.config)
+}
+
+func (f *feed) behaviour() FeedBehaviour {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.config
+}
+
+// Limits returns no limits: the publishers have announced none.
+func (f *feed) Limits() []Limit { return nil }
+
+// serveFile responds with a file, which write writes. The validators of the file
+// depend on the numbers of records of the streams, so that they change with it.
+func (f *feed) serveFile(w http.ResponseWriter, r *http.Request, contentType string, streams []string, write func(w io.Writer, form string)) {
+	config := f.behaviour()
+	if config.Forbidden {
+		http.Error(w, `{"error":"access denied"}`, http.StatusForbidden)
+		return
+	}
+	etag := fmt.Sprintf("%x", f.host.server.gen.Hash(r.URL.Path+config.Form, config.Version))
+	updated := f.host.server.gen.Base.Add(time.Duration(config.Version) * time.Hour)
+	for _, stream := range streams {
+		count := f.host.server.RecordCount(stream)
+		etag += fmt.Sprintf("-%d", count)
+		updated = updated.Add(-time.Duration(count) * time.Second)
+	}
+	etag = `"` + etag + `"`
+	modified := updated.UTC().Format(http.TimeFormat)
+	if !config.NoETag {
+		w.Header().Set("ETag", etag)
+	}
+	if !config.NoTime {
+		w.Header().Set("Last-Modified", modified)
+	}
+	known := !config.NoETag && strings.TrimPrefix(r.Header.Get("If-None-Match"), "W/") == etag ||
+		r.Header.Get("If-None-Match") == "" && !config.NoTime && r.Header.Get("If-Modified-Since") == modified
+	if known && !config.IgnoreConditions {
+		w.WriteHeader(http.StatusNotModified)
+		return
+	}
+	w.Header().Set("Content-Type", contentType)
+	if isArchive := !strings.Contains(contentType, "json"); isArchive && w.Header().Get("Content-Encoding") == "" {
+		w.Header().Set("Content-Encoding", "identity") // it is compressed already
+	}
+	if r.Method == http.MethodHead {
+		return
+	}
+	write(w, config.Form)
+}
+
+// simulatedCVEs is the number of CVEs of each simulated year.
+const simulatedCVEs = 3000
+
+// appendSimulatedCVE appends the id of CVE i of all simulated ones. Each id occurs
+// once. The findings of simulated scanners have the first 3,000 CVEs of the years
+// from 2015 to 2026 and of 2030, so that feeds about CVEs have the same ones.
+func appendSimulatedCVE(dst []byte, i int) []byte {
+	year := 2015 + i%13
+	if i%13 == 12 {
+		year = 2030
+	}
+	dst = AppendInt(append(dst, "CVE-"...), int64(year))
+	return AppendInt(append(dst, '-'), int64(1000+i/13))
+}
