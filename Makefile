@@ -110,6 +110,8 @@ SOAK_TIME ?= 1h
 SOAK_SEED ?= 0
 
 soak: test-servers ## run the service with failing vendors and destinations and check that nothing is lost (SOAK_TIME, default 1h; SOAK_SEED)
+	@echo "== the measurement of controls, killed 200 times at random"
+	$(GO) test ./pkg/control -run '^TestKilled$$' -count 1 -timeout 2h -args -kills 200
 	$(GO) run ./internal/soak -time $(SOAK_TIME) -seed $(SOAK_SEED)
 
 bin/nfpm:

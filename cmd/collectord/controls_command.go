@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"go.uber.org/zap"
 
 	"github.com/collectord/collectord/pkg/control"
 	"github.com/collectord/collectord/pkg/query"
@@ -35,7 +36,8 @@ func controlsCommand(p *program) *cobra.Command {
 		Long: `controls measures the controls in the directory CONTROLS, all or those with the ids,
 and prints their scores. It records them as the service does, and queues their results
 for the destinations; the service, or the next --once, delivers them. With --dry-run it
-records nothing and may run beside the service.
+records nothing and may run beside the service. Of the log it prints only errors, unless
+LOG_LEVEL is debug.
 
 Exit codes: 0 all were measured; 3 some failed; 65 a file cannot be used; 75 another
 process measures; 78 bad settings.`,
@@ -88,6 +90,7 @@ func (a *assembly) previewControls(ctx context.Context, f controlFlags) error {
 	if err := a.requireControls(f.ids); err != nil {
 		return err
 	}
+	a.quietLog()
 	engine := a.newQueryEngine(int64(a.settings.Controls.Memory))
 	defer engine.Close()
 	p := &control.Previewer{State: a.state, Tenancy: a.settings.Tenancy, Engine: engine, Settings: a.controlSettings(nil)}
@@ -116,6 +119,7 @@ func (a *assembly) runControls(ctx context.Context, f controlFlags) error {
 	if err := a.requireControls(f.ids); err != nil {
 		return err
 	}
+	a.quietLog()
 	parts, err := a.openReceivers()
 	if err != nil {
 		return err
@@ -124,6 +128,9 @@ func (a *assembly) runControls(ctx context.Context, f controlFlags) error {
 	engine := a.newQueryEngine(int64(a.settings.Controls.Memory))
 	defer engine.Close()
 	evaluator := a.newEvaluator(engine, a.newRunner(parts.sinks, a.newDeliverer(parts.sinks)), parts.sinks)
+	if a.level.Level() > zap.DebugLevel {
+		evaluator.Log = zap.NewNop() // the output has the outcomes, also the errors
+	}
 	done, err := evaluator.EvaluateNow(ctx, "manual", f.ids)
 	if errors.Is(err, state.ErrLocked) {
 		return &exitError{exitLocked, err}

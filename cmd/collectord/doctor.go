@@ -153,6 +153,9 @@ func (a *assembly) stateChecks(sinks []store.Sink, sinksUnknown bool) doctor.Sta
 func (a *assembly) streamData(known []state.StreamStatus) []doctor.StreamData {
 	var data []doctor.StreamData
 	for _, s := range freshness.Evaluate(known, a.planned(time.Time{}), a.settings.Tenancy, time.Now()) {
+		if s.HasResults() {
+			s.WhyOff = "" // its failures count
+		}
 		data = append(data, doctor.StreamData{
 			Stream: s.Stream, Records: s.Records, Known: s.AsOf, LastFailure: s.LastFailure, FailureErr: s.FailureErr,
 			Held: s.Held, Late: s.Freshness == freshness.Late, WhyOff: s.WhyOff,

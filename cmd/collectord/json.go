@@ -10,7 +10,9 @@ import (
 
 	"github.com/collectord/collectord/pkg/backup"
 	"github.com/collectord/collectord/pkg/config"
+	"github.com/collectord/collectord/pkg/control"
 	"github.com/collectord/collectord/pkg/delivery"
+	"github.com/collectord/collectord/pkg/freshness"
 	"github.com/collectord/collectord/pkg/run"
 	"github.com/collectord/collectord/pkg/snapshot"
 	"github.com/collectord/collectord/pkg/store/sinks"
@@ -172,9 +174,17 @@ func (a *assembly) scheduleOf(stream string) string {
 	return a.calendarOf(stream).String()
 }
 
+// isOfResults reports whether a stream has the results of controls.
+func isOfResults(stream string) bool {
+	return stream == control.DetailStream || stream == control.SummaryStream
+}
+
 // reasonOff returns why a stream is off, be it that its collector is; "" if it is on.
 func (a *assembly) reasonOff(stream string) string {
 	section, own := a.findStream(stream)
+	if isOfResults(stream) {
+		return freshness.WhyResults
+	}
 	if section == nil {
 		return "no collector has this stream"
 	}

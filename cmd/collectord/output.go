@@ -43,6 +43,14 @@ func newOutput(stdout, stderr io.Writer, c *configuration) *output {
 	return o
 }
 
+// quietLog keeps all but errors out of the log of a command that people read the result
+// of. LOG_LEVEL=debug shows everything.
+func (o *output) quietLog() {
+	if o.level.Level() > zapcore.DebugLevel {
+		o.level.SetLevel(zapcore.ErrorLevel)
+	}
+}
+
 // stderrWidth returns the number of columns of the terminal.
 func stderrWidth() int {
 	width, _, err := term.GetSize(int(os.Stderr.Fd()))

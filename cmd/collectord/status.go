@@ -248,7 +248,10 @@ func (a *assembly) printStreams(w io.Writer, streams []streamReport) error {
 		if s.Checked.After(s.Taken) {
 			fmt.Fprintf(w, "%s: unchanged since %s\n", s.Stream, formatTime(s.Taken))
 		}
-		if why := a.reasonOff(s.Stream); why != "" {
+		switch why := a.reasonOff(s.Stream); {
+		case isOfResults(s.Stream):
+			fmt.Fprintf(w, "%s: %s\n", s.Stream, why)
+		case why != "":
 			fmt.Fprintf(w, "%s: off: %s\n", s.Stream, why)
 		}
 		if a.whyOff(s.Stream) == "" && s.LastFailure.After(s.LastSuccess) {
@@ -289,6 +292,8 @@ func (a *assembly) findNextRun(ctx context.Context, s state.StreamStatus, now ti
 // describeNextRun returns when a stream runs next.
 func (a *assembly) describeNextRun(s streamReport) string {
 	switch {
+	case isOfResults(s.Stream):
+		return "after runs"
 	case s.next.IsZero() && a.reasonOff(s.Stream) != "":
 		return "off"
 	case s.next.IsZero():

@@ -68,27 +68,7 @@ func estate() map[string][]string {
 // for each resource, and that optional members may be missing everywhere.
 func TestExamples(t *testing.T) {
 	t.Parallel()
-	optional := map[string][]string{}
-	for _, d := range sources.All() {
-		for _, s := range d.Streams {
-			optional[s.Name] = s.Optional
-		}
-	}
-	st, err := state.Open(t.Context(), t.TempDir(), state.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() {
-		if err := st.Close(); err != nil {
-			t.Error(err)
-		}
-	}()
-	for stream, records := range estate() {
-		addSnapshot(t, st, stream, records)
-	}
-	engine := query.New(query.Options{State: st, Tenancy: "default", Dir: filepath.Join(st.Dir(), "query"), Optional: optional})
-	defer engine.Close()
-	p := &control.Previewer{State: st, Tenancy: "default", Engine: engine, Settings: control.Settings{Dir: checkout.Join(t, "configs", "controls")}}
+	p := newPreviewer(t, estate(), checkout.Join(t, "configs", "controls"))
 	got := map[string]map[string]float64{}
 	problems, err := p.Preview(t.Context(), nil, true, func(one control.Preview) error {
 		if one.State != control.Measured {
@@ -118,6 +98,33 @@ func TestExamples(t *testing.T) {
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
+}
+
+// newPreviewer returns a previewer of the files in dir over the records of streams, with the
+// optional members of all vendors.
+func newPreviewer(t *testing.T, streams map[string][]string, dir string) *control.Previewer {
+	t.Helper()
+	optional := map[string][]string{}
+	for _, d := range sources.All() {
+		for _, s := range d.Streams {
+			optional[s.Name] = s.Optional
+		}
+	}
+	st, err := state.Open(t.Context(), t.TempDir(), state.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	engine := query.New(query.Options{State: st, Tenancy: "default", Dir: filepath.Join(st.Dir(), "query"), Optional: optional})
+	t.Cleanup(func() {
+		engine.Close()
+		if err := st.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	for stream, records := range streams {
+		addSnapshot(t, st, stream, records)
+	}
+	return &control.Previewer{State: st, Tenancy: "default", Engine: engine, Settings: control.Settings{Dir: dir}}
 }
 
 // addSnapshot adds a snapshot of records.

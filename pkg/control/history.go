@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 
 	"github.com/collectord/collectord/pkg/state"
 )
@@ -35,32 +34,18 @@ func (e *Evaluator) restoreHistory(ctx context.Context, s Settings) error {
 // readSummary returns the days in the last-known snapshot of SummaryStream; none when
 // there is no snapshot.
 func (e *Evaluator) readSummary(ctx context.Context) (days []state.ControlDay, err error) {
-	sealed, _, err := e.State.Snapshots.LastKnown(ctx, SummaryStream, e.Tenancy)
+	_, err = e.State.Snapshots.EachRecord(ctx, SummaryStream, e.Tenancy, func(text []byte) error {
+		var record summaryRecord
+		if err := json.Unmarshal(text, &record); err != nil {
+			return err
+		}
+		days = append(days, record.controlDay())
+		return nil
+	})
 	if errors.Is(err, state.ErrNoSnapshot) {
 		return nil, nil
 	}
-	if err != nil {
-		return nil, err
-	}
-	r, err := sealed.Reader(ctx)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { err = errors.Join(err, r.Close()) }()
-	for {
-		text, err := r.Next()
-		if err == io.EOF {
-			return days, nil
-		}
-		if err != nil {
-			return nil, err
-		}
-		var record summaryRecord
-		if err := json.Unmarshal(text, &record); err != nil {
-			return nil, err
-		}
-		days = append(days, record.controlDay())
-	}
+	return days, err
 }
 
 // controlDay returns what newSummaryRecord made the record of, without the weight of a

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 
 	"github.com/collectord/collectord/pkg/collector"
 	"github.com/collectord/collectord/pkg/query"
@@ -105,40 +104,27 @@ func writeSummary(ctx context.Context, st *state.Controls, out collector.Output)
 
 // keepDetails copies the records of controls, by their ids, from the last-known snapshot
 // of DetailStream to out.
-func keepDetails(ctx context.Context, st *state.State, tenancy string, ids map[string]bool, out collector.Output) (err error) {
+func keepDetails(ctx context.Context, st *state.State, tenancy string, ids map[string]bool, out collector.Output) error {
 	if len(ids) == 0 {
 		return nil
 	}
-	sealed, _, err := st.Snapshots.LastKnown(ctx, DetailStream, tenancy)
+	b := out.NewBatch()
+	defer b.Discard()
+	_, err := st.Snapshots.EachRecord(ctx, DetailStream, tenancy, func(text []byte) error {
+		var record detailRecord
+		if err := json.Unmarshal(text, &record); err != nil {
+			return fmt.Errorf("%s: %w", DetailStream, err)
+		}
+		if !ids[record.MetricID] {
+			return nil
+		}
+		return appendResult(b, record)
+	})
 	if errors.Is(err, state.ErrNoSnapshot) {
 		return nil
 	}
 	if err != nil {
 		return fmt.Errorf("keep the details of controls that were not measured: %w", err)
 	}
-	r, err := sealed.Reader(ctx)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, r.Close()) }()
-	b := out.NewBatch()
-	defer b.Discard()
-	for {
-		text, err := r.Next()
-		if err == io.EOF {
-			return b.Commit()
-		}
-		if err != nil {
-			return fmt.Errorf("keep the details of controls that were not measured: %w", err)
-		}
-		var record detailRecord
-		if err := json.Unmarshal(text, &record); err != nil {
-			return fmt.Errorf("keep the details of controls that were not measured: %w", err)
-		}
-		if ids[record.MetricID] {
-			if err := appendResult(b, record); err != nil {
-				return err
-			}
-		}
-	}
+	return b.Commit()
 }

@@ -19,11 +19,12 @@ import (
 // A Label describes the data of a stream in one word.
 type Label string
 
-// The labels. When several apply, the first of this list is used: running, off, never,
-// late, failing, restored, fresh.
+// The labels. When several apply, the first of this list is used: running, results, off,
+// never, late, failing, restored, fresh.
 const (
 	Off      Label = "off"      // the stream is off, or nothing says how often it must succeed
 	Running  Label = "running"  // a run is in progress
+	Results  Label = "results"  // the stream has the results of controls
 	Never    Label = "never"    // there is no data yet
 	Late     Label = "late"     // the data is overdue
 	Failing  Label = "failing"  // the last run failed, but the data is not late yet
@@ -62,8 +63,8 @@ type DisabledStream struct {
 // whyCollectorOff is the WhyOff of a stream whose collector is off.
 const whyCollectorOff = "its collector is off"
 
-// whyResults is the WhyOff of a stream of results of controls.
-const whyResults = "it has the results of controls, which have no schedule of their own"
+// WhyResults is the WhyOff of a stream of results of controls.
+const WhyResults = "it has the results of controls, which have no schedule of their own"
 
 // Sources are what the status of the streams follows from, beside the state.
 type Sources struct {
@@ -109,10 +110,11 @@ func Evaluate(streams []state.StreamStatus, from Sources, tenancy string, now ti
 	}
 	for _, s := range known {
 		why := whyCollectorOff
-		if s.Collector == collector.ControlsName {
-			why = whyResults
+		one := Stream{StreamStatus: s, WhyOff: why}
+		if one.HasResults() {
+			one.WhyOff = WhyResults
 		}
-		all = append(all, Stream{StreamStatus: s, WhyOff: why})
+		all = append(all, one)
 	}
 	for i := range all {
 		all[i].evaluate(from, now)
@@ -122,6 +124,10 @@ func Evaluate(streams []state.StreamStatus, from Sources, tenancy string, now ti
 	})
 	return all
 }
+
+// HasResults reports whether the stream has the results of controls, which no vendor has
+// and which follow the runs of other streams.
+func (s *Stream) HasResults() bool { return s.Collector == collector.ControlsName }
 
 // evaluate sets the fields of s that follow from its StreamStatus and Plan.
 func (s *Stream) evaluate(from Sources, now time.Time) {
@@ -138,6 +144,8 @@ func (s *Stream) evaluate(from Sources, now time.Time) {
 	switch {
 	case s.Active != nil:
 		s.Freshness = Running
+	case s.HasResults():
+		s.Freshness = Results
 	case s.Deadline.IsZero():
 		s.Freshness = Off
 	case s.AsOf.IsZero():

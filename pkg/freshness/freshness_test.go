@@ -93,6 +93,7 @@ func TestEvaluateJoinsAllStreams(t *testing.T) {
 	const old = 1000 * time.Hour
 	streams := []state.StreamStatus{
 		{Collector: "snyk", Stream: "snyk_issues", Tenancy: "acme", LastSuccess: before(old), LastFailure: before(time.Hour)},
+		{Collector: "control", Stream: "control_summary", Tenancy: "acme", LastSuccess: before(old), Taken: before(old), LastFailure: before(time.Hour)},
 		{Collector: "okta", Stream: "okta_users", Tenancy: "acme", LastSuccess: before(time.Hour), Taken: before(2 * time.Hour)},
 		{Collector: "okta", Stream: "okta_apps", Tenancy: "acme", LastSuccess: before(old), Taken: before(old), LastFailure: before(time.Hour)},
 		{Collector: "okta", Stream: "okta_hourly", Tenancy: "acme", LastSuccess: before(4 * time.Hour)},
@@ -121,6 +122,7 @@ func TestEvaluateJoinsAllStreams(t *testing.T) {
 		}
 	}
 	want := []string{
+		"control control_summary results 0s it has the results of controls, which have no schedule of their own",
 		"okta okta_apps off 0s COLLECTORS excludes it",
 		"okta okta_daily fresh 24h0m0s ",
 		"okta okta_devices off 0s COLLECTORS does not name it",

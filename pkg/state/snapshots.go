@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -87,6 +88,48 @@ func (s *Snapshots) LastKnown(ctx context.Context, stream, tenancy string) (*sna
 			return nil, info, fmt.Errorf("%s: %w: %w", stream, snapshot.ErrDamaged, err)
 		}
 		previous = dir // a newer snapshot may have replaced it meanwhile
+	}
+}
+
+// ErrEnough ends the calls of visit by EachRecord, which then returns no error.
+var ErrEnough = errors.New("enough")
+
+// EachRecord calls visit with each record of the last-known snapshot of a stream, in
+// order, and returns the snapshot. A record is valid until visit returns. The error is that
+// of visit, or of reading; it wraps ErrNoSnapshot when there is no snapshot.
+func (s *Snapshots) EachRecord(ctx context.Context, stream, tenancy string, visit func(record []byte) error) (*snapshot.Snapshot, error) {
+	for previous := ""; ; {
+		sealed, _, err := s.LastKnown(ctx, stream, tenancy)
+		if err != nil {
+			return nil, err
+		}
+		r, err := sealed.Reader(ctx)
+		if errors.Is(err, fs.ErrNotExist) && sealed.UploadID != previous {
+			previous = sealed.UploadID // a newer snapshot may have replaced it meanwhile
+			continue
+		}
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", stream, err)
+		}
+		return sealed, errors.Join(visitRecords(r, stream, visit), r.Close())
+	}
+}
+
+// visitRecords calls visit with each record of a reader.
+func visitRecords(r *snapshot.Reader, stream string, visit func(record []byte) error) error {
+	for {
+		record, err := r.Next()
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("%s: %w", stream, err)
+		}
+		if err := visit(record); errors.Is(err, ErrEnough) {
+			return nil
+		} else if err != nil {
+			return err
+		}
 	}
 }
 

@@ -440,7 +440,7 @@ func hasUnit(units ...string) bool {
 func (s *Server) readDetails(ctx context.Context, id string, most int) (rows []control.Detail, more bool, taken time.Time, err error) {
 	taken, err = control.EachNonCompliant(ctx, s.State, s.Tenancy, id, func(d control.Detail) error {
 		if more = len(rows) == most; more {
-			return control.ErrEnough
+			return state.ErrEnough
 		}
 		rows = append(rows, d)
 		return nil

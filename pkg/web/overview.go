@@ -81,7 +81,7 @@ type labelCount struct {
 
 // summaryOrder is the order of the labels in the summary.
 var summaryOrder = []freshness.Label{
-	freshness.Late, freshness.Never, freshness.Failing, freshness.Restored, freshness.Running, freshness.Fresh, freshness.Off,
+	freshness.Late, freshness.Never, freshness.Failing, freshness.Restored, freshness.Running, freshness.Fresh, freshness.Results, freshness.Off,
 }
 
 func (u *ui) serveOverview(w http.ResponseWriter, r *http.Request) {
@@ -188,6 +188,8 @@ func newStreamRow(s freshness.Stream, points []state.Point, destinations []desti
 		r.setTook(p.Took, p.Outcome != state.Skipped)
 	}
 	switch {
+	case s.HasResults():
+		r.Next = "after runs"
 	case s.WhyOff != "":
 		r.Next = "off"
 	case s.Plan.Queued:
@@ -233,7 +235,10 @@ func newProgressView(s freshness.Stream, now time.Time) *progressView {
 
 // newNotices returns the notices about a stream.
 func newNotices(s freshness.Stream, destinations []destinationStatus, now time.Time) (notices []notice) {
-	if s.WhyOff != "" {
+	switch {
+	case s.HasResults():
+		notices = append(notices, notice{Kind: "info", Text: "The stream has the results of controls. They are measured after runs of the streams that they read."})
+	case s.WhyOff != "":
 		text := "The stream is off: " + s.WhyOff + "."
 		if !s.Taken.IsZero() {
 			text += " Its last-known data is kept."
@@ -247,7 +252,7 @@ func newNotices(s freshness.Stream, destinations []destinationStatus, now time.T
 		notices = append(notices, notice{Kind: "error", Text: "The data is late since " + s.Deadline.UTC().Format("2006-01-02 15:04:05 UTC") + "."})
 	}
 	isHeld := s.Held && s.Last.Outcome == state.Held // which the notice above says
-	if s.LastFailure.After(s.LastSuccess) && s.FailureErr != "" && s.WhyOff == "" && !isHeld {
+	if s.LastFailure.After(s.LastSuccess) && s.FailureErr != "" && (s.WhyOff == "" || s.HasResults()) && !isHeld {
 		kind := "error"
 		if s.Freshness == freshness.Running {
 			kind = "info"

@@ -69,3 +69,33 @@ func TestCommonProblemIsShownOnce(t *testing.T) {
 		}
 	}
 }
+
+// TestResultsOfControlsAreNotOff checks that the streams of results are shown as what they
+// are, on the pages and in the API, and that one that failed says so.
+func TestResultsOfControlsAreNotOff(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	f.addCollector("okta", time.Hour, "okta_users")
+	f.addSuccess("control", "control_summary", 2*time.Hour, nil, `{"metric_id":"a"}`)
+	f.addSuccess("control", "control_detail", 2*time.Hour, nil, `{"metric_id":"a"}`)
+	f.addFailure("control", "control_detail", time.Hour, "no space for the details")
+	server := f.startServer("")
+	for path, wants := range map[string][]string{
+		"/": {
+			`<span class="n results">2 results</span>`, `<span class="state results">results</span>`, "after runs",
+			"The stream has the results of controls.", "no space for the details",
+		},
+		"/streams/control_summary": {`<span class="state results">results</span>`, "The stream has the results of controls."},
+		"/api/v1/status":           {`"freshness": "results"`},
+	} {
+		_, _, text := httpGet(t, server.URL+path)
+		for _, want := range wants {
+			if !strings.Contains(text, want) && !strings.Contains(text, strings.ReplaceAll(want, `": "`, `":"`)) {
+				t.Errorf("%s has no %q: %s", path, want, text)
+			}
+		}
+		if strings.Contains(text, "The stream is off") || strings.Contains(text, `class="state off"`) {
+			t.Errorf("%s says that a stream is off", path)
+		}
+	}
+}

@@ -133,6 +133,52 @@ func TestQueryInABrowser(t *testing.T) {
 	b.requireText("#outcome", "")
 }
 
+// waitForQueries waits until the service is running queries, or none.
+func (f *fixture) waitForQueries(running bool) {
+	f.Helper()
+	for began := time.Now(); ; time.Sleep(50 * time.Millisecond) {
+		found, err := filepath.Glob(filepath.Join(f.dir, "query", "collectord-query-*", "lock"))
+		if err != nil {
+			f.Fatal(err)
+		}
+		if len(found) > 0 == running {
+			return
+		}
+		if time.Since(began) > 10*time.Minute {
+			f.Fatalf("that queries are running should be %v: %q", running, found)
+		}
+	}
+}
+
+// TestQueryIsCancelledInABrowser cancels a query and an export that would run for an hour:
+// the service ends their processes, and the page can run others.
+func TestQueryIsCancelledInABrowser(t *testing.T) {
+	t.Parallel()
+	f := newFullFixture(t)
+	server, _ := f.startLoggingServer()
+	b := openBrowserAt(t, server.URL, "/query", "#sql")
+	b.enterToken()
+	b.waitUntil(`document.getElementById("cancel").checkVisibility() === false`)
+	for _, button := range []string{"#query .main", "[data-format=csv]"} {
+		b.runQuery("SELECT 40 + 2 AS n")
+		b.setField("#sql", "SELECT count(*) FROM range(10000000) a, range(10000000) b")
+		b.click(button)
+		b.waitUntil(`document.getElementById("cancel").checkVisibility()`)
+		f.waitForQueries(true)
+		b.click("#cancel")
+		b.waitUntil(`document.getElementById("query").getAttribute("aria-busy") === "false"`)
+		b.waitUntil(`document.getElementById("cancel").checkVisibility() === false`)
+		b.requireText("#said", "The query is cancelled.")
+		if notes := evaluate[int](b, `document.querySelectorAll("#result .note").length`); notes != 0 {
+			t.Errorf("%s: a query that was cancelled has an error", button)
+		}
+		f.waitForQueries(false)
+	}
+	b.runQuery("SELECT 40 + 2 AS n")
+	b.requireText("#result", "42")
+	b.assertNoViolations()
+}
+
 // columnTexts is an expression of the texts of a column of the result, from the first row on.
 func columnTexts(column int) string {
 	return fmt.Sprintf(`[...document.querySelectorAll("#result tbody tr")].map((row) => row.cells[%d].textContent)`, column)

@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"io"
 	"net/http"
 	"slices"
 	"strings"
@@ -174,26 +173,14 @@ func (u *ui) serveStreamData(w http.ResponseWriter, r *http.Request) {
 
 // readFirstRecords returns the first records, indented and truncated.
 func (u *ui) readFirstRecords(ctx context.Context, stream string) (texts []string, err error) {
-	sealed, _, err := u.State.Snapshots.LastKnown(ctx, stream, u.Tenancy)
-	if err != nil {
-		return nil, err
-	}
-	reader, err := sealed.Reader(ctx)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { err = errors.Join(err, reader.Close()) }()
-	for range maxShownRecords {
-		record, err := reader.Next()
-		if err == io.EOF {
-			break
-		}
-		if err != nil {
-			return nil, err
-		}
+	_, err = u.State.Snapshots.EachRecord(ctx, stream, u.Tenancy, func(record []byte) error {
 		texts = append(texts, formatRecord(record))
-	}
-	return texts, nil
+		if len(texts) == maxShownRecords {
+			return state.ErrEnough
+		}
+		return nil
+	})
+	return texts, err
 }
 
 // formatRecord returns a record indented, truncated and as valid UTF-8.

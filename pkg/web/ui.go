@@ -2,10 +2,13 @@ package web
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"embed"
+	"fmt"
 	"html/template"
 	"io/fs"
 	"net/http"
+	"path"
 	"strings"
 	"sync"
 	"time"
@@ -88,6 +91,25 @@ func (s *Server) serveNotFound(w http.ResponseWriter, r *http.Request) {
 	s.serveMissing(w, r, "Not found", "There is nothing at "+r.URL.Path+".")
 }
 
+// assetTags has the entity tag of each asset, by its name.
+var assetTags = tagAssets()
+
+func tagAssets() map[string]string {
+	tags := map[string]string{}
+	err := fs.WalkDir(assets, "assets", func(name string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.IsDir() {
+			return err
+		}
+		content, err := assets.ReadFile(name)
+		tags[path.Base(name)] = fmt.Sprintf(`"%x"`, sha256.Sum256(content))
+		return err
+	})
+	if err != nil {
+		panic(err) // the files are part of the program
+	}
+	return tags
+}
+
 // serveAsset serves the style, the script and the icon.
 func (u *ui) serveAsset(w http.ResponseWriter, r *http.Request) {
 	name := r.PathValue("file")
@@ -99,7 +121,9 @@ func (u *ui) serveAsset(w http.ResponseWriter, r *http.Request) {
 		u.serveNotFound(w, r)
 		return
 	}
-	w.Header().Set("Cache-Control", "max-age=300")
+	// After an upgrade a browser must not combine a new page with an old script.
+	w.Header().Set("Cache-Control", "no-cache")
+	w.Header().Set("ETag", assetTags[name])
 	http.ServeFileFS(w, r, assets, "assets/"+name)
 }
 

@@ -51,6 +51,39 @@ func TestUIResponses(t *testing.T) {
 	}
 }
 
+// TestAssetsAreNotOutdated checks that a browser asks for an asset each time, and receives
+// it again only when it has another content.
+func TestAssetsAreNotOutdated(t *testing.T) {
+	t.Parallel()
+	server := newFixture(t).startServer("")
+	tags := map[string]bool{}
+	for _, name := range []string{"page.js", "query.js", "style.css", "controls.css", "icon.svg"} {
+		address := server.URL + "/assets/" + name
+		_, header, _ := httpGet(t, address)
+		if header.Get("Cache-Control") != "no-cache" || header.Get("ETag") == "" {
+			t.Errorf("%s: Cache-Control %q, ETag %q", name, header.Get("Cache-Control"), header.Get("ETag"))
+		}
+		tags[header.Get("ETag")] = true
+		for tag, want := range map[string]int{header.Get("ETag"): http.StatusNotModified, `"other"`: http.StatusOK} {
+			r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, address, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			r.Header.Set("If-None-Match", tag)
+			response, err := http.DefaultClient.Do(r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if response.Body.Close(); response.StatusCode != want {
+				t.Errorf("%s with the tag %s: status code %d, want %d", name, tag, response.StatusCode, want)
+			}
+		}
+	}
+	if len(tags) != 5 {
+		t.Errorf("%d different tags of 5 assets", len(tags))
+	}
+}
+
 // httpPost sends a POST request and returns the status code and the body.
 func httpPost(t *testing.T, address, body string, header map[string]string) (int, string) {
 	t.Helper()

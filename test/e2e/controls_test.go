@@ -66,7 +66,14 @@ func TestControls(t *testing.T) {
 			t.Errorf("the metrics have no %s", want)
 		}
 	}
-	ws.AssertResult(ws.Run("controls"), harness.ExitOK, "agents", "measured", "green")
+	quiet := ws.Run("controls")
+	ws.AssertResult(quiet, harness.ExitOK, "agents", "measured", "green")
+	if quiet.Stderr != "" {
+		t.Errorf("beside the table there is %q", quiet.Stderr)
+	}
+	ws.Env["LOG_LEVEL"] = "debug"
+	ws.AssertResult(ws.Run("controls"), harness.ExitOK, "control measured")
+	delete(ws.Env, "LOG_LEVEL")
 	ws.AssertResult(ws.Run("controls", "--format", "json"), harness.ExitOK, `"score": 1`, `"total": 80`)
 	ws.AssertResult(ws.Run("controls", "agents", "--dry-run", "--detail", "--format", "csv"), harness.ExitOK, "control,resource,", ",host,1,'=x,undefined")
 	ws.AssertResult(ws.Run("controls", "agentz"), harness.ExitUsage, `no such control: "agentz"`)
@@ -74,13 +81,33 @@ func TestControls(t *testing.T) {
 	ws.AssertResult(ws.Run("controls", "--format", "xml"), harness.ExitUsage, "table, csv or json")
 	ws.AssertResult(ws.Run("query", "SELECT sum(totalok) / sum(total) AS score FROM control_summary", "--format", "csv"), harness.ExitOK, "score\n1.0\n")
 
+	status := ws.Run("status")
+	ws.AssertResult(status, harness.ExitOK, "after runs\n", "control_detail: it has the results of controls")
+	if doctor := ws.Run("doctor"); strings.Contains(status.Stdout, "control_detail: off") || strings.Contains(doctor.Stdout, "the stream is off") {
+		t.Errorf("streams of results are off:\n%s\n%s", status.Stdout, doctor.Stdout)
+	}
+
 	broken := strings.ReplaceAll(exampleControl, "id::VARCHAR", "idd::VARCHAR")
 	writeControls(t, ws, map[string]string{
 		"agents.yml": broken, "other.yml": strings.NewReplacer("agents", "other", "tenable_assets", "tenable_asset").Replace(exampleControl),
 	})
-	ws.AssertResult(ws.Run("controls"), harness.ExitPartial, `agents.yml:7: Binder Error: Referenced column "idd"`, `"id"`, "failed", "agents")
+	failed := ws.Run("controls")
+	ws.AssertResult(failed, harness.ExitPartial, `agents.yml:7: Binder Error: Referenced column "idd"`, `"id"`, "failed", "agents")
+	if strings.Contains(failed.Stderr, "Binder Error") {
+		t.Errorf("the error of the table is also in the log: %s", failed.Stderr)
+	}
 	ws.AssertResult(ws.Run("check"), harness.ExitOK, "other.yml:7: tenable_asset is no stream: did you mean tenable_assets?")
 	ws.AssertResult(ws.Run("--once", vendorsim.TenableAssets), harness.ExitPartial, "controls that failed and keep their last score: agents")
+	metrics = ws.Content(ws.Path("metrics.prom"))
+	for _, want := range []string{
+		`collectord_control_score{category="Assets",control="agents",tenancy="default"} 1`,
+		`collectord_control_failed{category="Assets",control="agents",tenancy="default"} 1`,
+	} {
+		if !strings.Contains(metrics, want+"\n") {
+			t.Errorf("after a failure the metrics have no %s", want)
+		}
+	}
+	ws.AssertResult(ws.Run("controls", "--format", "json"), harness.ExitPartial, `"score": 1`, `"state": "failed"`)
 	writeControls(t, ws, map[string]string{"agents.yml": "metric_id: agents\n"})
 	ws.AssertResult(ws.Run("controls", "--dry-run"), harness.ExitData, "agents.yml: title is missing")
 	ws.AssertResult(ws.Run("check", "--strict"), harness.ExitSettings, "agents.yml: title is missing")

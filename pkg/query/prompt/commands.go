@@ -123,7 +123,7 @@ func (s *session) printSchema(ctx context.Context, argument string) error {
 		return fmt.Errorf("no stream %s has data: .tables lists those that have", argument)
 	}
 	for _, stream := range found {
-		columns, err := s.loadColumns(ctx, stream, s.o.Limits)
+		columns, err := s.columns.read(ctx, stream)
 		if err != nil {
 			return err
 		}

@@ -63,9 +63,7 @@ func lastContent(tokens []token) token {
 // expressionNames returns the columns of the streams that the statement names.
 func (c *completer) expressionNames(all []token) (texts []string) {
 	for _, stream := range c.namedStreams(all) {
-		for _, column := range c.columns(stream) {
-			texts = append(texts, quoteName(column.Name))
-		}
+		texts = append(texts, quoteNames(c.columns(stream))...)
 	}
 	return texts
 }
@@ -108,22 +106,30 @@ func (t token) isName(name string) bool {
 }
 
 // qualifiedColumns returns the columns of the stream or the alias before the dot at the end
-// of tokens.
+// of tokens, or the members of the column there.
 func (c *completer) qualifiedColumns(tokens, all []token) (texts []string) {
 	dot := slices.IndexFunc(tokens, func(t token) bool { return t.start == lastContent(tokens).start })
-	if dot == 0 {
+	path := pathBefore(tokens, dot)
+	if len(path) == 0 {
 		return nil
 	}
-	qualifier := strings.Trim(tokens[dot-1].text, `"`)
 	for _, stream := range c.streams() {
-		if strings.EqualFold(stream, qualifier) || hasAlias(all, stream, qualifier) {
-			for _, column := range c.columns(stream) {
-				texts = append(texts, quoteName(column.Name))
-			}
-			return texts
+		if strings.EqualFold(stream, path[0]) || hasAlias(all, stream, path[0]) {
+			return quoteNames(descend(c.columns(stream), path[1:]))
 		}
 	}
-	return nil
+	for _, stream := range c.namedStreams(all) {
+		texts = append(texts, quoteNames(descend(c.columns(stream), path))...)
+	}
+	return texts
+}
+
+// quoteNames returns the names of columns as SQL has them.
+func quoteNames(columns []query.Column) (texts []string) {
+	for _, column := range columns {
+		texts = append(texts, quoteName(column.Name))
+	}
+	return texts
 }
 
 // hasAlias reports whether the statement has the stream with an alias, with AS or without.

@@ -1,6 +1,7 @@
 package prompt
 
 import (
+	"context"
 	"slices"
 	"testing"
 
@@ -13,7 +14,11 @@ var testCompleter = completer{
 	streams: func() []string { return []string{"okta_users", "tenable_assets", "tenable_findings"} },
 	columns: func(stream string) []query.Column {
 		return map[string][]query.Column{
-			"okta_users":     {{Name: "id"}, {Name: "status"}, {Name: "statusChanged"}, {Name: "order"}, {Name: "the name"}},
+			"okta_users": {
+				{Name: "id"}, {Name: "status"}, {Name: "statusChanged"}, {Name: "order"}, {Name: "the name"},
+				{Name: "profile", Type: `STRUCT(login VARCHAR, "a"",(b" VARCHAR, "the b" STRUCT(x INTEGER, y STRUCT(z DECIMAL(18,3))))`},
+				{Name: "groups", Type: "STRUCT(id VARCHAR)[]"},
+			},
 			"tenable_assets": {{Name: "id"}, {Name: "fqdns"}},
 		}[stream]
 	},
@@ -48,6 +53,13 @@ func TestComplete(t *testing.T) {
 		"after an alias":           {before: "SELECT a.fq", after: " FROM okta_users u, tenable_assets AS a", length: 2, want: []string{"fqdns "}},
 		"after an unknown alias":   {before: "SELECT b.fq", after: " FROM okta_users u, tenable_assets AS a", length: 2},
 		"after a dot, all":         {before: "SELECT a.", after: " FROM tenable_assets a", want: []string{"fqdns", "id"}},
+		"members":                  {before: "SELECT profile.", after: " FROM okta_users", want: []string{`"a"",(b"`, `"the b"`, "login"}},
+		"a member of an alias":     {before: "FROM okta_users AS u WHERE u.PROFILE.lo", length: 2, want: []string{"login "}},
+		"members of members":       {before: `FROM okta_users SELECT okta_users.profile."the b".y.`, want: []string{"z "}},
+		"members of a list":        {before: "FROM okta_users SELECT groups.", want: nil},
+		"members of a scalar":      {before: "FROM okta_users SELECT id.x", length: 1, want: nil},
+		"members of no stream":     {before: "SELECT profile.", want: nil},
+		"a dot after a number":     {before: "FROM okta_users SELECT (1).", want: nil},
 		"after a dot alone":        {before: ".", length: 1, want: []string{".exit", ".format", ".help", ".quit", ".rows", ".schema", ".tables"}},
 		"in a literal":             {before: "SELECT * FROM okta_users WHERE status = 'sta"},
 		"in a comment":             {before: "FROM okta_users -- sta"},
@@ -82,7 +94,7 @@ func TestCompleteWithoutAnyWord(t *testing.T) {
 func TestCompleteLine(t *testing.T) {
 	s := &session{
 		streams: []query.StreamData{{Stream: "okta_users", UploadID: "1"}},
-		known:   map[string][]query.Column{"1": {{Name: "größe"}}},
+		columns: newColumnLoader(func(context.Context, string) ([]query.Column, error) { return []query.Column{{Name: "größe"}}, nil }),
 		pending: "SELECT 'ü',\n",
 	}
 	const line = "'日本', grö FROM okta_users"

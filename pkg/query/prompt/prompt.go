@@ -47,8 +47,9 @@ type session struct {
 	history historyFile
 	// streams are those that had data at the last refresh.
 	streams []query.StreamData
-	// known has the columns of snapshots, by upload id.
-	known map[string][]query.Column
+	columns *columnLoader
+	// unread are the streams whose columns a completion has not waited for any longer.
+	unread []string
 	// pending are the lines of a statement that has not ended.
 	pending string
 }
@@ -56,7 +57,13 @@ type session struct {
 // Run reads statements and commands from the terminal, which standard input and standard
 // output must be, and runs them until the input ends. Errors of statements are printed.
 func Run(ctx context.Context, o Options) (err error) {
-	s := &session{o: o, history: historyFile{path: o.History}, known: map[string][]query.Column{}}
+	s := &session{o: o, history: historyFile{path: o.History}}
+	s.columns = newColumnLoader(func(ctx context.Context, stream string) ([]query.Column, error) {
+		limits := s.o.Limits
+		limits.Rows = 0
+		return s.o.Engine.Columns(ctx, stream, limits)
+	})
+	defer s.columns.stop()
 	if err := s.refreshStreams(ctx); err != nil {
 		return err
 	}
@@ -256,8 +263,10 @@ func (s *session) describeSummary(summary query.Summary) string {
 	return b.String()
 }
 
-// refreshStreams makes the session use the newest snapshots.
+// refreshStreams makes the session use the newest snapshots. Nothing may be reading those
+// of before then.
 func (s *session) refreshStreams(ctx context.Context) error {
+	s.columns.stop()
 	if err := s.o.Refresh(ctx); err != nil {
 		return err
 	}
@@ -269,30 +278,26 @@ func (s *session) refreshStreams(ctx context.Context) error {
 	return nil
 }
 
-// loadColumns returns the columns of a stream.
-func (s *session) loadColumns(ctx context.Context, stream query.StreamData, limits query.Limits) ([]query.Column, error) {
-	if columns, ok := s.known[stream.UploadID]; ok {
-		return columns, nil
-	}
-	limits.Rows = 0
-	columns, err := s.o.Engine.Columns(ctx, stream.Stream, limits)
-	if err == nil {
-		s.known[stream.UploadID] = columns
-	}
-	return columns, err
-}
-
-// completionTime bounds how long a completion waits for the columns of a stream. The copy
-// of the stream that they are read from is made to the end all the same.
-const completionTime = 3 * time.Second
-
 // completeLine completes the word before the cursor. pos is a number of characters.
 func (s *session) completeLine(line string, pos int) (head string, texts []string, tail string) {
 	characters := []rune(line)
 	head, tail = string(characters[:pos]), string(characters[pos:])
 	c := completer{streams: s.streamNames, columns: s.completionColumns}
+	s.unread = nil
 	length, texts := c.completeText(s.pending+head, tail)
+	if len(s.unread) > 0 {
+		s.noteUnread()
+		if len(texts) == 0 { // the editor shows the line again
+			texts = []string{head[len(head)-length:]}
+		}
+	}
 	return head[:len(head)-length], texts, tail
+}
+
+// noteUnread says below the line that is being edited which columns are missing in a
+// completion. The terminal is in raw mode.
+func (s *session) noteUnread() {
+	_, _ = fmt.Fprintf(s.o.Err, "\r\n(the columns of %s are being read: press Tab again)\r\n", strings.Join(s.unread, ", ")) // as in printError
 }
 
 func (s *session) streamNames() (names []string) {
@@ -300,18 +305,6 @@ func (s *session) streamNames() (names []string) {
 		names = append(names, stream.Stream)
 	}
 	return names
-}
-
-// completionColumns returns the columns of a stream, if they are there in time.
-func (s *session) completionColumns(name string) []query.Column {
-	for _, stream := range s.streams {
-		if stream.Stream == name {
-			limits := query.Limits{Time: completionTime, Wait: true}
-			columns, _ := s.loadColumns(context.Background(), stream, limits) // a query would show the error
-			return columns
-		}
-	}
-	return nil
 }
 
 // printText writes text for people.

@@ -9,38 +9,45 @@ import (
 	"github.com/collectord/collectord/pkg/snapshot/columns"
 )
 
-// What is typed as a time or a date, DuckDB can convert: from_json would make NULL of it
-// without an error. TestKindsOfStrings in package columns has the other strings.
+// What is typed as a time or a date, DuckDB converts to the same time in UTC: from_json
+// would make NULL of it without an error, and a date of a time. TestKindsOfStrings in package
+// columns has the other strings.
 func TestTimesAreDuckDBs(t *testing.T) {
 	db := openDuckDB(t)
-	for text, want := range map[string]struct{ files, queries columns.Type }{
-		"2026-02-03T04:05:06Z":           {files: columns.Timestamp, queries: columns.UTCTimestamp},
-		"2024-02-29T00:00:00Z":           {files: columns.Timestamp, queries: columns.UTCTimestamp},
-		"2026-02-03T23:59:59.9Z":         {files: columns.Timestamp, queries: columns.UTCTimestamp},
-		"2026-02-03T04:05:06.123456789Z": {files: columns.Timestamp, queries: columns.UTCTimestamp},
-		"2026-02-03T04:05:06+00:00":      {files: columns.Timestamp, queries: columns.UTCTimestamp},
-		"2026-02-03T04:05:06-15:59":      {files: columns.Timestamp, queries: columns.UTCTimestamp},
-		"2026-02-03T04:05:06+0530":       {files: columns.Timestamp, queries: columns.UTCTimestamp},
-		"2026-02-03T04:05:06+05":         {files: columns.Timestamp, queries: columns.UTCTimestamp},
-		"0001-01-01T00:00:00+15:59":      {files: columns.Timestamp, queries: columns.UTCTimestamp},
-		"9999-12-31T23:59:59.999999999Z": {files: columns.Timestamp, queries: columns.UTCTimestamp},
-		"2026-02-03T04:05:06":            {files: columns.LocalTimestamp, queries: columns.LocalTimestamp},
-		"2026-02-03T04:05:06.5":          {files: columns.LocalTimestamp, queries: columns.LocalTimestamp},
-		"2026-02-03 04:05:06":            {files: columns.Varchar, queries: columns.LocalTimestamp},
-		"2026-02-03 04:05:06.5":          {files: columns.Varchar, queries: columns.LocalTimestamp},
-		"2026-02-03":                     {files: columns.Varchar, queries: columns.Date},
-		"9999-12-31":                     {files: columns.Varchar, queries: columns.Date},
+	for text, want := range map[string]struct {
+		files, queries columns.Type
+		utc            string
+	}{
+		"2026-02-03T04:05:06Z":           {files: columns.Timestamp, queries: columns.UTCTimestamp, utc: "2026-02-03 04:05:06.000000"},
+		"2024-02-29T00:00:00Z":           {files: columns.Timestamp, queries: columns.UTCTimestamp, utc: "2024-02-29 00:00:00.000000"},
+		"2026-02-03T23:59:59.9Z":         {files: columns.Timestamp, queries: columns.UTCTimestamp, utc: "2026-02-03 23:59:59.900000"},
+		"2026-02-03T04:05:06.123456789Z": {files: columns.Timestamp, queries: columns.UTCTimestamp, utc: "2026-02-03 04:05:06.123456"},
+		"2026-02-03T04:05:06+00:00":      {files: columns.Timestamp, queries: columns.UTCTimestamp, utc: "2026-02-03 04:05:06.000000"},
+		"2026-02-03T04:05:06-15:59":      {files: columns.Timestamp, queries: columns.UTCTimestamp, utc: "2026-02-03 20:04:06.000000"},
+		"2026-02-03T04:05:06+0530":       {files: columns.Timestamp, queries: columns.UTCTimestamp, utc: "2026-02-02 22:35:06.000000"},
+		"2026-02-03T04:05:06+05":         {files: columns.Timestamp, queries: columns.UTCTimestamp, utc: "2026-02-02 23:05:06.000000"},
+		"0001-01-01T00:00:00+15:59":      {files: columns.Timestamp, queries: columns.UTCTimestamp, utc: "0000-12-31 08:01:00.000000"},
+		"9999-12-31T23:59:59.999999999Z": {files: columns.Timestamp, queries: columns.UTCTimestamp, utc: "9999-12-31 23:59:59.999999"},
+		"2026-02-03T04:05:06":            {files: columns.LocalTimestamp, queries: columns.LocalTimestamp, utc: "2026-02-03 04:05:06.000000"},
+		"2026-02-03T04:05:06.5":          {files: columns.LocalTimestamp, queries: columns.LocalTimestamp, utc: "2026-02-03 04:05:06.500000"},
+		"2026-02-03 04:05:06":            {files: columns.Varchar, queries: columns.LocalTimestamp, utc: "2026-02-03 04:05:06.000000"},
+		"2026-02-03 04:05:06.5":          {files: columns.Varchar, queries: columns.LocalTimestamp, utc: "2026-02-03 04:05:06.500000"},
+		"2026-02-03":                     {files: columns.Varchar, queries: columns.Date, utc: "2026-02-03 00:00:00.000000"},
+		"9999-12-31":                     {files: columns.Varchar, queries: columns.Date, utc: "9999-12-31 00:00:00.000000"},
 	} {
-		for rules, want := range map[columns.Rules]columns.Type{columns.FileRules: want.files, columns.QueryRules: want.queries} {
+		for rules, kind := range map[columns.Rules]columns.Type{columns.FileRules: want.files, columns.QueryRules: want.queries} {
 			typing := columns.NewTyping(columns.Types{}, columns.Options{Rules: rules})
 			typing.AddRecord([]byte(`{"at":"` + text + `"}`))
 			at := typing.Choose().Root.Members[0]
-			if at.Type != want {
-				t.Errorf("%q is %s by rules %d, want %s", text, at.Type, rules, want)
+			if at.Type != kind {
+				t.Errorf("%q is %s by rules %d, want %s", text, at.Type, rules, kind)
 			}
-			query := "SELECT from_json(" + duckdb.Literal(`["`+text+`"]`) + ", '[" + string(appendStructure(nil, &at.Node)) + "]')[1] IS NULL"
-			if got := queryRows(t, db, query)[0][0]; got != "false" {
-				t.Errorf("DuckDB cannot convert %q to %s", text, at.Type)
+			value := "from_json(" + duckdb.Literal(`["`+text+`"]`) + ", '[" + string(appendStructure(nil, &at.Node)) + "]')[1]::" + sqlType(&at.Node)
+			if got := queryRows(t, db, "SELECT strftime(TRY_CAST("+value+" AS TIMESTAMP), '%Y-%m-%d %H:%M:%S.%f')")[0][0]; got != want.utc && at.Type != columns.Varchar {
+				t.Errorf("DuckDB converts %q to the %s %s, want %s", text, at.Type, got, want.utc)
+			}
+			if got := queryRows(t, db, "SELECT "+value)[0][0]; got != text && at.Type == columns.Varchar {
+				t.Errorf("DuckDB converts %q to the text %q", text, got)
 			}
 		}
 	}

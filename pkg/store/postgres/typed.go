@@ -30,6 +30,10 @@ type typedView struct {
 // columns because something depends on it.
 const keptDefinition = "kept"
 
+// lockTimeoutCode is the code of the error of a statement that waited for a lock for as
+// long as lock_timeout allows.
+const lockTimeoutCode = "55P03"
+
 // typedName returns the quoted name of the typed view of a stream.
 func (s *Sink) typedName(stream string) string { return s.qualify(stream + store.TypedSuffix) }
 
@@ -334,7 +338,7 @@ func (s *Sink) dropsTypedView(found catalog, stream string) bool {
 }
 
 // dropTypedView drops the typed view and forgets its types. It stays where something
-// depends on it, which is noted.
+// depends on it, and until the next delivery while something reads it, which is noted.
 func (s *Sink) dropTypedView(ctx context.Context, tx pgx.Tx, snap *snapshot.Snapshot) error {
 	name := s.typedName(snap.Stream)
 	err := inSavepoint(ctx, tx, func(tx pgx.Tx) error {
@@ -350,6 +354,10 @@ func (s *Sink) dropTypedView(ctx context.Context, tx pgx.Tx, snap *snapshot.Snap
 	var pg *pgconn.PgError
 	if !errors.As(err, &pg) {
 		return err
+	}
+	if pg.Code == lockTimeoutCode {
+		s.noteOnce(snap, "postgres: view "+name+": STORE_POSTGRES_VIEWS is not typed, and it was not dropped yet, which the next delivery tries again: "+singleLineError{err}.Error())
+		return nil
 	}
 	s.failed.Store(s.dropTypedKey(snap.Stream), true)
 	text := singleLineError{err}.Error()

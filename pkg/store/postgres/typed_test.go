@@ -398,6 +398,52 @@ func TestPostgresTypedLocked(t *testing.T) {
 	p.assertQuery(`SELECT n FROM $S.okta_users_latest_typed ORDER BY 1`, "3", "x")
 }
 
+// TestPostgresTypedDropLocked has a reader that keeps a view from being dropped that is not
+// wanted any more: the snapshots are stored, and the delivery after the end of the reader
+// drops it.
+func TestPostgresTypedDropLocked(t *testing.T) {
+	p := newTest(t)
+	url := p.server.URL(testserver.Owner, testserver.Password) + "&lock_timeout=50"
+	p.writeDay(p.sink(Options{Views: store.ViewsTyped}), 1, "acme", `{"n":1}`)
+	tx, err := p.conn.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer rollBack(tx)
+	if _, err := tx.Exec(t.Context(), `SELECT * FROM `+p.schema+`.okta_users_latest_typed`); err != nil {
+		t.Fatal(err)
+	}
+	s := p.sink(Options{URL: url})
+	p.writeDay(s, 2, "acme", `{"n":2}`)
+	p.assertLogged("it was not dropped yet, which the next delivery tries again")
+	p.writeDay(s, 3, "acme", `{"n":3}`)
+	p.assertLogged()
+	rollBack(tx)
+	p.assertQuery(`SELECT n::text FROM $S.okta_users_latest_typed`, "3")
+	p.writeDay(s, 4, "acme", `{"n":4}`)
+	p.assertLogged()
+	p.assertQuery(`SELECT coalesce(to_regclass('$S.okta_users_latest_typed')::text, 'dropped')`, "dropped")
+	p.assertQuery(`SELECT count(*)::text FROM $S.okta_users`, "4")
+}
+
+// TestPostgresLockTimeout checks that the wait for a lock is bounded where no one has
+// configured a bound, and that a configured one stays.
+func TestPostgresLockTimeout(t *testing.T) {
+	p := newTest(t)
+	for options, want := range map[string]string{"": "30s", "&lock_timeout=0": "30s", "&lock_timeout=2min": "2min", "&lock_timeout=50": "50ms"} {
+		conn, err := pgx.Connect(t.Context(), p.server.URL(testserver.Owner, testserver.Password)+options)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close(t.Context())
+		var got string
+		err = inTx(t.Context(), conn, func(tx pgx.Tx) error { return tx.QueryRow(t.Context(), `SHOW lock_timeout`).Scan(&got) })
+		if err != nil || got != want {
+			t.Errorf("with the options %q the bound is %s, error %v, want %s", options, got, err, want)
+		}
+	}
+}
+
 // TestPostgresTypedReaders reads the view while snapshots change its columns, through
 // PgBouncer in transaction mode: every result is that of one snapshot, with its type.
 func TestPostgresTypedReaders(t *testing.T) {

@@ -39,11 +39,11 @@ function requireToken() {
 }
 
 // Sends a request with the token, and returns its response if it is a success.
-export async function send(path, body, method = "POST") {
+export async function send(path, body, method = "POST", signal = undefined) {
   requireToken();
   const headers = { "X-Collectord-Token": token };
   if (body) headers["Content-Type"] = "application/json";
-  const response = await fetch(path, { method, headers, body, credentials: "same-origin" });
+  const response = await fetch(path, { method, headers, body, signal, credentials: "same-origin" });
   if (!response.ok) throw await explain(response);
   return response;
 }

@@ -274,17 +274,23 @@ function exportName(response) {
   return name ? name + /_\d+T\d+Z\.\w+$/.exec(given)[0] : given;
 }
 
+// A request that is cancelled ends its connection, which makes the service end the query.
+let running;
+$("cancel").addEventListener("click", () => running?.abort());
+
 async function runQuery(format) {
   if (!box.value.trim()) return box.focus();
   if (form.getAttribute("aria-busy") === "true") return;
   const isExport = format !== "html";
   form.setAttribute("aria-busy", "true");
+  running = new AbortController();
+  $("cancel").hidden = false;
   keepInAddress();
   $("origin").hidden = true;
   output.querySelector(":scope > .note")?.remove();
   if (!isExport) $("outcome").textContent = "Running …";
   try {
-    const response = await send(form.dataset.path, JSON.stringify({ sql: box.value, format, complete: isExport }));
+    const response = await send(form.dataset.path, JSON.stringify({ sql: box.value, format, complete: isExport }), "POST", running.signal);
     if (!isExport) return showResult(await response.text());
     const name = exportName(response), rows = Number(response.headers.get("X-Collectord-Rows"));
     saveBlob(await response.blob(), name);
@@ -294,8 +300,11 @@ async function runQuery(format) {
       $("outcome").textContent = "";
       output.replaceChildren();
     }
-    output.prepend(createElement("p", { className: "note error", role: "alert" }, err.message));
+    if (running.signal.aborted) showMessage("The query is cancelled.");
+    else output.prepend(createElement("p", { className: "note error", role: "alert" }, err.message));
   } finally {
+    if (document.activeElement === $("cancel")) box.focus(); // which is not hidden
+    $("cancel").hidden = true;
     form.setAttribute("aria-busy", "false");
   }
 }
