@@ -13,6 +13,7 @@ func AllVendors() []Vendor {
 		NewIntune(),
 		NewKnowBe4(),
 		NewMDE(),
+		NewNVD(),
 		NewOkta(),
 		NewOSV(),
 		NewSnyk(),

@@ -49,6 +49,11 @@ func collect(t *testing.T, st *state.State, taken time.Time, records ...string) 
 	collectWithDoubts(t, st, taken, nil, records...)
 }
 
+// noteAt returns the note of a snapshot that was taken at a time.
+func noteAt(taken time.Time) snapshot.Note {
+	return snapshot.Note{Selection: "selection", Text: "etag of " + taken.UTC().Format(time.RFC3339)}
+}
+
 // collectWithDoubts is collect for a run that accepted doubts.
 func collectWithDoubts(t *testing.T, st *state.State, taken time.Time, doubts snapshot.Doubts, records ...string) {
 	t.Helper()
@@ -76,6 +81,7 @@ func collectFor(t *testing.T, st *state.State, taken time.Time, sinks []string, 
 	if err := batch.Commit(); err != nil {
 		t.Fatal(err)
 	}
+	w.SetNote(noteAt(taken))
 	if _, err := st.Runs.Commit(t.Context(), id, w, state.RunStats{Records: int64(len(records)), Doubts: doubts}, state.Policy{StoreEmpty: true, Sinks: sinks}); err != nil {
 		t.Fatal(err)
 	}
@@ -261,6 +267,9 @@ func TestHistoryRoundTrip(t *testing.T) {
 		t.Errorf("history\n got %+v\nwant %+v", got, want)
 	}
 	restored, _, err := after.Snapshots.LastKnown(t.Context(), "okta_users", "acme")
+	if restored.Note != noteAt(taken) {
+		t.Errorf("note %+v, want %+v", restored.Note, noteAt(taken))
+	}
 	if err != nil || !cmp.Equal(restored.Doubts, doubts) || !cmp.Equal(got.Runs[0].Doubts, doubts) || got.Runs[1].Doubts != nil {
 		t.Errorf("doubts of the snapshot %v, of the runs %v and %v, want %v and none; error %v",
 			restored.Doubts, got.Runs[0].Doubts, got.Runs[1].Doubts, doubts, err)

@@ -29,6 +29,7 @@ var crashActions = map[string]func(*State) error{
 		_, err := collectSnapshot(s, newHeader("okta_users", "acme", 2), 0, twoSinks)
 		return err
 	},
+	"unchanged": func(s *State) error { return confirm(s, 2) },
 	"deliver": func(s *State) error {
 		_, err := collectSnapshot(s, newHeader("okta_users", "acme", 2), 90, twoSinks)
 		if err != nil {
@@ -94,6 +95,8 @@ func TestKilledAtEveryStep(t *testing.T) {
 		{action: "empty", step: "sealed", last: "id-001/100/collected", outcomes: "success empty"},
 		{action: "empty", step: "recording", last: "id-001/100/collected", outcomes: "success interrupted"},
 		{action: "empty", step: "recorded", last: "id-001/100/collected", outcomes: "success empty"},
+		{action: "unchanged", step: "confirming", last: "id-001/100/collected", outcomes: "success interrupted"},
+		{action: "unchanged", step: "confirmed", last: "id-001/100/collected", outcomes: "success unchanged"},
 		{action: "deliver", step: "delivering", first: Policy{Sinks: []string{"s3"}}, last: "id-002/90/collected",
 			queue: "id-001>s3 id-002>file id-002>s3", outcomes: "success success"},
 		{action: "deliver", step: "delivered", first: Policy{Sinks: []string{"s3"}}, last: "id-002/90/collected",

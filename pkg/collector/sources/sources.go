@@ -16,6 +16,7 @@ import (
 	"github.com/collectord/collectord/pkg/collector/sources/intune"
 	"github.com/collectord/collectord/pkg/collector/sources/knowbe4"
 	"github.com/collectord/collectord/pkg/collector/sources/mde"
+	"github.com/collectord/collectord/pkg/collector/sources/nvd"
 	"github.com/collectord/collectord/pkg/collector/sources/okta"
 	"github.com/collectord/collectord/pkg/collector/sources/osv"
 	"github.com/collectord/collectord/pkg/collector/sources/snyk"
@@ -28,13 +29,14 @@ func All() []collector.Definition {
 		azureentra.Definition,
 		cisakev.Definition,
 		crowdstrike.Definition,
+		domains.Definition,
 		endoflife.Definition,
 		epss.Definition,
-		intune.Definition,
 		github.Definition,
-		domains.Definition,
+		intune.Definition,
 		knowbe4.Definition,
 		mde.Definition,
+		nvd.Definition,
 		okta.Definition,
 		osv.Definition,
 		snyk.Definition,
