@@ -16,6 +16,7 @@ import (
 	"github.com/collectord/collectord/internal/duckdb"
 	"github.com/collectord/collectord/pkg/snapshot"
 	"github.com/collectord/collectord/pkg/snapshot/parquet"
+	"github.com/collectord/collectord/pkg/state"
 )
 
 // A snapshot's Parquet file for destinations is in its directory, beside its description.
