@@ -257,7 +257,7 @@ func (n *NVD) serveMeta(w http.ResponseWriter, year int, isWrong bool) {
 // byteCounter is a writer that counts.
 type byteCounter struct{ n int }
 
-func (c *byteCounter) Write(p []byte) (int, error) { c.n += len(p); return len(p), nil }
+func (b *byteCounter) Write(p []byte) (int, error) { b.n += len(p); return len(p), nil }
 
 // writeFile writes the content of the file of a year.
 func (n *NVD) writeFile(w io.Writer, year int) {

@@ -21,7 +21,7 @@ func (lp *lineProtocol) readLine(line []byte, number int64) error {
 	if lp.ended {
 		return lineError(number, "is after the end line: let the program print it last")
 	}
-	members, err := readObject(line, number)
+	members, err := readLineObject(line, number)
 	if err != nil {
 		return err
 	}
@@ -64,7 +64,7 @@ func (lp *lineProtocol) checkCounts(counts []byte, number int64) error {
 	if counts[0] != '{' {
 		return lineError(number, `is not an end line: want {"_end": {"%s": 3}} with the number of records of each stream`, lp.tapNames()[0])
 	}
-	members, err := readObject(counts, number)
+	members, err := readLineObject(counts, number)
 	if err != nil {
 		return err
 	}

@@ -275,7 +275,7 @@ func newSingerProtocol(p *splitter, f *singerFile) *singerProtocol {
 }
 
 func (sp *singerProtocol) readLine(line []byte, number int64) error {
-	members, err := readObject(line, number)
+	members, err := readLineObject(line, number)
 	if err != nil {
 		return err
 	}
@@ -399,7 +399,7 @@ func (sp *singerProtocol) noteKey(s *splitStream, record []byte, number int64) e
 	if len(about.keys) == 0 || !s.requested {
 		return nil
 	}
-	members, err := readObject(record, number)
+	members, err := readLineObject(record, number)
 	if err != nil {
 		return err
 	}

@@ -127,8 +127,8 @@ type member struct {
 	value []byte
 }
 
-// readObject returns the members of a line that is a JSON object.
-func readObject(line []byte, number int64) ([]member, error) {
+// readLineObject returns the members of a line that is a JSON object.
+func readLineObject(line []byte, number int64) ([]member, error) {
 	if !utf8.Valid(line) {
 		return nil, lineError(number, "is not UTF-8: let the program print UTF-8")
 	}

@@ -90,7 +90,7 @@ func (a *account) listing(w rest.Window, found changes) rest.Listing {
 	return rest.Listing{
 		Request: rest.Request{Path: path, Query: url.Values{"resultsPerPage": {"2000"}, "startIndex": {"0"}}},
 		Shape:   apiShape, Pager: rest.Offset{Param: "startIndex"}, Total: "totalResults", Stop: rest.AtTotal,
-		OnRecord: page.appendRecord, CheckPage: page.check,
+		OnRecord: page.appendCVE, CheckPage: page.check,
 	}
 }
 
@@ -106,8 +106,8 @@ func newChangesPage(found changes) *changesPage {
 	return &changesPage{found: found, hashes: map[string]uint64{}, total: -1}
 }
 
-// appendRecord implements rest.RecordFunc.
-func (c *changesPage) appendRecord(batch collector.Batch, e *rest.Envelope, raw []byte) error {
+// appendCVE implements rest.RecordFunc.
+func (c *changesPage) appendCVE(batch collector.Batch, e *rest.Envelope, raw []byte) error {
 	if e.Records == 0 {
 		clear(c.hashes)
 	}

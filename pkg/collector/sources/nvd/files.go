@@ -106,7 +106,7 @@ func (a *account) copyFile(ctx context.Context, out collector.Output, year int, 
 			return err
 		}
 		_, err = a.files.FetchFile(ctx, rest.Request{Path: a.filePath(year) + ".json.gz"}, out, func(resp *rest.Response, each records.Func) error {
-			return readFile(resp.Body, meta, year, modified, each)
+			return readYearFile(resp.Body, meta, year, modified, each)
 		})
 		if !errors.Is(err, errOtherFile) || reads == fileReads {
 			return err
@@ -117,8 +117,8 @@ func (a *account) copyFile(ctx context.Context, out collector.Output, year int, 
 	}
 }
 
-// readFile passes the CVEs of a file that were not modified to each.
-func readFile(r io.Reader, meta fileMeta, year int, modified changes, each records.Func) error {
+// readYearFile passes the CVEs of a file that were not modified to each.
+func readYearFile(r io.Reader, meta fileMeta, year int, modified changes, each records.Func) error {
 	plain, err := records.GunzipIfNeeded(r, maxFile)
 	if err != nil {
 		return err

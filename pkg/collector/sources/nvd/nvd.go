@@ -44,6 +44,7 @@ func (s *Settings) feedsURL() (url.URL, error) {
 var Definition = source.Define(collector.Info{
 	Name:        "nvd",
 	Title:       "NIST National Vulnerability Database",
+	IsFeed:      true,
 	Docs:        "https://nvd.nist.gov/developers/vulnerabilities",
 	Permissions: "none; a key is optional. NIST asks products that use the data to show this notice: This product uses data from the NVD API but is not endorsed or certified by the NVD.",
 	RateLimit: "5 requests in 30 seconds, 50 with NVD_API_KEY. The collector makes one request in 6 seconds, or in 0.6 seconds with the key, and one at a time from the files. " +

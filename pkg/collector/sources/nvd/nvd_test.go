@@ -231,7 +231,7 @@ func TestFaultyFiles(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		err = readFile(strings.NewReader(tc.content), meta, 2010, changes{}, func([]byte) error { return nil })
+		err = readYearFile(strings.NewReader(tc.content), meta, 2010, changes{}, func([]byte) error { return nil })
 		if tc.want == "" && err != nil || tc.want != "" && (err == nil || !strings.Contains(err.Error(), tc.want)) {
 			t.Errorf("%s: error %v, want %q", tc.name, err, tc.want)
 		}

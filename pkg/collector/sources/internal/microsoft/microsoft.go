@@ -50,7 +50,7 @@ type API struct {
 // the limits.
 func NewAPI(app Application, base url.URL, name, scope string, limits map[string]rest.Limit, o collector.Options) *API {
 	a := &API{Client: source.NewClient(base, nil, limits, o), prefix: app.Prefix, name: name}
-	a.Classify = classifyStatus
+	a.Classify = classifyGraphStatus
 	a.tokens = source.NewClient(app.Authority, nil, map[string]rest.Limit{}, o)
 	a.tokens.Classify = rest.ClassifyToken
 	check := "check " + app.Prefix + "_TENANT_ID, " + app.Prefix + "_CLIENT_ID and " + app.Prefix + "_CLIENT_SECRET: the value of the secret, not its id, which must not have expired"
@@ -73,9 +73,9 @@ func NewAPI(app Application, base url.URL, name, scope string, limits map[string
 // SetTransport replaces the HTTP clients, for tests.
 func (a *API) SetTransport(client *http.Client) { a.HTTP, a.tokens.HTTP = client, client }
 
-// classifyStatus recognizes a further status with which Graph throttles: the
+// classifyGraphStatus recognizes a further status with which Graph throttles: the
 // bandwidth is used up.
-func classifyStatus(s *rest.StatusError, usual rest.Verdict) rest.Verdict {
+func classifyGraphStatus(s *rest.StatusError, usual rest.Verdict) rest.Verdict {
 	if s.Status == 509 {
 		return rest.Limited
 	}
