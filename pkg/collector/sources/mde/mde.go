@@ -38,7 +38,7 @@ func (s *Settings) ownApplication() microsoft.Application {
 func (s *Settings) Validate() []error { return s.Entra.ValidateChoice(s.ownApplication(), s.WithEntra) }
 
 // skippedNote describes how the listings without links are read.
-const skippedNote = "The vendor pages by position, without links and totals: the listing ends at an empty page. A listing of several pages is read twice, because what is removed meanwhile moves others to pages that were already read. Each id is stored once."
+const skippedNote = "The vendor pages by position, without links and totals: the listing ends at an empty page. It is read twice, because what is removed meanwhile moves others to pages that were already read. Each id is stored once."
 
 // Definition describes Microsoft Defender for Endpoint.
 var Definition = source.Define(collector.Info{
@@ -115,18 +115,18 @@ func skippedStream(name, path, size, permission string) microsoft.Stream {
 		Name: name, Request: r, Permissions: permission, SmallPage: "$top", NoneStatus: http.StatusNotFound,
 		Extract: func(ctx context.Context, c *rest.Client, out collector.Output) error {
 			distinct := rest.NewDistinct(out, recordID)
-			filled := 0 // pages with records
+			isEmpty := true
 			l := rest.Listing{Request: r, Shape: microsoft.Shape, Pager: rest.Offset{Param: "$skip"}, CheckPage: func(e *rest.Envelope, _ int64) error {
-				if e.Records > 0 {
-					filled++
-				}
+				isEmpty = isEmpty && e.Records == 0
 				return nil
 			}}
 			_, err := c.Walk(ctx, l, distinct)
 			switch {
-			case filled == 0 && microsoft.IsNone(err, http.StatusNotFound):
+			case isEmpty && microsoft.IsNone(err, http.StatusNotFound):
 				return nil
-			case err == nil && filled > 1:
+			case err == nil && !isEmpty:
+				// Removals move records to pages that were already read, also to the
+				// first one: the empty page after it is no proof that there was only one.
 				_, err = c.Walk(ctx, l, distinct)
 			}
 			return err
