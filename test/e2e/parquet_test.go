@@ -155,10 +155,7 @@ func TestKilledParquetUpload(t *testing.T) {
 	_ = wait()
 	_, made := encodedFile(ws, vendorsim.OktaUsers)
 	object := ws.UseS3()
-	// The log names the new target, whose key AssertResult would take for a secret.
-	if e := ws.Run("deliver"); e.Code != harness.ExitOK {
-		t.Errorf("exit code %d: %s", e.Code, e.Output())
-	}
+	ws.AssertResult(ws.Run("deliver"), harness.ExitOK, "stored")
 	path, now := encodedFile(ws, vendorsim.OktaUsers)
 	if !os.SameFile(made, now) || ws.Content(path) != ws.Content(object("source/okta_users/default.parquet")) {
 		t.Error("the snapshot was encoded again")

@@ -150,6 +150,9 @@ func (w *Workspace) AssertResult(r Result, code int, texts ...string) {
 func (w *Workspace) secrets() []string {
 	var secrets []string
 	for name, value := range w.Env {
+		if name == "STORE_AWS_S3_KEY" { // the name of an object
+			continue
+		}
 		for _, part := range []string{"SECRET", "TOKEN", "KEY", "PASSWORD"} {
 			if strings.Contains(name, part) && len(value) > 6 && !strings.HasSuffix(name, "_FILE") {
 				secrets = append(secrets, value)
