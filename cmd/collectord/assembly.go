@@ -152,7 +152,7 @@ func (a *assembly) openTargets() ([]*notify.Target, error) {
 // openDestinations opens the configured destinations.
 func (a *assembly) openDestinations() ([]store.Sink, error) {
 	if a.engine == nil && a.state != nil {
-		a.engine = a.newQueryEngine(0)
+		a.engine = a.newSharedEngine()
 	}
 	opened, err := sinks.Open(a.settings.Store, a.state, a.encodeParquet, a.log)
 	if err != nil {

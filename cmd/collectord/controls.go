@@ -59,11 +59,23 @@ func (a *assembly) newEvaluator(engine *query.Engine, r *run.Runner, sinks []sto
 	return e
 }
 
-// newQueryEngine returns an engine for controls and queries of a command.
+// newQueryEngine returns an engine for controls and queries of a command, for which a
+// person waits.
 func (a *assembly) newQueryEngine(memory int64) *query.Engine {
-	return query.New(query.Options{
+	return query.New(a.queryOptions(memory))
+}
+
+// newSharedEngine returns the engine that works beside extractions.
+func (a *assembly) newSharedEngine() *query.Engine {
+	o := a.queryOptions(0)
+	o.LowPriority = true
+	return query.New(o)
+}
+
+func (a *assembly) queryOptions(memory int64) query.Options {
+	return query.Options{
 		State: a.state, Tenancy: a.settings.Tenancy, Dir: a.queryDir(), Memory: memory, Optional: optionalMembers(),
-	})
+	}
 }
 
 // optionalMembers returns the members that records may lack, by stream.

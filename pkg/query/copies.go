@@ -211,7 +211,7 @@ func (e *Engine) makeCopy(ctx context.Context, source streamSource, file *FileOp
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, copyTimeout, fmt.Errorf("it took longer than %v", copyTimeout))
 	defer cancel()
-	t := task{Kind: copyTask, Dir: dir, Path: filepath.Join(dir, columnsName), Streams: []streamSource{source}, Disk: e.o.Disk, Memory: defaultMemory / 2}
+	t := task{Kind: copyTask, Dir: dir, Path: filepath.Join(dir, columnsName), Streams: []streamSource{source}, Disk: e.o.Disk, Memory: defaultMemory / 2, lowPriority: e.o.LowPriority}
 	place := placeCopy
 	if file == nil {
 		_, err = runWorker(ctx, t, defaultMemory, io.Discard)

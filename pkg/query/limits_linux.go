@@ -11,20 +11,22 @@ import (
 // by an upgrade.
 func ownProgram() (string, error) { return "/proc/self/exe", nil }
 
-// limitProcess bounds the private memory of a process, and gives it less of the
-// processor than others where that is short. It leaves no core file.
-func limitProcess(pid int, memory int64) error {
+// limitProcess bounds the private memory of a process, which leaves no core file. With
+// lowPriority it gets less of the processor than others where that is short.
+func limitProcess(pid int, memory int64, lowPriority bool) error {
 	for resource, limit := range map[int]uint64{unix.RLIMIT_DATA: uint64(memory), unix.RLIMIT_CORE: 0} {
 		if err := unix.Prlimit(pid, resource, &unix.Rlimit{Cur: limit, Max: limit}, nil); err != nil {
 			return fmt.Errorf("limit the process of the query: %w", err)
 		}
 	}
-	// The sandbox of a service may deny this.
-	_ = unix.Setpriority(unix.PRIO_PROCESS, pid, workerNice)
+	if lowPriority {
+		// The sandbox of a service may deny this.
+		_ = unix.Setpriority(unix.PRIO_PROCESS, pid, workerNice)
+	}
 	return nil
 }
 
-// workerNice is the nice value of worker processes.
+// workerNice is the nice value of worker processes with low priority.
 const workerNice = 10
 
 // raiseOOMScore makes the kernel end this process before others when the machine runs

@@ -8,7 +8,7 @@ import "os"
 func ownProgram() (string, error) { return os.Executable() }
 
 // limitProcess does nothing: only DuckDB's own bound of memory holds here.
-func limitProcess(int, int64) error { return nil }
+func limitProcess(int, int64, bool) error { return nil }
 
 // raiseOOMScore does nothing here.
 func raiseOOMScore() {}

@@ -267,7 +267,7 @@ func (m *measuring) runProcess(ctx context.Context, pending []int, sources []str
 	e := m.engine
 	t := task{
 		Kind: measureTask, Dir: m.dir, Streams: sources, Detail: m.o.Detail, Register: m.o.Register != nil,
-		Disk: e.o.Disk, Memory: m.o.Memory / 2, Threads: min(runtime.NumCPU(), maxThreads),
+		Disk: e.o.Disk, Memory: m.o.Memory / 2, Threads: min(runtime.NumCPU(), maxThreads), lowPriority: e.o.LowPriority,
 	}
 	for _, i := range pending {
 		one := workerMeasure{Index: i}

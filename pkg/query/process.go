@@ -27,7 +27,7 @@ func (e *Engine) runTask(ctx context.Context, t task, w io.Writer) (Summary, err
 		return Summary{}, withKind(ErrNotRun, err)
 	}
 	defer remove()
-	t.Dir = dir
+	t.Dir, t.lowPriority = dir, e.o.LowPriority
 	out := &countingWriter{w: w}
 	for previous := ""; ; {
 		if t.Streams, err = e.streamSources(ctx, t.Text); err != nil && !errors.Is(err, errGone) {
@@ -176,7 +176,7 @@ func runWorker(ctx context.Context, t task, memory int64, w io.Writer) (Summary,
 	}
 	// The worker waits for its task, so that the limits are there before it does
 	// anything.
-	if err = limitProcess(cmd.Process.Pid, memory); err == nil {
+	if err = limitProcess(cmd.Process.Pid, memory, t.lowPriority); err == nil {
 		_, err = stdin.Write(append(input, '\n'))
 	}
 	if err != nil {

@@ -56,6 +56,9 @@ type Options struct {
 	// Optional are the members that records of a stream may lack, by the stream's name.
 	// They are NULL when no record has them.
 	Optional map[string][]string
+	// LowPriority gives the processes of queries less of the processor than others, such
+	// as the extractions of a service. Without it, they have that of this process.
+	LowPriority bool
 }
 
 // defaultMemory is sufficient for single records of 64 MB among smaller ones.

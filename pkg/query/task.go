@@ -56,6 +56,8 @@ type task struct {
 	// Measures are those of measureTask. Register reports whether Dir has the register.
 	Measures         []workerMeasure `json:",omitempty"`
 	Detail, Register bool            `json:",omitempty"`
+
+	lowPriority bool // of the process, see Options
 }
 
 // A fileTask says how the file for destinations is made, see parquet.Options.
