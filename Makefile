@@ -6,7 +6,7 @@ GO      ?= go
 BIN     := bin/collectord
 
 .DEFAULT_GOAL := help
-.PHONY: help build install demo check test test-servers format vet lint docs bench bench-go soak packages release fuzz clean
+.PHONY: help build install demo check test test-servers format vet lint docs bench bench-go faults soak packages release fuzz clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -46,14 +46,14 @@ check: ## check format and vet, run the fast tests (no servers, no race detector
 
 # The packages with the longest tests are first, so that none of them runs alone at
 # the end.
-LONGEST := ./test/e2e ./test/packages ./pkg/store/... ./pkg/backup ./pkg/collector/sources/crowdstrike ./internal/soak ./internal/vendorsim
+LONGEST := ./test/e2e ./test/packages ./pkg/store/... ./pkg/backup ./pkg/collector/sources/... ./internal/soak ./internal/vendorsim
 
 test: lint test-servers ## run all checks and all tests with the race detector
 	@echo "== tests with the race detector; about twenty minutes on two cores"
 	tools/test.sh "$(LONGEST) ./..." -race -timeout 40m -parallel 8
 	@echo "== memory tests with full amounts of data, without the race detector, which is too slow for them"
 	tools/test.sh "./pkg/collector/rest ./pkg/query ./pkg/snapshot ./pkg/store/..." -run 'MemoryDoesNotGrow$$|SplitMemoryIsBounded|MillionRecords|LargeRecords$$|MemoryLimit$$'
-	@echo "== 1,000 runs of each collector with random faults; with the race detector they are 50"
+	@echo "== 300 runs of each collector with random faults; with the race detector they are 50, with make faults 1,000"
 	tools/test.sh ./pkg/collector/sources/... -run 'UnderRandomFaults$$'
 
 # The dependencies of the S3 server stay out of go.mod.
@@ -105,6 +105,13 @@ bench: test-servers ## measure everything and write docs/internals/benchmarks.md
 
 bench-go: ## run the Go benchmarks
 	$(GO) test -run '^$$' -bench . -benchtime 3x ./...
+
+FAULT_RUNS ?= 1000
+FAULT_SEED ?= 1
+
+faults: ## run each collector with random faults (FAULT_RUNS, default 1000; FAULT_SEED)
+	$(GO) test $$(dirname $$(grep -l UnderRandomFaults ./pkg/collector/sources/*/*_test.go) | sort -u) -timeout 60m \
+	  -run 'UnderRandomFaults$$' -args -fault-runs $(FAULT_RUNS) -fault-seed $(FAULT_SEED)
 
 SOAK_TIME ?= 1h
 SOAK_SEED ?= 0

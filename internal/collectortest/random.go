@@ -34,7 +34,7 @@ func usualFaultRuns() int {
 	if raceEnabled {
 		return 50
 	}
-	return 1000
+	return 300
 }
 
 // A FaultyVendor is a vendor whose collector is run with random faults.
