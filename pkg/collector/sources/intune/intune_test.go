@@ -156,7 +156,7 @@ func TestIntuneBadFiles(t *testing.T) {
 		hosts  []string
 		want   string
 	}{
-		{name: "HTML", fault: vendorsim.HTML(200), want: "zip"},
+		{name: "HTML", fault: vendorsim.HTML(200), want: "an html page"},
 		{name: "two files", change: twoFiles, want: "the archive has"},
 		{name: "another host", hosts: []string{".blob.core.windows.net"}, want: "storage.intune.localhost"},
 	} {
