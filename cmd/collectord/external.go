@@ -21,7 +21,11 @@ func (c *configuration) addExternalCollectors(env *config.Environment, before *c
 	if settings.ExecDir == "" {
 		return nil
 	}
-	files, found := external.Load(settings.ExecDir, append(namesOf(sources.All()), control.CollectorName, control.DetailStream, control.SummaryStream))
+	var inForce []*external.File
+	if before != nil {
+		inForce = before.external
+	}
+	files, found := external.Load(settings.ExecDir, append(namesOf(sources.All()), control.CollectorName, control.DetailStream, control.SummaryStream), inForce)
 	for _, p := range found {
 		problems = append(problems, p.Setting())
 	}

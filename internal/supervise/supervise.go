@@ -5,6 +5,7 @@
 package supervise
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -86,9 +87,11 @@ func (e Exit) String() string {
 type Process struct {
 	cmd   *exec.Cmd
 	stdin io.WriteCloser // the program is stopped when it is closed
-	done  chan struct{}
-	exit  Exit  // after done
-	err   error // after done
+	// remove is that of the Program. The supervisor removes it unless it is killed.
+	remove string
+	done   chan struct{}
+	exit   Exit  // after done
+	err    error // after done
 }
 
 // Start starts a program, whose output goes to stdout and stderr, and closes both in this
@@ -123,7 +126,7 @@ func Start(p Program, stdout, stderr *os.File) (*Process, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("start %s: %w", self, err), reports.Close())
 	}
-	process := &Process{cmd: cmd, stdin: stdin, done: make(chan struct{})}
+	process := &Process{cmd: cmd, stdin: stdin, remove: p.Remove, done: make(chan struct{})}
 	go process.waitSupervisor(reports)
 	if _, err := stdin.Write(append(task, '\n')); err != nil {
 		process.Stop()
@@ -160,7 +163,10 @@ func (p *Process) waitSupervisor(file *os.File) {
 	_ = p.stdin.Close()
 	waitErr := p.cmd.Wait()
 	if err != nil {
-		p.exit, p.err = Exit{}, fmt.Errorf("the supervisor of the program ended: %w", errors.Join(waitErr, err))
+		p.exit, p.err = Exit{}, fmt.Errorf("the process that supervises the program ended (%v): did the program end it, or was the machine out of memory?", cmp.Or(waitErr, err))
+		if p.remove != "" {
+			p.err = errors.Join(p.err, os.RemoveAll(p.remove))
+		}
 	}
 }
 

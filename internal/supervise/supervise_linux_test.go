@@ -265,6 +265,35 @@ func TestKilledUser(t *testing.T) {
 	}
 }
 
+// TestKilledSupervisorLeavesNoDirectory: what the supervisor would have removed, which may
+// have secrets, is removed without it.
+func TestKilledSupervisorLeavesNoDirectory(t *testing.T) {
+	t.Parallel()
+	p := shell(t.TempDir(), `kill -9 $PPID; exec sleep 100000`)
+	p.Remove = filepath.Join(t.TempDir(), "private")
+	if err := os.Mkdir(p.Remove, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	other, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	process, err := Start(p, null, other)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := process.Wait(); err == nil || !strings.Contains(err.Error(), "signal: killed") {
+		t.Errorf("error %v", err)
+	}
+	if _, err := os.Stat(p.Remove); !os.IsNotExist(err) {
+		t.Errorf("the directory is still there: %v", err)
+	}
+}
+
 func TestMemoryLimit(t *testing.T) {
 	t.Parallel()
 	p := shell(t.TempDir(), `exec python3 -c 'print(len(bytearray(400 << 20)))'`)

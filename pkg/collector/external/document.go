@@ -1,8 +1,10 @@
 package external
 
 import (
+	"bytes"
 	"cmp"
 	"fmt"
+	"io"
 	"regexp"
 	"slices"
 	"strconv"
@@ -170,8 +172,13 @@ const (
 func (r *fileReader) readDocument(text []byte) *File {
 	f := &File{}
 	var document yaml.Node
-	if err := yaml.Unmarshal(text, &document); err != nil {
+	documents := yaml.NewDecoder(bytes.NewReader(text))
+	if err := documents.Decode(&document); err != nil && err != io.EOF {
 		r.addYAMLError(err, 0)
+		return f
+	}
+	if err := documents.Decode(&yaml.Node{}); err != io.EOF {
+		r.addProblem(0, "it has several documents: want a file for each collector")
 		return f
 	}
 	if len(document.Content) == 0 {

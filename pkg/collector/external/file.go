@@ -84,8 +84,9 @@ const maxFileBytes = 1 << 20
 
 // Load reads the files of a directory whose names end in .yml or .yaml, in the order of
 // their names, and returns those that can be used and all problems of the others. taken
-// are the names of collectors and streams that the files may not use.
-func Load(dir string, taken []string) (files []*File, problems []Problem) {
+// are the names of collectors and streams that the files may not use. Where two files have
+// the same name, the one in force keeps it, or else the first.
+func Load(dir string, taken []string, inForce []*File) (files []*File, problems []Problem) {
 	if problem := checkDirectory(dir); problem != "" {
 		return nil, []Problem{{Text: problem}}
 	}
@@ -97,6 +98,18 @@ func Load(dir string, taken []string) (files []*File, problems []Problem) {
 	for _, name := range taken {
 		owners[name] = "collectord itself"
 	}
+	isInForce := func(entry fs.DirEntry) bool {
+		return slices.ContainsFunc(inForce, func(f *File) bool { return f.Name == entry.Name() })
+	}
+	slices.SortStableFunc(entries, func(a, b fs.DirEntry) int {
+		switch inA, inB := isInForce(a), isInForce(b); {
+		case inA && !inB:
+			return -1
+		case inB && !inA:
+			return 1
+		}
+		return 0
+	})
 	for _, entry := range entries {
 		name := entry.Name()
 		extension := strings.ToLower(filepath.Ext(name))
@@ -171,6 +184,10 @@ func readText(path string) (text []byte, shared string, err error) {
 // and labels. Views of a stream have up to 13 characters more.
 var namePattern = regexp.MustCompile(`^[a-z][a-z0-9_]{0,47}$`)
 
+// settingNames are the names whose setting of the schedule, SCHEDULE_<NAME>, there is
+// already for another purpose.
+var settingNames = []string{"tz", "jitter", "catchup", "retry"}
+
 // viewSuffixes end the names of views of other streams.
 var viewSuffixes = []string{"_latest", "_latest_typed"}
 
@@ -178,6 +195,9 @@ var viewSuffixes = []string{"_latest", "_latest_typed"}
 func checkName(name string) string {
 	if !namePattern.MatchString(name) {
 		return fmt.Sprintf("%q is not a name: want 1 to 48 small letters, digits and _, the first a letter", name)
+	}
+	if slices.Contains(settingNames, name) {
+		return fmt.Sprintf("SCHEDULE_%s is a setting of collectord: choose another name than %s", strings.ToUpper(name), name)
 	}
 	for _, suffix := range viewSuffixes {
 		if strings.HasSuffix(name, suffix) {

@@ -24,6 +24,8 @@ func TestProblemsOfFiles(t *testing.T) {
 		"no name":       {text: rest, want: []string{`hr.yaml:1: name: "" is not a name: want 1 to 48 small letters, digits and _, the first a letter`}},
 		"bad name":      {text: "name: HR\n" + rest, want: []string{`hr.yaml:1: name: "HR" is not a name: want 1 to 48 small letters, digits and _, the first a letter`}},
 		"view":          {text: "name: hr\ncommand: [true]\nstreams: [{name: hr_latest}]\n", want: []string{"hr.yaml:3: streams: hr_latest ends with _latest, as the views of tables do: choose another name"}},
+		"setting":       {text: "name: tz\n" + rest, want: []string{"hr.yaml:1: name: SCHEDULE_TZ is a setting of collectord: choose another name than tz"}},
+		"two documents": {text: "name: hr\n" + rest + "---\nname: it\n" + rest, want: []string{"hr.yaml: it has several documents: want a file for each collector"}},
 		"no command":    {text: "name: hr\nstreams: [{name: hr_people}]\n", want: []string{"hr.yaml:1: command: want a list, such as [/usr/local/bin/hr-people, --all]"}},
 		"shell command": {text: "name: hr\ncommand: hr --all\nstreams: [{name: hr_people}]\n", want: []string{"hr.yaml:2: command: want a list", "hr.yaml:2: command: want a list, such as [/usr/local/bin/hr-people, --all]"}},
 		"no streams":    {text: "name: hr\ncommand: [true]\n", want: []string{"hr.yaml:1: streams: want a list of streams, each with a name"}},
@@ -47,7 +49,7 @@ func TestProblemsOfFiles(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			files, problems := Load(writeFiles(t, map[string]string{"hr.yaml": tc.text}), []string{"okta", "okta_users"})
+			files, problems := Load(writeFiles(t, map[string]string{"hr.yaml": tc.text}), []string{"okta", "okta_users"}, nil)
 			var got []string
 			for _, p := range problems {
 				got = append(got, p.Setting().Message)
@@ -68,7 +70,7 @@ func TestLoadReadsFilesByName(t *testing.T) {
 		"b.yml": strings.ReplaceAll(text, "%", "hr"), "a.yaml": strings.ReplaceAll(text, "%", "it"), "c.yaml": strings.ReplaceAll(text, "%", "hr"),
 		"README.md": "x", ".hidden.yaml": "x", "tap.json": "{}",
 	})
-	files, problems := Load(dir, nil)
+	files, problems := Load(dir, nil, nil)
 	var names []string
 	for _, f := range files {
 		names = append(names, f.Collector())
@@ -79,10 +81,15 @@ func TestLoadReadsFilesByName(t *testing.T) {
 	if len(problems) != 2 || problems[0].Setting().Error() != "EXEC_DIR: c.yaml: the name hr is used by b.yml: choose another" {
 		t.Errorf("%v", problems)
 	}
-	if _, problems := Load(filepath.Join(dir, "none"), nil); len(problems) != 1 || !strings.Contains(problems[0].Text, "want the directory") {
+	// A new file does not take the names of one that is in force.
+	_, problems = Load(dir, nil, []*File{{Name: "c.yaml"}})
+	if len(problems) != 2 || problems[0].Setting().Error() != "EXEC_DIR: b.yml: the name hr is used by c.yaml: choose another" {
+		t.Errorf("with c.yaml in force: %v", problems)
+	}
+	if _, problems := Load(filepath.Join(dir, "none"), nil, nil); len(problems) != 1 || !strings.Contains(problems[0].Text, "want the directory") {
 		t.Errorf("%v", problems)
 	}
-	if _, problems := Load(filepath.Join(dir, "README.md"), nil); len(problems) != 1 || !strings.Contains(problems[0].Text, "is a file") {
+	if _, problems := Load(filepath.Join(dir, "README.md"), nil, nil); len(problems) != 1 || !strings.Contains(problems[0].Text, "is a file") {
 		t.Errorf("%v", problems)
 	}
 }
@@ -124,7 +131,7 @@ func TestFilesThatOthersCanChange(t *testing.T) {
 			} else if err := os.Chmod(filepath.Join(dir, tc.changed), tc.mode); err != nil {
 				t.Fatal(err)
 			}
-			files, problems := Load(dir, nil)
+			files, problems := Load(dir, nil, nil)
 			if tc.wantProblem != "" {
 				if len(problems) != 1 || !strings.Contains(problems[0].Text, tc.wantProblem) {
 					t.Errorf("%v, want %q", problems, tc.wantProblem)

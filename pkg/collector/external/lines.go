@@ -21,7 +21,7 @@ func (lp *lineProtocol) readLine(line []byte, number int64) error {
 	if lp.ended {
 		return lineError(number, "is after the end line: let the program print it last")
 	}
-	members, err := readLineObject(line, number)
+	members, err := lp.session.readLineObject(line, number)
 	if err != nil {
 		return err
 	}
@@ -64,7 +64,7 @@ func (lp *lineProtocol) checkCounts(counts []byte, number int64) error {
 	if counts[0] != '{' {
 		return lineError(number, `is not an end line: want {"_end": {"%s": 3}} with the number of records of each stream`, lp.tapNames()[0])
 	}
-	members, err := readLineObject(counts, number)
+	members, err := lp.session.readLineObject(counts, number)
 	if err != nil {
 		return err
 	}
@@ -76,7 +76,7 @@ func (lp *lineProtocol) checkCounts(counts []byte, number int64) error {
 		}
 		n, err := strconv.ParseInt(string(m.value), 10, 64)
 		if err != nil || counted[m.name] {
-			return lineError(number, "is not an end line: want one whole number for %s, not %.40s", m.name, m.value)
+			return lineError(number, "is not an end line: want one whole number for %s, not %s", m.name, lp.session.quote(m.value, 40))
 		}
 		counted[m.name] = true
 		if n != s.records {

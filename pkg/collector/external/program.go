@@ -153,7 +153,12 @@ const exitRefused = 77
 func (rp *runningProgram) waitSuccess() error {
 	exit, err := rp.Wait()
 	last := rp.stderr.wait()
-	if exit.Left > 0 {
+	switch {
+	case exit.Left > 0 && err == nil && rp.account.singer != nil:
+		// A tap prints no end line, so that what these processes would have printed is
+		// missing without a sign.
+		return incomplete("%s: it ended before %d processes that it had started, which were killed: let the tap wait for them", rp.path, exit.Left)
+	case exit.Left > 0:
 		rp.account.log.Warn("the program ended before processes that it had started; they were killed", zap.Int("processes", exit.Left))
 	}
 	if err != nil || exit == (supervise.Exit{Left: exit.Left}) {

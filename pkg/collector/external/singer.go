@@ -275,7 +275,7 @@ func newSingerProtocol(p *splitter, f *singerFile) *singerProtocol {
 }
 
 func (sp *singerProtocol) readLine(line []byte, number int64) error {
-	members, err := readLineObject(line, number)
+	members, err := sp.session.readLineObject(line, number)
 	if err != nil {
 		return err
 	}
@@ -303,7 +303,7 @@ func (sp *singerProtocol) readLine(line []byte, number int64) error {
 	case "BATCH":
 		return lineError(number, "is a BATCH message, which names files of records: configure the tap to print RECORD messages")
 	}
-	return lineError(number, "is a message of the type %.40q: want RECORD, SCHEMA, STATE or ACTIVATE_VERSION", text)
+	return lineError(number, "is a message of the type %s: want RECORD, SCHEMA, STATE or ACTIVATE_VERSION", sp.session.quote([]byte(text), 40))
 }
 
 // readStreamMessage calls read with a message about a stream, unless the stream is ignored.
@@ -386,7 +386,7 @@ func (s *singerStream) setVersion(version []byte, number int64) error {
 	switch text := string(version); {
 	case text == "" || text == "null" || text == s.version:
 	case s.version != "":
-		return lineError(number, "has the version %.40s, and others of the stream %.40s: a snapshot has records of one version", text, s.version)
+		return lineError(number, "has another version than records of the stream before it: a snapshot has records of one version")
 	default:
 		s.version = text
 	}
@@ -399,7 +399,7 @@ func (sp *singerProtocol) noteKey(s *splitStream, record []byte, number int64) e
 	if len(about.keys) == 0 || !s.requested {
 		return nil
 	}
-	members, err := readLineObject(record, number)
+	members, err := sp.session.readLineObject(record, number)
 	if err != nil {
 		return err
 	}

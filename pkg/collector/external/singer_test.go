@@ -70,8 +70,8 @@ func TestTapsThatAreRefused(t *testing.T) {
 		"schema of no object":  {messages: `{"type": "SCHEMA", "stream": "users", "schema": 1}`, want: "is a SCHEMA message whose schema is no object"},
 		"keys of no list":      {messages: `{"type": "SCHEMA", "stream": "users", "schema": {}, "key_properties": "id"}`, want: "key_properties are no list of texts"},
 		"state without value":  {messages: `{"type": "STATE"}`, want: "is a STATE message without value"},
-		"other version":        {messages: `{"type": "RECORD", "stream": "users", "record": {}, "version": 1}` + "\n" + `{"type": "ACTIVATE_VERSION", "stream": "users", "version": 2}`, want: "line 2 of the output has the version 2, and others of the stream 1: a snapshot has records of one version"},
-		"versions of records":  {messages: `{"type": "RECORD", "stream": "users", "record": {}, "version": 1}` + "\n" + `{"type": "RECORD", "stream": "users", "record": {}, "version": 2}`, want: "line 2 of the output has the version 2"},
+		"other version":        {messages: `{"type": "RECORD", "stream": "users", "record": {}, "version": 1}` + "\n" + `{"type": "ACTIVATE_VERSION", "stream": "users", "version": 2}`, want: "line 2 of the output has another version than records of the stream before it: a snapshot has records of one version"},
+		"versions of records":  {messages: `{"type": "RECORD", "stream": "users", "record": {}, "version": 1}` + "\n" + `{"type": "RECORD", "stream": "users", "record": {}, "version": 2}`, want: "line 2 of the output has another version"},
 		"activates no version": {messages: `{"type": "ACTIVATE_VERSION", "stream": "users"}`, want: "is an ACTIVATE_VERSION message without version"},
 		"cut":                  {messages: record + `{"type": "RECORD", "stream": "users", "rec`, want: "line 2 of the output is not valid JSON"},
 	} {

@@ -2,12 +2,15 @@ package external
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"unicode/utf8"
 
 	"github.com/go-json-experiment/json/jsontext"
 
+	"github.com/collectord/collectord/internal/redact"
 	"github.com/collectord/collectord/pkg/collector"
 )
 
@@ -127,19 +130,43 @@ type member struct {
 	value []byte
 }
 
+// maxQuoted is how much of a long text is searched for secrets before it is shortened.
+const maxQuoted = 4 << 10
+
+// quote returns the beginning of a text of the output for an error, at most so many
+// characters. Secrets are removed before it is shortened: half a secret would not be
+// recognized.
+func (a *account) quote(text []byte, most int) string {
+	start := string(text)
+	if len(text) > maxQuoted {
+		start = string(text[:maxQuoted]) + redact.CutMark
+	}
+	return fmt.Sprintf("%q", shortenLine(strings.ToValidUTF8(a.redact.Redact(start), "\ufffd"), most))
+}
+
+// describeSyntax returns what is wrong with JSON. The error's own text has the names of
+// members, which may be anything.
+func describeSyntax(err error) string {
+	var syntax *jsontext.SyntacticError
+	if errors.As(err, &syntax) {
+		return fmt.Sprintf("%v at byte %d", syntax.Err, syntax.ByteOffset+1)
+	}
+	return err.Error()
+}
+
 // readLineObject returns the members of a line that is a JSON object.
-func readLineObject(line []byte, number int64) ([]member, error) {
+func (a *account) readLineObject(line []byte, number int64) ([]member, error) {
 	if !utf8.Valid(line) {
 		return nil, lineError(number, "is not UTF-8: let the program print UTF-8")
 	}
 	if line[0] != '{' {
-		return nil, lineError(number, "is not a JSON object: it begins with %.20q; let the program print anything else to standard error", line)
+		return nil, lineError(number, "is not a JSON object: it begins with %s; let the program print anything else to standard error", a.quote(line, 20))
 	}
 	// A record may have names twice, and half surrogates.
 	d := jsontext.NewDecoder(bytes.NewBuffer(line), jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true))
 	var members []member
 	invalid := func(err error) error {
-		return lineError(number, "is not valid JSON: %v: want one object in a line", err)
+		return lineError(number, "is not valid JSON: %s: want one object in a line", describeSyntax(err))
 	}
 	if _, err := d.ReadToken(); err != nil {
 		return nil, invalid(err)
@@ -162,7 +189,7 @@ func readLineObject(line []byte, number int64) ([]member, error) {
 		return nil, invalid(err)
 	}
 	if rest := bytes.TrimSpace(line[d.InputOffset():]); len(rest) > 0 {
-		return nil, lineError(number, "has more than one JSON object: it continues with %.20q", rest)
+		return nil, lineError(number, "has more than one JSON object: it continues with %s", a.quote(rest, 20))
 	}
 	return members, nil
 }
@@ -192,7 +219,7 @@ func textOf(value []byte) (text string, ok bool) {
 
 // unknownStream returns the error of a record of a stream that the file does not have.
 func (sp *splitter) unknownStream(name string, number int64) error {
-	return lineError(number, "names the stream %.100q, which %s does not have: it has %s", name, sp.session.Name, describeStreams(sp.tapNames()))
+	return lineError(number, "names the stream %s, which %s does not have: it has %s", sp.session.quote([]byte(name), 100), sp.session.Name, describeStreams(sp.tapNames()))
 }
 
 // tapNames returns the names of the streams that the program uses, in the order of the file.

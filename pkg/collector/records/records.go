@@ -16,6 +16,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 
 	"github.com/collectord/collectord/pkg/collector"
@@ -119,9 +120,19 @@ func AppendString(dst []byte, text string) []byte {
 	return append(append(dst, text[copied:]...), '"')
 }
 
-// excerpt returns the start of a text for an error, in one line.
+// excerpt returns the start of a text for an error, in one line. Characters that cannot be
+// printed, such as those that control a terminal, are replaced.
 func excerpt(text string) string {
-	text = strings.Join(strings.Fields(strings.ToValidUTF8(text, "\ufffd")), " ")
+	text = strings.Map(func(c rune) rune {
+		switch {
+		case unicode.IsSpace(c):
+			return ' '
+		case !unicode.IsPrint(c):
+			return utf8.RuneError
+		}
+		return c
+	}, strings.ToValidUTF8(text, "\ufffd"))
+	text = strings.Join(strings.Fields(text), " ")
 	if len(text) > 80 {
 		end := 80
 		for !utf8.RuneStart(text[end]) {
