@@ -74,7 +74,7 @@ func runCheck(ctx context.Context, p *program, f checkFlags) error {
 	if err != nil {
 		return &refusedSettingsError{err}
 	}
-	if err := errors.Join(a.requireActive(), a.checkControls()); err != nil {
+	if err := errors.Join(a.requireActive(), a.checkControls(), a.checkRegister()); err != nil {
 		return &refusedSettingsError{err}
 	}
 	parts, err := a.openReceivers()

@@ -102,6 +102,15 @@ func (a *assembly) checkControls() error {
 		}
 		return &exitError{exitSettings, fmt.Errorf("CONTROLS: %w: want the directory of the files of controls", err)}
 	}
+	return nil
+}
+
+// checkRegister returns an error when the register of resources cannot be used. People
+// change it at any time: then controls fail, and nothing else does.
+func (a *assembly) checkRegister() error {
+	if a.settings.Controls.Dir == "" {
+		return nil
+	}
 	if err := a.controlSettings(nil).CheckRegister(); err != nil {
 		return &exitError{exitSettings, err}
 	}

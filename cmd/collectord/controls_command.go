@@ -72,7 +72,7 @@ func (a *assembly) requireControls(ids []string) error {
 	if a.settings.Controls.Dir == "" {
 		return &exitError{exitSettings, errors.New("CONTROLS is not set: want the directory of the files of controls")}
 	}
-	if err := a.checkControls(); err != nil {
+	if err := errors.Join(a.checkControls(), a.checkRegister()); err != nil {
 		return err
 	}
 	controls, _, err := control.LoadSettings(a.controlSettings(nil))

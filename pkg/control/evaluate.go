@@ -56,8 +56,11 @@ type evaluation struct {
 	*Evaluator
 	settings Settings
 	register *register
-	chosen   []Control
-	now      time.Time
+	// registerErr is why the register cannot be used. All controls then fail, and keep their
+	// last score: without it their rows would belong to no unit.
+	registerErr error
+	chosen      []Control
+	now         time.Time
 	// taken has the times of the last-known snapshots by stream.
 	taken map[string]time.Time
 	// known are the controls that have a result.
@@ -74,6 +77,12 @@ func (e *evaluation) day() string { return e.now.UTC().Format(time.DateOnly) }
 // that is nil.
 func (e *evaluation) measure(ctx context.Context, details collector.Output) error {
 	e.details, e.outcomes = details, map[string]state.ControlOutcome{}
+	if e.registerErr != nil {
+		for _, c := range e.chosen {
+			e.outcomes[c.ID] = e.newOutcome(c, query.MeasureResult{}, e.registerErr)
+		}
+		return nil
+	}
 	o := e.options()
 	o.Detail = details != nil
 	defer e.discardBatch()
@@ -199,7 +208,10 @@ func describeSkipped(skipped map[int][]string) string {
 
 // hashOf returns the hash of what a control's result depends on besides the data.
 func (e *evaluation) hashOf(c Control) string {
-	if e.register == nil {
+	switch {
+	case e.registerErr != nil:
+		return c.Hash + " without the register"
+	case e.register == nil:
 		return c.Hash
 	}
 	return c.Hash + " " + e.register.hash

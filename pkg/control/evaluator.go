@@ -35,12 +35,14 @@ type Evaluator struct {
 	mu       sync.Mutex
 	settings Settings
 	running  sync.Mutex
+	logged   map[string]bool // the problems of files that were logged and last; under running
 	wake     chan struct{}
 	wakeOnce sync.Once
 }
 
-// checkInterval is how often Run looks whether a control is due.
-const checkInterval = 10 * time.Minute
+// checkInterval is how often Run looks whether a control is due, also because its file or
+// the register has changed.
+const checkInterval = time.Minute
 
 // wakes returns the channel that Wake writes to.
 func (e *Evaluator) wakes() chan struct{} {
@@ -81,10 +83,15 @@ func (e *Evaluator) timeNow() time.Time {
 // Run measures the controls that are due, now and whenever there may be some, until ctx
 // is cancelled.
 func (e *Evaluator) Run(ctx context.Context) {
+	logged := "" // each error once while it lasts
 	for {
+		text := ""
 		if _, err := e.EvaluateDue(ctx, "schedule"); err != nil && ctx.Err() == nil {
-			e.Log.Error("the controls could not be measured; it is tried again", zap.Error(err))
+			if text = err.Error(); text != logged {
+				e.Log.Error("the controls could not be measured; it is tried again", zap.Error(err))
+			}
 		}
+		logged = text
 		if !waitFor(ctx, e.wakes(), checkInterval) || !waitFor(ctx, nil, e.Debounce) {
 			return
 		}
@@ -178,9 +185,7 @@ func (e *Evaluator) prepare(ctx context.Context, s Settings, choose func(Control
 		return nil, nil, problems, err
 	}
 	v := &evaluation{Evaluator: e, settings: s, now: e.timeNow().UTC().Truncate(time.Second), known: map[string]bool{}}
-	if v.register, err = s.readRegister(); err != nil {
-		return nil, nil, problems, err
-	}
+	v.register, v.registerErr = s.readRegister()
 	if err := repository.ReplaceDefinitions(ctx, definitionsOf(controls, problems, before)); err != nil {
 		return nil, nil, problems, err
 	}
@@ -225,9 +230,15 @@ func (e *Evaluator) needsSummary(before []state.ControlStatus, taken map[string]
 	})
 }
 
-// logProblems logs the problems of files.
+// logProblems logs the problems of files, each once while it lasts.
 func (e *Evaluator) logProblems(problems []Problem) {
+	before := e.logged
+	e.logged = map[string]bool{}
 	for _, p := range problems {
+		e.logged[p.Error()] = true
+		if before[p.Error()] {
+			continue
+		}
 		if p.Harmless {
 			e.Log.Debug("a file of controls has a flaw", zap.Error(p))
 		} else {

@@ -463,6 +463,39 @@ func TestRegisterProblems(t *testing.T) {
 	}
 }
 
+// TestBrokenRegister: while the register cannot be used, the controls fail and keep their
+// score, and they are measured as soon as it can.
+func TestBrokenRegister(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	path := filepath.Join(t.TempDir(), "r.csv")
+	write := func(text string) {
+		t.Helper()
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s := f.currentSettings()
+	s.Register = path
+	f.ApplySettings(s)
+	f.collect("okta_users", `{"login":"a","mfa":1}`)
+	f.writeControl("mfa", mfaSQL)
+	write("resource,team\na,blue\n")
+	f.evaluate()
+	write("name,team\na,red\n")
+	f.requireEqual("failed", []string{"mfa"}, f.evaluate().Failed)
+	want := "mfa.yml: CONTROLS_RESOURCES: " + path + ": the header name,team has no column resource"
+	if s := f.status("mfa"); s.State != Failed || !s.Known || s.Score != 1 || s.Err != want {
+		t.Errorf("%+v, want the error %s", s, want)
+	}
+	f.requireEqual("a minute later", []string(nil), f.evaluate().Measured)
+	write("resource,team\na,red\n")
+	f.requireEqual("measured after the repair", []string{"mfa"}, f.evaluate().Measured)
+	if s := f.status("mfa"); s.State != Measured || s.Err != "" {
+		t.Errorf("%+v", s)
+	}
+}
+
 // TestRunWakes checks that Run measures at its start, after Wake, and ends with its context.
 func TestRunWakes(t *testing.T) {
 	t.Parallel()

@@ -145,7 +145,9 @@ type measuring struct {
 	// The following are those of one process.
 	begun   func() // restarts the time of a measure
 	rest    []byte // an incomplete line
+	first   int    // the index of the measure that runs first
 	current int    // the index of the measure that is running; -1 for none
+	rows    int    // those of the measure that is running
 	skipped map[int]map[int][]string
 	ended   map[int]bool
 	gone    []int
@@ -287,7 +289,7 @@ func (m *measuring) runProcess(ctx context.Context, pending []int, sources []str
 	} else {
 		m.begun = func() {}
 	}
-	m.current, m.rest, m.ended = -1, nil, map[int]bool{}
+	m.first, m.current, m.rest, m.ended = pending[0], -1, nil, map[int]bool{}
 	_, workErr := runWorker(limited, t, m.o.Memory, m)
 	switch {
 	case m.err != nil:
@@ -322,15 +324,24 @@ func (m *measuring) unfinished(pending []int) (left []int) {
 // endAll ends measures with the error of a process that ran none of them.
 func (m *measuring) endAll(pending []int, cause error) error {
 	for _, i := range pending {
-		if err := m.end(i, MeasureResult{}, cause); err != nil {
+		if err := m.endFinally(i, MeasureResult{}, cause); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// end passes the end of a measure on, unless it starts again.
+// end passes the end of a measure on, unless it starts again. One that had too little
+// memory after others in the same process starts again in a process of its own.
 func (m *measuring) end(index int, result MeasureResult, err error) error {
+	if errors.Is(err, ErrMemory) && index != m.first && m.rows == 0 {
+		return nil
+	}
+	return m.endFinally(index, result, err)
+}
+
+// endFinally is end for a measure that has no further process.
+func (m *measuring) endFinally(index int, result MeasureResult, err error) error {
 	m.ended[index] = true
 	if errors.Is(err, errGone) && m.keepGone {
 		m.gone = append(m.gone, index)
@@ -380,9 +391,10 @@ func (m *measuring) receiveLine(line []byte) error {
 	}
 	switch {
 	case event.Begin != nil:
-		m.current = *event.Begin
+		m.current, m.rows = *event.Begin, 0
 		m.begun()
 	case event.Row != nil:
+		m.rows++
 		return m.receiver.ReceiveRow(m.current, *event.Row)
 	case event.End != nil:
 		index := m.current

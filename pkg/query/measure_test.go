@@ -128,6 +128,26 @@ func TestMeasures(t *testing.T) {
 	}
 }
 
+// TestMeasureMemory: a measure that needs too much memory fails alone. Those after it have
+// another process, and one that has too little memory after others runs again.
+func TestMeasureMemory(t *testing.T) {
+	t.Parallel()
+	e := newEngine(t, map[string][]string{"okta_users": {`{"login":"a","mfa":1}`}})
+	const bomb = "SELECT 'a' AS resource, '' AS resource_type, len(list(range)) AS compliance, '' AS detail FROM range(600000000)"
+	m := runMeasures(t, e, MeasureOptions{Memory: 512 << 20}, goodMeasure, bomb, goodMeasure, bomb, bomb, goodMeasure)
+	for i, wantErr := range []error{nil, ErrMemory, nil, ErrMemory, ErrMemory, nil} {
+		if !errors.Is(m.errs[i], wantErr) {
+			t.Errorf("measure %d: error %v, want %v", i, m.errs[i], wantErr)
+		}
+	}
+	w := &measuring{receiver: newMeasured(t), ended: map[int]bool{}, first: 3, skipped: map[int]map[int][]string{}}
+	for index, wantEnd := range map[int]bool{3: true, 4: false} {
+		if err := w.end(index, MeasureResult{}, withKind(ErrMemory, errors.New("x"))); err != nil || w.ended[index] != wantEnd {
+			t.Errorf("measure %d after 3: ended %v, want %v, error %v", index, w.ended[index], wantEnd, err)
+		}
+	}
+}
+
 // TestMeasureLines checks the lines of errors in a query of several lines.
 func TestMeasureLines(t *testing.T) {
 	t.Parallel()

@@ -110,6 +110,9 @@ func (s *session) runMeasures(ctx context.Context, w io.Writer) error {
 		if err := out.writeNow(measureEvent{End: end}); err != nil {
 			return err
 		}
+		if errors.Is(end.err(), ErrMemory) {
+			return nil // this process may have no memory for the others: they have another
+		}
 	}
 	return nil
 }

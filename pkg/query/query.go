@@ -15,6 +15,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -169,6 +170,9 @@ func (e *Engine) QueryToFile(ctx context.Context, text string, format Format, l 
 
 // runQuery runs a task in a process of its own, within the limits.
 func (e *Engine) runQuery(ctx context.Context, t task, l Limits, w io.Writer) (sum Summary, err error) {
+	if at := strings.IndexByte(t.Text, 0); at >= 0 {
+		return Summary{}, fmt.Errorf("the query has a NUL character at byte %d, at which DuckDB would end it: remove it", at+1)
+	}
 	began := time.Now()
 	if l.Time > 0 {
 		var cancel context.CancelFunc

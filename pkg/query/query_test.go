@@ -495,6 +495,15 @@ func TestDescribesStreams(t *testing.T) {
 	}
 }
 
+// TestNULIsRefused: DuckDB would read nothing after a NUL character.
+func TestNULIsRefused(t *testing.T) {
+	e := newEngine(t, map[string][]string{"okta_users": {`{"id":1}`}})
+	_, err := e.Query(t.Context(), "SELECT 1 AS x\x00 FROM nonsense", CSVFormat, Limits{}, &bytes.Buffer{})
+	if err == nil || !strings.Contains(err.Error(), "NUL character at byte 14") {
+		t.Errorf("error %v", err)
+	}
+}
+
 func TestPivotNeedsItsValues(t *testing.T) {
 	t.Parallel()
 	e := newEngine(t, map[string][]string{"okta_users": {`{"status":"ACTIVE"}`}})
