@@ -40,7 +40,7 @@ func TestMemoryDoesNotGrow(t *testing.T) {
 		t.Errorf("%d records of %d bytes", records, bytes)
 	}
 	// The end includes the memory for reading and encoding.
-	if late > maxMemory || late > early+32<<20 {
+	if late > maxMemory || late > early+maxGrowth {
 		t.Errorf("%d MiB after a tenth, %d MiB at the end, want at most %d", early>>20, late>>20, maxMemory>>20)
 	}
 }

@@ -2,4 +2,7 @@
 
 package snapshot
 
-const million = 1_000_000
+const (
+	million   = 1_000_000
+	maxGrowth = 32 << 20
+)
