@@ -218,7 +218,7 @@ func TestResponsesMatchOpenAPI(t *testing.T) {
 		{request: "GET /api/v1/runs?after=1&limit=3&stream=okta_users&outcome=failed&outcome=held", status: 200, has: "next_after"},
 		{request: "GET /api/v1/runs?stream=none", status: 404, has: `\"none\" is not a stream`},
 		{request: "GET /api/v1/runs?stream=", status: 404},
-		{request: "GET /api/v1/runs?outcome=good", status: 400, has: "success empty"}, {request: "GET /api/v1/runs?before=x", status: 400, has: "before"},
+		{request: "GET /api/v1/runs?outcome=good", status: 400, has: "success unchanged empty"}, {request: "GET /api/v1/runs?before=x", status: 400, has: "before"},
 		{request: "GET /api/v1/runs?after=0", status: 400, has: "after"}, {request: "GET /api/v1/runs?limit=1001", status: 400, has: "from 1 to 1000"},
 		{request: "GET /api/v1/runs?strem=okta_users", status: 400, has: "want one of stream, outcome"},
 		{request: "GET /api/v1/deliveries", status: 200, has: "connection refused"},
