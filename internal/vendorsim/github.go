@@ -389,15 +389,16 @@ func (g *GitHub) covers(r *http.Request, org int) bool {
 // refuses writes the refusal if a stream is forbidden in an organisation.
 func (g *GitHub) refuses(w http.ResponseWriter, stream string, org int) bool {
 	g.mu.Lock()
-	defer g.mu.Unlock()
+	config, isForbidden := g.config, g.forbidden[stream][-1] || g.forbidden[stream][org]
+	g.mu.Unlock() // a response may take hours
 	switch {
-	case g.config.SignOn:
+	case config.SignOn:
 		w.Header().Set("X-GitHub-SSO", "required; url=https://github.com/orgs/org-"+strconv.Itoa(org)+"/sso?authorization_request=AQUB")
 		writeGitHubError(w, http.StatusForbidden, "Resource protected by organization SAML enforcement. You must grant your Personal Access token access to this organization.")
 		return true
-	case !g.forbidden[stream][-1] && !g.forbidden[stream][org]:
+	case !isForbidden:
 		return false
-	case g.config.ForbiddenNotFound:
+	case config.ForbiddenNotFound:
 		writeGitHubError(w, http.StatusNotFound, "Not Found")
 		return true
 	}

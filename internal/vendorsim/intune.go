@@ -151,7 +151,6 @@ func (i *Intune) startJob(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	i.mu.Lock()
-	defer i.mu.Unlock()
 	n := int(i.host.Unique())
 	i.started++
 	job := &intuneJob{
@@ -159,6 +158,7 @@ func (i *Intune) startJob(w http.ResponseWriter, r *http.Request) {
 		columns: body.Select, requested: i.host.Now(), nth: i.started, count: i.host.server.RecordCount(IntuneDetectedApps),
 	}
 	i.jobs[job.id] = job
+	i.mu.Unlock() // a response may take hours
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(http.StatusCreated)
 	i.writeJob(w, job, "notStarted")
@@ -190,27 +190,34 @@ func (i *Intune) serveJob(w http.ResponseWriter, r *http.Request) {
 	if i.refuseExport(w) {
 		return
 	}
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	job := i.jobs[r.PathValue("id")]
+	job, status := i.pollJob(r.PathValue("id"))
 	if job == nil {
 		writeODataError(w, http.StatusNotFound, "ResourceNotFound", "The job does not exist.")
 		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	i.writeJob(w, job, status)
+}
+
+// pollJob returns a job, nil if there is none, and its status.
+func (i *Intune) pollJob(id string) (job *intuneJob, status string) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if job = i.jobs[id]; job == nil {
+		return nil, ""
 	}
 	job.polls++
 	needed := i.exports.Polls
 	if needed == 0 {
 		needed = 2
 	}
-	status := "completed"
 	switch {
 	case job.nth <= i.exports.Stuck, job.polls <= needed:
-		status = "inProgress"
+		return job, "inProgress"
 	case job.nth <= i.exports.Stuck+i.exports.Failing:
-		status = "failed"
+		return job, "failed"
 	}
-	w.Header().Set("Content-Type", "application/json")
-	i.writeJob(w, job, status)
+	return job, "completed"
 }
 
 // serveReport writes the archive of a job. Its address authorizes the request.

@@ -11,11 +11,16 @@ import (
 	"github.com/collectord/collectord/pkg/collector"
 )
 
-// FetchObject makes one request whose response is one record, and writes it to out.
-func (c *Client) FetchObject(ctx context.Context, r Request, out collector.Output) error {
+// FetchObject makes one request whose response is one record, and writes it to out. The
+// record must have the member with the given name, such as "id": a document without it is
+// something else, such as an error with a status of success.
+func (c *Client) FetchObject(ctx context.Context, r Request, member string, out collector.Output) error {
 	var record jsontext.Value
 	err := c.Do(ctx, r, func(resp *Response) (err error) {
 		record, err = readObject(resp.Body)
+		if err == nil && Member(record, member) == nil {
+			err = fmt.Errorf("the member %s is missing: %s", member, excerpt(string(record), 80))
+		}
 		if err != nil {
 			return &BodyError{Err: err}
 		}

@@ -85,7 +85,7 @@ type installationRecord struct {
 func (a *app) listInstallations(ctx context.Context, out collector.Output) error {
 	var records rest.MemoryOutput
 	if id := a.account.settings.Installation; id != "" {
-		if err := a.api.FetchObject(ctx, a.account.request("/app/installations/"+url.PathEscape(id), nil), &records); err != nil {
+		if err := a.api.FetchObject(ctx, a.account.request("/app/installations/"+url.PathEscape(id), nil), "id", &records); err != nil {
 			return err
 		}
 	} else {

@@ -29,7 +29,7 @@ func (a *account) readOrganization(ctx context.Context, owner rest.Parent, out c
 		return 0, nil
 	}
 	r := a.request("/orgs/"+url.PathEscape(owner.ID), nil)
-	if err := a.clientFor(owner.ID, "access to the organisation; classic: scope read:org").FetchObject(ctx, r, out); err != nil {
+	if err := a.clientFor(owner.ID, "access to the organisation; classic: scope read:org").FetchObject(ctx, r, "id", out); err != nil {
 		return 0, adviseOn(err)
 	}
 	return 1, nil
