@@ -359,10 +359,18 @@ type runSettings struct {
 	timeout, idle, patience time.Duration
 }
 
+// runSettingsOf returns the settings of the runs of a collector.
+func (c *configuration) runSettingsOf(name string) runSettings {
+	i, limits := c.indexOf(name), c.settings.Run
+	return runSettings{
+		collector: c.sections[i].Into, revision: c.definitions[i].Revision,
+		timeout: limits.Timeout, idle: limits.IdleTimeout, patience: limits.Patience,
+	}
+}
+
 // plansOf returns the plans of a collector's streams: one for each schedule.
 func (c *configuration) plansOf(job run.Job) (plans []schedule.Plan) {
 	name := job.Collector.Name
-	section, _ := c.findStream(job.Collector.Streams[0].Name)
 	for _, stream := range job.StreamNames() {
 		own := c.calendarOf(stream)
 		at := slices.IndexFunc(plans, func(p schedule.Plan) bool { return p.Calendar.Equal(own.Expression) })
@@ -370,7 +378,7 @@ func (c *configuration) plansOf(job run.Job) (plans []schedule.Plan) {
 			at = len(plans)
 			plans = append(plans, schedule.Plan{
 				Job: run.Job{Collector: job.Collector}, Calendar: own, Zone: c.settings.Schedule.Zone.String(), Jitter: c.jitterOf(name),
-				Settings: runSettings{section.Into, c.definitions[c.indexOf(name)].Revision, c.settings.Run.Timeout, c.settings.Run.IdleTimeout, c.settings.Run.Patience},
+				Settings: c.runSettingsOf(name),
 			})
 		}
 		plans[at].Job.Streams = append(plans[at].Job.Streams, stream)

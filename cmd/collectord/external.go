@@ -93,6 +93,5 @@ func (c *configuration) changedFiles(before *configuration) (names []string) {
 
 // findSection returns the settings of a collector that there is.
 func (c *configuration) findSection(name string) *config.Section {
-	i := slices.IndexFunc(c.sections, func(s *config.Section) bool { return s.Name == name })
-	return c.sections[i]
+	return c.sections[c.indexOf(name)]
 }

@@ -6,7 +6,6 @@ package supervise
 
 import (
 	"cmp"
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -168,12 +167,6 @@ func (p *Process) waitSupervisor(file *os.File) {
 			p.err = errors.Join(p.err, os.RemoveAll(p.remove))
 		}
 	}
-}
-
-// WaitContext is Wait, and stops the program when ctx ends.
-func (p *Process) WaitContext(ctx context.Context) (Exit, error) {
-	defer context.AfterFunc(ctx, p.Stop)()
-	return p.Wait()
 }
 
 // describeStartError returns why a program was not started, without the path, which the

@@ -1,7 +1,6 @@
 package supervise
 
 import (
-	"context"
 	"io"
 	"os"
 	"os/exec"
@@ -221,9 +220,8 @@ func TestStop(t *testing.T) {
 			p.Grace = tc.grace
 			r := startRunning(t, p)
 			r.readLine()
-			ctx, cancel := context.WithCancel(t.Context())
-			cancel()
-			exit, err := r.WaitContext(ctx)
+			r.Stop()
+			exit, err := r.Wait()
 			if err != nil || exit.String() != tc.want {
 				t.Errorf("%v, %v, want %s", exit, err, tc.want)
 			}

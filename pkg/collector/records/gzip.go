@@ -27,7 +27,7 @@ func GunzipIfNeeded(r io.Reader, maxBytes int64) (io.Reader, error) {
 		return nil, err
 	}
 	if string(start) == "\x1f\x8b" {
-		return &gzipFile{file: file, maxBytes: maxBytes}, nil
+		return Gunzip(file, maxBytes), nil
 	}
 	return file, nil
 }
