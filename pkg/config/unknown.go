@@ -26,25 +26,25 @@ var replaced = map[string]string{
 // warnUnknown warns of names that look like settings and are not, in the
 // environment and in the file.
 func (l *loader) warnUnknown() []string {
-	prefixes := l.settingPrefixes()
+	prefixes, known := l.settingPrefixes(), l.knownNames()
 	var warnings []string
 	for _, name := range sortedKeys(l.process) {
 		if l.process[name] != "" && name != "TZ" {
-			warnings = append(warnings, l.warnName(name, FromEnvironment, prefixes)...)
+			warnings = append(warnings, l.warnName(name, FromEnvironment, prefixes, known)...)
 		}
 	}
 	if l.file == nil {
 		return warnings
 	}
 	for _, name := range sortedKeys(l.file.values) {
-		warnings = append(warnings, l.warnName(name, fmt.Sprintf("%s:%d", l.file.label, l.file.values[name].line), prefixes)...)
+		warnings = append(warnings, l.warnName(name, fmt.Sprintf("%s:%d", l.file.label, l.file.values[name].line), prefixes, known)...)
 	}
 	return warnings
 }
 
 // warnName returns a warning if a name is not a variable that is read, but begins
 // like one, or is one but for a letter or two.
-func (l *loader) warnName(name, where string, prefixes []string) []string {
+func (l *loader) warnName(name, where string, prefixes, known []string) []string {
 	if near := misspelledLibraryName(name); near != "" {
 		return []string{fmt.Sprintf("%s (%s): not a variable of the AWS SDK: did you mean %s?", name, where, near)}
 	}
@@ -57,17 +57,20 @@ func (l *loader) warnName(name, where string, prefixes []string) []string {
 		}
 		return []string{fmt.Sprintf("%s (%s): has no effect on collectord: set %s", name, where, instead)}
 	}
-	candidates := l.knownNames()
-	near := Nearest(name, candidates, max(2, len(name)/4))
-	if !slices.ContainsFunc(prefixes, func(prefix string) bool { return strings.HasPrefix(name, prefix) }) {
-		most := min(2, len(name)/7+1)
-		if strings.HasPrefix(name, "PG") {
-			candidates, most = libraryNames, 2
-		}
-		near = Nearest(name, candidates, most)
-		if near == "" || len(name) < 6 {
-			return nil
-		}
+	candidates, most := known, max(2, len(name)/4)
+	looksLikeSetting := slices.ContainsFunc(prefixes, func(prefix string) bool { return strings.HasPrefix(name, prefix) })
+	switch {
+	case looksLikeSetting:
+	case len(name) < 6:
+		return nil
+	case strings.HasPrefix(name, "PG"):
+		candidates, most = libraryNames, 2
+	default:
+		most = min(2, len(name)/7+1)
+	}
+	near := Nearest(name, candidates, most)
+	if near == "" && !looksLikeSetting {
+		return nil
 	}
 	text := fmt.Sprintf("%s (%s): not a setting of collectord", name, where)
 	if near != "" {
@@ -101,8 +104,13 @@ func (l *loader) knownNames() []string {
 // there is none.
 func Nearest(name string, candidates []string, most int) string {
 	best, fewest, longest := "", most, -1
+	from := []rune(name)
 	for _, candidate := range candidates {
-		edits, common, _ := levenshtein.Calculate([]rune(name), []rune(candidate), 0, 1, 1, 1)
+		to := []rune(candidate)
+		if max(len(from), len(to))-min(len(from), len(to)) > fewest {
+			continue // each character more is one edit
+		}
+		edits, common, _ := levenshtein.Calculate(from, to, 0, 1, 1, 1)
 		if edits < fewest || edits == fewest && common > longest {
 			best, fewest, longest = candidate, edits, common
 		}
