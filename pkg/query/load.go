@@ -73,8 +73,11 @@ func (s *session) createViews(ctx context.Context) error {
 func (s *session) createView(ctx context.Context, source streamSource, rows string) error {
 	create := "CREATE VIEW " + duckdb.Quote(source.Stream) + " AS "
 	if len(source.Optional) > 0 && s.task.Kind != profileTask {
-		optional := s.usableOptional(ctx, rows, source.Optional)
-		if _, err := s.db.ExecContext(ctx, create+withOptional(rows, optional)); err == nil {
+		missing, err := s.missingOptional(ctx, rows, source.Optional)
+		if err != nil {
+			return err
+		}
+		if _, err := s.db.ExecContext(ctx, create+withOptional(rows, missing)); err == nil {
 			return nil
 		}
 	}

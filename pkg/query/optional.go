@@ -2,9 +2,12 @@ package query
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
+
+	driver "github.com/duckdb/duckdb-go/v2"
 
 	"github.com/collectord/collectord/internal/duckdb"
 )
@@ -73,40 +76,78 @@ func withOptional(rows string, paths []string) string {
 	return fmt.Sprintf("%s UNION ALL BY NAME SELECT * FROM (SELECT %s) WHERE false", rows, optionalColumns(paths))
 }
 
-// usableOptional returns those of the paths whose objects and arrays are such in the
-// rows of a query, or are in none of them.
-func (s *session) usableOptional(ctx context.Context, rows string, paths []string) []string {
-	checked := map[string]bool{}
-	return slices.DeleteFunc(slices.Clone(paths), func(path string) bool {
-		expression, names := "t", strings.Split(path, ".")
-		for _, name := range names[:len(names)-1] {
-			name, isList := strings.CutSuffix(name, "[]")
-			if expression += "." + duckdb.Quote(name); isList {
-				expression += "[1]"
-			}
-			usable, known := checked[expression]
-			if !known {
-				usable = s.isObject(ctx, rows, expression)
-				checked[expression] = usable
-			}
-			if !usable {
-				return true
-			}
+// missingOptional returns those of the paths that the rows of a query lack. A path is left
+// out when the rows have something else in place of one of its objects or arrays.
+//
+// A view has only these: DuckDB reads a whole object where a view adds a member to it, and
+// else the members that a query names.
+func (s *session) missingOptional(ctx context.Context, rows string, paths []string) (missing []string, err error) {
+	columns, err := s.columnsOf(ctx, rows)
+	if err != nil {
+		return nil, err
+	}
+	for _, path := range paths {
+		if lacksMember(columns, strings.Split(path, ".")) {
+			missing = append(missing, path)
 		}
-		return false
-	})
+	}
+	return missing, nil
 }
 
-// isObject reports whether an expression over the rows of a query is an object, or a
-// member that does not exist.
-func (s *session) isObject(ctx context.Context, rows, expression string) bool {
-	var kind string
-	err := s.db.QueryRowContext(ctx, "SELECT column_type FROM (DESCRIBE SELECT "+expression+" FROM ("+rows+") AS t)").Scan(&kind)
+// columnsOf returns the names and types of the columns of a query, as those of an object.
+func (s *session) columnsOf(ctx context.Context, query string) (columns []driver.StructEntry, err error) {
+	err = s.db.Raw(func(c any) error {
+		prepared, err := c.(*driver.Conn).PrepareContext(ctx, query)
+		if err != nil {
+			return err
+		}
+		columns, err = statementColumns(prepared.(*driver.Stmt))
+		return errors.Join(err, prepared.Close())
+	})
+	return columns, err
+}
+
+func statementColumns(statement *driver.Stmt) (columns []driver.StructEntry, err error) {
+	n, err := statement.ColumnCount()
 	if err != nil {
-		return strings.Contains(err.Error(), "not found in FROM clause") || strings.Contains(err.Error(), "Could not find key") ||
-			strings.Contains(err.Error(), "does not have a column named")
+		return nil, err
 	}
-	return strings.HasPrefix(kind, "STRUCT(") && strings.HasSuffix(kind, ")")
+	for i := range n {
+		name, err := statement.ColumnName(i)
+		if err != nil {
+			return nil, err
+		}
+		info, err := statement.ColumnTypeInfo(i)
+		if err != nil {
+			return nil, err
+		}
+		column, err := driver.NewStructEntry(info, name)
+		if err != nil {
+			return nil, err
+		}
+		columns = append(columns, column)
+	}
+	return columns, nil
+}
+
+// lacksMember reports whether an object has no member at a path, and could have it.
+func lacksMember(members []driver.StructEntry, path []string) bool {
+	name, isList := strings.CutSuffix(path[0], "[]")
+	i := slices.IndexFunc(members, func(m driver.StructEntry) bool { return strings.EqualFold(m.Name(), name) })
+	if i < 0 {
+		return true
+	}
+	if len(path) == 1 {
+		return false
+	}
+	details := members[i].Info().Details()
+	if list, ok := details.(*driver.ListDetails); ok && isList {
+		details = list.Child.Details()
+	} else if isList {
+		return false
+	}
+	object, ok := details.(*driver.StructDetails)
+	return ok && lacksMember(object.Entries, path[1:])
 }
 
 // timestampMacro lets strptime accept what is a timestamp already: the type of a column

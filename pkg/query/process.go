@@ -49,7 +49,7 @@ func (e *Engine) runTask(ctx context.Context, t task, w io.Writer) (Summary, err
 }
 
 // streamSources returns the streams that have data. Those that text names have a
-// columnar copy.
+// columnar copy and their optional members.
 func (e *Engine) streamSources(ctx context.Context, text string) (all []streamSource, err error) {
 	streams, err := e.o.State.Streams(ctx)
 	if err != nil {
@@ -65,12 +65,16 @@ func (e *Engine) streamSources(ctx context.Context, text string) (all []streamSo
 			return all, fmt.Errorf("query: %w", err)
 		}
 		source := e.sourceOf(sealed, info)
-		if source.Records > 0 {
-			if names.has(stream.Stream) || names.readsCatalog() {
-				source, err = e.withColumns(ctx, source)
-			} else {
-				source = withExistingColumns(source)
-			}
+		used := names.has(stream.Stream) || names.readsCatalog()
+		if !used {
+			source.Optional = nil
+		}
+		switch {
+		case source.Records == 0:
+		case used:
+			source, err = e.withColumns(ctx, source)
+		default:
+			source = withExistingColumns(source)
 		}
 		if all = append(all, source); err != nil {
 			return all, err

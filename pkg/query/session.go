@@ -26,8 +26,14 @@ func (t *task) openSession(ctx context.Context) (*session, error) {
 	if err != nil {
 		return nil, err
 	}
-	if _, err := db.ExecContext(ctx, "SET max_temp_directory_size = "+duckdb.Literal(t.Disk)); err != nil {
-		return nil, errors.Join(duckdb.Brief(err), db.Close())
+	for _, statement := range []string{
+		"SET max_temp_directory_size = " + duckdb.Literal(t.Disk),
+		// The views of a query are bound several times, and no file changes meanwhile.
+		"SET parquet_metadata_cache = true",
+	} {
+		if _, err := db.ExecContext(ctx, statement); err != nil {
+			return nil, errors.Join(duckdb.Brief(err), db.Close())
+		}
 	}
 	return &session{task: t, db: db}, nil
 }
