@@ -237,6 +237,7 @@ func (a *assembly) newRunner(sinks []store.Sink, d *delivery.Deliverer) *run.Run
 		State: a.state, Tenancy: a.settings.Tenancy, Policy: a.policy(sinks),
 		Timeout: a.settings.Run.Timeout, IdleTimeout: a.settings.Run.IdleTimeout, RetryTime: a.settings.Run.Patience,
 		Parallel: a.settings.Run.MaxParallel, Log: a.log, OnSealed: d.Wake, OnTraced: d.LinkTrace, Active: &run.ActiveRuns{},
+		FindLost: func(h snapshot.Header) []string { return store.FindLost(sinks, h) },
 	}
 }
 

@@ -89,6 +89,34 @@ func TestUnchangedRun(t *testing.T) {
 	requireOutcome(t, runFeed(t, r, checkUnchanged), state.Unchanged)
 }
 
+// TestUnchangedRunFindsLostCopies: a run without changes delivers the last-known snapshot
+// again to destinations that have lost it, unless it is queued for them anyway.
+func TestUnchangedRunFindsLostCopies(t *testing.T) {
+	r := newRunner(t)
+	first := collectFeed(t, r)
+	var asked []string
+	r.FindLost = func(h snapshot.Header) []string {
+		asked = append(asked, h.Stream+" of "+h.Tenancy)
+		return []string{"file", "other"}
+	}
+	woken := 0
+	r.OnSealed = func() { woken++ }
+	for _, wantQueued := range []int{1, 0} { // file has a delivery from the start
+		result := runFeed(t, r, checkUnchanged)
+		requireOutcome(t, result, state.Unchanged)
+		if result.DeliveryCount != wantQueued {
+			t.Errorf("%d deliveries were queued, want %d", result.DeliveryCount, wantQueued)
+		}
+	}
+	queue, err := r.State.Queue.List(t.Context())
+	if err != nil || len(queue) != 2 || queue[0].Sink != "file" || queue[0].Refill || queue[1].Sink != "other" || !queue[1].Refill || queue[1].UploadID != first.UploadID {
+		t.Errorf("queue: %+v, error: %v", queue, err)
+	}
+	if woken != 1 || !slices.Equal(asked, []string{"feed of acme", "feed of acme"}) {
+		t.Errorf("deliveries were woken %d times, asked about %v", woken, asked)
+	}
+}
+
 // TestPreviousNote checks when an extraction receives the note of the last-known
 // snapshot.
 func TestPreviousNote(t *testing.T) {

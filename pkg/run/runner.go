@@ -14,6 +14,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/collectord/collectord/pkg/collector"
+	"github.com/collectord/collectord/pkg/snapshot"
 	"github.com/collectord/collectord/pkg/state"
 )
 
@@ -35,9 +36,14 @@ type Runner struct {
 	// below 1 mean 1.
 	Parallel int
 	Log      *zap.Logger
-	// OnSealed, if not nil, is called after each commit, so that deliveries start
-	// at once. It may be called from several goroutines.
+	// OnSealed, if not nil, is called after a snapshot was queued, so that deliveries
+	// start at once. It may be called from several goroutines.
 	OnSealed func()
+	// FindLost, if not nil, returns the names of the destinations that have lost what
+	// they store for the stream of a snapshot. It is called when a run has found the
+	// vendor's data unchanged: these destinations get the last-known snapshot again. It
+	// may be called from several goroutines.
+	FindLost func(h snapshot.Header) []string
 	// OnEnded, if not nil, is called when the run of a stream has ended. It may be
 	// called from several goroutines.
 	OnEnded func(Result)

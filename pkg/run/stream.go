@@ -119,7 +119,32 @@ func (s *streamRun) confirmUnchanged(ctx context.Context, id state.RunID, w *sna
 	if err := s.State.Runs.ConfirmUnchanged(context.WithoutCancel(ctx), id, last, s.started, runStats(s.stats)); err != nil {
 		return state.CommitResult{}, s.explainFullDisk(err)
 	}
-	return state.CommitResult{Outcome: state.Unchanged, Info: last, LastRecords: last.Records}, nil
+	queued := s.restoreLost(context.WithoutCancel(ctx), last)
+	return state.CommitResult{Outcome: state.Unchanged, Info: last, LastRecords: last.Records, Queued: queued}, nil
+}
+
+// restoreLost queues the last-known snapshot for the destinations that have lost it, and
+// returns how many these are. No run fails because of a destination.
+func (s *streamRun) restoreLost(ctx context.Context, last snapshot.Info) int {
+	if s.FindLost == nil || last.Records == 0 && !s.Policy.StoreEmpty {
+		return 0
+	}
+	lost := s.FindLost(last.Header)
+	if len(lost) == 0 {
+		return 0
+	}
+	queued, err := s.State.Queue.RefillLost(ctx, last.Stream, last.Tenancy, lost)
+	if err != nil {
+		s.log.Error("destinations that have lost the last snapshot do not get it back", zap.Strings("sinks", lost), zap.Error(err))
+		return 0
+	}
+	if len(queued) > 0 {
+		s.log.Warn("destinations have lost the last snapshot, which is delivered again", zap.Strings("sinks", queued))
+		if s.OnSealed != nil {
+			s.OnSealed()
+		}
+	}
+	return len(queued)
 }
 
 // extractionContext returns the context of the extraction into w.

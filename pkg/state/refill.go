@@ -131,6 +131,42 @@ func (q *Queue) Refill(ctx context.Context, stream, tenancy string, p Policy) (u
 	return uploadID, nil
 }
 
+// RefillLost queues the last-known snapshot of a stream for sinks that have lost it, as
+// Refill does, and returns the names of those for which it did. A sink for which a
+// snapshot of the stream is queued does not have it yet, and one for which its delivery
+// ended without being made, such as by a person, does not get it.
+func (q *Queue) RefillLost(ctx context.Context, stream, tenancy string, sinks []string) (refilled []string, err error) {
+	err = q.inTransaction(ctx, func(tx *sql.Tx) error {
+		refilled = nil
+		for _, sink := range sinks {
+			var row int64
+			err := tx.QueryRowContext(ctx, `SELECT s.id FROM last_known l JOIN snapshots s ON s.id = l.snapshot
+				WHERE l.stream = ?1 AND l.tenancy = ?2
+				AND NOT EXISTS (SELECT 1 FROM deliveries d JOIN snapshots o ON o.id = d.snapshot WHERE d.sink = ?3 AND o.stream = ?1 AND o.tenancy = ?2)
+				AND NOT EXISTS (SELECT 1 FROM undelivered u WHERE u.sink = ?3 AND u.upload_id = s.upload_id AND u.stream = ?1 AND u.tenancy = ?2)`,
+				stream, tenancy, sink).Scan(&row)
+			if errors.Is(err, sql.ErrNoRows) {
+				continue
+			}
+			if err != nil {
+				return err
+			}
+			if _, err := queueDeliveries(ctx, tx, row, []string{sink}, q.now()); err != nil {
+				return err
+			}
+			if err := q.markRefill(ctx, tx, row, sink); err != nil {
+				return err
+			}
+			refilled = append(refilled, sink)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("queue the last-known snapshot: %w", err)
+	}
+	return refilled, nil
+}
+
 // markRefill marks the delivery of a snapshot as a refill, and makes it and those
 // that are queued before it due.
 func (q *Queue) markRefill(ctx context.Context, tx *sql.Tx, snapshot int64, sink string) error {

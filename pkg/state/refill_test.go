@@ -132,3 +132,36 @@ func TestDatabaseShrinks(t *testing.T) {
 	assertEqual(t, "last", f.lastKnown(), "id-001/5/collected")
 	assertEqual(t, "queue", f.queuedDeliveries(), "id-001>file id-001>s3")
 }
+
+// A destination that has lost the last-known snapshot gets it again, unless it is queued
+// for it, or a person has dropped it.
+func TestLostCopiesAreRefilled(t *testing.T) {
+	t.Parallel()
+	f := openState(t)
+	lost := func(want string) {
+		t.Helper()
+		refilled, err := f.Queue.RefillLost(ctx, "okta_users", "acme", []string{"file", "s3"})
+		f.requireNoError(err)
+		assertEqual(t, "refilled", fmt.Sprint(refilled), want)
+	}
+	lost("[]") // nothing is known
+	f.collectUsers(1, 5, twoSinks)
+	lost("[]")
+	f.requireNoError(deliverAll(f.State))
+	lost("[file s3]")
+	assertEqual(t, "queue", f.queuedDeliveries(), "id-001>file id-001>s3")
+	queue, err := f.Queue.List(ctx)
+	f.requireNoError(err)
+	for _, d := range queue {
+		if !d.Refill {
+			t.Errorf("%s: the delivery is not marked as a refill", d.Sink)
+		}
+	}
+	f.requireNoError(deliverAll(f.State))
+	f.collectUsers(2, 5, twoSinks)
+	_, err = f.Queue.DropSink(ctx, "s3", "acme")
+	f.requireNoError(err)
+	lost("[]")
+	f.requireNoError(deliverAll(f.State))
+	lost("[file]")
+}

@@ -89,6 +89,25 @@ func TargetOf(s Sink) string {
 	return ""
 }
 
+// A Keeper is a Sink that can say at little cost, such as by one look at a file,
+// whether it still has what it stores for a stream.
+type Keeper interface {
+	// HasLost reports whether what the sink stores for the stream and tenancy of h is
+	// gone. It is false where that is not known.
+	HasLost(h snapshot.Header) bool
+}
+
+// FindLost returns the names of the sinks that have lost what they store for the stream
+// and tenancy of h, as far as they are [Keeper]s.
+func FindLost(sinks []Sink, h snapshot.Header) (names []string) {
+	for _, s := range sinks {
+		if k, ok := s.(Keeper); ok && k.HasLost(h) {
+			names = append(names, s.Name())
+		}
+	}
+	return names
+}
+
 // refillKey marks the context of a refill.
 type refillKey struct{}
 

@@ -141,6 +141,16 @@ func (s *Sink) StoresParquet() bool {
 // of the one before.
 func (s *Sink) ReplacesPrevious() bool { return s.opts.Path.NamesOneObject() }
 
+// HasLost implements store.Keeper. Only a file that each snapshot replaces is expected to
+// stay: others may have been moved to where they are kept.
+func (s *Sink) HasLost(h snapshot.Header) bool {
+	if !s.ReplacesPrevious() {
+		return false
+	}
+	_, err := os.Stat(s.opts.Path.Render(h))
+	return errors.Is(err, os.ErrNotExist)
+}
+
 // Target implements store.Targeter.
 func (s *Sink) Target() string { return s.opts.Path.String() }
 
