@@ -25,7 +25,11 @@ func (c *configuration) addExternalCollectors(env *config.Environment, before *c
 	if before != nil {
 		inForce = before.external
 	}
-	files, found := external.Load(settings.ExecDir, append(namesOf(sources.All()), control.CollectorName, control.DetailStream, control.SummaryStream), inForce)
+	reserved := external.Reserved{
+		Names:     append(namesOf(sources.All()), control.CollectorName, control.DetailStream, control.SummaryStream),
+		Variables: config.VariableNames(settings),
+	}
+	files, found := external.Load(settings.ExecDir, reserved, inForce)
 	for _, p := range found {
 		problems = append(problems, p.Setting())
 	}

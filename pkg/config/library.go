@@ -66,6 +66,22 @@ func isLibraryVariable(name string) bool {
 	return slices.Contains(libraryNames, name) || slices.ContainsFunc(libraryPrefixes, hasPrefix)
 }
 
+// VariableNames returns the names of the variables of a struct with settings.
+func VariableNames(into any) (names []string) {
+	settings, _ := settingsOf(into)
+	for _, s := range settings {
+		names = append(names, s.variableNames()...)
+	}
+	return names
+}
+
+// IsStoreVariable reports whether a variable is one with which the libraries of the
+// destinations, the backup and the traces find their servers and credentials.
+func IsStoreVariable(name string) bool {
+	isNetwork := strings.HasSuffix(strings.ToUpper(name), "_PROXY") || strings.HasPrefix(name, "SSL_CERT_")
+	return isLibraryVariable(name) && !isNetwork
+}
+
 // isLibrarySecret reports whether the value of a library's variable is a secret.
 func isLibrarySecret(name string) bool {
 	if !isLibraryVariable(name) || strings.HasSuffix(name, "_FILE") || strings.HasSuffix(name, "_URI") {

@@ -42,8 +42,10 @@ func (f *File) open(settings any, o collector.Options) (*collector.Collector, er
 				return a.nameError(a.extractStream(ctx, s.name, out))
 			},
 			Check: func(context.Context) error {
-				_, err := a.resolve(a.command)
-				return a.nameError(err)
+				for _, err := range a.checkParts([]string{s.name}, a.command) {
+					return a.nameError(err)
+				}
+				return nil
 			},
 		})
 	}

@@ -19,6 +19,7 @@ import (
 // A fileReader reads a file and collects its problems.
 type fileReader struct {
 	name     string
+	reserved []string // the variables of collectord itself
 	problems []Problem
 }
 
@@ -124,14 +125,22 @@ func (m *mapping) list(key string) []*yaml.Node {
 // words returns a list of texts.
 func (m *mapping) words(key string) (words []string) {
 	for _, node := range m.list(key) {
-		if node.Kind != yaml.ScalarNode || strings.ContainsRune(node.Value, 0) {
+		switch {
+		case node.Kind != yaml.ScalarNode:
 			m.addProblem(node.Line, "%s: want a list of texts", key)
-			continue
+		case node.Tag == "!!null":
+			m.addProblem(node.Line, `%s: an entry of the list is empty (null): remove it, or write "" for an empty text`, key)
+		case strings.ContainsRune(node.Value, 0):
+			m.addProblem(node.Line, "%s: %q has a NUL character, which no argument of a program can have", key, shortenLine(node.Value, 60))
+		default:
+			words = append(words, node.Value)
 		}
-		words = append(words, node.Value)
 	}
 	return words
 }
+
+// maxDuration is the longest duration that a file may have.
+const maxDuration = 8760 * time.Hour
 
 // duration returns a duration of at least a second; def without one.
 func (m *mapping) duration(key string, def time.Duration) time.Duration {
@@ -140,14 +149,17 @@ func (m *mapping) duration(key string, def time.Duration) time.Duration {
 		return def
 	}
 	d, err := time.ParseDuration(text)
-	if err != nil || d < time.Second {
-		m.addProblem(m.lineOf(key), "%s is %q: want a duration of 1s or more, such as 90s, 15m or 6h", key, text)
+	if err != nil || d < time.Second || d > maxDuration {
+		m.addProblem(m.lineOf(key), "%s is %q: want a duration from 1s to 8760h, such as 90s, 15m or 6h", key, text)
 	}
 	return d
 }
 
-// minMemory is what any program needs.
-const minMemory = 64 << 20
+// minMemory is what any program needs, and maxMemory more than machines have.
+const (
+	minMemory = 64 << 20
+	maxMemory = 1 << 40
+)
 
 // memory returns a number of bytes; def without one.
 func (m *mapping) memory(key string, def int64) int64 {
@@ -156,8 +168,8 @@ func (m *mapping) memory(key string, def int64) int64 {
 		return def
 	}
 	var size config.Bytes
-	if err := size.UnmarshalText([]byte(text)); err != nil || size < minMemory {
-		m.addProblem(m.lineOf(key), "%s is %q: want a size of 64MiB or more, such as 1GiB", key, text)
+	if err := size.UnmarshalText([]byte(text)); err != nil || size < minMemory || size > maxMemory {
+		m.addProblem(m.lineOf(key), "%s is %q: want a size from 64MiB to 1024GiB, such as 1GiB", key, text)
 	}
 	return int64(size)
 }
@@ -261,8 +273,8 @@ func (r *fileReader) readVariables(f *File, m *mapping) {
 		case strings.HasSuffix(v.name, "_FILE"):
 			r.addProblem(entry.Line, "variables: %s ends with _FILE, which names the file of a value: write %s, which %s sets as well",
 				v.name, strings.TrimSuffix(v.name, "_FILE"), v.name)
-		case isReserved(v.name):
-			r.addProblem(entry.Line, "variables: %s is a variable of collectord: choose another name", v.name)
+		case r.whyReserved(v.name) != "":
+			r.addProblem(entry.Line, "variables: %s", r.whyReserved(v.name))
 		case slices.ContainsFunc(f.variables, func(other variable) bool { return other.name == v.name }):
 			r.addProblem(entry.Line, "variables: %s is there twice", v.name)
 		}
@@ -271,10 +283,25 @@ func (r *fileReader) readVariables(f *File, m *mapping) {
 	}
 }
 
-// reservedPrefixes begin the names of variables of collectord itself, which are no concern
-// of a program.
-var reservedPrefixes = []string{"COLLECTORD_", "SCHEDULE_", "DATA_MAX_AGE_", "STORE_", "HTTP_TOKEN", "STATE_DIR", "EXEC_DIR"}
+// reservedPrefixes begin the names of variables of collectord itself, also of those for each
+// collector and stream, which are no concern of a program.
+var reservedPrefixes = []string{"COLLECTORD_", "SCHEDULE_", "DATA_MAX_AGE_", "STORE_"}
 
-func isReserved(name string) bool {
-	return slices.ContainsFunc(reservedPrefixes, func(prefix string) bool { return strings.HasPrefix(name, prefix) })
+// ownVariables are those that collectord sets for every program.
+var ownVariables = []string{"PATH", "HOME", "TMPDIR", "LANG"}
+
+// whyReserved returns why a program cannot receive a variable; "" if it can.
+func (r *fileReader) whyReserved(name string) string {
+	hasPrefix := func(prefix string) bool { return strings.HasPrefix(name, prefix) }
+	switch {
+	case slices.Contains(r.reserved, name) || slices.ContainsFunc(reservedPrefixes, hasPrefix):
+		return name + " is a variable of collectord: choose another name"
+	case slices.Contains(ownVariables, name):
+		return name + " is set by collectord for each run: let a script that starts the program set another value"
+	case strings.HasPrefix(name, "LD_") || strings.HasPrefix(name, "DYLD_"):
+		return name + " changes which code programs load: let a script that starts the program set it"
+	case config.IsStoreVariable(name):
+		return fmt.Sprintf("%s is what the destinations, the backup and the traces of collectord use: choose another name, such as MY_%s, and let a script that starts the program rename it", name, name)
+	}
+	return ""
 }

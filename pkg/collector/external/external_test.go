@@ -43,7 +43,7 @@ func writeFiles(t *testing.T, files map[string]string) (dir string) {
 // loadOne returns the file with a text, and the settings of its collector.
 func loadOne(t *testing.T, text string, environ ...string) (*File, *config.Section) {
 	t.Helper()
-	files, problems := Load(writeFiles(t, map[string]string{"hr.yaml": text}), nil, nil)
+	files, problems := Load(writeFiles(t, map[string]string{"hr.yaml": text}), Reserved{}, nil)
 	if len(problems) > 0 {
 		t.Fatalf("%v", problems)
 	}

@@ -5,6 +5,7 @@ package external
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -82,11 +83,18 @@ func (p Problem) Setting() *config.Problem {
 // maxFileBytes bounds the size of a file.
 const maxFileBytes = 1 << 20
 
+// Reserved is what files may not use.
+type Reserved struct {
+	// Names are those of collectors and streams.
+	Names []string
+	// Variables are the settings of collectord itself.
+	Variables []string
+}
+
 // Load reads the files of a directory whose names end in .yml or .yaml, in the order of
-// their names, and returns those that can be used and all problems of the others. taken
-// are the names of collectors and streams that the files may not use. Where two files have
-// the same name, the one in force keeps it, or else the first.
-func Load(dir string, taken []string, inForce []*File) (files []*File, problems []Problem) {
+// their names, and returns those that can be used and all problems of the others. Where
+// two files have the same name, the one in force keeps it, or else the first.
+func Load(dir string, reserved Reserved, inForce []*File) (files []*File, problems []Problem) {
 	if problem := checkDirectory(dir); problem != "" {
 		return nil, []Problem{{Text: problem}}
 	}
@@ -95,7 +103,7 @@ func Load(dir string, taken []string, inForce []*File) (files []*File, problems 
 		return nil, []Problem{{Text: fmt.Sprintf("%v: want a directory that the service can read", err)}}
 	}
 	owners := map[string]string{}
-	for _, name := range taken {
+	for _, name := range reserved.Names {
 		owners[name] = "collectord itself"
 	}
 	isInForce := func(entry fs.DirEntry) bool {
@@ -112,12 +120,10 @@ func Load(dir string, taken []string, inForce []*File) (files []*File, problems 
 	})
 	for _, entry := range entries {
 		name := entry.Name()
-		extension := strings.ToLower(filepath.Ext(name))
-		// Hidden files are those of editors and of volumes of containers.
-		if strings.HasPrefix(name, ".") || entry.IsDir() || extension != ".yml" && extension != ".yaml" {
+		if entry.IsDir() || !isDescription(name) {
 			continue
 		}
-		file, found := readDescription(filepath.Join(dir, name))
+		file, found := readDescription(filepath.Join(dir, name), reserved.Variables)
 		if len(found) == 0 {
 			found = file.claimNames(owners)
 		}
@@ -128,6 +134,40 @@ func Load(dir string, taken []string, inForce []*File) (files []*File, problems 
 		files = append(files, file)
 	}
 	return files, problems
+}
+
+// isDescription reports whether a file with the name is read. Hidden files are those of
+// editors and of volumes of containers.
+func isDescription(name string) bool {
+	extension := strings.ToLower(filepath.Ext(name))
+	return !strings.HasPrefix(name, ".") && (extension == ".yml" || extension == ".yaml")
+}
+
+// setAside matches the names of files that a person, an editor or a package manager keeps
+// beside a file and that nobody expects to be read, such as hr.yaml~ and hr.yml.bak.
+var setAside = regexp.MustCompile(`(?i)^\.|^#.*#$|~$|\.(bak|backup|orig|old|save|sw[a-p]|tmp|disabled|off|example|sample|dist|rpmnew|rpmsave|rpmorig|ucf-.*|dpkg-.*)$`)
+
+// nearName matches the names of files that resemble those that are read.
+var nearName = regexp.MustCompile(`(?i)\.ya?ml|\.(yaaml|yam|ymal|yamll|ymll|yl|ylm|yalm)$`)
+
+// NearMisses returns a warning for each entry of the directory that looks like the file of
+// a collector and is not read.
+func NearMisses(dir string) (warnings []string) {
+	entries, err := os.ReadDir(dir)
+	if err != nil { // which Load reports
+		return nil
+	}
+	for _, entry := range entries {
+		name := entry.Name()
+		switch {
+		case setAside.MatchString(name):
+		case entry.IsDir() && isDescription(name):
+			warnings = append(warnings, "EXEC_DIR: "+name+" is not read: it is a directory, want a file")
+		case !entry.IsDir() && !isDescription(name) && nearName.MatchString(name):
+			warnings = append(warnings, "EXEC_DIR: "+name+" is not read: the name of a file ends in .yml or .yaml")
+		}
+	}
+	return warnings
 }
 
 // checkDirectory returns what is wrong with the directory of the files.
@@ -145,13 +185,13 @@ func checkDirectory(dir string) string {
 }
 
 // readDescription reads one file.
-func readDescription(path string) (*File, []Problem) {
+func readDescription(path string, reserved []string) (*File, []Problem) {
 	name := filepath.Base(path)
 	text, shared, err := readText(path)
 	if err != nil {
 		return nil, []Problem{{File: name, Text: err.Error()}}
 	}
-	r := &fileReader{name: name}
+	r := &fileReader{name: name, reserved: reserved}
 	file := r.readDocument(text)
 	if len(r.problems) > 0 {
 		return nil, r.problems
@@ -171,7 +211,7 @@ func readText(path string) (text []byte, shared string, err error) {
 		return nil, "", fmt.Errorf("not a file")
 	}
 	if info.Size() > maxFileBytes {
-		return nil, "", fmt.Errorf("it has %d bytes: a file may have %d", info.Size(), maxFileBytes)
+		return nil, "", fmt.Errorf("it has %d bytes: a file may have %d MiB", info.Size(), maxFileBytes>>20)
 	}
 	if err := checkWritable(path); err != nil {
 		return nil, "", err
@@ -240,18 +280,51 @@ func (f *File) Cautions() (texts []string) {
 	if f.shared != "" {
 		texts = append(texts, f.shared)
 	}
-	for _, command := range [][]string{f.command, f.check} {
-		if len(command) == 0 {
-			continue
-		}
-		if _, err := f.resolve(command); err != nil {
-			texts = append(texts, err.Error())
-		}
+	for _, err := range f.checkParts(f.StreamNames(), f.command, f.check) {
+		texts = append(texts, err.Error())
 	}
 	for i := range texts {
 		texts[i] = "EXEC_DIR: " + f.Name + ": " + texts[i]
 	}
 	return texts
+}
+
+// checkParts returns what is wrong with what the program needs, for the given streams: the
+// given commands, the working directory and the catalog.
+func (f *File) checkParts(streams []string, commands ...[]string) (problems []error) {
+	for _, command := range commands {
+		if len(command) == 0 {
+			continue
+		}
+		if _, err := f.resolve(command); err != nil {
+			problems = append(problems, err)
+		}
+	}
+	if err := f.checkWorkingDirectory(); err != nil {
+		problems = append(problems, err)
+	}
+	if _, err := f.readCatalog(streams); err != nil {
+		problems = append(problems, err)
+	}
+	return problems
+}
+
+// checkWorkingDirectory returns an error if the program cannot run in the directory that the
+// file names.
+func (f *File) checkWorkingDirectory() error {
+	if f.directory == "" {
+		return nil
+	}
+	info, err := os.Stat(f.directory)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return fmt.Errorf("working_directory: %s does not exist: create it, or correct the path", f.directory)
+	case err != nil:
+		return fmt.Errorf("working_directory: %w: want a directory that the service can enter", err)
+	case !info.IsDir():
+		return fmt.Errorf("working_directory: %s is a file: want a directory", f.directory)
+	}
+	return nil
 }
 
 // Collector returns the name of the collector.

@@ -31,8 +31,8 @@ func TestProblemsOfFiles(t *testing.T) {
 		"no streams":    {text: "name: hr\ncommand: [true]\n", want: []string{"hr.yaml:1: streams: want a list of streams, each with a name"}},
 		"stream twice":  {text: "name: hr\ncommand: [true]\nstreams: [{name: hr_a}, {name: hr_a}]\n", want: []string{"hr.yaml:3: streams: hr_a is there twice"}},
 		"stream key":    {text: "name: hr\ncommand: [true]\nstreams:\n- name: hr_a\n  nmae: x\n", want: []string{"hr.yaml:5: unknown key nmae: did you mean name?"}},
-		"durations":     {text: "name: hr\ntimeout: 5\nidle_timeout: 10ms\n" + rest, want: []string{`hr.yaml:2: timeout is "5": want a duration of 1s or more, such as 90s, 15m or 6h`, `hr.yaml:3: idle_timeout is "10ms": want a duration of 1s or more, such as 90s, 15m or 6h`}},
-		"memory":        {text: "name: hr\nmemory: 1MiB\n" + rest, want: []string{`hr.yaml:2: memory is "1MiB": want a size of 64MiB or more, such as 1GiB`}},
+		"durations":     {text: "name: hr\ntimeout: 5\nidle_timeout: 10ms\n" + rest, want: []string{`hr.yaml:2: timeout is "5": want a duration from 1s to 8760h, such as 90s, 15m or 6h`, `hr.yaml:3: idle_timeout is "10ms": want a duration from 1s to 8760h, such as 90s, 15m or 6h`}},
+		"memory":        {text: "name: hr\nmemory: 1MiB\n" + rest, want: []string{`hr.yaml:2: memory is "1MiB": want a size from 64MiB to 1024GiB, such as 1GiB`}},
 		"protocol":      {text: "name: hr\nprotocol: csv\n" + rest, want: []string{`hr.yaml:2: protocol is "csv": want lines or singer`}},
 		"directory":     {text: "name: hr\nworking_directory: data\n" + rest, want: []string{`hr.yaml:2: working_directory is "data": want a path that begins with /`}},
 		"variables": {text: "name: hr\nvariables:\n- hr_token\n- HR_TOKEN_FILE\n- STORE_POSTGRES_PASSWORD\n- HR_A\n- HR_A\n- {name: HR_B, secret: maybe}\n" + rest, want: []string{
@@ -42,6 +42,20 @@ func TestProblemsOfFiles(t *testing.T) {
 			"hr.yaml:7: variables: HR_A is there twice",
 			`hr.yaml:8: secret is "maybe": want true or false`,
 		}},
+		"upper limits": {text: "name: hr\ntimeout: 9000h\nmemory: 2048GiB\n" + rest, want: []string{`hr.yaml:2: timeout is "9000h": want a duration from 1s to 8760h, such as 90s, 15m or 6h`, `hr.yaml:3: memory is "2048GiB": want a size from 64MiB to 1024GiB, such as 1GiB`}},
+		"null":         {text: "name: hr\ncommand: [sh, null]\nstreams: [{name: hr_people}]\n", want: []string{`hr.yaml:2: command: an entry of the list is empty (null): remove it, or write "" for an empty text`}},
+		"NUL":          {text: "name: hr\ncommand: [sh, \"a\\0b\"]\nstreams: [{name: hr_people}]\n", want: []string{`hr.yaml:2: command: "a\x00b" has a NUL character, which no argument of a program can have`}},
+		"reserved variables": {text: "name: hr\nvariables:\n- HOME\n- LD_PRELOAD\n- AWS_ACCESS_KEY_ID\n- PGPASSWORD\n- TENANCY\n- SCHEDULE_HR\n- HTTPS_PROXY\n- OKTA_TOKEN\n" + rest, want: []string{
+			"hr.yaml:3: variables: HOME is set by collectord for each run: let a script that starts the program set another value",
+			"hr.yaml:4: variables: LD_PRELOAD changes which code programs load: let a script that starts the program set it",
+			"hr.yaml:5: variables: AWS_ACCESS_KEY_ID is what the destinations, the backup and the traces of collectord use: choose another name, such as MY_AWS_ACCESS_KEY_ID, and let a script that starts the program rename it",
+			"hr.yaml:6: variables: PGPASSWORD is what the destinations, the backup and the traces of collectord use: choose another name, such as MY_PGPASSWORD, and let a script that starts the program rename it",
+			"hr.yaml:7: variables: TENANCY is a variable of collectord: choose another name",
+			"hr.yaml:8: variables: SCHEDULE_HR is a variable of collectord: choose another name",
+		}},
+		"singer values":   {text: "name: hr\nprotocol: singer\nsinger:\n  config:\n    a: 1\n    b: .inf\n" + rest, want: []string{`hr.yaml:6: config: ".inf" has no form in JSON: write a number, true, false, null, or a text in quotes`}},
+		"singer twice":    {text: "name: hr\nprotocol: singer\nsinger:\n  config:\n    a: 1\n    a: 2\n" + rest, want: []string{"hr.yaml:6: config: a is there twice"}},
+		"singer number":   {text: "name: hr\nprotocol: singer\nsinger:\n  config:\n    port: !!int abc\n" + rest, want: []string{`hr.yaml:5: config: "abc" has no form in JSON: write a number, true, false, null, or a text in quotes`}},
 		"singer":          {text: "name: hr\nsinger: {catalog: x}\n" + rest, want: []string{"hr.yaml:2: singer is for protocol: singer"}},
 		"tap stream":      {text: "name: hr\ncommand: [true]\nstreams: [{name: hr_a, tap_stream: a}]\n", want: []string{"hr.yaml:3: tap_stream is for protocol: singer"}},
 		"singer variable": {text: "name: hr\nprotocol: singer\nsinger: {config: {key: '${HR_TOKEN}'}}\n" + rest, want: []string{"hr.yaml:3: config: ${HR_TOKEN} is not among the variables of the file: add it to variables"}},
@@ -49,7 +63,7 @@ func TestProblemsOfFiles(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			files, problems := Load(writeFiles(t, map[string]string{"hr.yaml": tc.text}), []string{"okta", "okta_users"}, nil)
+			files, problems := Load(writeFiles(t, map[string]string{"hr.yaml": tc.text}), Reserved{Names: []string{"okta", "okta_users"}, Variables: []string{"TENANCY"}}, nil)
 			var got []string
 			for _, p := range problems {
 				got = append(got, p.Setting().Message)
@@ -70,7 +84,7 @@ func TestLoadReadsFilesByName(t *testing.T) {
 		"b.yml": strings.ReplaceAll(text, "%", "hr"), "a.yaml": strings.ReplaceAll(text, "%", "it"), "c.yaml": strings.ReplaceAll(text, "%", "hr"),
 		"README.md": "x", ".hidden.yaml": "x", "tap.json": "{}",
 	})
-	files, problems := Load(dir, nil, nil)
+	files, problems := Load(dir, Reserved{}, nil)
 	var names []string
 	for _, f := range files {
 		names = append(names, f.Collector())
@@ -82,14 +96,14 @@ func TestLoadReadsFilesByName(t *testing.T) {
 		t.Errorf("%v", problems)
 	}
 	// A new file does not take the names of one that is in force.
-	_, problems = Load(dir, nil, []*File{{Name: "c.yaml"}})
+	_, problems = Load(dir, Reserved{}, []*File{{Name: "c.yaml"}})
 	if len(problems) != 2 || problems[0].Setting().Error() != "EXEC_DIR: b.yml: the name hr is used by c.yaml: choose another" {
 		t.Errorf("with c.yaml in force: %v", problems)
 	}
-	if _, problems := Load(filepath.Join(dir, "none"), nil, nil); len(problems) != 1 || !strings.Contains(problems[0].Text, "want the directory") {
+	if _, problems := Load(filepath.Join(dir, "none"), Reserved{}, nil); len(problems) != 1 || !strings.Contains(problems[0].Text, "want the directory") {
 		t.Errorf("%v", problems)
 	}
-	if _, problems := Load(filepath.Join(dir, "README.md"), nil, nil); len(problems) != 1 || !strings.Contains(problems[0].Text, "is a file") {
+	if _, problems := Load(filepath.Join(dir, "README.md"), Reserved{}, nil); len(problems) != 1 || !strings.Contains(problems[0].Text, "is a file") {
 		t.Errorf("%v", problems)
 	}
 }
@@ -131,7 +145,7 @@ func TestFilesThatOthersCanChange(t *testing.T) {
 			} else if err := os.Chmod(filepath.Join(dir, tc.changed), tc.mode); err != nil {
 				t.Fatal(err)
 			}
-			files, problems := Load(dir, nil, nil)
+			files, problems := Load(dir, Reserved{}, nil)
 			if tc.wantProblem != "" {
 				if len(problems) != 1 || !strings.Contains(problems[0].Text, tc.wantProblem) {
 					t.Errorf("%v, want %q", problems, tc.wantProblem)
@@ -145,5 +159,58 @@ func TestFilesThatOthersCanChange(t *testing.T) {
 				t.Errorf("%q, want %q", got, tc.wantCaution)
 			}
 		})
+	}
+}
+
+// TestWorkingDirectory: a directory in which the program cannot run is reported by the
+// checks and by the run.
+func TestWorkingDirectory(t *testing.T) {
+	t.Parallel()
+	dir := writeFiles(t, map[string]string{"file": ""})
+	for path, want := range map[string]string{
+		dir:           "",
+		dir + "/none": "working_directory: " + dir + "/none does not exist: create it, or correct the path",
+		dir + "/file": "working_directory: " + dir + "/file is a file: want a directory",
+	} {
+		f, section := loadOne(t, script("streams: [{name: hr_people}]\nworking_directory: "+path+"\n", `echo '{"_end": {"hr_people": 0}}'`))
+		cautions := strings.Join(f.Cautions(), "\n")
+		e := extractStreams(t.Context(), t, f, section)
+		if want == "" {
+			e.requireRecords(t, map[string][]string{"hr_people": nil})
+		} else {
+			e.requireError(t, want)
+		}
+		if !strings.Contains(cautions, want) || want == "" && cautions != "" {
+			t.Errorf("cautions %q, want %q", cautions, want)
+		}
+	}
+}
+
+// TestNearMisses: a file that looks like that of a collector and is not read is reported,
+// unless it was set aside.
+func TestNearMisses(t *testing.T) {
+	t.Parallel()
+	files := map[string]string{}
+	for _, name := range []string{
+		"a.yaml", "b.YML", // read
+		"c.yaml.txt", "d.ymal", "e.yml-new", "f.yaml (copy)",
+		"g.yaml~", "h.yml.bak", ".i.yaml.swp", "#j.yaml#", "k.yaml.disabled", "l.yaml.rpmnew", "m.yml.dpkg-old", // set aside
+		"README.md", "tap.json", "run.py", // others
+	} {
+		files[name] = ""
+	}
+	dir := writeFiles(t, files)
+	if err := os.Mkdir(filepath.Join(dir, "n.yaml"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	want := []string{
+		"EXEC_DIR: c.yaml.txt is not read: the name of a file ends in .yml or .yaml",
+		"EXEC_DIR: d.ymal is not read: the name of a file ends in .yml or .yaml",
+		"EXEC_DIR: e.yml-new is not read: the name of a file ends in .yml or .yaml",
+		"EXEC_DIR: f.yaml (copy) is not read: the name of a file ends in .yml or .yaml",
+		"EXEC_DIR: n.yaml is not read: it is a directory, want a file",
+	}
+	if diff := cmp.Diff(want, NearMisses(dir)); diff != "" {
+		t.Error(diff)
 	}
 }

@@ -36,6 +36,9 @@ func (a *account) startProgram(command, streams []string, active func()) (_ *run
 	if err != nil {
 		return nil, err
 	}
+	if err := a.checkWorkingDirectory(); err != nil {
+		return nil, err
+	}
 	scratch, err := os.MkdirTemp("", "collectord-exec-")
 	if err != nil {
 		return nil, fmt.Errorf("create the directory of the program: %w: set TMPDIR to a directory that the service can write to", err)
@@ -76,14 +79,11 @@ func (a *account) startProgram(command, streams []string, active func()) (_ *run
 // environment returns the environment of the program: the variables of the file, and those
 // that any program needs. None of the service's own environment but PATH is in it.
 func (a *account) environment(scratch string, streams []string) (env []string) {
-	base := map[string]string{
-		"PATH": os.Getenv("PATH"), "LANG": "C.UTF-8", "HOME": scratch, "TMPDIR": scratch,
-		"COLLECTORD_STREAMS": strings.Join(streams, ","),
+	env = []string{
+		"PATH=" + os.Getenv("PATH"), "LANG=C.UTF-8", "HOME=" + scratch, "TMPDIR=" + scratch,
+		"COLLECTORD_STREAMS=" + strings.Join(streams, ","),
 	}
 	for name, value := range a.values {
-		base[name] = value
-	}
-	for name, value := range base {
 		env = append(env, name+"="+value)
 	}
 	return env

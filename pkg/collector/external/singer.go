@@ -2,9 +2,13 @@ package external
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"hash/maphash"
+	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -47,8 +51,9 @@ func (r *fileReader) readSinger(f *File, m *mapping) {
 	for _, v := range f.variables {
 		values[v.name] = v.name
 	}
-	if _, err := encodeYAML(f.singer.config, f.knownVariable(values)); err != nil {
-		r.addProblem(s.lineOf("config"), "config: %v", err)
+	var at *nodeError
+	if _, err := encodeYAML(f.singer.config, f.knownVariable(values)); errors.As(err, &at) {
+		r.addProblem(at.line, "config: %v", err)
 	}
 }
 
@@ -67,9 +72,17 @@ func (f *File) knownVariable(values map[string]string) lookup {
 	}
 }
 
+// A nodeError is what is wrong with a YAML value in a line.
+type nodeError struct {
+	line int
+	text string
+}
+
+func (e *nodeError) Error() string { return e.text }
+
 // encodeYAML returns a YAML value as JSON, with the values of variables in place of ${NAME}
 // in texts. Dates stay the texts that they are in YAML. A member whose value is a variable
-// that is not set is left out.
+// that is not set is left out. Its errors are nodeErrors.
 func encodeYAML(node *yaml.Node, find lookup) ([]byte, error) {
 	switch node.Kind {
 	case yaml.MappingNode:
@@ -89,13 +102,18 @@ func encodeYAML(node *yaml.Node, find lookup) ([]byte, error) {
 	case yaml.ScalarNode:
 		return encodeScalar(node, find)
 	}
-	return nil, fmt.Errorf("line %d has an alias: write the value itself", node.Line)
+	return nil, &nodeError{node.Line, "there is an alias: write the value itself"}
 }
 
 func encodeMapping(node *yaml.Node, find lookup) ([]byte, error) {
-	members := [][]byte{}
+	members, seen := [][]byte{}, map[string]bool{}
 	for i := 0; i+1 < len(node.Content); i += 2 {
-		name, err := json.Marshal(node.Content[i].Value)
+		key := node.Content[i]
+		if seen[key.Value] {
+			return nil, &nodeError{key.Line, key.Value + " is there twice"}
+		}
+		seen[key.Value] = true
+		name, err := json.Marshal(key.Value)
 		if err != nil {
 			return nil, err
 		}
@@ -114,10 +132,14 @@ func encodeMapping(node *yaml.Node, find lookup) ([]byte, error) {
 func encodeScalar(node *yaml.Node, find lookup) ([]byte, error) {
 	if node.Tag != "!!str" && node.Tag != "!!timestamp" {
 		var value any
-		if err := node.Decode(&value); err != nil {
-			return nil, err
+		err := node.Decode(&value)
+		if err == nil {
+			var text []byte
+			if text, err = json.Marshal(value); err == nil {
+				return text, nil
+			}
 		}
-		return json.Marshal(value)
+		return nil, &nodeError{node.Line, fmt.Sprintf("%.40q has no form in JSON: write a number, true, false, null, or a text in quotes", node.Value)}
 	}
 	var text strings.Builder
 	rest, alone := node.Value, true
@@ -130,7 +152,7 @@ func encodeScalar(node *yaml.Node, find lookup) ([]byte, error) {
 		}
 		value, set, err := find(name)
 		if err != nil {
-			return nil, err
+			return nil, &nodeError{node.Line, err.Error()}
 		}
 		if alone = alone && before == "" && end == ""; alone && !set {
 			return nil, nil
@@ -154,36 +176,72 @@ func (s *singerFile) writeFiles(dir string, a *account, streams []string) (args 
 		}
 		args = append(args, "--config", path)
 	}
-	if s.catalog == "" {
-		return args, nil
-	}
-	source := s.catalog
-	if !filepath.IsAbs(source) {
-		source = filepath.Join(filepath.Dir(a.path), source)
-	}
-	text, err := os.ReadFile(source)
-	if err != nil {
-		return nil, fmt.Errorf("catalog: %w: want the file that the tap prints with --discover", err)
-	}
-	if text, err = a.selectStreams(text, streams); err != nil {
-		return nil, fmt.Errorf("catalog %s: %w", source, err)
+	catalog, err := a.readCatalog(streams)
+	if catalog == nil || err != nil {
+		return args, err
 	}
 	path := filepath.Join(dir, "catalog.json")
-	return append(args, "--catalog", path), os.WriteFile(path, text, 0o600)
+	return append(args, "--catalog", path), os.WriteFile(path, catalog, 0o600)
+}
+
+// maxCatalogBytes bounds the size of a catalog.
+const maxCatalogBytes = 64 << 20
+
+// readCatalog returns the catalog of a tap in which the given streams are selected and no
+// others; nil without a catalog.
+func (f *File) readCatalog(streams []string) ([]byte, error) {
+	if f.singer == nil || f.singer.catalog == "" {
+		return nil, nil
+	}
+	path := f.singer.catalog
+	if !filepath.IsAbs(path) {
+		path = filepath.Join(filepath.Dir(f.path), path)
+	}
+	info, err := os.Stat(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, fmt.Errorf("catalog: %s does not exist: let the tap write it with --discover, or correct the path", path)
+	case err == nil && !info.Mode().IsRegular():
+		return nil, fmt.Errorf("catalog: %s is not a file: want that which the tap prints with --discover", path)
+	case err == nil && info.Size() > maxCatalogBytes:
+		return nil, fmt.Errorf("catalog: %s has %d bytes: a catalog may have %d MiB", path, info.Size(), maxCatalogBytes>>20)
+	}
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("catalog: %w: want a file that the service can read", err)
+	}
+	if text, err = f.selectStreams(text, streams); err != nil {
+		return nil, fmt.Errorf("catalog: %s%w", path, err)
+	}
+	return text, nil
+}
+
+// errNoCatalog is the end of the errors of files that are no catalog.
+var errNoCatalog = errors.New("want the file that the tap prints with --discover")
+
+// describeJSON returns the line of a syntax error in a text, and what is wrong.
+func describeJSON(text []byte, err error) string {
+	var syntax *json.SyntaxError
+	if !errors.As(err, &syntax) {
+		return ": it is no JSON object"
+	}
+	line := 1 + bytes.Count(text[:min(syntax.Offset, int64(len(text)))], []byte("\n"))
+	return fmt.Sprintf(":%d: it is not valid JSON: %v", line, syntax)
 }
 
 // selectStreams returns a catalog in which the given streams are selected and no others.
-func (a *account) selectStreams(text []byte, streams []string) ([]byte, error) {
+// The texts of its errors follow the path of the catalog.
+func (f *File) selectStreams(text []byte, streams []string) ([]byte, error) {
 	var catalog map[string]json.RawMessage
 	var entries []map[string]json.RawMessage
 	if err := json.Unmarshal(text, &catalog); err != nil {
-		return nil, fmt.Errorf("not a JSON object: %w", err)
+		return nil, fmt.Errorf("%s: %w", describeJSON(text, err), errNoCatalog)
 	}
-	if err := json.Unmarshal(catalog["streams"], &entries); err != nil {
-		return nil, fmt.Errorf("streams: %w: want the file that the tap prints with --discover", err)
+	if json.Unmarshal(catalog["streams"], &entries) != nil || entries == nil {
+		return nil, fmt.Errorf(": it has no list of streams: %w", errNoCatalog)
 	}
 	missing := map[string]bool{}
-	for _, s := range a.streams {
+	for _, s := range f.streams {
 		if slices.Contains(streams, s.name) {
 			missing[s.tapName] = true
 		}
@@ -196,12 +254,12 @@ func (a *account) selectStreams(text []byte, streams []string) ([]byte, error) {
 		selected := wanted(stream) || stream == "" && wanted(id)
 		found[stream], found[id] = true, true
 		if err := selectEntry(entry, selected); err != nil {
-			return nil, fmt.Errorf("stream %s: %w", stream, err)
+			return nil, fmt.Errorf(": stream %s: %w", cmp.Or(stream, id), err)
 		}
 	}
-	for name := range missing {
+	for _, name := range slices.Sorted(maps.Keys(missing)) {
 		if !found[name] {
-			return nil, fmt.Errorf("it does not have the stream %s, which %s names", name, a.Name)
+			return nil, fmt.Errorf(": it does not have the stream %s, which %s names: it has %s", name, f.Name, describeStreams(namesIn(found)))
 		}
 	}
 	var err error
@@ -209,6 +267,12 @@ func (a *account) selectStreams(text []byte, streams []string) ([]byte, error) {
 		return nil, err
 	}
 	return json.Marshal(catalog)
+}
+
+// namesIn returns the names that a catalog has, of which the empty one stands for none.
+func namesIn(found map[string]bool) []string {
+	names := slices.Sorted(maps.Keys(found))
+	return slices.DeleteFunc(names, func(name string) bool { return name == "" })
 }
 
 // selectEntry sets whether a stream of a catalog is selected: in its metadata, and in its
@@ -219,8 +283,8 @@ func selectEntry(entry map[string]json.RawMessage, selected bool) error {
 		return err
 	}
 	if schema := (map[string]json.RawMessage{}); len(entry["schema"]) > 0 {
-		if err := json.Unmarshal(entry["schema"], &schema); err != nil {
-			return fmt.Errorf("schema: %w", err)
+		if json.Unmarshal(entry["schema"], &schema) != nil || schema == nil {
+			return fmt.Errorf("its schema is no object: %w", errNoCatalog)
 		}
 		schema["selected"] = value
 		if entry["schema"], err = json.Marshal(schema); err != nil {
@@ -233,8 +297,8 @@ func selectEntry(entry map[string]json.RawMessage, selected bool) error {
 	}
 	nodes := []node{}
 	if len(entry["metadata"]) > 0 {
-		if err := json.Unmarshal(entry["metadata"], &nodes); err != nil {
-			return fmt.Errorf("metadata: %w", err)
+		if json.Unmarshal(entry["metadata"], &nodes) != nil {
+			return fmt.Errorf("its metadata is no list of objects with breadcrumb and metadata: %w", errNoCatalog)
 		}
 	}
 	at := slices.IndexFunc(nodes, func(n node) bool { return len(n.Breadcrumb) == 0 })

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -147,10 +148,14 @@ echo '{"type": "SCHEMA", "stream": "users", "schema": {}}'`)
 func TestCatalogsThatCannotBeUsed(t *testing.T) {
 	t.Parallel()
 	for name, tc := range map[string]struct{ catalog, want string }{
-		"gone":      {want: "catalog: open "},
-		"not JSON":  {catalog: "streams", want: "not a JSON object"},
-		"no stream": {catalog: `{"streams": [{"tap_stream_id": "users"}]}`, want: "it does not have the stream locations, which hr.yaml names"},
-		"no list":   {catalog: `{}`, want: "streams: "},
+		"gone":        {want: "catalog.json does not exist: let the tap write it with --discover, or correct the path"},
+		"not JSON":    {catalog: "{\n  streams", want: "catalog.json:2: it is not valid JSON: "},
+		"list":        {catalog: "[]", want: "catalog.json: it is no JSON object: want the file that the tap prints with --discover"},
+		"no stream":   {catalog: `{"streams": [{"tap_stream_id": "users"}]}`, want: "catalog.json: it does not have the stream locations, which hr.yaml names: it has users"},
+		"no list":     {catalog: `{}`, want: "catalog.json: it has no list of streams: want"},
+		"no objects":  {catalog: `{"streams": ["users"]}`, want: "catalog.json: it has no list of streams: want"},
+		"bad schema":  {catalog: `{"streams": [{"tap_stream_id": "users", "schema": []}]}`, want: "catalog.json: stream users: its schema is no object: want"},
+		"no metadata": {catalog: `{"streams": [{"stream": "users", "metadata": {}}]}`, want: "catalog.json: stream users: its metadata is no list"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -160,6 +165,9 @@ func TestCatalogsThatCannotBeUsed(t *testing.T) {
 			}
 			f, section := loadOne(t, script(tapStreams+"singer: {catalog: "+dir+"/catalog.json}\n", "exit"))
 			extractStreams(t.Context(), t, f, section).requireError(t, tc.want)
+			if cautions := f.Cautions(); len(cautions) != 1 || !strings.Contains(cautions[0], tc.want) {
+				t.Errorf("cautions %q, want %q", cautions, tc.want)
+			}
 		})
 	}
 }
