@@ -213,7 +213,21 @@ func (a *assembly) describeStream(stream config.Stream, now time.Time) string {
 	if next.IsZero() {
 		return "no schedule"
 	}
-	return fmt.Sprintf("%s %s, next %s", a.calendarOf(stream.Name), a.settings.Schedule.Zone, next.Format("2006-01-02 15:04:05 MST"))
+	return fmt.Sprintf("%s %s%s, next %s", a.calendarOf(stream.Name), a.settings.Schedule.Zone, a.describeJitter(stream.Name),
+		next.Format("2006-01-02 15:04:05 MST"))
+}
+
+// describeJitter returns the delay of a stream's ticks after its schedule.
+func (a *assembly) describeJitter(stream string) string {
+	name := a.collectorOf(stream)
+	longest := a.longestJitterOf(name)
+	if longest == 0 {
+		return ""
+	}
+	if delay := a.jitterOf(name); delay > 0 {
+		return " and " + delay.Round(time.Second).String() + " later"
+	}
+	return " and up to " + longest.String() + " later"
 }
 
 // checkTimeout bounds the check of one vendor, stream or destination.

@@ -32,6 +32,7 @@ type configuration struct {
 	libraries   []config.Variable // those that libraries read from the environment
 	systemd     []string          // what systemd reads differently in the file of --env-file
 	external    []*external.File  // the collectors of EXEC_DIR
+	problem     error             // why some of the settings cannot be used; nil if all can
 }
 
 // settingSources is where settings are read from: the environment of the process as it was
@@ -51,10 +52,11 @@ func readConfiguration(from settingSources) (*configuration, error) {
 	}
 	problems := c.addExternalCollectors(env, nil)
 	c.warnings, err = env.Load(&c.settings, c.sections...)
-	if err = addProblems(err, problems); err != nil {
-		return c, &exitError{exitSettings, c.addWarnings(err)}
-	}
 	c.readSources(env)
+	if err = addProblems(err, problems); err != nil {
+		c.problem = &exitError{exitSettings, c.addWarnings(err)}
+		return c, c.problem
+	}
 	return c, nil
 }
 
@@ -158,6 +160,9 @@ func (c *configuration) cautions() []store.Caution {
 			}
 		}
 	}
+	for _, text := range external.NearMisses(c.settings.ExecDir) {
+		list = append(list, store.Caution{Text: text, Urgent: true})
+	}
 	if text := c.describeOpenServer(); text != "" {
 		list = append(list, store.Caution{Text: text})
 	}
@@ -191,8 +196,8 @@ func sectionState(s *config.Section) (state, why string) {
 		return "on", ""
 	case s.Off != "":
 		return "off", s.Off
-	case len(s.Missing) > 0:
-		return "off", "set " + strings.Join(s.Missing, " and ")
+	case s.Advice != "":
+		return "off", "set " + s.Advice
 	}
 	return "off", "COLLECTORS does not name it"
 }
@@ -318,23 +323,28 @@ func (c *configuration) maxAgeOf(name string) time.Duration {
 	return maxAge
 }
 
-// feedJitter is the longest delay of the ticks of a public feed, so that not all
+// publicJitter is the longest delay of the ticks of public data, so that not all
 // installations request it at midnight.
-const feedJitter = time.Hour
+const publicJitter = time.Hour
 
-// jitterOf returns the delay of a collector's ticks by SCHEDULE_JITTER. It depends on the
-// state directory, not on the host, whose name is random in containers; it is 0 before
-// the state directory exists.
+// longestJitterOf returns the longest delay of a collector's ticks.
+func (c *configuration) longestJitterOf(name string) time.Duration {
+	longest := c.settings.Schedule.Jitter
+	if i := c.indexOf(name); i >= 0 && c.sections[i].IsPublic && !c.sections[i].HasSchedule() {
+		longest = max(longest, publicJitter)
+	}
+	return longest
+}
+
+// jitterOf returns the delay of a collector's ticks. It depends on the state directory, not
+// on the host, whose name is random in containers; it is 0 before the state directory
+// exists.
 func (c *configuration) jitterOf(name string) time.Duration {
 	instance, err := state.ReadInstance(c.settings.StateDir)
 	if err != nil || instance == "" {
 		return 0
 	}
-	longest := c.settings.Schedule.Jitter
-	if i := c.indexOf(name); i >= 0 && c.sections[i].IsFeed && !c.sections[i].HasSchedule() {
-		longest = max(longest, feedJitter)
-	}
-	return schedule.Jitter(longest, instance, c.settings.Tenancy, name)
+	return schedule.Jitter(c.longestJitterOf(name), instance, c.settings.Tenancy, name)
 }
 
 // nextRun returns the time of a stream's next run by its schedule; zero when it is off

@@ -31,10 +31,11 @@ type Info struct {
 	// RateLimit describes the vendor's limits and how the collector stays
 	// within them.
 	RateLimit string
-	// IsFeed means that the data is a public feed, which needs no credentials. It is
-	// collected once a day unless it has a schedule of its own.
-	IsFeed  bool
-	Streams []StreamInfo
+	// IsPublic means that the data is public and needs no credentials: a feed, or what
+	// servers of others tell everyone. It is collected once a day unless it has a
+	// schedule of its own.
+	IsPublic bool
+	Streams  []StreamInfo
 }
 
 // StreamInfo is the documentation of one stream.

@@ -19,7 +19,8 @@ func (l *loader) activateSections() {
 		}
 		l.selectStreams(p.section, chosen)
 		if p.section.Off != "" {
-			p.section.Active, p.section.Missing = false, missingRequired(p)
+			p.section.Active = false
+			p.setMissing()
 			continue
 		}
 		l.unit = p.section.Into
@@ -96,6 +97,27 @@ func missingRequired(p *part) []string {
 	return names
 }
 
+// setMissing sets which required variables are missing, and what to set for them.
+func (p *part) setMissing() {
+	p.section.Missing = missingRequired(p)
+	var required, instead []string
+	for _, s := range p.settings {
+		if !slices.Contains(p.section.Missing, s.name) {
+			continue
+		}
+		required = append(required, s.switchText())
+		for _, other := range replacingSettings(p, s) {
+			if !slices.Contains(instead, other.switchText()) {
+				instead = append(instead, other.switchText())
+			}
+		}
+	}
+	p.section.Advice = Enumerate(required, "and")
+	if len(instead) > 0 {
+		p.section.Advice += ", or " + Enumerate(instead, "and")
+	}
+}
+
 // requireAllSet reports each required variable that is not set.
 func (l *loader) requireAllSet(p *part) {
 	absent := missingRequired(p)
@@ -103,7 +125,8 @@ func (l *loader) requireAllSet(p *part) {
 		l.addProblemf(name, "not set, but required")
 	}
 	if p.section != nil {
-		p.section.Active, p.section.Missing = true, absent
+		p.section.Active = true
+		p.setMissing()
 	}
 }
 
@@ -117,8 +140,8 @@ func (l *loader) activateCollector(p *part, named string) {
 			given = append(given, s.inputName)
 		}
 	}
-	absent := missingRequired(p)
-	p.section.Missing = absent
+	p.setMissing()
+	absent := p.section.Missing
 	p.section.Active = len(absent) == 0 && (named != "" || len(required) > 0 || p.section.OnByDefault)
 	switch {
 	case len(absent) == 0:

@@ -310,7 +310,7 @@ func TestSchedulesOfFeeds(t *testing.T) {
 				t.Fatal(err)
 			}
 			settings := new(config.Settings)
-			f := &config.Section{Name: "feed", Title: "Feed", Into: new(feed), Collector: true, IsFeed: true, Streams: []config.Stream{{Name: "feed_items"}}}
+			f := &config.Section{Name: "feed", Title: "Feed", Into: new(feed), Collector: true, IsPublic: true, Streams: []config.Stream{{Name: "feed_items"}}}
 			if _, err := found.Load(settings, f); err != nil {
 				t.Fatal(err)
 			}

@@ -61,9 +61,9 @@ type Section struct {
 	// OnByDefault reports whether a collector without required variables is on unless
 	// COLLECTORS switches it off.
 	OnByDefault bool
-	// IsFeed means that a collector reads a public feed, which is collected once a day
+	// IsPublic means that a collector reads public data, which is collected once a day
 	// unless it has a schedule of its own.
-	IsFeed bool
+	IsPublic bool
 	// Streams are the streams of a collector, in its own order.
 	Streams []Stream
 
@@ -78,6 +78,9 @@ type Section struct {
 	Off string
 	// Missing is set by Load: the required variables that are not set.
 	Missing []string
+	// Advice is set by Load: what to set for those that are missing, such as
+	// "GITHUB_TOKEN, or GITHUB_APP_ID and GITHUB_APP_PRIVATE_KEY"; "" for none.
+	Advice string
 	// Schedule is set by Load: SCHEDULE_<NAME> of a collector. It is not set for a
 	// collector that runs on SCHEDULE.
 	Schedule calendar.Expression

@@ -178,7 +178,7 @@ func newSetting(owner reflect.Type, field reflect.StructField, target reflect.Va
 func ownSettings(section *Section) []*setting {
 	name := strings.ToUpper(section.Name)
 	unset := "on SCHEDULE."
-	if section.IsFeed {
+	if section.IsPublic {
 		unset = "once a day, unless SCHEDULE is off."
 	}
 	all := []*setting{

@@ -9,8 +9,8 @@ import (
 )
 
 // CalendarOf returns the schedule of a stream: its own, or that of its collector, or
-// that of all collectors. Feeds are public goods: they follow the last one only if it is
-// off, and run once a day otherwise.
+// that of all collectors. Public data is a public good: it follows the last one only if it
+// is off, and is read once a day otherwise.
 func (s *Settings) CalendarOf(section *Section, stream *Stream) calendar.Calendar {
 	expression := s.Schedule.All
 	switch {
@@ -18,7 +18,7 @@ func (s *Settings) CalendarOf(section *Section, stream *Stream) calendar.Calenda
 		expression = stream.Schedule
 	case section.Schedule.IsSet():
 		expression = section.Schedule
-	case section.IsFeed && !s.Schedule.All.IsOff():
+	case section.IsPublic && !s.Schedule.All.IsOff():
 		expression = calendar.Daily
 	}
 	return expression.In(s.Schedule.Zone.Location())

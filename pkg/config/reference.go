@@ -137,13 +137,16 @@ func switchCondition(name string, settings []*setting) string {
 		condition, areOrIs(max(len(required), len(instead))), name)
 }
 
-// switchCode returns what switches a collector on, as code: the name of a variable, or
-// that of a switch with its value.
-func (s *setting) switchCode() string {
+// switchCode is switchText as code.
+func (s *setting) switchCode() string { return code(s.switchText()) }
+
+// switchText returns what switches a collector on: the name of a variable, or that of a
+// switch with its value.
+func (s *setting) switchText() string {
 	if s.target.Kind() == reflect.Bool {
-		return code(s.name + "=true")
+		return s.name + "=true"
 	}
-	return code(s.name)
+	return s.name
 }
 
 func writeTable(doc *strings.Builder, settings []*setting) {

@@ -123,7 +123,7 @@ func (s *Section) keepActive(as *Section) {
 	if s.Active && !as.Active {
 		s.Off = OffInvalid
 	}
-	s.Active, s.Missing = as.Active, as.Missing
+	s.Active, s.Missing, s.Advice = as.Active, as.Missing, as.Advice
 }
 
 // replaceStruct copies the struct that from points to.

@@ -162,7 +162,7 @@ func TestNamedSettingsExist(t *testing.T) {
 // the definitions of the collectors list.
 func TestRightsOfTheKeys(t *testing.T) {
 	rows := markdown.Read(t, "docs/guide/security.md").Rows("Rights of the keys")
-	all := slices.DeleteFunc(sources.All(), func(d collector.Definition) bool { return d.IsFeed })
+	all := slices.DeleteFunc(sources.All(), func(d collector.Definition) bool { return d.IsPublic })
 	if len(rows) != len(all) {
 		t.Errorf("%d rows for %d collectors", len(rows), len(all))
 	}

@@ -156,14 +156,17 @@ func (c Children) readParent(ctx context.Context, p Parent, read ChildReader, ou
 		case !HasStatus(err, http.StatusNotFound):
 			return err
 		}
-		gone, checkErr := c.Parents.isGone(ctx, p)
+		state, checkErr := c.Parents.stateOf(ctx, p)
 		switch {
 		case checkErr != nil:
 			return checkErr
-		case gone:
+		case state == parentGone:
 			return fmt.Errorf("the %s %w: %w", c.Parents.noun(), errParentGone, err)
 		case records > 0: // for example, an unknown cursor
 			return fmt.Errorf("%w: a page is not found, although the %s is: %v", collector.ErrIncomplete, c.Parents.noun(), err)
+		case attempt > 1 && state == parentUnknown:
+			return fmt.Errorf("%w: %w: check %s: the %s does not exist, or the credentials may not see it",
+				errChildrenNotFound, err, c.Parents.Setting, c.Parents.noun())
 		case attempt > 1:
 			return fmt.Errorf("%w, although the %s exists: %w", errChildrenNotFound, c.Parents.noun(), err)
 		}
@@ -182,22 +185,37 @@ func (c Children) absentDoubt(records int64, err error) string {
 	return c.Absent(err)
 }
 
-// isGone reports whether a parent that was listed no longer exists: the vendor does
-// not find it, and a list that is read after that does not have it. A response of
-// 404 alone may be an error that passes by itself.
-func (pl *ParentList) isGone(ctx context.Context, p Parent) (bool, error) {
+// A parentState is what is known of a parent of which something was not found.
+type parentState int
+
+const (
+	parentExists parentState = iota
+	parentGone
+	// parentUnknown means that the vendor does not find a parent that a setting names.
+	parentUnknown
+)
+
+// stateOf asks the vendor whether a parent that was listed still exists. It is gone if
+// the vendor does not find it, and a list that is read after that does not have it. A
+// response of 404 alone may be an error that passes by itself.
+func (pl *ParentList) stateOf(ctx context.Context, p Parent) (parentState, error) {
 	if pl.Find != nil {
 		err := pl.Find(ctx, p)
 		switch {
 		case HasStatus(err, http.StatusNotFound): // the list decides
 		case errors.Is(err, collector.ErrForbidden): // no proof that it does not exist
-			return false, nil
+			return parentExists, nil
 		default:
-			return false, err
+			return parentExists, err
+		}
+		if pl.Setting != "" {
+			return parentUnknown, nil
 		}
 	}
-	listed, err := pl.hasParent(ctx, p)
-	return err == nil && !listed, err
+	if listed, err := pl.hasParent(ctx, p); err != nil || listed {
+		return parentExists, err
+	}
+	return parentGone, nil
 }
 
 // readWhole reads the children of one parent and writes them to out, or none if it

@@ -177,6 +177,24 @@ func TestChildren(t *testing.T) {
 			wantClass: collector.ErrForbidden, wantTexts: []string{`1 of 3 racks ("rack b")`, "not found, although the rack exists", "RACK_SKIP=true"},
 		},
 		{
+			name: "not found, and named by a setting",
+			books: func(*rackServer) map[string]http.HandlerFunc {
+				return map[string]http.HandlerFunc{"b": notFoundTimes(9)}
+			},
+			single:    map[string]int{"b": 404},
+			change:    func(l *ParentList, _ *Children) { l.Setting = "RACKS" },
+			wantClass: collector.ErrForbidden,
+			wantTexts: []string{`1 of 3 racks ("rack b")`, "404 Not Found: {}: check RACKS: the rack does not exist, or the credentials may not see it"},
+		},
+		{
+			name: "not found, named by a setting, and exists",
+			books: func(*rackServer) map[string]http.HandlerFunc {
+				return map[string]http.HandlerFunc{"b": notFoundTimes(9)}
+			},
+			change:    func(l *ParentList, _ *Children) { l.Setting = "RACKS" },
+			wantClass: collector.ErrForbidden, wantTexts: []string{"not found, although the rack exists"},
+		},
+		{
 			name: "forbidden", wantClass: collector.ErrForbidden, wantTexts: []string{`2 of 3 racks ("rack a", "rack c")`, "RACK_SKIP=true"},
 			books: func(*rackServer) map[string]http.HandlerFunc {
 				return map[string]http.HandlerFunc{"a": forbidden, "c": forbidden}

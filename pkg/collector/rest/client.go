@@ -6,6 +6,7 @@ package rest
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -93,7 +94,7 @@ func (r Request) Step() string {
 	if u, err := url.Parse(path); err == nil && u.Host != "" {
 		path = u.Path
 	}
-	return r.methodOrGet() + " " + path
+	return r.methodOrGet() + " " + cmp.Or(path, "/")
 }
 
 func (r Request) methodOrGet() string {

@@ -418,7 +418,7 @@ func TestProxy(t *testing.T) {
 		{name: "used", setting: proxy.URL, want: "http://vendor.test/x by proxy\n"},
 		{
 			name: "not running", setting: "http://user:pa55word@127.0.0.1:1",
-			want: "GET /x: network: proxyconnect tcp: dial tcp 127.0.0.1:1: connect: connection refused",
+			want: "GET /x: network: vendor.test: proxyconnect tcp: dial tcp 127.0.0.1:1: connect: connection refused",
 		},
 	} {
 		t.Run(f.name, func(t *testing.T) {

@@ -160,21 +160,35 @@ var errTransport = errors.New("network")
 // whose query may contain keys.
 func transportError(err error) error {
 	var u *url.Error
+	var host string
 	if errors.As(err, &u) {
 		err = u.Err
+		if address, parseErr := url.Parse(u.URL); parseErr == nil {
+			host = address.Host
+		}
 	}
 	if errors.Is(err, errRedirect) {
 		return err
 	}
-	return &networkError{err}
+	return &networkError{err, host}
 }
 
 // networkError is a failure of the network. The timeouts of net/http match
 // context.DeadlineExceeded; a networkError does not, because the context of the
 // run has not ended and another attempt may succeed.
-type networkError struct{ err error }
+type networkError struct {
+	err  error
+	host string // that of the address
+}
 
-func (e *networkError) Error() string      { return "network: " + e.err.Error() }
+func (e *networkError) Error() string {
+	text := e.err.Error()
+	if !strings.Contains(text, e.host) {
+		text = e.host + ": " + text
+	}
+	return "network: " + text
+}
+
 func (e *networkError) As(target any) bool { return errors.As(e.err, target) }
 func (e *networkError) Is(target error) bool {
 	return target == errTransport ||

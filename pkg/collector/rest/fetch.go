@@ -2,6 +2,7 @@ package rest
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"github.com/collectord/collectord/pkg/collector"
@@ -30,7 +31,7 @@ func (c *Client) FetchThen(ctx context.Context, r Request, shape Shape, out coll
 	defer batch.Discard()
 	if atEnd != nil {
 		if err := atEnd(batch, envelope); err != nil {
-			return nil, err
+			return nil, fmt.Errorf("%s: %w", r.Step(), err)
 		}
 	}
 	return envelope, batch.Commit()

@@ -106,6 +106,8 @@ type Download struct {
 	// begin with a dot, such as ".blob.core.windows.net", for all hosts in them.
 	// The host of the client's Base is always accepted.
 	Hosts []string
+	// Setting is the setting of Hosts, for errors.
+	Setting string
 	// Class is the endpoint class whose limits apply.
 	Class string
 }
@@ -156,8 +158,9 @@ func (c *Client) checkDownload(d Download) (*url.URL, error) {
 	case target.Host == "":
 		return nil, fmt.Errorf("download: the address names no host: %w", collector.ErrIncomplete)
 	case !allowed:
-		return nil, fmt.Errorf("download from %s: files of %s are accepted only from %s: %w",
-			target.Host, c.Base.Host, strings.Join(append([]string{c.Base.Host}, d.Hosts...), ", "), collector.ErrIncomplete)
+		// Not collector.ErrIncomplete: another file would be at the same host.
+		return nil, fmt.Errorf("download from %s: files of %s are accepted only from %s: if the host belongs to the vendor, add it to %s",
+			target.Host, c.Base.Host, strings.Join(append([]string{c.Base.Host}, d.Hosts...), ", "), d.Setting)
 	case !strings.EqualFold(target.Scheme, "https") && !strings.EqualFold(target.Scheme, c.Base.Scheme):
 		return nil, fmt.Errorf("download from %s://%s: want https: %w", target.Scheme, target.Host, collector.ErrIncomplete)
 	}

@@ -164,7 +164,7 @@ func TestDownload(t *testing.T) {
 	c.Auth = Bearer("vendor-secret")
 	download := func(address string, hosts ...string) (string, error) {
 		var body []byte
-		err := c.Download(t.Context(), Download{URL: address, Hosts: hosts}, func(resp *Response) (err error) {
+		err := c.Download(t.Context(), Download{URL: address, Hosts: hosts, Setting: "VENDOR_HOSTS"}, func(resp *Response) (err error) {
 			body, err = io.ReadAll(resp.Body)
 			return err
 		})
@@ -184,18 +184,19 @@ func TestDownload(t *testing.T) {
 	}
 	requests.Store(0)
 	for _, tc := range []struct {
-		address  string
-		hosts    []string
-		wantText string
+		address   string
+		hosts     []string
+		wantText  string
+		isSetting bool // another file would be refused as well
 	}{
-		{address: address, hosts: []string{"files.test", ".blob.test"}, wantText: "download from " + store.Base.Host + ": files of api.vendor.test are accepted only from api.vendor.test, files.test, .blob.test"},
-		{address: "http://blob.test.evil.test/x", hosts: []string{".blob.test"}, wantText: "accepted only from"},
-		{address: "http://evilblob.test/x", hosts: []string{".blob.test"}, wantText: "accepted only from"},
+		{address: address, hosts: []string{"files.test", ".blob.test"}, wantText: "download from " + store.Base.Host + ": files of api.vendor.test are accepted only from api.vendor.test, files.test, .blob.test: if the host belongs to the vendor, add it to VENDOR_HOSTS", isSetting: true},
+		{address: "http://blob.test.evil.test/x", hosts: []string{".blob.test"}, wantText: "accepted only from", isSetting: true},
+		{address: "http://evilblob.test/x", hosts: []string{".blob.test"}, wantText: "accepted only from", isSetting: true},
 		{address: "ftp://files.test/x", hosts: []string{"files.test"}, wantText: "want https"},
 		{address: "/f.zip", wantText: "names no host"},
 		{address: "https:f.zip", wantText: "names no host"},
 	} {
-		if _, err := download(tc.address, tc.hosts...); !errors.Is(err, collector.ErrIncomplete) || !strings.Contains(err.Error(), tc.wantText) {
+		if _, err := download(tc.address, tc.hosts...); errors.Is(err, collector.ErrIncomplete) == tc.isSetting || !strings.Contains(err.Error(), tc.wantText) {
 			t.Errorf("%s: error %v, want %q", tc.address, err, tc.wantText)
 		}
 	}

@@ -45,6 +45,9 @@ type ParentList struct {
 	// not find the parent. If Find is nil, the list alone shows whether a parent
 	// exists.
 	Find func(ctx context.Context, p Parent) error
+	// Setting is the setting that names the parents, if List returns them without asking
+	// the vendor: then the list does not show whether a parent exists.
+	Setting string
 	// Parallel is the number of parents that one stream reads at once; 1 when zero.
 	Parallel int
 	// SkipForbidden stores streams without the parents that the credentials may

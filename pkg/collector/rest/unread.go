@@ -82,6 +82,10 @@ func (u *unreadParents) errorOfAll(parents int) error {
 		}
 		cause = fmt.Errorf("%w: %w", collector.ErrIncomplete, cause)
 	}
+	if parents == 1 {
+		names := slices.Concat(u.forbidden.names, u.notFound.names, u.gone.names)
+		return fmt.Errorf("%s %s: %w", u.list.noun(), names[0], cause)
+	}
 	return fmt.Errorf("all %d %s: %w", parents, u.list.nouns(), cause)
 }
 

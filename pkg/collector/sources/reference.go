@@ -20,7 +20,7 @@ func Sections() []*config.Section {
 
 // NewSection returns a section of the settings for a collector.
 func NewSection(d collector.Definition) *config.Section {
-	section := &config.Section{Name: d.Name, Title: d.Title, Into: d.Settings(), Collector: true, OnByDefault: d.OnByDefault, IsFeed: d.IsFeed}
+	section := &config.Section{Name: d.Name, Title: d.Title, Into: d.Settings(), Collector: true, OnByDefault: d.OnByDefault, IsPublic: d.IsPublic}
 	for _, stream := range d.Streams {
 		section.Streams = append(section.Streams, config.Stream{Name: stream.Name})
 	}

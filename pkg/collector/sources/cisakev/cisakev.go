@@ -34,7 +34,7 @@ var Definition = source.Define(collector.Info{
 	Title:       "CISA Known Exploited Vulnerabilities",
 	Docs:        "https://www.cisa.gov/known-exploited-vulnerabilities-catalog",
 	Permissions: "none",
-	IsFeed:      true,
+	IsPublic:    true,
 	RateLimit:   source.FeedRateLimit,
 	Streams: []collector.StreamInfo{{
 		Name: "cisa_kev_vulnerabilities", Records: "a vulnerability",
@@ -63,7 +63,7 @@ func openAccount(s *Settings, o collector.Options) (*account, error) {
 
 // Streams implements source.Account.
 func (a *account) Streams() []collector.Stream {
-	return []collector.Stream{source.NamedStream("cisa_kev_vulnerabilities", a.extractVulnerabilities, a.Check)}
+	return []collector.Stream{collector.Stream{Name: "cisa_kev_vulnerabilities", Extract: a.extractVulnerabilities, Check: a.Check}}
 }
 
 // Check implements source.Account.
@@ -82,8 +82,13 @@ func (a *account) extractVulnerabilities(ctx context.Context, out collector.Outp
 // requireCount returns an error unless the catalogue declares the number of its
 // vulnerabilities.
 func requireCount(_ collector.Batch, e *rest.Envelope) error {
-	if count, ok := e.Count("count"); !ok || count != int64(e.Records) {
-		return fmt.Errorf("%w: the catalogue has %d vulnerabilities, its count is %.20q", collector.ErrIncomplete, e.Records, e.Text("count"))
+	count, ok := e.Count("count")
+	switch {
+	case !ok:
+		return fmt.Errorf("%w: the file has no number of its vulnerabilities (count): check that CISA_KEV_URL names the catalogue", collector.ErrIncomplete)
+	case count != int64(e.Records):
+		return fmt.Errorf("%w: the file has %d vulnerabilities and declares %d (count): the publisher, or the mirror of CISA_KEV_URL, must correct it",
+			collector.ErrIncomplete, e.Records, count)
 	}
 	return nil
 }

@@ -44,8 +44,8 @@ func TestCatalogueUnderRandomFaults(t *testing.T) { catalogue(40).TestUnderRando
 // vulnerabilities is not stored.
 func TestCatalogueCount(t *testing.T) {
 	for form, wantText := range map[string]string{
-		vendorsim.CISAKEVCountWrong: `the catalogue has 10 vulnerabilities, its count is "11"`,
-		vendorsim.CISAKEVNoCount:    `the catalogue has 10 vulnerabilities, its count is ""`,
+		vendorsim.CISAKEVCountWrong: `known_exploited_vulnerabilities.json: incomplete: the file has 10 vulnerabilities and declares 11 (count)`,
+		vendorsim.CISAKEVNoCount:    `the file has no number of its vulnerabilities (count): check that CISA_KEV_URL`,
 	} {
 		collectortest.Run(t, catalogue(10).Options(), func(h *collectortest.Harness) {
 			h.Host.Vendor().(*vendorsim.CISAKEV).ChangeBehaviour(func(b *vendorsim.FeedBehaviour) { b.Form = form })

@@ -158,9 +158,11 @@ func (a *account) newCredentials() *rest.ClientCredentials {
 // Streams implements source.Account.
 func (a *account) Streams() []collector.Stream {
 	stream := func(name string, extract func(context.Context, collector.Output) error, check func(context.Context) error) collector.Stream {
-		return source.NamedStream(name,
-			func(ctx context.Context, out collector.Output) error { return a.region.addHint(extract(ctx, out)) },
-			func(ctx context.Context) error { return a.region.addHint(check(ctx)) })
+		return collector.Stream{
+			Name:    name,
+			Extract: func(ctx context.Context, out collector.Output) error { return a.region.addHint(extract(ctx, out)) },
+			Check:   func(ctx context.Context) error { return a.region.addHint(check(ctx)) },
+		}
 	}
 	return []collector.Stream{
 		stream("crowdstrike_hosts", a.extractHosts, a.checkHosts),

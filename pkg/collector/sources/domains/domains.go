@@ -66,6 +66,7 @@ var Definition = source.Define(collector.Info{
 	Name:        "domains",
 	Title:       "Domains: DNS, registration, certificates and HTTP headers",
 	Docs:        "https://data.iana.org/rdap/",
+	IsPublic:    true,
 	Permissions: "none: everything is public. The machine must reach a DNS resolver, the RDAP servers of the top-level domains, and ports 443 and 80 of the domains",
 	RateLimit:   "8 domains at once, with at most one connection each; one request a second to each RDAP server, which waits after a 429 for at most two minutes.",
 	Streams: []collector.StreamInfo{{
@@ -144,10 +145,10 @@ func openAccount(s *Settings, o collector.Options) (*account, error) {
 // Streams implements source.Account.
 func (a *account) Streams() []collector.Stream {
 	return []collector.Stream{
-		source.NamedStream("domains", a.extractRegistrations, a.checkRegistrations),
-		source.NamedStream("domains_dns", a.extractWith(a.examineDNS), a.Check),
-		source.NamedStream("domains_tls", a.extractWith(a.examineTLS), a.Check),
-		source.NamedStream("domains_headers", a.extractWith(a.examineHeaders), a.Check),
+		collector.Stream{Name: "domains", Extract: a.extractRegistrations, Check: a.checkRegistrations},
+		collector.Stream{Name: "domains_dns", Extract: a.extractWith(a.examineDNS), Check: a.Check},
+		collector.Stream{Name: "domains_tls", Extract: a.extractWith(a.examineTLS), Check: a.Check},
+		collector.Stream{Name: "domains_headers", Extract: a.extractWith(a.examineHeaders), Check: a.Check},
 	}
 }
 

@@ -36,7 +36,7 @@ var Definition = source.Define(collector.Info{
 	Title:       "endoflife.date",
 	Docs:        "https://endoflife.date/docs/api/v1/",
 	Permissions: "none",
-	IsFeed:      true,
+	IsPublic:    true,
 	RateLimit:   source.FeedRateLimit + " Both streams share the request when they run together.",
 	Streams: []collector.StreamInfo{
 		{
@@ -72,8 +72,8 @@ func openAccount(s *Settings, o collector.Options) (*account, error) {
 // Streams implements source.Account.
 func (a *account) Streams() []collector.Stream {
 	return []collector.Stream{
-		source.NamedStream("eol_products", a.extractProducts, a.Check),
-		source.NamedStream("eol_releases", a.extractReleases, a.Check),
+		collector.Stream{Name: "eol_products", Extract: a.extractProducts, Check: a.Check},
+		collector.Stream{Name: "eol_releases", Extract: a.extractReleases, Check: a.Check},
 	}
 }
 
@@ -90,8 +90,13 @@ func verifyProducts(body io.Reader) error {
 	if err != nil {
 		return err
 	}
-	if total, ok := e.Count("total"); !ok || total != int64(e.Records) {
-		return fmt.Errorf("%w: the list has %d products, its total is %.20q", collector.ErrIncomplete, e.Records, e.Text("total"))
+	total, ok := e.Count("total")
+	switch {
+	case !ok:
+		return fmt.Errorf("%w: the response has no number of its products (total): check that ENDOFLIFE_URL names the API", collector.ErrIncomplete)
+	case total != int64(e.Records):
+		return fmt.Errorf("%w: the list has %d products and declares %d (total): the publisher, or the mirror of ENDOFLIFE_URL, must correct it",
+			collector.ErrIncomplete, e.Records, total)
 	}
 	return nil
 }

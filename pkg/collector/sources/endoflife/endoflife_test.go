@@ -70,7 +70,7 @@ func TestStreamsShareTheRequest(t *testing.T) {
 		{name: "usual", wantRequests: 1},
 		{name: "repeated", fault: &vendorsim.Fault{Times: 2, Do: vendorsim.CutBody(vendorsim.Half)}, wantRequests: 3},
 		{name: "refused", fault: &vendorsim.Fault{Times: vendorsim.Forever, Do: vendorsim.Status(410, "{}")}, wantRequests: 1, wantText: "410"},
-		{name: "total is wrong", form: vendorsim.EndOfLifeTotalWrong, wantRequests: 1, wantText: `the list has 40 products, its total is "41"`},
+		{name: "total is wrong", form: vendorsim.EndOfLifeTotalWrong, wantRequests: 1, wantText: `the list has 40 products and declares 41 (total)`},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			collectortest.Run(t, productList(vendorsim.EOLProducts).Options(), func(h *collectortest.Harness) {

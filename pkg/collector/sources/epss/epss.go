@@ -36,7 +36,7 @@ var Definition = source.Define(collector.Info{
 	Title:       "Exploit Prediction Scoring System",
 	Docs:        "https://www.first.org/epss/data_stats",
 	Permissions: "none",
-	IsFeed:      true,
+	IsPublic:    true,
 	RateLimit:   source.FeedRateLimit,
 	Streams: []collector.StreamInfo{{
 		Name: "epss_scores", Records: "the score of a CVE",
@@ -64,7 +64,7 @@ func openAccount(s *Settings, o collector.Options) (*account, error) {
 
 // Streams implements source.Account.
 func (a *account) Streams() []collector.Stream {
-	return []collector.Stream{source.NamedStream("epss_scores", a.extractScores, a.Check)}
+	return []collector.Stream{collector.Stream{Name: "epss_scores", Extract: a.extractScores, Check: a.Check}}
 }
 
 // Check implements source.Account.

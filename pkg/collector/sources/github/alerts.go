@@ -8,7 +8,6 @@ import (
 
 	"github.com/collectord/collectord/pkg/collector"
 	"github.com/collectord/collectord/pkg/collector/rest"
-	"github.com/collectord/collectord/pkg/collector/sources/internal/source"
 )
 
 // alertKind is a kind of security alerts.
@@ -36,7 +35,7 @@ func (a *account) alertStream(name string, kind alertKind) collector.Stream {
 			return a.walkListing(ctx, owner, kind.permission, firstEntry(a.alertsAt(kind, "/orgs/"+url.PathEscape(owner.ID))), out)
 		},
 	}
-	return source.NamedStream(name, c.ExtractChildren, c.CheckChildren)
+	return collector.Stream{Name: name, Extract: c.ExtractChildren, Check: c.CheckChildren}
 }
 
 // alertsByRepository returns the alerts of a user's repositories, for which the vendor

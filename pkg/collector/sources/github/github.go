@@ -46,6 +46,9 @@ const endpointExample = "https://api.github.com or https://github.acme.example/a
 
 // validateOrgs checks the logins of GITHUB_ORGS.
 func (s *Settings) validateOrgs() error {
+	if strings.TrimSpace(s.Orgs) != "" && len(s.orgs()) == 0 {
+		return config.Invalid("GITHUB_ORGS", "%q has no login: want logins such as acme, separated by commas", s.Orgs)
+	}
 	for _, org := range s.orgs() {
 		if strings.Trim(strings.ToLower(org), "abcdefghijklmnopqrstuvwxyz0123456789-_") != "" {
 			return config.Invalid("GITHUB_ORGS", "%q is not a login: want logins such as acme, separated by commas", org)
@@ -197,7 +200,7 @@ func (a *account) limits() map[string]rest.Limit {
 func (a *account) Streams() []collector.Stream {
 	stream := func(name string, c rest.Children) collector.Stream {
 		c.Stream = name
-		return source.NamedStream(name, c.ExtractChildren, c.CheckChildren)
+		return collector.Stream{Name: name, Extract: c.ExtractChildren, Check: c.CheckChildren}
 	}
 	org := rest.ParentMember{Name: "_org"}
 	return []collector.Stream{

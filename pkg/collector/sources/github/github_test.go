@@ -331,6 +331,14 @@ func TestGitHubSelectsOrganizations(t *testing.T) {
 		if !errors.Is(err, collector.ErrForbidden) || !strings.Contains(err.Error(), `organisation "elsewhere"`) {
 			t.Errorf("error %v", err)
 		}
+		elsewhere := openGitHub(h, func(s *Settings) { s.Orgs = "elsewhere" })
+		for _, stream := range []string{vendorsim.GitHubOrganizations, vendorsim.GitHubMembers, vendorsim.GitHubDependabot} {
+			err := h.ExtractError(collectortest.FindStream(h, elsewhere, stream), time.Hour)
+			if text := err.Error(); strings.Contains(text, "exists") || !strings.Contains(text, `organisation "elsewhere": `) ||
+				!strings.Contains(text, "check GITHUB_ORGS: the organisation does not exist, or the credentials may not see it") {
+				t.Errorf("%s: error %v", stream, err)
+			}
+		}
 	})
 }
 
@@ -475,6 +483,7 @@ func TestGitHubSettings(t *testing.T) {
 		{name: "endpoint", change: func(s *Settings) { s.Endpoint = "ftp://x" }, wantProblem: "GITHUB_ENDPOINT"},
 		{name: "version", change: func(s *Settings) { s.Version = "3" }, wantProblem: "GITHUB_API_VERSION"},
 		{name: "organisations", change: func(s *Settings) { s.Orgs = "acme,acme/x" }, wantProblem: "GITHUB_ORGS"},
+		{name: "no organisations", change: func(s *Settings) { s.Orgs = "," }, wantProblem: "GITHUB_ORGS"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			s := good

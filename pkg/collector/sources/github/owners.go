@@ -23,8 +23,13 @@ func isUser(owner rest.Parent) bool { return rest.TextOf(rest.Member(owner.Recor
 
 // newOwners returns the list of the organisations, or of the user who has none.
 func (a *account) newOwners() *rest.ParentList {
+	setting := ""
+	if a.app == nil && len(a.settings.orgs()) > 0 {
+		setting = "GITHUB_ORGS"
+	}
 	return &rest.ParentList{
-		Noun: "an organisation", LogField: "organization",
+		Setting: setting,
+		Noun:    "an organisation", LogField: "organization",
 		List:      func(ctx context.Context, out collector.Output) error { return a.listOwners(ctx, out, "100") },
 		ListFirst: func(ctx context.Context, out collector.Output) error { return a.listOwners(ctx, out, "1") },
 		Parse: func(record []byte) (rest.Parent, error) {

@@ -116,7 +116,7 @@ func (j reportJob) fetchFile(ctx context.Context, id, _ string, out collector.Ou
 		}
 	}
 	defer discard()
-	download := rest.Download{URL: job.Text("url"), Hosts: j.settings.Hosts, Class: fileClass}
+	download := rest.Download{URL: job.Text("url"), Hosts: j.settings.Hosts, Setting: "INTUNE_REPORT_HOSTS", Class: fileClass}
 	err = j.api.Download(ctx, download, func(resp *rest.Response) error {
 		discard()
 		batch = out.NewBatch()

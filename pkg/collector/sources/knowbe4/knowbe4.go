@@ -102,7 +102,7 @@ func openAccount(s *Settings, o collector.Options) (*account, error) {
 
 // Streams implements source.Account.
 func (a *account) Streams() []collector.Stream {
-	return []collector.Stream{source.NamedStream("knowbe4_enrollments", a.extractEnrollments, a.Check)}
+	return []collector.Stream{collector.Stream{Name: "knowbe4_enrollments", Extract: a.extractEnrollments, Check: a.Check}}
 }
 
 // Check implements source.Account and collector.Stream.

@@ -86,7 +86,8 @@ func openAccount(s *Settings, o collector.Options) (*account, error) {
 	app := s.Entra.ChooseApplication(s.ownApplication(), s.WithEntra)
 	// The periods are slightly longer than the vendor's, which counts requests when
 	// they arrive.
-	return &account{settings: *s, api: microsoft.NewAPI(app, s.Endpoint, "WindowsDefenderATP", s.Scope, map[string]rest.Limit{
+	endpoint := microsoft.Endpoint{URL: s.Endpoint, Setting: "MDE_ENDPOINT", Name: "WindowsDefenderATP", Scope: s.Scope}
+	return &account{settings: *s, api: microsoft.NewAPI(app, endpoint, map[string]rest.Limit{
 		"":          {Concurrent: 1, Rates: []rest.Rate{{N: 100, Per: 61 * time.Second}, {N: 1500, Per: time.Hour + time.Minute}}},
 		exportClass: {Concurrent: 1, Rates: []rest.Rate{{N: 30, Per: 61 * time.Second}, {N: 1000, Per: time.Hour + time.Minute}}},
 	}, o)}, nil

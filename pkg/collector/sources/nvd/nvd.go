@@ -44,7 +44,7 @@ func (s *Settings) feedsURL() (url.URL, error) {
 var Definition = source.Define(collector.Info{
 	Name:        "nvd",
 	Title:       "NIST National Vulnerability Database",
-	IsFeed:      true,
+	IsPublic:    true,
 	Docs:        "https://nvd.nist.gov/developers/vulnerabilities",
 	Permissions: "none; a key is optional. NIST asks products that use the data to show this notice: This product uses data from the NVD API but is not endorsed or certified by the NVD.",
 	RateLimit: "5 requests in 30 seconds, 50 with NVD_API_KEY. The collector makes one request in 6 seconds, or in 0.6 seconds with the key, and one at a time from the files. " +
@@ -93,19 +93,20 @@ func openAccount(s *Settings, o collector.Options) (*account, error) {
 		auth = rest.StaticHeader{Name: "apiKey", Value: a.key}
 		rates = []rest.Rate{{N: 50, Per: 31 * time.Second}, {N: 1, Per: 600 * time.Millisecond}}
 	}
+	checkEndpoint, checkFeeds := "check NVD_ENDPOINT, which is "+endpoint.String(), "check NVD_FEEDS, which is "+feeds.String()
 	endpoint.Path, feeds.Path = "", ""
 	a.api = source.NewClient(endpoint, auth, map[string]rest.Limit{"": {Concurrent: 1, Rates: rates}}, o)
 	a.api.Hints = map[int]string{
 		http.StatusUnauthorized: "check NVD_API_KEY",
-		http.StatusNotFound:     "check NVD_API_KEY and NVD_ENDPOINT",
+		http.StatusNotFound:     "check NVD_API_KEY; " + checkEndpoint,
 	}
 	a.api.Classify = classifyRefusal
 	// The API asks for a wait of 0 seconds when its limit is exceeded.
 	a.api.Retry = rest.Retry{First: 10 * time.Second}
 	a.files = source.NewClient(feeds, nil, map[string]rest.Limit{"": {Concurrent: 1}}, o)
 	a.files.Hints = map[int]string{
-		http.StatusForbidden: "the files are public: check NVD_FEEDS, and that the host is not blocked",
-		http.StatusNotFound:  "check NVD_FEEDS",
+		http.StatusForbidden: "the files are public, so that a proxy or firewall may block the host; " + checkFeeds,
+		http.StatusNotFound:  checkFeeds,
 	}
 	return a, nil
 }
@@ -121,7 +122,7 @@ func classifyRefusal(s *rest.StatusError, usual rest.Verdict) rest.Verdict {
 
 // Streams implements source.Account.
 func (a *account) Streams() []collector.Stream {
-	return []collector.Stream{source.NamedStream("nvd_cves", a.extractCVEs, a.checkCVEs)}
+	return []collector.Stream{collector.Stream{Name: "nvd_cves", Extract: a.extractCVEs, Check: a.checkCVEs}}
 }
 
 // Check implements source.Account.

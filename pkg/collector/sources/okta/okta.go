@@ -118,7 +118,7 @@ func openAccount(s *Settings, o collector.Options) (*account, error) {
 
 // Streams implements source.Account.
 func (a *account) Streams() []collector.Stream {
-	return []collector.Stream{source.NamedStream("okta_users", a.extractUsers, a.Check)}
+	return []collector.Stream{collector.Stream{Name: "okta_users", Extract: a.extractUsers, Check: a.Check}}
 }
 
 // Check implements source.Account and collector.Stream.

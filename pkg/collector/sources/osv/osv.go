@@ -62,7 +62,7 @@ var Definition = source.Define(collector.Info{
 	Title:       "OSV.dev",
 	Docs:        "https://google.github.io/osv.dev/data/",
 	Permissions: "none",
-	IsFeed:      true,
+	IsPublic:    true,
 	RateLimit:   "None is published. A run makes one conditional request for each ecosystem, one after the other: archives that have not changed are not downloaded.",
 	Streams: []collector.StreamInfo{{
 		Name: "osv_vulnerabilities", Records: "a vulnerability of an ecosystem",
@@ -98,14 +98,14 @@ func openAccount(s *Settings, o collector.Options) (*account, error) {
 	}
 	api := source.NewFeedClient(address, "OSV_URL", o)
 	// A store responds with one of the two to a name that it does not have.
-	api.Hints[http.StatusForbidden] = "check OSV_ECOSYSTEMS: the names are case-sensitive; ecosystems.txt beside the directories lists them"
-	api.Hints[http.StatusNotFound] = api.Hints[http.StatusForbidden]
+	check := "check OSV_ECOSYSTEMS, whose names are case-sensitive and which ecosystems.txt beside the directories lists, and OSV_URL, which is " + address.String()
+	api.Hints[http.StatusForbidden], api.Hints[http.StatusNotFound] = check, check
 	return &account{api: api, ecosystems: ecosystems}, nil
 }
 
 // Streams implements source.Account.
 func (a *account) Streams() []collector.Stream {
-	return []collector.Stream{source.NamedStream("osv_vulnerabilities", a.extractVulnerabilities, a.Check)}
+	return []collector.Stream{collector.Stream{Name: "osv_vulnerabilities", Extract: a.extractVulnerabilities, Check: a.Check}}
 }
 
 // Check implements source.Account.

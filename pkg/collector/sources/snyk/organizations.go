@@ -7,7 +7,6 @@ import (
 
 	"github.com/collectord/collectord/pkg/collector"
 	"github.com/collectord/collectord/pkg/collector/rest"
-	"github.com/collectord/collectord/pkg/collector/sources/internal/source"
 )
 
 // newOrganizations returns the list of organisations.
@@ -41,5 +40,5 @@ func parseOrganization(record []byte) (rest.Parent, error) {
 // streamByOrganization returns a stream that is read organisation by organisation.
 func (a *account) streamByOrganization(name string, read, probe rest.ChildReader, members ...rest.ParentMember) collector.Stream {
 	c := rest.Children{Parents: a.organizations, Stream: name, Read: read, Probe: probe, Members: members}
-	return source.NamedStream(name, c.ExtractChildren, c.CheckChildren)
+	return collector.Stream{Name: name, Extract: c.ExtractChildren, Check: c.CheckChildren}
 }

@@ -161,7 +161,7 @@ func (a *account) Streams() []collector.Stream {
 		return a.streamByOrganization(name, read, probe)
 	}
 	return []collector.Stream{
-		source.NamedStream("snyk_organizations", a.organizations.ExtractParents, a.Check),
+		collector.Stream{Name: "snyk_organizations", Extract: a.organizations.ExtractParents, Check: a.Check},
 		a.streamByOrganization("snyk_members", a.readMembers, nil, rest.ParentMember{Name: "_org_id"}),
 		listing("snyk_projects", "projects", a.projects),
 		listing("snyk_issues", "issues", a.issues),

@@ -14,7 +14,6 @@ import (
 
 	"github.com/collectord/collectord/pkg/collector"
 	"github.com/collectord/collectord/pkg/collector/rest"
-	"github.com/collectord/collectord/pkg/collector/sources/internal/source"
 )
 
 // exportKind describes one of the vendor's export APIs.
@@ -39,7 +38,7 @@ type exportKind struct {
 // exportStream returns a stream that is read by an export job.
 func (a *account) exportStream(name string, kind exportKind) collector.Stream {
 	job := jobClient{account: a, exportKind: kind}
-	return source.NamedStream(name, func(ctx context.Context, out collector.Output) error {
+	extract := func(ctx context.Context, out collector.Output) error {
 		return rest.Export{
 			Start:     job.startExport,
 			Status:    job.fetchStatus,
@@ -48,7 +47,8 @@ func (a *account) exportStream(name string, kind exportKind) collector.Stream {
 			Selection: job.selection(),
 			Parallel:  a.settings.Parallel,
 		}.Run(ctx, out)
-	}, job.checkPermission)
+	}
+	return collector.Stream{Name: name, Extract: extract, Check: job.checkPermission}
 }
 
 // madeUpID is the id of no job. The vendor responds with 404 to requests for its

@@ -126,7 +126,7 @@ const chunkClass = "chunk"
 func (a *account) Streams() []collector.Stream {
 	includeUnlicensed := map[string]any{"include_unlicensed": true}
 	web := a.forWebApps()
-	webApps := source.NamedStream("tenable_was", web.extractWebApps, web.checkWebApps)
+	webApps := collector.Stream{Name: "tenable_was", Extract: web.extractWebApps, Check: web.checkWebApps}
 	if a.settings.WASExport == "v1" {
 		webApps = web.exportStream("tenable_was", exportKind{
 			path: bulkPath, sizeMember: "num_assets", maxSize: 50, minSize: 50,

@@ -48,7 +48,7 @@ func openAccount(s *Settings, o collector.Options) (*account, error) {
 
 // Streams implements source.Account.
 func (a *account) Streams() []collector.Stream {
-	return []collector.Stream{source.NamedStream("acme_devices", a.extractDevices, a.Check)}
+	return []collector.Stream{collector.Stream{Name: "acme_devices", Extract: a.extractDevices, Check: a.Check}}
 }
 
 // Check implements source.Account.

@@ -39,23 +39,32 @@ func (a *Application) Validate() []error {
 type API struct {
 	*rest.Client
 	// tokens is the client of the token requests.
-	tokens *rest.Client
-	prefix string
-	// name is that of the API in the Entra admin centre.
-	name string
+	tokens   *rest.Client
+	prefix   string
+	endpoint Endpoint
 }
 
-// NewAPI returns the API at base whose name in the Entra admin centre is given, for
-// tokens with the scope. Collectors with the same application share the token and
-// the limits.
-func NewAPI(app Application, base url.URL, name, scope string, limits map[string]rest.Limit, o collector.Options) *API {
-	a := &API{Client: source.NewClient(base, nil, limits, o), prefix: app.Prefix, name: name}
+// An Endpoint is where an API is.
+type Endpoint struct {
+	URL url.URL
+	// Setting is the variable of URL, for errors.
+	Setting string
+	// Name is that of the API in the Entra admin centre.
+	Name string
+	// Scope is that of the tokens.
+	Scope string
+}
+
+// NewAPI returns the API at an endpoint. Collectors with the same application share the
+// token and the limits.
+func NewAPI(app Application, endpoint Endpoint, limits map[string]rest.Limit, o collector.Options) *API {
+	a := &API{Client: source.NewClient(endpoint.URL, nil, limits, o), prefix: app.Prefix, endpoint: endpoint}
 	a.Classify = classifyGraphStatus
 	a.tokens = source.NewClient(app.Authority, nil, map[string]rest.Limit{}, o)
 	a.tokens.Classify = rest.ClassifyToken
 	check := "check " + app.Prefix + "_TENANT_ID, " + app.Prefix + "_CLIENT_ID and " + app.Prefix + "_CLIENT_SECRET: the value of the secret, not its id, which must not have expired"
 	a.tokens.Hints = map[int]string{
-		http.StatusBadRequest: check, http.StatusUnauthorized: check, http.StatusForbidden: check, http.StatusNotFound: "check " + app.Prefix + "_AUTHORITY_HOST",
+		http.StatusBadRequest: check, http.StatusUnauthorized: check, http.StatusForbidden: check, http.StatusNotFound: "check " + app.Prefix + "_AUTHORITY_HOST, which is " + app.Authority.String(),
 	}
 	a.Auth = &rest.ClientCredentials{
 		Client: a.tokens, Path: "/" + url.PathEscape(strings.TrimSpace(app.Tenant)) + "/oauth2/v2.0/token",
@@ -63,7 +72,7 @@ func NewAPI(app Application, base url.URL, name, scope string, limits map[string
 			"grant_type":    {"client_credentials"},
 			"client_id":     {strings.TrimSpace(app.ClientID)},
 			"client_secret": {strings.TrimSpace(app.Secret.Reveal())},
-			"scope":         {scope},
+			"scope":         {endpoint.Scope},
 		},
 	}
 	a.Share(o.Shared)
@@ -98,13 +107,14 @@ func (a *API) CheckToken(ctx context.Context) error {
 // that a stream needs, and what else it needs; "" for nothing.
 func (a *API) ForPermissions(permissions, besides string) *rest.Client {
 	c := *a.Client
-	hint := a.prefix + "_CLIENT_ID needs the application permission " + permissions + " of " + a.name + ", with the consent of an administrator"
+	hint := a.prefix + "_CLIENT_ID needs the application permission " + permissions + " of " + a.endpoint.Name + ", with the consent of an administrator"
 	if besides != "" {
 		hint += "; " + besides
 	}
 	c.Hints = map[int]string{
 		http.StatusUnauthorized: "check " + a.prefix + "_CLIENT_ID: a new token was refused, too",
 		http.StatusForbidden:    hint,
+		http.StatusNotFound:     "check " + a.endpoint.Setting + ", which is " + a.endpoint.URL.String(),
 	}
 	return &c
 }
@@ -160,7 +170,7 @@ func (a *API) Stream(s Stream) collector.Stream {
 		}
 		return err
 	}
-	return source.NamedStream(s.Name, extract, check)
+	return collector.Stream{Name: s.Name, Extract: extract, Check: check}
 }
 
 // IsNone reports whether err is the response, with the given status and an error in
@@ -182,15 +192,15 @@ const (
 	DevicesClass = "devices"
 )
 
-// GraphName is the name of Microsoft Graph in the Entra admin centre.
-const GraphName = "Microsoft Graph"
-
 // NewGraph returns Microsoft Graph at endpoint.
 func NewGraph(app Application, endpoint url.URL, o collector.Options) *API {
-	scope := endpoint.Scheme + "://" + endpoint.Host + "/.default"
+	graph := Endpoint{
+		URL: endpoint, Setting: app.Prefix + "_GRAPH_ENDPOINT", Name: "Microsoft Graph",
+		Scope: endpoint.Scheme + "://" + endpoint.Host + "/.default",
+	}
 	// The periods are slightly longer than the vendor's, which counts requests when
 	// they arrive.
-	return NewAPI(app, endpoint, GraphName, scope, map[string]rest.Limit{
+	return NewAPI(app, graph, map[string]rest.Limit{
 		"":            {Concurrent: 4, Rates: []rest.Rate{{N: 500, Per: 11 * time.Second}}},
 		ReportsClass:  {Concurrent: 1, Rates: []rest.Rate{{N: 5, Per: 11 * time.Second}}},
 		PoliciesClass: {Concurrent: 1, Rates: []rest.Rate{{N: 1, Per: 1200 * time.Millisecond}}},

@@ -32,7 +32,7 @@ func TestApplicationsAreShared(t *testing.T) {
 		wantToken, wantRate bool // the same
 	}{
 		{name: "Intune", api: NewGraph(entra, *graph, o), wantToken: true, wantRate: true},
-		{name: "Defender", api: NewAPI(entra, *defender, "WindowsDefenderATP", "https://api.securitycenter.windows.com/.default", nil, o)},
+		{name: "Defender", api: NewAPI(entra, Endpoint{URL: *defender, Scope: "https://api.securitycenter.windows.com/.default"}, nil, o)},
 		{name: "new secret", api: NewGraph(rotated, *graph, o), wantRate: true},
 		{name: "another process", api: NewGraph(entra, *graph, collector.Options{Shared: new(collector.Shared)})},
 	} {

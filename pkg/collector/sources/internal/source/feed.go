@@ -20,9 +20,10 @@ const FeedRateLimit = "None is published. A run makes one conditional request: w
 func NewFeedClient(address url.URL, variable string, o collector.Options) *rest.Client {
 	api := NewClient(address, nil, map[string]rest.Limit{"": {Concurrent: 1}}, o)
 	refused := "the publisher refuses this client: check the proxy, or set " + variable + " to the address of a mirror"
+	check := "check " + variable + ", which is " + address.String()
 	api.Hints = map[int]string{
 		http.StatusUnauthorized: refused, http.StatusForbidden: refused,
-		http.StatusNotFound: "check " + variable,
+		http.StatusNotFound: check, http.StatusGone: check,
 	}
 	return api
 }

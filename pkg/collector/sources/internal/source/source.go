@@ -37,9 +37,30 @@ func Define[S any, A Account](info collector.Info, openAccount func(*S, collecto
 	})
 }
 
-// NewCollector returns the collector that reads account.
+// NewCollector returns the collector that reads account. The errors of its streams
+// begin with its name and that of the stream, such as "okta users".
 func NewCollector(name string, account Account) *collector.Collector {
-	return &collector.Collector{Name: name, Streams: account.Streams(), Check: account.Check}
+	c := &collector.Collector{Name: name, Streams: account.Streams(), Check: account.Check}
+	for i, s := range c.Streams {
+		named := func(err error) error {
+			if err == nil {
+				return nil
+			}
+			return fmt.Errorf("%s: %w", describeStream(name, s.Name), err)
+		}
+		c.Streams[i].Extract = func(ctx context.Context, out collector.Output) error { return named(s.Extract(ctx, out)) }
+		c.Streams[i].Check = func(ctx context.Context) error { return named(s.Check(ctx)) }
+	}
+	return c
+}
+
+// describeStream returns the name of a collector, and that of its stream as far as it
+// does not repeat it.
+func describeStream(name, stream string) string {
+	if stream == name {
+		return name
+	}
+	return name + " " + strings.TrimPrefix(stream, name+"_")
 }
 
 // NewClient returns the HTTP client of one account. It warns if the connections
@@ -62,22 +83,6 @@ func NewClient(base url.URL, auth rest.Auth, limits map[string]rest.Limit, o col
 func isLoopback(host string) bool {
 	name := "." + strings.ToLower(strings.TrimSuffix(host, "."))
 	return net.ParseIP(host).IsLoopback() || strings.HasSuffix(name, ".localhost")
-}
-
-// NamedStream returns a stream whose errors begin with its name. check
-// implements its Check.
-func NamedStream(name string, extract func(context.Context, collector.Output) error, check func(context.Context) error) collector.Stream {
-	addName := func(err error) error {
-		if err == nil {
-			return nil
-		}
-		return fmt.Errorf("%s: %w", strings.Replace(name, "_", " ", 1), err)
-	}
-	return collector.Stream{
-		Name:    name,
-		Extract: func(ctx context.Context, out collector.Output) error { return addName(extract(ctx, out)) },
-		Check:   func(ctx context.Context) error { return addName(check(ctx)) },
-	}
 }
 
 // ExtendRecords returns a RecordFunc that adds the members of x to each record.
