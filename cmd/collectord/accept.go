@@ -9,7 +9,7 @@ import (
 
 func acceptCommand(p *program) *cobra.Command {
 	return &cobra.Command{
-		ValidArgsFunction: completeOne(completeNames(false)),
+		ValidArgsFunction: completeOne(completeNames(p, false)),
 		Use:               "accept STREAM", Short: "Release a snapshot that was held for having far fewer records than the last",
 		Args: oneArg("one stream, such as tenable_assets"),
 		RunE: func(cmd *cobra.Command, args []string) error {

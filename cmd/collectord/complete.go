@@ -5,15 +5,14 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
-
-	"github.com/collectord/collectord/pkg/collector/sources"
 )
 
-// A completer returns the words that a shell offers. It reads no settings.
+// A completer returns the words that a shell offers.
 type completer = func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective)
 
-// completeNames offers the names of streams and, if asked, of collectors.
-func completeNames(collectors bool) completer {
+// completeNames offers the names of streams and, if asked, of collectors. Those of EXEC_DIR
+// are among them as far as the settings can be read.
+func completeNames(p *program, collectors bool) completer {
 	return func(_ *cobra.Command, args []string, prefix string) ([]string, cobra.ShellCompDirective) {
 		var words []string
 		offer := func(name, description string) {
@@ -21,7 +20,8 @@ func completeNames(collectors bool) completer {
 				words = append(words, cobra.CompletionWithDesc(name, description))
 			}
 		}
-		for _, s := range sources.All() {
+		c, _ := readConfiguration(p.from)
+		for _, s := range c.definitions {
 			if collectors {
 				offer(s.Name, s.Title)
 			}
@@ -34,11 +34,13 @@ func completeNames(collectors bool) completer {
 }
 
 // completeOnce offers names after --once.
-func completeOnce(cmd *cobra.Command, args []string, prefix string) ([]string, cobra.ShellCompDirective) {
-	if once, err := cmd.Flags().GetBool("once"); err != nil || !once {
-		return nil, cobra.ShellCompDirectiveNoFileComp
+func completeOnce(p *program) completer {
+	return func(cmd *cobra.Command, args []string, prefix string) ([]string, cobra.ShellCompDirective) {
+		if once, err := cmd.Flags().GetBool("once"); err != nil || !once {
+			return nil, cobra.ShellCompDirectiveNoFileComp
+		}
+		return completeNames(p, true)(cmd, args, prefix)
 	}
-	return completeNames(true)(cmd, args, prefix)
 }
 
 // completeOne offers words for the first argument only.

@@ -22,7 +22,7 @@ import (
 func deliverCommand(p *program) *cobra.Command {
 	var to []string
 	cmd := &cobra.Command{
-		ValidArgsFunction: completeNames(true),
+		ValidArgsFunction: completeNames(p, true),
 		Use:               "deliver [collector|stream ...]", Short: "Deliver the last-known snapshots again, and retry what is queued",
 		Long: `deliver stores the last-known snapshot of each stream in the destinations, also where
 it was stored before: it fills a table that was truncated or dropped, and a database

@@ -12,7 +12,7 @@ import (
 
 func dropCommand(p *program) *cobra.Command {
 	return &cobra.Command{
-		ValidArgsFunction: completeDrop,
+		ValidArgsFunction: completeDrop(p),
 		Use:               "drop DESTINATION [STREAM]", Short: "Give up snapshots that are queued for a destination",
 		Long: `drop gives up what is queued for a destination that the settings no longer have.
 
@@ -37,14 +37,16 @@ receives that snapshot.`,
 }
 
 // completeDrop offers destinations and then streams.
-func completeDrop(cmd *cobra.Command, args []string, prefix string) ([]string, cobra.ShellCompDirective) {
-	switch len(args) {
-	case 0:
-		return completeWords(sinks.Names()...)(cmd, args, prefix)
-	case 1:
-		return completeNames(false)(cmd, args, prefix)
+func completeDrop(p *program) completer {
+	return func(cmd *cobra.Command, args []string, prefix string) ([]string, cobra.ShellCompDirective) {
+		switch len(args) {
+		case 0:
+			return completeWords(sinks.Names()...)(cmd, args, prefix)
+		case 1:
+			return completeNames(p, false)(cmd, args, prefix)
+		}
+		return nil, cobra.ShellCompDirectiveNoFileComp
 	}
-	return nil, cobra.ShellCompDirectiveNoFileComp
 }
 
 // dropAll drops the deliveries that are queued for a destination that is not configured.

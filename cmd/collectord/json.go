@@ -76,6 +76,7 @@ type statusView struct {
 	Tenancy     string              `json:"tenancy"`
 	StateDir    string              `json:"state_dir"`
 	StateExists bool                `json:"state_exists"`
+	Settings    *string             `json:"settings_error"`
 	Reload      *string             `json:"failed_reload"`
 	Streams     []streamStatusView  `json:"streams"`
 	Queued      []queuedStatusView  `json:"queued"`
@@ -131,7 +132,8 @@ type skippedStatusView struct {
 func (a *assembly) newStatusView(r *statusReport, now time.Time) statusView {
 	v := statusView{
 		Version: version, Now: now.UTC().Truncate(time.Millisecond), Tenancy: a.settings.Tenancy, StateDir: r.stateDir, StateExists: r.missing == nil, Reload: orNull(r.reload),
-		Streams: []streamStatusView{}, Queued: []queuedStatusView{}, Skipped: []skippedStatusView{},
+		Settings: errorOrNull(r.problem),
+		Streams:  []streamStatusView{}, Queued: []queuedStatusView{}, Skipped: []skippedStatusView{},
 	}
 	for _, s := range r.streams {
 		why := a.reasonOff(s.Stream)
@@ -184,6 +186,9 @@ func (a *assembly) reasonOff(stream string) string {
 	section, own := a.findStream(stream)
 	if isOfResults(stream) {
 		return freshness.WhyResults
+	}
+	if section == nil && a.problem != nil {
+		return "unknown, because the settings have problems"
 	}
 	if section == nil {
 		return "no collector has this stream"

@@ -18,8 +18,21 @@ type program struct {
 
 // load reads the configuration and opens the log.
 func (p *program) load() (*assembly, error) {
-	c, err := readConfiguration(p.from)
+	a, err := p.loadPartly()
+	if err == nil {
+		err = a.problem
+	}
 	if err != nil {
+		return nil, err
+	}
+	return a, nil
+}
+
+// loadPartly is load for commands that can do without some settings: it accepts settings of
+// which some cannot be used, as long as they say where the state is.
+func (p *program) loadPartly() (*assembly, error) {
+	c, err := readConfiguration(p.from)
+	if err != nil && (c.problem == nil || c.settings.StateDir == "") {
 		return nil, err
 	}
 	if err := c.exportVariables(nil); err != nil {

@@ -24,7 +24,7 @@ func restoreCommand(p *program) *cobra.Command {
 	var to string
 	var asJSON bool
 	cmd := &cobra.Command{
-		ValidArgsFunction: completeNames(true),
+		ValidArgsFunction: completeNames(p, true),
 		Use:               "restore [collector|stream ...]", Short: "Restore last-known snapshots from the backups in S3",
 		Long: `restore reads the backups in STORE_AWS_S3_BUCKET, checks them, and makes each the
 last-known snapshot of its stream if none or an older one is known on this machine.

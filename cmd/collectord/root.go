@@ -29,7 +29,7 @@ destination failed; 65 a file of controls cannot be used; 75 another process is 
   collectord check --connect             try credentials and destinations`,
 		Args: cobra.ArbitraryArgs,
 
-		ValidArgsFunction: completeOnce,
+		ValidArgsFunction: completeOnce(p),
 		SilenceErrors:     true,
 		SilenceUsage:      true,
 		RunE: func(cmd *cobra.Command, args []string) error {

@@ -29,7 +29,8 @@ func statusCommand(p *program) *cobra.Command {
 		Use: "status", Short: "Show the last-known data of each stream, how old it is, and what is undelivered", Args: noArgs,
 		Long: `status shows the last-known data of each stream, how old it is, when the stream runs
 next, and what is undelivered. It reads STATE_DIR and changes nothing there, and may run
-beside the service, also as root.`,
+beside the service, also as root. Problems of the settings are above the table, and the
+exit code is then 78.`,
 		RunE: func(cmd *cobra.Command, _ []string) error { return runStatus(cmd.Context(), p, asJSON) },
 	}
 	addJSONFlag(cmd, &asJSON)
@@ -37,11 +38,11 @@ beside the service, also as root.`,
 }
 
 func runStatus(ctx context.Context, p *program, asJSON bool) (err error) {
-	a, err := p.load()
+	a, err := p.loadPartly()
 	if err != nil {
 		return err
 	}
-	report, now := &statusReport{stateDir: a.stateDir()}, time.Now()
+	report, now := &statusReport{stateDir: a.stateDir(), problem: a.problem}, time.Now()
 	switch err := a.inspectState(ctx); {
 	case errors.Is(err, fs.ErrNotExist):
 		report.missing = err
@@ -53,15 +54,22 @@ func runStatus(ctx context.Context, p *program, asJSON bool) (err error) {
 			return err
 		}
 	}
-	if asJSON {
-		return writeJSON(a.stdout, a.newStatusView(report, now))
+	switch {
+	case asJSON:
+		err = writeJSON(a.stdout, a.newStatusView(report, now))
+	default:
+		err = a.printStatus(a.stdout, report)
 	}
-	return a.printStatus(a.stdout, report)
+	if err == nil && a.problem != nil {
+		return &exitError{exitSettings, errReported}
+	}
+	return err
 }
 
 // A statusReport is what the command status shows.
 type statusReport struct {
 	stateDir string
+	problem  error // of the settings; nil when they are valid
 	missing  error // why there is no state; nil when there is one
 	streams  []streamReport
 	// reload is when the last reload of the service failed, and why; "" when it did not.
@@ -182,6 +190,9 @@ func (a *assembly) whyOff(stream string) string {
 
 // printStatus prints the status as text.
 func (a *assembly) printStatus(w io.Writer, r *statusReport) error {
+	if r.problem != nil {
+		fmt.Fprintf(w, "%v\nThis is what the state has; schedules, and what is off, follow from the settings that can be used.\n\n", r.problem)
+	}
 	if r.missing != nil {
 		_, err := fmt.Fprintln(w, r.missing)
 		return err

@@ -165,6 +165,54 @@ func TestTapIsStoredWhole(t *testing.T) {
 	ws.AssertResult(ws.Run("query", "--format", "csv", "SELECT name FROM crm_locations"), harness.ExitOK, "Philadelphia")
 }
 
+// TestExternalProblems: problems of the files are shown by check with what to do, and do not
+// keep status from showing what is known.
+func TestExternalProblems(t *testing.T) {
+	t.Parallel()
+	ws := harness.NewWorkspace(t)
+	const machine = "name: machine\ncommand: [./machine.sh]\nstreams: [{name: machine_accounts}]\n"
+	writeProgram(ws, "machine.yaml", machine)
+	writeProgram(ws, "machine.sh", "#!/bin/sh\necho '{\"id\": 1}'\necho '{\"_end\": {\"machine_accounts\": 1}}'\n")
+	ws.AssertResult(ws.Run("--once"), harness.ExitOK)
+	ws.AssertResult(ws.Run("status"), harness.ExitOK, "machine_accounts", "collected")
+	ws.AssertResult(ws.Run("__complete", "--once", "mach"), harness.ExitOK, "machine_accounts")
+
+	ws.Env["SCHEDULE"] = "sometimes"
+	ws.AssertResult(ws.Run("status"), harness.ExitSettings, `SCHEDULE: "sometimes"`, "This is what the state has", "machine_accounts", "collected")
+	delete(ws.Env, "SCHEDULE")
+
+	writeProgram(ws, "machine.yaml", machine+"timeout: never\n")
+	const problem = `EXEC_DIR: machine.yaml:4: timeout is "never"`
+	r := ws.Run("status")
+	ws.AssertResult(r, harness.ExitSettings, problem, "machine_accounts", "collected", "unknown, because the settings have problems")
+	if strings.Index(r.Stdout, problem) > strings.Index(r.Stdout, "machine_accounts") {
+		t.Errorf("the problem is not above the table:\n%s", r.Stdout)
+	}
+	var status struct {
+		Settings *string `json:"settings_error"`
+		Streams  []struct {
+			Stream  string `json:"stream"`
+			Records int    `json:"records"`
+		} `json:"streams"`
+	}
+	r = ws.Run("status", "--json")
+	if err := json.Unmarshal([]byte(r.Stdout), &status); err != nil || status.Settings == nil || !strings.Contains(*status.Settings, problem) ||
+		len(status.Streams) != 1 || status.Streams[0].Records != 1 {
+		t.Errorf("error %v, document %s", err, r.Stdout)
+	}
+	ws.AssertResult(ws.Run("--once"), harness.ExitSettings, problem)
+
+	writeProgram(ws, "machine.yaml", machine+"working_directory: /no/such/directory\n")
+	writeProgram(ws, "crm.yaml", tapYAML)
+	writeProgram(ws, "tap.sh", tapScript)
+	writeProgram(ws, "hr.yaml.txt", machine)
+	ws.Env["CRM_TOKEN"] = "secret-of-the-crm"
+	const missing, catalog = "working_directory: /no/such/directory does not exist: create it", "catalog.json does not exist: let the tap write it with --discover"
+	ws.AssertResult(ws.Run("check"), harness.ExitOK, "machine.yaml: "+missing, catalog, "hr.yaml.txt is not read")
+	ws.AssertResult(ws.Run("check", "--connect"), harness.ExitPartial, "machine: "+missing, "crm: catalog: ")
+	ws.AssertResult(ws.Run("--once"), harness.ExitPartial, "machine: "+missing, "crm: catalog: ")
+}
+
 // hangScript is a program that starts a process in another session, writes the ids of both
 // and the path of its directory, and hangs. It ignores SIGTERM.
 const hangScript = `#!/bin/sh
