@@ -111,9 +111,7 @@ func (c *crowdstrikeModel) appendCVE(dst []byte, r Rec) []byte {
 	if r.Hash>>30%100 == 7 {
 		return dst
 	}
-	dst = append(dst, "CVE-20"...)
-	dst = AppendInt(dst, int64(15+r.Hash>>33%12))
-	return AppendInt(append(dst, '-'), int64(1000+r.Hash>>40%simulatedCVEs))
+	return appendFoundCVE(dst, r.Hash)
 }
 
 // vulnField returns the value of a filter field of vulnerability r.

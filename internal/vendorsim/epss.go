@@ -98,7 +98,7 @@ func (e *EPSS) writeScores(w io.Writer, form string) {
 // Specs describes the scores.
 func (e *EPSS) Specs(g Gen) []Spec {
 	return []Spec{{
-		Name: EPSSScores, Count: 13 * simulatedCVEs, Bytes: 130, ID: appendEPSSID,
+		Name: EPSSScores, Count: 12 * simulatedCVEs, Bytes: 130, ID: appendEPSSID,
 		Templates: []string{`{"cve":"<<id>>","epss":"<<score>>","percentile":"<<percentile>>","_model_version":"` + epssModel + `","_score_date":"` + epssDate(g) + `"}`},
 		Slots:     map[string]Slot{"id": appendEPSSID, "score": appendEPSSScore, "percentile": appendEPSSPercentile},
 	}}

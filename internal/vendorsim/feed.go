@@ -92,14 +92,22 @@ func (f *feed) serveFile(w http.ResponseWriter, r *http.Request, contentType str
 // simulatedCVEs is the number of CVEs of each simulated year.
 const simulatedCVEs = 3000
 
-// appendSimulatedCVE appends the id of CVE i of all simulated ones. Each id occurs
-// once. The findings of simulated scanners have the first 3,000 CVEs of the years
-// from 2015 to 2026 and of 2030, so that feeds about CVEs have the same ones.
+// appendSimulatedCVE appends the id of CVE i of all simulated ones, which are of the years
+// from 2015 to 2026. Each id occurs once.
 func appendSimulatedCVE(dst []byte, i int) []byte {
-	year := 2015 + i%13
-	if i%13 == 12 {
-		year = 2030
+	dst = AppendInt(append(dst, "CVE-"...), int64(2015+i%12))
+	return AppendInt(append(dst, '-'), int64(1000+i/12))
+}
+
+// widespreadCVEs is the number of CVEs of each year that a quarter of all findings have.
+const widespreadCVEs = 30
+
+// appendFoundCVE appends the id of the CVE of a scanner's finding, whose hash is given.
+// Scanners share the widespread ones, which are the first in feeds about CVEs.
+func appendFoundCVE(dst []byte, hash uint64) []byte {
+	number := hash >> 40 % simulatedCVEs
+	if hash>>52%4 == 0 {
+		number %= widespreadCVEs
 	}
-	dst = AppendInt(append(dst, "CVE-"...), int64(year))
-	return AppendInt(append(dst, '-'), int64(1000+i/13))
+	return appendSimulatedCVE(dst, int(number*12+hash>>33%12))
 }

@@ -77,7 +77,7 @@ type gitHubToken struct {
 // GitHubBehaviour configures what differs between accounts and servers.
 type GitHubBehaviour struct {
 	// UserOwned makes the user of the token the owner of all repositories, without
-	// any organisation.
+	// any organisation. The App is then installed by the user.
 	UserOwned bool
 	// HiddenOrganizations is the number of organisations that are left out because of
 	// single sign-on.
@@ -286,6 +286,7 @@ func (g *GitHub) Routes(h *Host) *http.ServeMux {
 	handle("GET /users/{login}", g.serveUser)
 	handle("GET /user/orgs", g.serveVisible)
 	handle("GET /user/repos", g.serveUserRepositories)
+	handle("GET /installation/repositories", g.serveInstallationRepositories)
 	handle("GET /app/installations", g.serveInstallations)
 	handle("GET /app/installations/{id}", g.serveInstallation)
 	handle("POST /app/installations/{id}/access_tokens", g.serveInstallationToken)
@@ -450,6 +451,13 @@ func writeGitHubError(w http.ResponseWriter, code int, message string) {
 
 // writeGitHubRecords writes records as an array, with a Link header to the next page.
 func (g *GitHub) writeGitHubRecords(w http.ResponseWriter, r *http.Request, stream string, records []int, next string) {
+	g.linkNext(w, r, next)
+	_ = g.host.server.WriteRecords(w, "[", stream, slices.Values(records), "]")
+}
+
+// linkNext sets the headers of a page, with a Link to the next one; next is its parameter
+// and value, or "" for none.
+func (g *GitHub) linkNext(w http.ResponseWriter, r *http.Request, next string) {
 	w.Header().Set("Content-Type", "application/json; charset=utf-8")
 	if next != "" {
 		q := r.URL.Query()
@@ -458,5 +466,4 @@ func (g *GitHub) writeGitHubRecords(w http.ResponseWriter, r *http.Request, stre
 		address := g.host.URL() + r.URL.EscapedPath() + "?" + q.Encode()
 		w.Header().Set("Link", `<`+address+`>; rel="next", <`+address+`>; rel="last"`)
 	}
-	_ = g.host.server.WriteRecords(w, "[", stream, slices.Values(records), "]")
 }

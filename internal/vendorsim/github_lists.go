@@ -30,14 +30,18 @@ func (g *GitHub) serveNumbered(stream string) func(http.ResponseWriter, *http.Re
 
 // servePage writes a page of those records that fit, by page number.
 func (g *GitHub) servePage(w http.ResponseWriter, r *http.Request, stream string, fits func(i int) bool) {
-	q := r.URL.Query()
+	records, next := g.pageOf(r.URL.Query(), stream, fits)
+	g.writeGitHubRecords(w, r, stream, records, next)
+}
+
+// pageOf returns the page of those records that fit which a query asks for, by page number,
+// and the parameter of the next one; "" for none.
+func (g *GitHub) pageOf(q url.Values, stream string, fits func(i int) bool) (records []int, next string) {
 	size := g.gitHubPageSize(stream, q)
 	page, err := strconv.Atoi(q.Get("page"))
 	if err != nil || page < 1 {
 		page = 1
 	}
-	var records []int
-	next := ""
 	for i, position := 0, 0; i < g.host.server.RecordCount(stream); i++ {
 		if !fits(i) {
 			continue
@@ -50,7 +54,7 @@ func (g *GitHub) servePage(w http.ResponseWriter, r *http.Request, stream string
 			records = append(records, i)
 		}
 	}
-	g.writeGitHubRecords(w, r, stream, records, next)
+	return records, next
 }
 
 // serveCursor writes a page of those records that fit, by cursor. Page numbers are
@@ -158,20 +162,20 @@ func (g *GitHub) serveVisible(w http.ResponseWriter, r *http.Request) {
 	if config.HiddenOrganizations > 0 {
 		w.Header().Set("X-GitHub-SSO", "partial-results; organizations="+strings.TrimSuffix(strings.Repeat("21955855,", config.HiddenOrganizations), ","))
 	}
-	g.serveShort(w, r, func(org int) any {
+	g.serveShort(w, r, g.hasOrganization, func(org int) any {
 		return map[string]any{"login": g.Login(org), "id": 9000 + org, "description": "short"}
 	})
 }
 
-// serveShort writes a page of what short returns for each organisation.
-func (g *GitHub) serveShort(w http.ResponseWriter, r *http.Request, short func(org int) any) {
+// serveShort writes a page of what short returns for each organisation that exists.
+func (g *GitHub) serveShort(w http.ResponseWriter, r *http.Request, exists func(org int) bool, short func(org int) any) {
 	q := r.URL.Query()
 	size := g.gitHubPageSize(GitHubOrganizations, q)
 	page, _ := strconv.Atoi(q.Get("page"))
 	page = max(1, page)
 	var all []any
 	for org := range g.host.server.RecordCount(GitHubOrganizations) {
-		if g.hasOrganization(org) {
+		if exists(org) {
 			all = append(all, short(org))
 		}
 	}
@@ -183,22 +187,65 @@ func (g *GitHub) serveShort(w http.ResponseWriter, r *http.Request, short func(o
 }
 
 func (g *GitHub) serveUserRepositories(w http.ResponseWriter, r *http.Request) {
-	g.servePage(w, r, GitHubRepositories, func(i int) bool { return g.configuration().UserOwned && !g.isGone(GitHubRepositories, i) })
+	if g.installationOf(r) >= 0 {
+		writeGitHubError(w, http.StatusForbidden, "Resource not accessible by integration")
+		return
+	}
+	g.servePage(w, r, GitHubRepositories, g.isUserRepository)
 }
 
-// installationRecord returns the record of an organisation's installation.
+func (g *GitHub) isUserRepository(i int) bool {
+	return g.configuration().UserOwned && !g.isGone(GitHubRepositories, i)
+}
+
+// serveInstallationRepositories writes a page of the repositories of the installation whose
+// token the request has.
+func (g *GitHub) serveInstallationRepositories(w http.ResponseWriter, r *http.Request) {
+	org := g.installationOf(r)
+	if org < 0 {
+		writeGitHubError(w, http.StatusForbidden, "You must authenticate with an installation access token in order to list repositories for an installation.")
+		return
+	}
+	if g.refuses(w, GitHubRepositories, org) {
+		return
+	}
+	fits := func(i int) bool {
+		return g.Organization(GitHubRepositories, i) == org && !g.isGone(GitHubRepositories, i)
+	}
+	total := 0
+	for i := range g.host.server.RecordCount(GitHubRepositories) {
+		if fits(i) {
+			total++
+		}
+	}
+	records, next := g.pageOf(r.URL.Query(), GitHubRepositories, fits)
+	g.linkNext(w, r, next)
+	_ = g.host.server.WriteRecords(w, fmt.Sprintf(`{"total_count":%d,"repository_selection":"all","repositories":[`, total), GitHubRepositories, slices.Values(records), "]}")
+}
+
+// hasInstallation reports whether the App is installed in an organisation, or by the user,
+// who has number 0.
+func (g *GitHub) hasInstallation(org int) bool {
+	return g.hasOrganization(org) || org == 0 && g.configuration().UserOwned
+}
+
+// installationRecord returns the record of an installation.
 func (g *GitHub) installationRecord(org int) any {
 	var suspended any
 	if g.configuration().Suspended == org+1 {
 		suspended = g.host.Gen().Base.Format(time.RFC3339)
 	}
+	kind := "Organization"
+	if g.configuration().UserOwned {
+		kind = "User"
+	}
 	return map[string]any{
-		"id": 7000 + org, "app_id": 424242, "account": map[string]any{"login": g.Login(org), "type": "Organization"}, "suspended_at": suspended,
+		"id": 7000 + org, "app_id": 424242, "account": map[string]any{"login": g.Login(org), "type": kind}, "suspended_at": suspended,
 	}
 }
 
 func (g *GitHub) serveInstallations(w http.ResponseWriter, r *http.Request) {
-	g.serveShort(w, r, g.installationRecord)
+	g.serveShort(w, r, g.hasInstallation, g.installationRecord)
 }
 
 func (g *GitHub) serveInstallation(w http.ResponseWriter, r *http.Request) {
@@ -212,7 +259,7 @@ func (g *GitHub) serveInstallation(w http.ResponseWriter, r *http.Request) {
 // installedOrganization returns the organisation of the installation in the path.
 func (g *GitHub) installedOrganization(r *http.Request) (int, bool) {
 	id, err := strconv.Atoi(r.PathValue("id"))
-	return id - 7000, err == nil && g.hasOrganization(id-7000)
+	return id - 7000, err == nil && g.hasInstallation(id-7000)
 }
 
 func (g *GitHub) serveInstallationToken(w http.ResponseWriter, r *http.Request) {

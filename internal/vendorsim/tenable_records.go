@@ -60,7 +60,7 @@ func (t tenableModel) findingSlots() map[string]Slot {
 		"ipv4":       func(dst []byte, r Rec) []byte { return appendIPv4(dst, assetOf(r.Index)) },
 		"n":          func(dst []byte, r Rec) []byte { return AppendInt(dst, int64(r.Index)) },
 		"plugin":     func(dst []byte, r Rec) []byte { return AppendInt(dst, int64(900000+r.Hash>>20%90000)) },
-		"cve":        func(dst []byte, r Rec) []byte { return AppendInt(dst, int64(1000+r.Hash>>20%simulatedCVEs)) },
+		"cve":        func(dst []byte, r Rec) []byte { return appendFoundCVE(dst, r.Hash) },
 		"port":       func(dst []byte, r Rec) []byte { return AppendInt(dst, int64(1+r.Hash>>24%65535)) },
 		"check":      func(dst []byte, r Rec) []byte { return AppendHex(dst, r.Hash, 16) },
 		"result":     func(dst []byte, r Rec) []byte { return append(dst, complianceResult(r.Hash)...) },

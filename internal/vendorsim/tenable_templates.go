@@ -8,7 +8,7 @@ var vulnTemplates = []string{
 		`"netbios_name":"LAB","operating_system":["Example OS 12"],"device_type":"general-purpose","last_authenticated_results":"<<last>>","network_id":"00000000-0000-0000-0000-000000000000","tracked":true},` +
 		`"output":"<<text>>",` +
 		`"plugin":{"id":<<plugin>>,"name":"Viewer <1.3 Multiple Vulnerabilities (<<plugin>>)","family":"General","family_id":30,"risk_factor":"High","type":"local","has_patch":true,` +
-		`"checks_for_default_account":false,"checks_for_malware":false,"cpe":["cpe:/a:example:viewer"],"cve":["CVE-2030-<<cve>>"],"bid":[12345,67890],"cvss_base_score":9.3,` +
+		`"checks_for_default_account":false,"checks_for_malware":false,"cpe":["cpe:/a:example:viewer"],"cve":["<<cve>>"],"bid":[12345,67890],"cvss_base_score":9.3,` +
 		`"cvss3_base_score":7.8,"cvss3_temporal_score":7,"cvss3_vector":{"access_complexity":"Low","access_vector":"Local","availability_impact":"High","confidentiality_impact":"High","integrity_impact":"High","raw":"AV:L/AC:L/PR:N/UI:R/S:U/C:H/I:H/A:H"},` +
 		`"description":"The version of Viewer on the host is earlier than 1.3.","exploit_available":true,"exploitability_ease":"Exploits are available","exploited_by_malware":false,"in_the_news":false,"ms_bulletin":["MS30-001"],` +
 		`"patch_publication_date":"2025-01-02T00:00:00Z","modification_date":"2025-02-01T00:00:00Z","publication_date":"2025-01-01T00:00:00Z","see_also":["https:\/\/example.test\/a"],"solution":"Install version 1.3.","synopsis":"A program on the host is outdated.",` +
@@ -16,7 +16,7 @@ var vulnTemplates = []string{
 		`"xrefs":[{"type":"CWE","id":"79"},{"type":"IAVA","id":"2030-A-0001"}]},` +
 		`"port":{"port":<<port>>,"protocol":"TCP","service":"cifs"},` + vulnTail,
 	`{"asset":{"uuid":"<<asset_uuid>>","hostname":"<<host>>","ipv4":"<<ipv4>>","operating_system":[],"device_type":"hypervisor","tracked":false},` +
-		`"plugin":{"id":<<plugin>>,"name":"Tool detection (<<plugin>>)","family":"Misc.","risk_factor":"Medium","type":"remote","has_patch":false,"cve":["CVE-2030-<<cve>>"],"cvss3_base_score":5,"description":"<<text>>",` +
+		`"plugin":{"id":<<plugin>>,"name":"Tool detection (<<plugin>>)","family":"Misc.","risk_factor":"Medium","type":"remote","has_patch":false,"cve":["<<cve>>"],"cvss3_base_score":5,"description":"<<text>>",` +
 		`"vpr":null,"version":"1.10","publication_date":"2024-05-06T00:00:00Z","synopsis":"A tool responds on the host."},` +
 		`"port":{"port":"0","protocol":"UDP"},` + vulnTail,
 	`{"asset":{"uuid":"<<asset_uuid>>","hostname":"<<ipv4>>","ipv4":"<<ipv4>>","ipv6":null,"operating_system":["Example Linux 9"],"device_type":"general-purpose","tracked":true},` +
@@ -71,7 +71,7 @@ var complianceTemplates = []string{
 var webAppBulkTemplates = []string{
 	`{"finding_id":"<<finding>>","url":"https://app-<<n>>.example.test/a?b=<<n>>&c=1","input_type":"form","input_name":"q","http_method":"GET","output":"<<text>>","proof":"","payload":"'\"><script>",` +
 		`"state":"<<state>>","severity":"<<severity_upper>>","severity_id":<<severity_id>>,"severity_default_id":<<severity_id>>,"severity_modification_type":"NONE","first_found":"<<first>>"<<fixed>>,"last_found":"<<last>>","indexed_at":"<<indexed>>",` +
-		`"plugin":{"id":<<plugin>>,"name":"Example header missing","family":"HTTP Security Header","cve":["CVE-2030-<<cve>>"],"bid":["90001"],"xrefs":[{"type":"capec","id":["1","2"]}],"cvss2_vector":{},"cvss3_base_score":5.3,"owasp_2021":["A3"],"cwe":[693]},` +
+		`"plugin":{"id":<<plugin>>,"name":"Example header missing","family":"HTTP Security Header","cve":["<<cve>>"],"bid":["90001"],"xrefs":[{"type":"capec","id":["1","2"]}],"cvss2_vector":{},"cvss3_base_score":5.3,"owasp_2021":["A3"],"cwe":[693]},` +
 		`"asset":{"uuid":"<<asset_uuid>>","fqdn":"app-<<n>>.example.test","ipv4s":["192.0.2.7"],"ipv4":"192.0.2.7"},"scan":{"uuid":"<<scan>>","completed_at":"<<last>>"}<<edge>>}`,
 }
 

@@ -194,8 +194,13 @@ func TestGitHubStreams(t *testing.T) {
 }
 
 // TestGitHubUserWithoutOrganizations: the repositories of a user who has no organisation
-// are read, and the alerts of each.
+// are read, and the alerts of each, with a token and by an App that the user has installed.
 func TestGitHubUserWithoutOrganizations(t *testing.T) {
+	t.Run("token", func(t *testing.T) { testUserWithoutOrganizations(t, nil) })
+	t.Run("App", func(t *testing.T) { testUserWithoutOrganizations(t, useApp) })
+}
+
+func testUserWithoutOrganizations(t *testing.T, change func(*Settings)) {
 	for _, name := range streamNames {
 		t.Run(name, func(t *testing.T) {
 			sim, o := simulateGitHub(1, 30)
@@ -206,7 +211,7 @@ func TestGitHubUserWithoutOrganizations(t *testing.T) {
 				sim.Disable(vendorsim.GitHubDependabot, 3)
 				sim.Disable(vendorsim.GitHubSecrets, 3)
 				sim.Disable(vendorsim.GitHubRules, 3)
-				s := collectortest.FindStream(h, openGitHub(h, nil), name)
+				s := collectortest.FindStream(h, openGitHub(h, change), name)
 				got := h.Extract(s)
 				var want []string
 				disabled := map[string]string{
