@@ -55,10 +55,10 @@ func (c *CISAKEV) writeCatalogue(w io.Writer, form string) {
 	_ = c.host.server.WriteRecords(w, before+`"vulnerabilities":[`, CISAKEVVulnerabilities, indexRange(0, count), "]}\n")
 }
 
-// Specs describes the vulnerabilities. One in 27 of the simulated CVEs is known to
+// Specs describes the vulnerabilities. One in 25 of the simulated CVEs is known to
 // be exploited.
 func (c *CISAKEV) Specs(g Gen) []Spec {
-	id := func(dst []byte, r Rec) []byte { return appendSimulatedCVE(dst, r.Index*27) }
+	id := func(dst []byte, r Rec) []byte { return appendSimulatedCVE(dst, r.Index*25) }
 	date := func(later uint64) Slot {
 		return func(dst []byte, r Rec) []byte {
 			day := g.Base.Add(-24 * time.Hour * time.Duration(r.Hash>>16%1500)).Add(24 * time.Hour * time.Duration(later))

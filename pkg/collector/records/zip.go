@@ -91,7 +91,10 @@ func findZIPDirectory(file io.ReaderAt, size int64) (d zipDirectory, end int64, 
 		return d, 0, err
 	}
 	at := findZIPEnd(tail)
-	if at < 0 {
+	switch {
+	case size == 0:
+		return d, 0, formatErrorf("the file is empty, want a ZIP archive")
+	case at < 0:
 		return d, 0, formatErrorf("the file of %d bytes does not end as a ZIP archive does: %s", size, excerpt(string(tail[:min(len(tail), 200)])))
 	}
 	end = size - int64(len(tail)-at)

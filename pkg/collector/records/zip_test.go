@@ -101,7 +101,7 @@ func TestZIP(t *testing.T) {
 	}{
 		{name: "files and a directory", archive: twoFiles(t), want: []string{`{"id":"A-1","n":1.10}`, `{"id":"B"}`}},
 		{name: "no entries", archive: buildZIP(t, "")},
-		{name: "nothing", archive: nil, wantErr: "does not end as a ZIP archive"},
+		{name: "nothing", archive: nil, wantErr: "the file is empty, want a ZIP archive"},
 		{name: "HTML", archive: []byte("<html>busy</html>"), wantErr: "does not end as a ZIP archive does: <html>busy"},
 		{name: "cut", archive: change(func(a []byte) []byte { return a[:len(a)-1] }), wantErr: "does not end as a ZIP"},
 		{name: "cut before the directory", archive: change(func(a []byte) []byte { return a[:entryAt(a, 0)] }), wantErr: "does not end as a ZIP"},

@@ -269,7 +269,9 @@ func TestTokenEndpointFails(t *testing.T) {
 		},
 		{name: "403", fail: respond(403, ""), asked: 1, want: "GET /x: token: POST /oauth2/token: 403 Forbidden", class: collector.ErrForbidden},
 		{name: "no token", fail: respond(200, `{"token_type":"bearer"}`), asked: 5, want: "access_token is missing"},
-		{name: "HTML", fail: respond(200, `<html>`), asked: 5, want: "token: invalid character '<'"},
+		{name: "HTML", fail: respond(200, `<html>`), asked: 5, want: "token: body is an HTML page, want JSON: it may be from a proxy or firewall: check HTTPS_PROXY"},
+		{name: "empty", fail: respond(200, ""), asked: 5, want: "token: body is empty, want JSON"},
+		{name: "text", fail: respond(200, "OK"), asked: 5, want: "token: body is not a JSON object with access_token"},
 		{name: "cut", fail: respondRaw("HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n{\"acc", false), asked: 5, want: "unexpected EOF"},
 	} {
 		t.Run(f.name, func(t *testing.T) {

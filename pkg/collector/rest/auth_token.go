@@ -88,6 +88,9 @@ func (c *ClientCredentials) parseToken(r *Response) (token, error) {
 	if err != nil {
 		return token{}, &BodyError{Err: fmt.Errorf("token: %w", err)}
 	}
+	if looksLikeHTML(body) {
+		return token{}, &BodyError{Err: fmt.Errorf("token: body is %s, want JSON", describePage(body)), page: true}
+	}
 	response := TokenResponse{Header: r.Header, Body: body}
 	parse := c.Parse
 	if parse == nil {
@@ -114,8 +117,11 @@ func parseAccessToken(r TokenResponse) (string, time.Duration, error) {
 		Token   string      `json:"access_token"`
 		Expires json.Number `json:"expires_in"` // some vendors send it as text
 	}
-	if err := json.Unmarshal(r.Body, &response); err != nil {
-		return "", 0, err
+	if len(r.Body) == 0 {
+		return "", 0, errors.New("body is empty, want JSON")
+	}
+	if json.Unmarshal(r.Body, &response) != nil {
+		return "", 0, errors.New("body is not a JSON object with access_token and expires_in")
 	}
 	if response.Token == "" {
 		return "", 0, errors.New("access_token is missing")

@@ -26,6 +26,9 @@ type Client struct {
 	// Base is the address that request paths are relative to. Requests to any
 	// other host are refused, so that no other host gets the credentials.
 	Base *url.URL
+	// Address names the setting of Base and its value, for errors, such as
+	// "OKTA_DOMAIN, which is https://acme.okta.com"; it may be empty.
+	Address string
 	// HTTP sends the requests; see NewHTTP.
 	HTTP *http.Client
 	// Auth authorizes each attempt; nil for none.
@@ -132,17 +135,17 @@ func (c *Client) Do(ctx context.Context, r Request, read func(*Response) error) 
 		retry.lastErr = err
 		plan, again := c.planRetry(ctx, &retry, r, err)
 		if !again {
-			return retry.finalError(r, err, c.Hints)
+			return retry.finalError(r, err, c)
 		}
 		if !r.expires.IsZero() && time.Now().Add(plan.wait).After(r.expires) {
-			return retry.finalError(r, fmt.Errorf("%w: %w", ErrCursorExpired, err), c.Hints)
+			return retry.finalError(r, fmt.Errorf("%w: %w", ErrCursorExpired, err), c)
 		}
 		retry.retryWait = max(0, plan.wait)
 		retry.reportFailing(ctx, r, err)
 		if waitErr := c.waitBeforeRetry(ctx, r, plan); waitErr != nil {
 			var tooLong *waitTooLongError
 			if errors.As(waitErr, &tooLong) {
-				return retry.finalError(r, fmt.Errorf("%w: %w", err, waitErr), c.Hints)
+				return retry.finalError(r, fmt.Errorf("%w: %w", err, waitErr), c)
 			}
 			return retry.contextError(ctx, r)
 		}

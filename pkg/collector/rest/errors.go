@@ -1,6 +1,7 @@
 package rest
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -145,7 +146,8 @@ func verdictOf(e *StatusError) Verdict {
 type BodyError struct {
 	Err error
 
-	cut bool // the connection failed before the end of the body
+	cut  bool // the connection failed before the end of the body
+	page bool // the body is an HTML page
 }
 
 func (e *BodyError) Error() string { return "response: " + e.Err.Error() }
@@ -227,7 +229,7 @@ func (retry *retryState) contextError(ctx context.Context, r Request) error {
 
 // finalError returns the error of a request that is not repeated, with the
 // remedy.
-func (retry *retryState) finalError(r Request, err error, hints map[int]string) error {
+func (retry *retryState) finalError(r Request, err error, c *Client) error {
 	text := r.Step()
 	switch lasted := retry.period.duration(); {
 	case lasted >= time.Minute:
@@ -235,7 +237,7 @@ func (retry *retryState) finalError(r Request, err error, hints map[int]string) 
 	case retry.failures > 1:
 		text += fmt.Sprintf(" (%d attempts)", retry.failures)
 	}
-	if hint := hintFor(err, hints); hint != "" {
+	if hint := c.hintFor(err); hint != "" {
 		return fmt.Errorf("%s: %w: %s", text, err, hint)
 	}
 	return fmt.Errorf("%s: %w", text, err)
@@ -256,21 +258,34 @@ func (retry *retryState) reportFailing(ctx context.Context, r Request, err error
 }
 
 // hintFor returns what to do about err; "" if that is unknown.
-func hintFor(err error, hints map[int]string) string {
+func (c *Client) hintFor(err error) string {
 	var s *StatusError
 	var p *proxyError
+	var b *BodyError
+	hints := c.Hints
 	switch {
 	case errors.As(err, &s) && s.isFromProxy():
-		if s.verdict == Fatal { // nothing is found at the address
-			return strings.TrimSuffix(proxyHint(s)+": "+hints[s.Status], ": ")
+		hint := c.proxyHint(s)
+		if s.verdict == Fatal && hints[s.Status] != "" { // nothing is found at the address
+			hint += "; " + hints[s.Status]
 		}
-		return proxyHint(s)
+		return hint
 	case errors.As(err, &s) && s.Status == http.StatusNotModified:
 		return "the request had no condition: check the proxy or cache before the vendor"
 	case errors.As(err, &s) && s.accepted && s.verdict == Unauthorized:
 		return strings.TrimSuffix("the vendor accepted the same credentials before in this run: "+hints[s.Status], ": ")
-	case errors.As(err, &s):
+	case errors.As(err, &s) && hints[s.Status] != "":
 		return hints[s.Status]
+	case errors.As(err, &s) && (s.Status == http.StatusNotFound || s.Status == http.StatusGone) && c.Address != "":
+		return "check " + c.Address
+	case errors.As(err, &s):
+		return ""
+	case errors.As(err, &b) && b.cut, errors.Is(err, errOversize):
+		return ""
+	case errors.As(err, &b) && b.page:
+		return "it may be from a proxy or firewall: check HTTPS_PROXY and " + cmp.Or(c.Address, "the address")
+	case errors.As(err, &b) && c.Address != "":
+		return "check " + c.Address
 	case errors.As(err, &p):
 		return "check HTTPS_PROXY, its user and password, and that the proxy allows this host"
 	case errors.Is(err, errTransport):

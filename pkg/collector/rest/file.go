@@ -35,7 +35,7 @@ func (c *Client) FetchFile(ctx context.Context, r Request, out collector.Output,
 			batch.Discard()
 		}
 		batch, header = out.NewBatch(), resp.Header
-		if err := resp.refusePage(); err != nil {
+		if err := resp.RefusePage(); err != nil {
 			return err
 		}
 		return read(resp, batch.Append)
@@ -46,8 +46,9 @@ func (c *Client) FetchFile(ctx context.Context, r Request, out collector.Output,
 	return header, batch.Commit()
 }
 
-// refusePage returns an error if the body is an HTML page in place of a file.
-func (r *Response) refusePage() error {
+// RefusePage returns an error if the body is an HTML page in place of a file. It is called
+// before the body is read.
+func (r *Response) RefusePage() error {
 	buffered := bufio.NewReaderSize(r.Body, 4<<10)
 	r.Body = buffered
 	start, err := buffered.Peek(1 << 10)
@@ -55,7 +56,7 @@ func (r *Response) refusePage() error {
 		return err
 	}
 	if looksLikeHTML(start) {
-		return &BodyError{Err: fmt.Errorf("body is %s, want a file: it may be from a proxy or firewall", describePage(start))}
+		return &BodyError{Err: fmt.Errorf("body is %s, want a file", describePage(start)), page: true}
 	}
 	return nil
 }
@@ -130,7 +131,7 @@ func (c *Client) Download(ctx context.Context, d Download, read func(*Response) 
 		Redact: append(secretParams(target), c.Redact...), maxBody: c.maxBody,
 	}
 	err = files.Do(ctx, Request{Path: target.String(), Class: d.Class}, func(resp *Response) error {
-		if err := resp.refusePage(); err != nil {
+		if err := resp.RefusePage(); err != nil {
 			return err
 		}
 		return read(resp)

@@ -2,6 +2,7 @@ package rest
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"html"
 	"net/http"
@@ -57,13 +58,17 @@ func proxyVerdict(e *StatusError) Verdict {
 }
 
 // proxyHint returns what to do about a response from a proxy or a firewall.
-func proxyHint(s *StatusError) string {
+func (c *Client) proxyHint(s *StatusError) string {
 	by := "a proxy or firewall"
 	if name := proxyOf(s.req); name != "" {
 		by = "the proxy " + name
 	}
-	if s.Status == http.StatusProxyAuthRequired {
+	address := cmp.Or(c.Address, "the address")
+	switch s.Status {
+	case http.StatusProxyAuthRequired:
 		return by + " refused the request: check HTTPS_PROXY, its user and password"
+	case http.StatusNotFound, http.StatusGone: // which any web server says with a page
+		return "the page is not of the vendor's API, it may be from " + by + ": check HTTPS_PROXY and " + address
 	}
-	return "the page is not a response of the vendor's API, it is from " + by + ": check HTTPS_PROXY and the address"
+	return "the page is not a response of the vendor's API, it is from " + by + ": check HTTPS_PROXY and " + address
 }

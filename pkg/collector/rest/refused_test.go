@@ -235,7 +235,7 @@ func TestNameIsUnknownOnce(t *testing.T) {
 		wantError string
 	}{
 		{name: "once", failures: 1, dials: 2},
-		{name: "always", failures: 100, dials: 4, wantError: "GET /x (4 attempts): network: dial tcp: lookup api.vendor.test: no such host: the name cannot be resolved"},
+		{name: "always", failures: 100, dials: 4, wantError: "dial tcp: lookup api.vendor.test: no such host: the name cannot be resolved"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			c := startServer(t, respond(200, `{}`))

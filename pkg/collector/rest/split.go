@@ -217,7 +217,7 @@ func Split(r io.Reader, shape Shape, record func(e *Envelope, raw []byte) error)
 	s := &splitter{shape: shape, record: record, envelope: Envelope{members: map[string]jsontext.Value{}}}
 	buffered := bufio.NewReaderSize(r, 4<<10)
 	if err := looksLikeJSON(buffered); err != nil {
-		return nil, &BodyError{Err: err}
+		return nil, &BodyError{Err: err, page: errors.Is(err, errPage)}
 	}
 	s.in = &markedReader{r: buffered}
 	s.d = decoders.Get().(*jsontext.Decoder)
@@ -236,6 +236,9 @@ func Split(r io.Reader, shape Shape, record func(e *Envelope, raw []byte) error)
 	}
 	return &s.envelope, nil
 }
+
+// errPage begins the error of a body that is an HTML page.
+var errPage = errors.New("body is ")
 
 // looksLikeJSON returns an error that describes a body which is obviously not
 // JSON. It skips a byte order mark, which some servers send.
@@ -260,7 +263,7 @@ func looksLikeJSON(r *bufio.Reader) error {
 	if start[0] == '<' {
 		page, _ := r.Peek(1 << 10) // a page may be shorter
 		if looksLikeHTML(page) {
-			return fmt.Errorf("body is %s, want JSON: it may be from a proxy or firewall", describePage(page))
+			return fmt.Errorf("%w%s, want JSON", errPage, describePage(page))
 		}
 		return fmt.Errorf("body is XML, want JSON: %s", excerpt(string(page), 80))
 	}

@@ -113,7 +113,7 @@ func openAccountIn(s *Settings, o collector.Options, byDefault string, regions m
 	if strings.TrimSuffix(s.BaseURL.String(), "/") == byDefault {
 		a.region.known = regions
 	}
-	a.api = source.NewClient(s.BaseURL, nil, map[string]rest.Limit{
+	a.api = source.NewClient(s.BaseURL, "FALCON_BASE_URL", nil, map[string]rest.Limit{
 		"": {
 			Rates:      []rest.Rate{{N: s.Rate, Per: time.Minute}},
 			Concurrent: s.Parallel,
@@ -138,7 +138,6 @@ func openAccountIn(s *Settings, o collector.Options, byDefault string, regions m
 		http.StatusBadRequest:   "check FALCON_CLIENT_ID, and FALCON_MEMBER_CID if set; a government cloud needs FALCON_BASE_URL",
 		http.StatusUnauthorized: "check FALCON_CLIENT_ID and FALCON_SECRET",
 		http.StatusForbidden:    "check FALCON_SECRET, and that the tenant's IP allow list includes this host",
-		http.StatusNotFound:     "check FALCON_BASE_URL",
 	}
 	a.api.Auth = a.newCredentials()
 	return a

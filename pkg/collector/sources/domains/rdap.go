@@ -37,20 +37,20 @@ type rdapClient struct {
 }
 
 func newRDAPClient(list url.URL, o collector.Options) *rdapClient {
-	path := list.Path
+	address, path := source.DescribeAddress("DOMAINS_RDAP_URL", list), list.Path
 	list.Path = ""
 	c := &rdapClient{path: path, options: o, http: rest.NewHTTP(), clients: map[string]*rest.Client{}}
 	c.list = c.newClient(list)
-	c.list.Hints = map[int]string{http.StatusNotFound: "check DOMAINS_RDAP_URL"}
+	c.list.Address = address
 	return c
 }
 
 // newClient returns a client of the server at base.
 func (c *rdapClient) newClient(base url.URL) *rest.Client {
-	client := source.NewClient(base, nil, map[string]rest.Limit{
+	client := source.NewClient(base, "", nil, map[string]rest.Limit{
 		"": {Concurrent: 1, Rates: []rest.Rate{{N: 1, Per: time.Second}}},
 	}, c.options)
-	client.HTTP = c.http
+	client.HTTP, client.Address = c.http, ""
 	return client
 }
 

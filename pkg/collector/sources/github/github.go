@@ -167,7 +167,7 @@ func openAccount(s *Settings, o collector.Options) (*account, error) {
 		return nil, err
 	}
 	a := &account{settings: *s, log: source.Logger(o)}
-	a.api = source.NewClient(base, rest.Bearer(strings.TrimSpace(s.Token.Reveal())), a.limits(), o)
+	a.api = source.NewClient(base, "GITHUB_ENDPOINT", rest.Bearer(strings.TrimSpace(s.Token.Reveal())), a.limits(), o)
 	a.api.Retry = rest.Retry{LimitedWait: time.Minute}
 	a.api.Classify = classifyStatus
 	if s.AppID != "" {
@@ -255,7 +255,7 @@ func (a *account) clientFor(owner, permission string) *rest.Client {
 	c.Hints = map[int]string{
 		http.StatusUnauthorized: "check " + credential + ": it may have expired or be revoked",
 		http.StatusForbidden:    needs,
-		http.StatusNotFound:     needs + "; check GITHUB_ENDPOINT and GITHUB_ORGS",
+		http.StatusNotFound:     needs + "; check GITHUB_ORGS, and " + c.Address,
 		http.StatusFound:        needs,
 		http.StatusBadRequest:   "check GITHUB_API_VERSION",
 	}

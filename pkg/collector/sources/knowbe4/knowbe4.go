@@ -85,14 +85,13 @@ func openAccount(s *Settings, o collector.Options) (*account, error) {
 		return nil, err
 	}
 	base.Path = ""
-	a.api = source.NewClient(base, rest.Bearer(strings.TrimSpace(s.Token.Reveal())), map[string]rest.Limit{
+	a.api = source.NewClient(base, "KNOWBE4_ENDPOINT", rest.Bearer(strings.TrimSpace(s.Token.Reveal())), map[string]rest.Limit{
 		// Slightly slower than allowed: the vendor counts requests when they arrive.
 		"": {Concurrent: 1, Rates: []rest.Rate{{N: 4, Per: 1200 * time.Millisecond}, {N: 50, Per: 61 * time.Second}}},
 	}, o)
 	a.api.Hints = map[int]string{
 		http.StatusUnauthorized: "check KNOWBE4_TOKEN, and that KNOWBE4_ENDPOINT names its region",
 		http.StatusForbidden:    "the subscription of KNOWBE4_TOKEN must include the reporting API",
-		http.StatusNotFound:     "check KNOWBE4_ENDPOINT",
 	}
 	if len(a.filter) > 0 {
 		a.api.Hints[http.StatusBadRequest] = "check KNOWBE4_FILTER"

@@ -50,6 +50,9 @@ type fileMeta struct {
 // fetchMeta returns the description of the file of a year.
 func (a *account) fetchMeta(ctx context.Context, year int) (meta fileMeta, err error) {
 	err = a.files.Do(ctx, rest.Request{Path: a.filePath(year) + ".meta"}, func(resp *rest.Response) (err error) {
+		if err := resp.RefusePage(); err != nil {
+			return err
+		}
 		meta, err = parseMeta(resp.Body)
 		return err
 	})
@@ -80,7 +83,7 @@ func parseMeta(r io.Reader) (meta fileMeta, err error) {
 		}
 	}
 	if raw, err := hex.DecodeString(meta.sum); err != nil || len(raw) != sha256.Size || meta.size < 0 {
-		return meta, &rest.BodyError{Err: fmt.Errorf("it has no size and sha256 of the file: %.80q", text)}
+		return meta, &rest.BodyError{Err: fmt.Errorf("the file does not have the size and sha256 of the one beside it: %.80q", text)}
 	}
 	return meta, nil
 }

@@ -93,20 +93,21 @@ func openAccount(s *Settings, o collector.Options) (*account, error) {
 		auth = rest.StaticHeader{Name: "apiKey", Value: a.key}
 		rates = []rest.Rate{{N: 50, Per: 31 * time.Second}, {N: 1, Per: 600 * time.Millisecond}}
 	}
-	checkEndpoint, checkFeeds := "check NVD_ENDPOINT, which is "+endpoint.String(), "check NVD_FEEDS, which is "+feeds.String()
+	apiAddress, filesAddress := source.DescribeAddress("NVD_ENDPOINT", endpoint), source.DescribeAddress("NVD_FEEDS", feeds)
 	endpoint.Path, feeds.Path = "", ""
-	a.api = source.NewClient(endpoint, auth, map[string]rest.Limit{"": {Concurrent: 1, Rates: rates}}, o)
+	a.api = source.NewClient(endpoint, "NVD_ENDPOINT", auth, map[string]rest.Limit{"": {Concurrent: 1, Rates: rates}}, o)
+	a.api.Address = apiAddress
 	a.api.Hints = map[int]string{
 		http.StatusUnauthorized: "check NVD_API_KEY",
-		http.StatusNotFound:     "check NVD_API_KEY; " + checkEndpoint,
+		http.StatusNotFound:     "check NVD_API_KEY, and " + apiAddress,
 	}
 	a.api.Classify = classifyRefusal
 	// The API asks for a wait of 0 seconds when its limit is exceeded.
 	a.api.Retry = rest.Retry{First: 10 * time.Second}
-	a.files = source.NewClient(feeds, nil, map[string]rest.Limit{"": {Concurrent: 1}}, o)
+	a.files = source.NewClient(feeds, "NVD_FEEDS", nil, map[string]rest.Limit{"": {Concurrent: 1}}, o)
+	a.files.Address = filesAddress
 	a.files.Hints = map[int]string{
-		http.StatusForbidden: "the files are public, so that a proxy or firewall may block the host; " + checkFeeds,
-		http.StatusNotFound:  checkFeeds,
+		http.StatusForbidden: "the files are public, so that a proxy or firewall may block the host: check " + filesAddress,
 	}
 	return a, nil
 }

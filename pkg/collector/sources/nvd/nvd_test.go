@@ -289,7 +289,7 @@ func TestNVDCheck(t *testing.T) {
 			key  string
 			want string
 		}{
-			{key: ""}, {key: vendorsim.NVDKey}, {key: "wrong", want: `check NVD_API_KEY and NVD_ENDPOINT: the API's reason: "Invalid apiKey."`},
+			{key: ""}, {key: vendorsim.NVDKey}, {key: "wrong", want: `check NVD_API_KEY, and NVD_ENDPOINT, which is http://nvd.localhost/rest/json/cves/2.0: the API's reason: "Invalid apiKey."`},
 		} {
 			c := openNVD(h, tc.key)
 			for _, err := range []error{c.Check(h.Context()), c.Streams[0].Check(h.Context())} {

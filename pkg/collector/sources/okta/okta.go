@@ -98,7 +98,7 @@ func openAccount(s *Settings, o collector.Options) (*account, error) {
 	}
 	// The window is 60 s; both times are rounded to seconds.
 	const maxWait = 65 * time.Second
-	a.api = source.NewClient(base, rest.StaticHeader{Name: "Authorization", Value: "SSWS " + token}, map[string]rest.Limit{
+	a.api = source.NewClient(base, "OKTA_DOMAIN", rest.StaticHeader{Name: "Authorization", Value: "SSWS " + token}, map[string]rest.Limit{
 		"": {Concurrent: 1, Quota: rest.Quota{
 			Limit: "X-Rate-Limit-Limit", Remaining: "X-Rate-Limit-Remaining", Reset: "X-Rate-Limit-Reset",
 			Reserve: 0.1, MaxWait: maxWait,
@@ -108,7 +108,6 @@ func openAccount(s *Settings, o collector.Options) (*account, error) {
 	a.api.Hints = map[int]string{
 		http.StatusUnauthorized: "check OKTA_TOKEN: it may be revoked, unused for 30 days, or of a deactivated administrator",
 		http.StatusForbidden:    "the administrator who made OKTA_TOKEN needs the role Read-only Administrator",
-		http.StatusNotFound:     "check OKTA_DOMAIN",
 	}
 	if s.Filter != "" {
 		a.api.Hints[http.StatusBadRequest] = "check OKTA_FILTER"

@@ -98,7 +98,7 @@ func openAccount(s *Settings, o collector.Options) (*account, error) {
 	}
 	api := source.NewFeedClient(address, "OSV_URL", o)
 	// A store responds with one of the two to a name that it does not have.
-	check := "check OSV_ECOSYSTEMS, whose names are case-sensitive and which ecosystems.txt beside the directories lists, and OSV_URL, which is " + address.String()
+	check := "check OSV_ECOSYSTEMS, whose names are case-sensitive and which ecosystems.txt beside the directories lists, and " + api.Address
 	api.Hints[http.StatusForbidden], api.Hints[http.StatusNotFound] = check, check
 	return &account{api: api, ecosystems: ecosystems}, nil
 }

@@ -33,7 +33,7 @@ func (a *account) newCredentials() *rest.ClientCredentials {
 	tokens.Classify = rest.ClassifyToken
 	const check = "check SNYK_CLIENT_ID and SNYK_CLIENT_SECRET, and that SNYK_ENDPOINT names the region of the service account"
 	tokens.Hints = map[int]string{
-		http.StatusBadRequest: check, http.StatusUnauthorized: check, http.StatusForbidden: check, http.StatusNotFound: "check SNYK_ENDPOINT",
+		http.StatusBadRequest: check, http.StatusUnauthorized: check, http.StatusForbidden: check,
 	}
 	return &rest.ClientCredentials{Client: &tokens, Path: "/oauth2/token", Params: url.Values{
 		"grant_type":    {"client_credentials"},

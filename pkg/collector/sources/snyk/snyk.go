@@ -129,7 +129,7 @@ func openAccount(s *Settings, o collector.Options) (*account, error) {
 	}
 	// The periods are slightly longer than the vendor's, which counts requests
 	// when they arrive.
-	a.api = source.NewClient(base, nil, map[string]rest.Limit{
+	a.api = source.NewClient(base, "SNYK_ENDPOINT", nil, map[string]rest.Limit{
 		"": {
 			Concurrent: s.Parallel,
 			Rates:      []rest.Rate{{N: 160, Per: 1100 * time.Millisecond}, {N: 1620, Per: 61 * time.Second}},

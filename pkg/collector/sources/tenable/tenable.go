@@ -106,14 +106,13 @@ func openAccount(s *Settings, o collector.Options) (*account, error) {
 		Value: "accessKey=" + s.AccessKey.Reveal() + ";secretKey=" + s.SecretKey.Reveal(),
 	}
 	a := &account{settings: *s, notes: o.Notes, log: source.Logger(o)}
-	a.api = source.NewClient(s.URL, auth, map[string]rest.Limit{
+	a.api = source.NewClient(s.URL, "TIO_URL", auth, map[string]rest.Limit{
 		"":         {Concurrent: 4},
 		chunkClass: {Concurrent: s.Parallel},
 	}, o)
 	a.api.Hints = map[int]string{
 		http.StatusUnauthorized: "check TIO_ACCESS_KEY and TIO_SECRET_KEY",
 		http.StatusForbidden:    "the user of TIO_ACCESS_KEY needs the role Basic [16] with Can View on the assets, or Administrator [64]",
-		http.StatusNotFound:     "check TIO_URL",
 	}
 	a.api.Classify = classifyStatus
 	return a, nil

@@ -36,7 +36,7 @@ type account struct {
 }
 
 func openAccount(s *Settings, o collector.Options) (*account, error) {
-	api := source.NewClient(s.URL, rest.Bearer(s.Token.Reveal()), map[string]rest.Limit{
+	api := source.NewClient(s.URL, "ACME_URL", rest.Bearer(s.Token.Reveal()), map[string]rest.Limit{
 		"": {Concurrent: 5, Rates: []rest.Rate{{N: 600, Per: time.Minute}}},
 	}, o)
 	api.Hints = map[int]string{

@@ -58,13 +58,13 @@ type Endpoint struct {
 // NewAPI returns the API at an endpoint. Collectors with the same application share the
 // token and the limits.
 func NewAPI(app Application, endpoint Endpoint, limits map[string]rest.Limit, o collector.Options) *API {
-	a := &API{Client: source.NewClient(endpoint.URL, nil, limits, o), prefix: app.Prefix, endpoint: endpoint}
+	a := &API{Client: source.NewClient(endpoint.URL, endpoint.Setting, nil, limits, o), prefix: app.Prefix, endpoint: endpoint}
 	a.Classify = classifyGraphStatus
-	a.tokens = source.NewClient(app.Authority, nil, map[string]rest.Limit{}, o)
+	a.tokens = source.NewClient(app.Authority, app.Prefix+"_AUTHORITY_HOST", nil, map[string]rest.Limit{}, o)
 	a.tokens.Classify = rest.ClassifyToken
 	check := "check " + app.Prefix + "_TENANT_ID, " + app.Prefix + "_CLIENT_ID and " + app.Prefix + "_CLIENT_SECRET: the value of the secret, not its id, which must not have expired"
 	a.tokens.Hints = map[int]string{
-		http.StatusBadRequest: check, http.StatusUnauthorized: check, http.StatusForbidden: check, http.StatusNotFound: "check " + app.Prefix + "_AUTHORITY_HOST, which is " + app.Authority.String(),
+		http.StatusBadRequest: check, http.StatusUnauthorized: check, http.StatusForbidden: check,
 	}
 	a.Auth = &rest.ClientCredentials{
 		Client: a.tokens, Path: "/" + url.PathEscape(strings.TrimSpace(app.Tenant)) + "/oauth2/v2.0/token",
@@ -114,7 +114,6 @@ func (a *API) ForPermissions(permissions, besides string) *rest.Client {
 	c.Hints = map[int]string{
 		http.StatusUnauthorized: "check " + a.prefix + "_CLIENT_ID: a new token was refused, too",
 		http.StatusForbidden:    hint,
-		http.StatusNotFound:     "check " + a.endpoint.Setting + ", which is " + a.endpoint.URL.String(),
 	}
 	return &c
 }

@@ -18,13 +18,9 @@ const FeedRateLimit = "None is published. A run makes one conditional request: w
 // NewFeedClient returns the HTTP client for the files of a publisher that needs no
 // credentials. variable is the setting of the address.
 func NewFeedClient(address url.URL, variable string, o collector.Options) *rest.Client {
-	api := NewClient(address, nil, map[string]rest.Limit{"": {Concurrent: 1}}, o)
+	api := NewClient(address, variable, nil, map[string]rest.Limit{"": {Concurrent: 1}}, o)
 	refused := "the publisher refuses this client: check the proxy, or set " + variable + " to the address of a mirror"
-	check := "check " + variable + ", which is " + address.String()
-	api.Hints = map[int]string{
-		http.StatusUnauthorized: refused, http.StatusForbidden: refused,
-		http.StatusNotFound: check, http.StatusGone: check,
-	}
+	api.Hints = map[int]string{http.StatusUnauthorized: refused, http.StatusForbidden: refused}
 	return api
 }
 

@@ -63,20 +63,26 @@ func describeStream(name, stream string) string {
 	return name + " " + strings.TrimPrefix(stream, name+"_")
 }
 
-// NewClient returns the HTTP client of one account. It warns if the connections
-// to base are not encrypted.
-func NewClient(base url.URL, auth rest.Auth, limits map[string]rest.Limit, o collector.Options) *rest.Client {
+// NewClient returns the HTTP client of one account, whose address is the value of a
+// setting. It warns if the connections to base are not encrypted.
+func NewClient(base url.URL, setting string, auth rest.Auth, limits map[string]rest.Limit, o collector.Options) *rest.Client {
 	if base.Scheme == "http" && !isLoopback(base.Hostname()) {
 		Logger(o).Warn("the address begins with http://, so the credentials and the data are not encrypted: use https://",
 			zap.String("host", base.Host))
 	}
 	return &rest.Client{
 		Base:      &base,
+		Address:   DescribeAddress(setting, base),
 		HTTP:      rest.NewHTTP(),
 		Auth:      auth,
 		Limits:    rest.NewLimiter(limits),
 		UserAgent: "Integration/1.0 (collectord; collectord; Build/" + o.Version + ")",
 	}
+}
+
+// DescribeAddress names a setting and its value, an address, for errors.
+func DescribeAddress(setting string, address url.URL) string {
+	return setting + ", which is " + address.Scheme + "://" + address.Host + address.Path
 }
 
 // isLoopback reports whether host is this machine (RFC 6761, section 6.3).

@@ -36,7 +36,7 @@ func TestPlainHTTPWarns(t *testing.T) {
 			t.Fatal(err)
 		}
 		core, logs := observer.New(zap.WarnLevel)
-		NewClient(*base, nil, nil, collector.Options{Log: zap.New(core)})
+		NewClient(*base, "ACME_URL", nil, nil, collector.Options{Log: zap.New(core)})
 		var host string
 		for _, entry := range logs.All() {
 			host, _ = entry.ContextMap()["host"].(string)
