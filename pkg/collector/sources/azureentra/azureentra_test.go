@@ -18,13 +18,10 @@ import (
 // openEntra opens the collector of the simulated tenant. change may be nil.
 func openEntra(h *collectortest.Harness, change func(*Settings)) *collector.Collector {
 	h.Helper()
-	address, err := url.Parse(h.Host.URL())
-	if err != nil {
-		h.Fatal(err)
-	}
+	address := h.Address()
 	s := Settings{
 		Tenant: vendorsim.MicrosoftTenant, ClientID: vendorsim.MicrosoftClientID, Secret: vendorsim.MicrosoftSecret,
-		Authority: *address, Graph: *address, LogDays: 7, Activity: true,
+		Authority: address, Graph: address, LogDays: 7, Activity: true,
 	}
 	if change != nil {
 		change(&s)
@@ -42,18 +39,10 @@ var streamNames = []string{
 	vendorsim.EntraMethods, vendorsim.EntraSignIns, vendorsim.EntraAuditLogs,
 }
 
-// simulateEntra returns a tenant whose streams have the given number of records, and
-// pages of at most 40 records. configure may be nil.
-func simulateEntra(records int, configure func(*vendorsim.MicrosoftBehaviour)) vendorsim.Options {
-	sim := vendorsim.NewAzureEntra()
-	if configure != nil {
-		sim.ChangeBehaviour(configure)
-	}
-	o := vendorsim.Options{Vendors: []vendorsim.Vendor{sim}, Counts: map[string]int{}, PageLimits: map[string]int{}}
-	for _, stream := range streamNames {
-		o.Counts[stream], o.PageLimits[stream] = records, 40
-	}
-	return o
+// tenant is the simulated tenant.
+var tenant = collectortest.Tenant{
+	New: func() collectortest.MicrosoftVendor { return vendorsim.NewAzureEntra() }, Lists: streamNames,
+	Open: func(h *collectortest.Harness) *collector.Collector { return openEntra(h, nil) },
 }
 
 func TestEntraUnderFaults(t *testing.T) {
@@ -66,7 +55,7 @@ func TestEntraUnderFaults(t *testing.T) {
 	} {
 		t.Run(tc.stream, func(t *testing.T) {
 			p := collectortest.PagedStream{
-				Options: func() vendorsim.Options { return simulateEntra(150, nil) },
+				Options: func() vendorsim.Options { return tenant.Simulate(150, nil) },
 				Open: func(h *collectortest.Harness) collector.Stream {
 					return collectortest.FindStream(h, openEntra(h, nil), tc.stream)
 				},
@@ -109,7 +98,7 @@ func TestEntraStreams(t *testing.T) {
 			{name: "empty pages between", records: 130, configure: func(b *vendorsim.MicrosoftBehaviour) { b.EmptyBetween = true }, pages: 7},
 		} {
 			t.Run(stream+"/"+tc.name, func(t *testing.T) {
-				collectortest.Run(t, simulateEntra(tc.records, tc.configure), func(h *collectortest.Harness) {
+				collectortest.Run(t, tenant.Simulate(tc.records, tc.configure), func(h *collectortest.Harness) {
 					s := collectortest.FindStream(h, openEntra(h, nil), stream)
 					h.AssertRecords(h.Extract(s), h.Records(stream))
 					h.AssertRequests(1 + probe + tc.pages)
@@ -124,7 +113,7 @@ func TestEntraStreams(t *testing.T) {
 
 // TestEntraUsersAreWhole: the members of users are asked for by name, on each page.
 func TestEntraUsersAreWhole(t *testing.T) {
-	collectortest.Run(t, simulateEntra(100, nil), func(h *collectortest.Harness) {
+	collectortest.Run(t, tenant.Simulate(100, nil), func(h *collectortest.Harness) {
 		c := openEntra(h, func(s *Settings) { s.Members = []string{"customSecurityAttributes"} })
 		h.AssertRecords(h.Extract(c.Streams[0]), h.Records(vendorsim.EntraUsers))
 		for _, r := range h.Host.Stats().Log[2:] {
@@ -160,7 +149,7 @@ func TestEntraWithoutSignInActivity(t *testing.T) {
 		{name: "switched off", change: func(s *Settings) { s.Activity = false }, requests: 4},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			collectortest.Run(t, simulateEntra(100, tc.configure), func(h *collectortest.Harness) {
+			collectortest.Run(t, tenant.Simulate(100, tc.configure), func(h *collectortest.Harness) {
 				got := h.Extract(openEntra(h, tc.change).Streams[0])
 				var want []string
 				for _, r := range h.Records(vendorsim.EntraUsers) {
@@ -192,7 +181,7 @@ func TestEntraWindow(t *testing.T) {
 	for _, stream := range []string{vendorsim.EntraSignIns, vendorsim.EntraAuditLogs} {
 		for _, tc := range []struct{ days, wantRecords int }{{7, 80}, {99, 80}, {101, 100}} {
 			t.Run(fmt.Sprint(stream, " ", tc.days), func(t *testing.T) {
-				collectortest.Run(t, simulateEntra(100, old), func(h *collectortest.Harness) {
+				collectortest.Run(t, tenant.Simulate(100, old), func(h *collectortest.Harness) {
 					s := collectortest.FindStream(h, openEntra(h, func(s *Settings) { s.LogDays = tc.days }), stream)
 					if got := h.Extract(s); len(got) != tc.wantRecords {
 						t.Errorf("%d events, want %d", len(got), tc.wantRecords)
@@ -206,7 +195,7 @@ func TestEntraWindow(t *testing.T) {
 
 // TestEntraPaces: the reports share one limit, and no request exceeds it.
 func TestEntraPaces(t *testing.T) {
-	collectortest.Run(t, simulateEntra(400, nil), func(h *collectortest.Harness) {
+	collectortest.Run(t, tenant.Simulate(400, nil), func(h *collectortest.Harness) {
 		c := openEntra(h, nil)
 		done := make(chan error)
 		streams := []string{vendorsim.EntraMethods, vendorsim.EntraSignIns, vendorsim.EntraAuditLogs, vendorsim.EntraPolicies}
@@ -228,39 +217,15 @@ func TestEntraPaces(t *testing.T) {
 }
 
 func TestEntraPermissions(t *testing.T) {
-	for _, tc := range []struct {
-		stream, want string
-	}{
-		{vendorsim.EntraUsers, "AZURE_CLIENT_ID needs the application permission User.Read.All of Microsoft Graph"},
-		{vendorsim.EntraGroups, "permission Group.Read.All"},
-		{vendorsim.EntraServicePrincipals, "permission Application.Read.All"},
-		{vendorsim.EntraPolicies, "permission Policy.Read.All"},
-		{vendorsim.EntraMethods, "permission AuditLog.Read.All of Microsoft Graph, with the consent of an administrator; the tenant needs a license for Entra ID P1"},
-		{vendorsim.EntraSignIns, "permission AuditLog.Read.All and Directory.Read.All of Microsoft Graph, with the consent of an administrator; the tenant needs"},
-		{vendorsim.EntraAuditLogs, "permission AuditLog.Read.All and Directory.Read.All"},
-	} {
-		t.Run(tc.stream, func(t *testing.T) {
-			forbidden := func(b *vendorsim.MicrosoftBehaviour) { b.Forbidden = map[string]bool{tc.stream: true} }
-			collectortest.Run(t, simulateEntra(10, forbidden), func(h *collectortest.Harness) {
-				c := openEntra(h, nil)
-				for _, s := range c.Streams {
-					err := s.Check(h.Context())
-					if s.Name != tc.stream {
-						if err != nil {
-							t.Errorf("check of %s: %v", s.Name, err)
-						}
-						continue
-					}
-					for _, err := range []error{err, h.ExtractError(s, time.Hour)} {
-						if !errors.Is(err, collector.ErrForbidden) || !strings.Contains(err.Error(), tc.want) {
-							t.Errorf("%s: error %v, want %q", s.Name, err, tc.want)
-						}
-					}
-				}
-				h.AssertNoViolations()
-			})
-		})
-	}
+	tenant.TestPermissions(t, map[string]string{
+		vendorsim.EntraUsers:             "AZURE_CLIENT_ID needs the application permission User.Read.All of Microsoft Graph",
+		vendorsim.EntraGroups:            "permission Group.Read.All",
+		vendorsim.EntraServicePrincipals: "permission Application.Read.All",
+		vendorsim.EntraPolicies:          "permission Policy.Read.All",
+		vendorsim.EntraMethods:           "permission AuditLog.Read.All of Microsoft Graph, with the consent of an administrator; the tenant needs a license for Entra ID P1",
+		vendorsim.EntraSignIns:           "permission AuditLog.Read.All and Directory.Read.All of Microsoft Graph, with the consent of an administrator; the tenant needs",
+		vendorsim.EntraAuditLogs:         "permission AuditLog.Read.All and Directory.Read.All",
+	}, nil)
 }
 
 // TestEntraRefusals: wrong credentials are named, without the secret, and no request
@@ -275,7 +240,7 @@ func TestEntraRefusals(t *testing.T) {
 		{name: "tenant", change: func(s *Settings) { s.Tenant = "other.example" }},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			collectortest.Run(t, simulateEntra(10, nil), func(h *collectortest.Harness) {
+			collectortest.Run(t, tenant.Simulate(10, nil), func(h *collectortest.Harness) {
 				c := openEntra(h, tc.change)
 				checkErr := c.Check(h.Context())
 				h.AssertRequests(1)
@@ -290,7 +255,7 @@ func TestEntraRefusals(t *testing.T) {
 			})
 		})
 	}
-	collectortest.Run(t, simulateEntra(10, nil), func(h *collectortest.Harness) {
+	collectortest.Run(t, tenant.Simulate(10, nil), func(h *collectortest.Harness) {
 		if err := openEntra(h, nil).Check(h.Context()); err != nil {
 			t.Error(err)
 		}
@@ -301,7 +266,7 @@ func TestEntraRefusals(t *testing.T) {
 // TestEntraTokens: one token for all streams, renewed before it expires and after it
 // was revoked.
 func TestEntraTokens(t *testing.T) {
-	collectortest.Run(t, simulateEntra(100, nil), func(h *collectortest.Harness) {
+	collectortest.Run(t, tenant.Simulate(100, nil), func(h *collectortest.Harness) {
 		c := openEntra(h, nil)
 		sim := h.Host.Vendor().(*vendorsim.AzureEntra)
 		tokens := func() int { return h.Host.Stats().Requests["POST /{tenant}/oauth2/v2.0/token"] }

@@ -11,14 +11,7 @@ import (
 
 func TestEntraUnderRandomFaults(t *testing.T) {
 	collectortest.FaultyVendor{
-		Options: func(random *rand.Rand) vendorsim.Options {
-			o := simulateEntra(20+random.IntN(40), nil)
-			o.EdgeEvery, o.RecordBytes = -1, map[string]int{}
-			for _, stream := range streamNames {
-				o.PageLimits[stream], o.RecordBytes[stream] = 12, 300
-			}
-			return o
-		},
+		Options: func(random *rand.Rand) vendorsim.Options { return tenant.SimulateSmall(random, 60) },
 		// The streams are alike: each run has some of them.
 		Open: func(h *collectortest.Harness, random *rand.Rand) *collector.Collector {
 			c := openEntra(h, nil)

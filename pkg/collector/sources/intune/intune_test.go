@@ -2,7 +2,6 @@ package intune
 
 import (
 	"errors"
-	"net/url"
 	"strings"
 	"testing"
 	"time"
@@ -16,13 +15,10 @@ import (
 // openIntune opens the collector of the simulated tenant. change may be nil.
 func openIntune(h *collectortest.Harness, change func(*Settings)) *collector.Collector {
 	h.Helper()
-	address, err := url.Parse(h.Host.URL())
-	if err != nil {
-		h.Fatal(err)
-	}
+	address := h.Address()
 	s := Settings{
 		Tenant: vendorsim.MicrosoftTenant, ClientID: vendorsim.MicrosoftClientID, Secret: vendorsim.MicrosoftSecret,
-		Authority: *address, Graph: *address, Hosts: []string{"storage.intune.localhost"},
+		Authority: address, Graph: address, Hosts: []string{"storage.intune.localhost"},
 	}
 	if change != nil {
 		change(&s)
@@ -37,18 +33,10 @@ func openIntune(h *collectortest.Harness, change func(*Settings)) *collector.Col
 
 var listNames = []string{vendorsim.IntuneDevices, vendorsim.IntuneConfigurations, vendorsim.IntuneCompliancePolicies}
 
-// simulateIntune returns a tenant whose streams have the given number of records, and
-// pages of at most 40 records. configure may be nil.
-func simulateIntune(records int, configure func(*vendorsim.MicrosoftBehaviour)) vendorsim.Options {
-	sim := vendorsim.NewIntune()
-	if configure != nil {
-		sim.ChangeBehaviour(configure)
-	}
-	o := vendorsim.Options{Vendors: []vendorsim.Vendor{sim}, Counts: map[string]int{vendorsim.IntuneDetectedApps: records}, PageLimits: map[string]int{}}
-	for _, stream := range listNames {
-		o.Counts[stream], o.PageLimits[stream] = records, 40
-	}
-	return o
+// tenant is the simulated tenant.
+var tenant = collectortest.Tenant{
+	New: func() collectortest.MicrosoftVendor { return vendorsim.NewIntune() }, Lists: listNames, Reports: []string{vendorsim.IntuneDetectedApps},
+	Open: func(h *collectortest.Harness) *collector.Collector { return openIntune(h, nil) },
 }
 
 // detectedApps returns the records of the report.
@@ -61,7 +49,7 @@ func detectedApps(h *collectortest.Harness) (all []string) {
 
 func TestIntuneUnderFaults(t *testing.T) {
 	p := collectortest.PagedStream{
-		Options: func() vendorsim.Options { return simulateIntune(150, nil) },
+		Options: func() vendorsim.Options { return tenant.Simulate(150, nil) },
 		Open: func(h *collectortest.Harness) collector.Stream {
 			return collectortest.FindStream(h, openIntune(h, nil), vendorsim.IntuneDevices)
 		},
@@ -91,7 +79,7 @@ func TestIntuneStreams(t *testing.T) {
 	} {
 		for _, stream := range listNames {
 			t.Run(stream+"/"+tc.name, func(t *testing.T) {
-				collectortest.Run(t, simulateIntune(tc.records, tc.configure), func(h *collectortest.Harness) {
+				collectortest.Run(t, tenant.Simulate(tc.records, tc.configure), func(h *collectortest.Harness) {
 					s := collectortest.FindStream(h, openIntune(h, nil), stream)
 					h.AssertRecords(h.Extract(s), h.Records(stream))
 					h.AssertRequests(1 + tc.pages)
@@ -118,7 +106,7 @@ func TestIntuneDetectedApps(t *testing.T) {
 		{name: "two jobs failed", records: 130, exports: vendorsim.IntuneExports{Failing: 2}, requests: 1 + 2*(1+3) + (1 + 3) + 1 + 1, jobs: 3},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			collectortest.Run(t, simulateIntune(tc.records, nil), func(h *collectortest.Harness) {
+			collectortest.Run(t, tenant.Simulate(tc.records, nil), func(h *collectortest.Harness) {
 				h.Host.Vendor().(*vendorsim.Intune).ConfigureExports(func(e *vendorsim.IntuneExports) { *e = tc.exports })
 				s := collectortest.FindStream(h, openIntune(h, nil), vendorsim.IntuneDetectedApps)
 				h.AssertRecords(h.Extract(s), detectedApps(h))
@@ -133,7 +121,7 @@ func TestIntuneDetectedApps(t *testing.T) {
 
 // TestIntuneStuckJob: a job that never ends is replaced after half an hour.
 func TestIntuneStuckJob(t *testing.T) {
-	collectortest.Run(t, simulateIntune(20, nil), func(h *collectortest.Harness) {
+	collectortest.Run(t, tenant.Simulate(20, nil), func(h *collectortest.Harness) {
 		h.Host.Vendor().(*vendorsim.Intune).ConfigureExports(func(e *vendorsim.IntuneExports) { e.Stuck = 1 })
 		began := time.Now()
 		h.AssertRecords(h.Extract(collectortest.FindStream(h, openIntune(h, nil), vendorsim.IntuneDetectedApps)), detectedApps(h))
@@ -162,7 +150,7 @@ func TestIntuneBadFiles(t *testing.T) {
 		{name: "another host", hosts: []string{".blob.core.windows.net"}, want: "storage.intune.localhost: files of intune.localhost are accepted only from intune.localhost, .blob.core.windows.net: if the host belongs to the vendor, add it to intune_report_hosts", once: true},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			collectortest.Run(t, simulateIntune(20, nil), func(h *collectortest.Harness) {
+			collectortest.Run(t, tenant.Simulate(20, nil), func(h *collectortest.Harness) {
 				if tc.fault != nil {
 					h.Host.Inject(vendorsim.Fault{Path: "/reports/*", Times: vendorsim.Forever, Do: tc.fault})
 				}
@@ -192,7 +180,7 @@ func TestIntuneBadFiles(t *testing.T) {
 
 // TestIntuneContinuesJob: a job that a stopped run has started is continued.
 func TestIntuneContinuesJob(t *testing.T) {
-	collectortest.Run(t, simulateIntune(50, nil), func(h *collectortest.Harness) {
+	collectortest.Run(t, tenant.Simulate(50, nil), func(h *collectortest.Harness) {
 		runs := collectortest.OpenRuns(h)
 		defer runs.Close()
 		s := collectortest.FindStream(h, openIntune(h, nil), vendorsim.IntuneDetectedApps)
@@ -214,40 +202,20 @@ func TestIntuneContinuesJob(t *testing.T) {
 }
 
 func TestIntunePermissions(t *testing.T) {
-	for stream, want := range map[string]string{
+	tenant.TestPermissions(t, map[string]string{
 		vendorsim.IntuneDevices:            "INTUNE_CLIENT_ID needs the application permission DeviceManagementManagedDevices.Read.All of Microsoft Graph",
 		vendorsim.IntuneConfigurations:     "permission DeviceManagementConfiguration.Read.All",
 		vendorsim.IntuneCompliancePolicies: "permission DeviceManagementConfiguration.Read.All",
 		vendorsim.IntuneDetectedApps:       "permission DeviceManagementManagedDevices.Read.All and DeviceManagementApps.Read.All",
-	} {
-		t.Run(stream, func(t *testing.T) {
-			forbidden := func(b *vendorsim.MicrosoftBehaviour) { b.Forbidden = map[string]bool{stream: true} }
-			collectortest.Run(t, simulateIntune(10, forbidden), func(h *collectortest.Harness) {
-				for _, s := range openIntune(h, nil).Streams {
-					err := s.Check(h.Context())
-					if s.Name != stream {
-						if err != nil {
-							t.Errorf("check of %s: %v", s.Name, err)
-						}
-						continue
-					}
-					for _, err := range []error{err, h.ExtractError(s, time.Hour)} {
-						if !errors.Is(err, collector.ErrForbidden) || !strings.Contains(err.Error(), want) {
-							t.Errorf("%s: error %v, want %q", s.Name, err, want)
-						}
-					}
-				}
-				if n := h.Host.Stats().Requests["POST /v1.0/deviceManagement/reports/exportJobs"]; n > 1 || stream != vendorsim.IntuneDetectedApps && n > 0 {
-					t.Errorf("%d jobs were started", n)
-				}
-				h.AssertNoViolations()
-			})
-		})
-	}
+	}, func(h *collectortest.Harness, stream string) {
+		if n := h.Host.Stats().Requests["POST /v1.0/deviceManagement/reports/exportJobs"]; n > 1 || stream != vendorsim.IntuneDetectedApps && n > 0 {
+			t.Errorf("%d jobs were started", n)
+		}
+	})
 }
 
 func TestIntuneRefusals(t *testing.T) {
-	collectortest.Run(t, simulateIntune(10, nil), func(h *collectortest.Harness) {
+	collectortest.Run(t, tenant.Simulate(10, nil), func(h *collectortest.Harness) {
 		err := openIntune(h, func(s *Settings) { s.Secret = "a-wrong-secret" }).Check(h.Context())
 		if !errors.Is(err, collector.ErrRefused) || !strings.Contains(err.Error(), "check INTUNE_TENANT_ID, INTUNE_CLIENT_ID and INTUNE_CLIENT_SECRET") || strings.Contains(err.Error(), "a-wrong-secret") {
 			t.Errorf("error %v", err)

@@ -11,15 +11,8 @@ import (
 
 func TestIntuneUnderRandomFaults(t *testing.T) {
 	collectortest.FaultyVendor{
-		Options: func(random *rand.Rand) vendorsim.Options {
-			o := simulateIntune(20+random.IntN(60), nil)
-			o.EdgeEvery, o.RecordBytes = -1, map[string]int{vendorsim.IntuneDetectedApps: 350}
-			for _, stream := range listNames {
-				o.PageLimits[stream], o.RecordBytes[stream] = 12, 300
-			}
-			return o
-		},
-		Open: func(h *collectortest.Harness, _ *rand.Rand) *collector.Collector { return openIntune(h, nil) },
+		Options: func(random *rand.Rand) vendorsim.Options { return tenant.SimulateSmall(random, 80) },
+		Open:    func(h *collectortest.Harness, _ *rand.Rand) *collector.Collector { return openIntune(h, nil) },
 		Record: func(h *collectortest.Harness, stream string, i int) string {
 			if stream == vendorsim.IntuneDetectedApps {
 				return h.Host.Vendor().(*vendorsim.Intune).DetectedApp(i, reportColumns)

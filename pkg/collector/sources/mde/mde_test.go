@@ -3,7 +3,6 @@ package mde
 import (
 	"errors"
 	"net/http"
-	"net/url"
 	"strings"
 	"testing"
 	"time"
@@ -20,13 +19,10 @@ const defaultScope = "https://api.securitycenter.windows.com/.default"
 // openMDE opens the collector of the simulated tenant. change may be nil.
 func openMDE(h *collectortest.Harness, change func(*Settings)) *collector.Collector {
 	h.Helper()
-	address, err := url.Parse(h.Host.URL())
-	if err != nil {
-		h.Fatal(err)
-	}
+	address := h.Address()
 	s := Settings{
 		Tenant: vendorsim.MicrosoftTenant, ClientID: vendorsim.MicrosoftClientID, Secret: vendorsim.MicrosoftSecret,
-		Authority: *address, Endpoint: *address, Scope: defaultScope, Page: 10_000,
+		Authority: address, Endpoint: address, Scope: defaultScope, Page: 10_000,
 	}
 	if change != nil {
 		change(&s)
@@ -41,18 +37,10 @@ func openMDE(h *collectortest.Harness, change func(*Settings)) *collector.Collec
 
 var streamNames = []string{vendorsim.MDEMachines, vendorsim.MDEMachineVulnerabilities, vendorsim.MDEVulnerabilities}
 
-// simulateMDE returns a tenant whose streams have the given number of records, and
-// pages of at most 40 records. configure may be nil.
-func simulateMDE(records int, configure func(*vendorsim.MicrosoftBehaviour)) vendorsim.Options {
-	sim := vendorsim.NewMDE()
-	if configure != nil {
-		sim.ChangeBehaviour(configure)
-	}
-	o := vendorsim.Options{Vendors: []vendorsim.Vendor{sim}, Counts: map[string]int{}, PageLimits: map[string]int{}}
-	for _, stream := range streamNames {
-		o.Counts[stream], o.PageLimits[stream] = records, 40
-	}
-	return o
+// tenant is the simulated tenant.
+var tenant = collectortest.Tenant{
+	New: func() collectortest.MicrosoftVendor { return vendorsim.NewMDE() }, Lists: streamNames,
+	Open: func(h *collectortest.Harness) *collector.Collector { return openMDE(h, nil) },
 }
 
 func TestMDEUnderFaults(t *testing.T) {
@@ -68,7 +56,7 @@ func TestMDEUnderFaults(t *testing.T) {
 	} {
 		t.Run(tc.stream, func(t *testing.T) {
 			p := collectortest.PagedStream{
-				Options: func() vendorsim.Options { return simulateMDE(150, nil) },
+				Options: func() vendorsim.Options { return tenant.Simulate(150, nil) },
 				Open: func(h *collectortest.Harness) collector.Stream {
 					return collectortest.FindStream(h, openMDE(h, nil), tc.stream)
 				},
@@ -108,7 +96,7 @@ func TestMDEStreams(t *testing.T) {
 				if stream == vendorsim.MDEMachineVulnerabilities {
 					requests = 1 + tc.exports
 				}
-				collectortest.Run(t, simulateMDE(tc.records, tc.configure), func(h *collectortest.Harness) {
+				collectortest.Run(t, tenant.Simulate(tc.records, tc.configure), func(h *collectortest.Harness) {
 					s := collectortest.FindStream(h, openMDE(h, nil), stream)
 					h.AssertRecords(h.Extract(s), h.Records(stream))
 					h.AssertRequests(requests)
@@ -125,7 +113,7 @@ func TestMDEStreams(t *testing.T) {
 // pages that were already read; none of those is lost.
 func TestMDEShrinksWhileRead(t *testing.T) {
 	for _, removed := range []int{1, 30, 41} {
-		collectortest.Run(t, simulateMDE(200, nil), func(h *collectortest.Harness) {
+		collectortest.Run(t, tenant.Simulate(200, nil), func(h *collectortest.Harness) {
 			sim := h.Host.Vendor().(*vendorsim.MDE)
 			h.Host.Inject(vendorsim.Fault{Path: "/api/machines", From: 3, Do: vendorsim.Before(func() { sim.RemoveMachines(removed) })})
 			s := collectortest.FindStream(h, openMDE(h, nil), vendorsim.MDEMachines)
@@ -151,7 +139,7 @@ func TestMDENoMachines(t *testing.T) {
 		},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			collectortest.Run(t, simulateMDE(tc.records, nil), func(h *collectortest.Harness) {
+			collectortest.Run(t, tenant.Simulate(tc.records, nil), func(h *collectortest.Harness) {
 				h.Host.Inject(tc.fault)
 				c := openMDE(h, nil)
 				if tc.want {
@@ -174,7 +162,7 @@ func TestMDENoMachines(t *testing.T) {
 // TestMDEKeepsTheCredential: the links of the vendor have another host. The requests
 // go to the configured one.
 func TestMDEKeepsTheCredential(t *testing.T) {
-	collectortest.Run(t, simulateMDE(100, nil), func(h *collectortest.Harness) {
+	collectortest.Run(t, tenant.Simulate(100, nil), func(h *collectortest.Harness) {
 		hosts := map[string]int{}
 		inner, counted := h.HTTP.Transport, *h.HTTP
 		counted.Transport = roundTripper(func(r *http.Request) (*http.Response, error) {
@@ -196,7 +184,7 @@ func (r roundTripper) RoundTrip(req *http.Request) (*http.Response, error) { ret
 
 // TestMDEPaces: 250 pages take two minutes and no request exceeds a limit.
 func TestMDEPaces(t *testing.T) {
-	o := simulateMDE(100, nil)
+	o := tenant.Simulate(100, nil)
 	o.Counts[vendorsim.MDEMachines], o.PageLimits[vendorsim.MDEMachines] = 124, 1
 	collectortest.Run(t, o, func(h *collectortest.Harness) {
 		began := time.Now()
@@ -209,36 +197,15 @@ func TestMDEPaces(t *testing.T) {
 }
 
 func TestMDEPermissions(t *testing.T) {
-	for stream, want := range map[string]string{
+	tenant.TestPermissions(t, map[string]string{
 		vendorsim.MDEMachines:               "MDE_CLIENT_ID needs the application permission Machine.Read.All of WindowsDefenderATP",
 		vendorsim.MDEMachineVulnerabilities: "permission Vulnerability.Read.All",
 		vendorsim.MDEVulnerabilities:        "permission Vulnerability.Read.All",
-	} {
-		t.Run(stream, func(t *testing.T) {
-			forbidden := func(b *vendorsim.MicrosoftBehaviour) { b.Forbidden = map[string]bool{stream: true} }
-			collectortest.Run(t, simulateMDE(10, forbidden), func(h *collectortest.Harness) {
-				for _, s := range openMDE(h, nil).Streams {
-					err := s.Check(h.Context())
-					if s.Name != stream {
-						if err != nil {
-							t.Errorf("check of %s: %v", s.Name, err)
-						}
-						continue
-					}
-					for _, err := range []error{err, h.ExtractError(s, time.Hour)} {
-						if !errors.Is(err, collector.ErrForbidden) || !strings.Contains(err.Error(), want) {
-							t.Errorf("%s: error %v, want %q", s.Name, err, want)
-						}
-					}
-				}
-				h.AssertNoViolations()
-			})
-		})
-	}
+	}, nil)
 }
 
 func TestMDERefusals(t *testing.T) {
-	collectortest.Run(t, simulateMDE(10, nil), func(h *collectortest.Harness) {
+	collectortest.Run(t, tenant.Simulate(10, nil), func(h *collectortest.Harness) {
 		c := openMDE(h, func(s *Settings) { s.Secret = "a-wrong-secret" })
 		err := c.Check(h.Context())
 		if !errors.Is(err, collector.ErrRefused) || !strings.Contains(err.Error(), "check MDE_TENANT_ID, MDE_CLIENT_ID and MDE_CLIENT_SECRET") || strings.Contains(err.Error(), "a-wrong-secret") {

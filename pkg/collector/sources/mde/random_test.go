@@ -11,14 +11,7 @@ import (
 
 func TestMDEUnderRandomFaults(t *testing.T) {
 	collectortest.FaultyVendor{
-		Options: func(random *rand.Rand) vendorsim.Options {
-			o := simulateMDE(20+random.IntN(60), nil)
-			o.EdgeEvery, o.RecordBytes = -1, map[string]int{}
-			for _, stream := range streamNames {
-				o.PageLimits[stream], o.RecordBytes[stream] = 12, 300
-			}
-			return o
-		},
-		Open: func(h *collectortest.Harness, _ *rand.Rand) *collector.Collector { return openMDE(h, nil) },
+		Options: func(random *rand.Rand) vendorsim.Options { return tenant.SimulateSmall(random, 80) },
+		Open:    func(h *collectortest.Harness, _ *rand.Rand) *collector.Collector { return openMDE(h, nil) },
 	}.TestRandomFaults(t)
 }
