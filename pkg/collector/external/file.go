@@ -144,7 +144,7 @@ func isDescription(name string) bool {
 }
 
 // setAside matches the names of files that a person, an editor or a package manager keeps
-// beside a file and that nobody expects to be read, such as hr.yaml~ and hr.yml.bak.
+// beside a file, and that are not expected to be read, such as hr.yaml~ and hr.yml.bak.
 var setAside = regexp.MustCompile(`(?i)^\.|^#.*#$|~$|\.(bak|backup|orig|old|save|sw[a-p]|tmp|disabled|off|example|sample|dist|rpmnew|rpmsave|rpmorig|ucf-.*|dpkg-.*)$`)
 
 // nearName matches the names of files that resemble those that are read.
