@@ -6,7 +6,9 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -19,7 +21,8 @@ import (
 )
 
 // TestPublicFeeds: feeds without a key are collected beside vendors, the query of the
-// guide joins them, and a second run downloads nothing again.
+// guide joins them, and a second run downloads nothing again, but writes a file again that
+// was removed.
 func TestPublicFeeds(t *testing.T) {
 	t.Parallel()
 	falcon := vendorsim.NewCrowdStrike()
@@ -51,7 +54,12 @@ func TestPublicFeeds(t *testing.T) {
 	if diff := gocmp.Diff(expectedExploited(t, sim, falcon), got); diff != "" {
 		t.Errorf("exploited and open (-vendors +query):\n%s", diff)
 	}
-	w.AssertResult(w.Run("--once"), harness.ExitOK)
+	kev := w.StoredRecords(vendorsim.CISAKEVVulnerabilities)
+	if err := os.Remove(w.SourceFile(vendorsim.CISAKEVVulnerabilities)); err != nil {
+		t.Fatal(err)
+	}
+	w.AssertResult(w.Run("--once"), harness.ExitOK, "destinations have lost the last snapshot")
+	assertSameRecords(t, w.StoredRecords(vendorsim.CISAKEVVulnerabilities), kev)
 	for _, feed := range []string{"cisa_kev", "epss"} {
 		if stats := sim.Host(feed).Stats(); stats.Total != 2 || stats.Statuses[http.StatusOK] != 1 || stats.Statuses[http.StatusNotModified] != 1 {
 			t.Errorf("%s: %d requests with the statuses %v, want 200 and 304", feed, stats.Total, stats.Statuses)
@@ -101,11 +109,15 @@ func expectedExploited(t *testing.T, sim *vendorsim.Server, falcon *vendorsim.Cr
 			add(f.CVE.ID, f.AID, "crowdstrike")
 		}
 	}
-	scores := map[string]string{}
+	scores := map[string]float64{}
 	for i := range sim.RecordCount(vendorsim.EPSSScores) {
 		var s struct{ CVE, EPSS string }
 		decode(vendorsim.EPSSScores, i, &s)
-		scores[s.CVE] = s.EPSS
+		score, err := strconv.ParseFloat(s.EPSS, 64) // some are written as 9.1e-05
+		if err != nil {
+			t.Fatal(err)
+		}
+		scores[s.CVE] = score
 	}
 	var exploited []string
 	for i := range sim.RecordCount(vendorsim.CISAKEVVulnerabilities) {

@@ -289,7 +289,11 @@ func (c *Client) hintFor(err error) string {
 	case errors.As(err, &p):
 		return "check HTTPS_PROXY, its user and password, and that the proxy allows this host"
 	case errors.Is(err, errTransport):
-		return netadvice.For(err)
+		hint := netadvice.For(err)
+		if setting, _, named := strings.Cut(c.Address, ","); named && strings.Contains(hint, "check the address") {
+			hint += "; the address is that of " + setting
+		}
+		return hint
 	}
 	return ""
 }

@@ -62,7 +62,11 @@ func TestErrorsNameTheAddress(t *testing.T) {
 	c.Address, c.Hints = address, map[int]string{404: "check the name"}
 	_, err := c.Get(t.Context(), Request{Path: "/x"})
 	assertError(t, err, "404 Not Found: {}: check the name")
-	c = newTestClient(t, c.Base.String())
+	c = newTestClient(t, "http://127.0.0.1:1")
+	c.Address, c.Retry.attempts = address, 1
+	_, err = c.Get(t.Context(), Request{Path: "/x"})
+	assertError(t, err, "connection refused: check the address, ", "; the address is that of OSV_URL")
+	c = startServer(t, respond(404, "{}"))
 	_, err = c.Get(t.Context(), Request{})
 	assertError(t, err, "GET /: 404 Not Found")
 }
