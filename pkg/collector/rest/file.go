@@ -22,28 +22,41 @@ import (
 // out, in one batch. read passes the records of the body to each, with the
 // readers of package records. It is called again when a file was incomplete or
 // damaged. FetchFile returns the headers of the response.
-func (c *Client) FetchFile(ctx context.Context, r Request, out collector.Output, read func(resp *Response, each records.Func) error) (http.Header, error) {
-	var batch collector.Batch
-	var header http.Header
-	defer func() {
-		if batch != nil {
-			batch.Discard()
-		}
-	}()
-	err := c.Do(ctx, r, func(resp *Response) error {
-		if batch != nil {
-			batch.Discard()
-		}
-		batch, header = out.NewBatch(), resp.Header
-		if err := resp.RefusePage(); err != nil {
-			return err
-		}
-		return read(resp, batch.Append)
+func (c *Client) FetchFile(ctx context.Context, r Request, out collector.Output, read func(resp *Response, each records.Func) error) (header http.Header, err error) {
+	err = writeFile(out, read, func(onResponse func(*Response) error) error {
+		return c.Do(ctx, r, func(resp *Response) error {
+			header = resp.Header
+			if err := resp.RefusePage(); err != nil {
+				return err
+			}
+			return onResponse(resp)
+		})
 	})
 	if err != nil {
 		return nil, err
 	}
-	return header, batch.Commit()
+	return header, nil
+}
+
+// writeFile writes the records that read passes on to out, in one batch. fetch calls its
+// argument with each response; the records of all but the last are dropped.
+func writeFile(out collector.Output, read func(resp *Response, each records.Func) error, fetch func(onResponse func(*Response) error) error) error {
+	var batch collector.Batch
+	discard := func() {
+		if batch != nil {
+			batch.Discard()
+		}
+	}
+	defer discard()
+	err := fetch(func(resp *Response) error {
+		discard()
+		batch = out.NewBatch()
+		return read(resp, batch.Append)
+	})
+	if err != nil {
+		return err
+	}
+	return batch.Commit()
 }
 
 // RefusePage returns an error if the body is an HTML page in place of a file. It is called
@@ -77,24 +90,33 @@ func (r *Response) SaveBody(file *os.File, maxBytes int64) error {
 	return err
 }
 
-// EachZIPObject reads a ZIP archive of files with one JSON object each. It saves
-// the archive, of at most maxArchive bytes, in a temporary file, because the
-// directory of an archive is at its end. The content has at most maxContent
-// bytes. It returns the number of objects.
-func (r *Response) EachZIPObject(ctx context.Context, maxArchive, maxContent int64, each records.Func) (objects int64, err error) {
+// ReadZIP passes the ZIP archive that the body is to read. It saves the archive, of at most
+// maxArchive bytes, in a temporary file, because the directory of an archive is at its
+// end.
+func (r *Response) ReadZIP(ctx context.Context, maxArchive int64, read func(archive *records.ZIP) error) error {
 	file, err := collector.CreateTemp(ctx)
 	if err != nil {
-		return 0, err
+		return err
 	}
 	defer file.Close()
 	if err := r.SaveBody(file, maxArchive); err != nil {
-		return 0, err
+		return err
 	}
 	archive, err := records.OpenZIP(file)
 	if err != nil {
-		return 0, err
+		return err
 	}
-	return archive.EachObject(maxContent, func(_ records.Entry, record []byte) error { return each(record) })
+	return read(archive)
+}
+
+// EachZIPObject reads a ZIP archive of files with one JSON object each, as ReadZIP does. The
+// content has at most maxContent bytes. It returns the number of objects.
+func (r *Response) EachZIPObject(ctx context.Context, maxArchive, maxContent int64, each records.Func) (objects int64, err error) {
+	err = r.ReadZIP(ctx, maxArchive, func(archive *records.ZIP) (err error) {
+		objects, err = archive.EachObject(maxContent, func(_ records.Entry, record []byte) error { return each(record) })
+		return err
+	})
+	return objects, err
 }
 
 // A Download is a file at an address that a response of the vendor contains, for
@@ -141,6 +163,11 @@ func (c *Client) Download(ctx context.Context, d Download, read func(*Response) 
 		return fmt.Errorf("%w: %v", ErrLinkRefused, err)
 	}
 	return err
+}
+
+// DownloadFile is FetchFile for a Download.
+func (c *Client) DownloadFile(ctx context.Context, d Download, out collector.Output, read func(resp *Response, each records.Func) error) error {
+	return writeFile(out, read, func(onResponse func(*Response) error) error { return c.Download(ctx, d, onResponse) })
 }
 
 // checkDownload returns the address of d, or an error if it must not be requested.

@@ -109,42 +109,18 @@ func (j reportJob) fetchFile(ctx context.Context, id, _ string, out collector.Ou
 	if err != nil {
 		return err
 	}
-	var batch collector.Batch
-	discard := func() {
-		if batch != nil {
-			batch.Discard()
-		}
-	}
-	defer discard()
 	download := rest.Download{URL: job.Text("url"), Hosts: j.settings.Hosts, Setting: "INTUNE_REPORT_HOSTS", Class: fileClass}
-	err = j.api.Download(ctx, download, func(resp *rest.Response) error {
-		discard()
-		batch = out.NewBatch()
-		return readReport(ctx, resp, batch.Append)
+	err = j.api.DownloadFile(ctx, download, out, func(resp *rest.Response, each records.Func) error {
+		return resp.ReadZIP(ctx, maxArchive, func(archive *records.ZIP) error { return readReport(archive, each) })
 	})
-	switch {
-	case errors.Is(err, rest.ErrLinkRefused):
+	if errors.Is(err, rest.ErrLinkRefused) {
 		return fmt.Errorf("%w: %w", rest.ErrNotReady, err)
-	case err != nil:
-		return err
 	}
-	return batch.Commit()
+	return err
 }
 
 // readReport reads an archive with one CSV file.
-func readReport(ctx context.Context, resp *rest.Response, each records.Func) error {
-	file, err := collector.CreateTemp(ctx)
-	if err != nil {
-		return err
-	}
-	defer file.Close()
-	if err := resp.SaveBody(file, maxArchive); err != nil {
-		return err
-	}
-	archive, err := records.OpenZIP(file)
-	if err != nil {
-		return err
-	}
+func readReport(archive *records.ZIP, each records.Func) error {
 	files, err := archive.Each(maxContent, func(_ records.Entry, content io.Reader) error {
 		_, err := records.CSV{Columns: reportColumns}.Each(content, each)
 		return err

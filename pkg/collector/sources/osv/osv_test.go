@@ -61,7 +61,7 @@ func TestArchives(t *testing.T) {
 		{form: vendorsim.OSVDamaged, ecosystems: "PyPI", wantText: "ecosystem PyPI: GET /PyPI/all.zip", wantClass: collector.ErrIncomplete},
 		{form: vendorsim.OSVGarbage, ecosystems: "Rocky Linux", wantText: "does not end as a ZIP archive does", wantClass: collector.ErrIncomplete},
 		{form: vendorsim.OSVMissing, ecosystems: "PyPI,npm", wantText: "ecosystem npm: GET /npm/all.zip: 404 Not Found"},
-		{ecosystems: "PyPI,Pypi", wantText: "check OSV_ECOSYSTEMS: the names are case-sensitive"},
+		{ecosystems: "PyPI,Pypi", wantText: "check OSV_ECOSYSTEMS, whose names are case-sensitive"},
 	} {
 		collectortest.Run(t, archives(30).Options(), func(h *collectortest.Harness) {
 			h.Host.Vendor().(*vendorsim.OSV).ChangeBehaviour(func(b *vendorsim.FeedBehaviour) { b.Form = tc.form })
