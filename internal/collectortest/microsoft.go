@@ -29,16 +29,16 @@ type Tenant struct {
 
 // Simulate returns a tenant whose streams have the given number of records, and pages of
 // at most 40 records. configure may be nil.
-func (n Tenant) Simulate(records int, configure func(*vendorsim.MicrosoftBehaviour)) vendorsim.Options {
-	sim := n.New()
+func (tn Tenant) Simulate(records int, configure func(*vendorsim.MicrosoftBehaviour)) vendorsim.Options {
+	sim := tn.New()
 	if configure != nil {
 		sim.ChangeBehaviour(configure)
 	}
 	o := vendorsim.Options{Vendors: []vendorsim.Vendor{sim}, Counts: map[string]int{}, PageLimits: map[string]int{}}
-	for _, stream := range n.Reports {
+	for _, stream := range tn.Reports {
 		o.Counts[stream] = records
 	}
-	for _, stream := range n.Lists {
+	for _, stream := range tn.Lists {
 		o.Counts[stream], o.PageLimits[stream] = records, 40
 	}
 	return o
@@ -46,25 +46,25 @@ func (n Tenant) Simulate(records int, configure func(*vendorsim.MicrosoftBehavio
 
 // SimulateSmall returns a tenant for runs with random faults, whose streams have from 20 up
 // to most records of about 300 bytes, and pages of at most 12 records.
-func (n Tenant) SimulateSmall(random *rand.Rand, most int) vendorsim.Options {
-	o := n.Simulate(20+random.IntN(most-20), nil)
+func (tn Tenant) SimulateSmall(random *rand.Rand, most int) vendorsim.Options {
+	o := tn.Simulate(20+random.IntN(most-20), nil)
 	o.EdgeEvery, o.RecordBytes = -1, map[string]int{}
-	for _, stream := range n.Reports {
+	for _, stream := range tn.Reports {
 		o.RecordBytes[stream] = 350
 	}
-	for _, stream := range n.Lists {
+	for _, stream := range tn.Lists {
 		o.PageLimits[stream], o.RecordBytes[stream] = 12, 300
 	}
 	return o
 }
 
 // TestOutage tests a list during an outage of the vendor.
-func (n Tenant) TestOutage(t *testing.T, stream string) {
+func (tn Tenant) TestOutage(t *testing.T, stream string) {
 	OutageTest{
 		Stream: stream,
 		Want:   func(h *Harness) []string { return h.Records(stream) },
 		Run: func(t *testing.T, test func(h *Harness, s collector.Stream)) {
-			Run(t, n.Simulate(300, nil), func(h *Harness) { test(h, FindStream(h, n.Open(h), stream)) })
+			Run(t, tn.Simulate(300, nil), func(h *Harness) { test(h, FindStream(h, tn.Open(h), stream)) })
 		},
 	}.Test(t)
 }
@@ -72,12 +72,12 @@ func (n Tenant) TestOutage(t *testing.T, stream string) {
 // TestPermissions takes the permission for each stream in turn. The error of its check and
 // of its extraction must contain the text that want has for it; the checks of the others
 // succeed. after is called with each stream at the end; it may be nil.
-func (n Tenant) TestPermissions(t *testing.T, want map[string]string, after func(h *Harness, stream string)) {
+func (tn Tenant) TestPermissions(t *testing.T, want map[string]string, after func(h *Harness, stream string)) {
 	for stream, text := range want {
 		t.Run(stream, func(t *testing.T) {
 			forbidden := func(b *vendorsim.MicrosoftBehaviour) { b.Forbidden = map[string]bool{stream: true} }
-			Run(t, n.Simulate(10, forbidden), func(h *Harness) {
-				for _, s := range n.Open(h).Streams {
+			Run(t, tn.Simulate(10, forbidden), func(h *Harness) {
+				for _, s := range tn.Open(h).Streams {
 					err := s.Check(h.Context())
 					if s.Name != stream {
 						if err != nil {
