@@ -225,9 +225,22 @@ func (a *assembly) describeJitter(stream string) string {
 		return ""
 	}
 	if delay := a.jitterOf(name); delay > 0 {
-		return " and " + delay.Round(time.Second).String() + " later"
+		return " and " + shortenDuration(delay.Round(time.Second)) + " later"
 	}
-	return " and up to " + longest.String() + " later"
+	return " and up to " + shortenDuration(longest) + " later"
+}
+
+// shortenDuration returns a duration without the units of which there are none at its end,
+// such as 1h in place of 1h0m0s.
+func shortenDuration(d time.Duration) string {
+	text := d.String()
+	if strings.HasSuffix(text, "m0s") {
+		text = strings.TrimSuffix(text, "0s")
+	}
+	if strings.HasSuffix(text, "h0m") {
+		text = strings.TrimSuffix(text, "0m")
+	}
+	return text
 }
 
 // checkTimeout bounds the check of one vendor, stream or destination.

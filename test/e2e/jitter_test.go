@@ -24,7 +24,7 @@ func TestJitterBelongsToTheState(t *testing.T) {
 		cmd := exec.CommandContext(t.Context(), command[0], append(command[1:], binary.Args...)...)
 		cmd.Dir, cmd.Env = binary.Dir, binary.Env
 		out, err := cmd.CombinedOutput()
-		m := regexp.MustCompile(`tenable_assets +0 0 1 1 \* UTC, next (.*)`).FindSubmatch(out)
+		m := regexp.MustCompile(`tenable_assets +0 0 1 1 \* UTC and .* later, next (.*)`).FindSubmatch(out)
 		if err != nil || m == nil {
 			t.Fatalf("%v: %s", err, out)
 		}
