@@ -29,7 +29,7 @@ func (a *assembly) listenHTTP(ctx context.Context) (net.Listener, error) {
 	if err := web.Check(s.ConfigFile); err != nil {
 		return nil, &exitError{exitSettings, err}
 	}
-	if err := a.warnOfOfferedQueries(); err != nil {
+	if err := web.NewQueryFiles(a.settings.HTTP.Queries, a.log).CheckDir(); err != nil {
 		return nil, &exitError{exitSettings, err}
 	}
 	l, err := a.listenWhenFree(ctx, s.Listen)
@@ -44,16 +44,6 @@ func (a *assembly) listenHTTP(ctx context.Context) (net.Listener, error) {
 		a.log.Warn(text)
 	}
 	return l, nil
-}
-
-// warnOfOfferedQueries returns an error if HTTP_QUERIES cannot be read. A single file that is
-// not valid is only logged: it does not keep the service from collecting.
-func (a *assembly) warnOfOfferedQueries() error {
-	_, invalid, err := web.ReadQueries(a.settings.HTTP.Queries)
-	for _, e := range invalid {
-		a.log.Warn("a query is not offered", zap.Error(e))
-	}
-	return err
 }
 
 // listenTimeout is how long the start waits for an address: that of a process which
@@ -98,11 +88,16 @@ func (d *daemon) serveHTTP(l net.Listener) (stop func()) {
 		ShowData: s.HTTP.ShowData, Profiles: d.queries, Controls: d.controlSource,
 	}
 	if s.HTTP.Query {
-		options.Queries, options.QueriesDir = d.queries, s.HTTP.Queries
+		options.Queries, options.Offered = d.queries, web.NewQueryFiles(s.HTTP.Queries, d.log)
 	}
 	server := web.New(options)
 	ctx, cancel := context.WithCancel(context.Background())
 	var serving sync.WaitGroup
+	serving.Go(func() { // which logs the files that are not valid
+		if _, _, err := server.Offered.Read(ctx); err != nil && ctx.Err() == nil {
+			d.log.Error("the queries cannot be offered", zap.Error(err))
+		}
+	})
 	serving.Go(func() {
 		if err := server.Serve(ctx, l); err != nil {
 			d.log.Error("HTTP server stopped", zap.Error(err))

@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/getkin/kin-openapi/openapi3"
+	"go.uber.org/zap"
 
 	"github.com/collectord/collectord/pkg/query"
 	"github.com/collectord/collectord/pkg/schedule"
@@ -162,16 +163,18 @@ func TestResponsesMatchOpenAPI(t *testing.T) {
 	f.addHeld("okta", "okta_users")
 	f.daemon.operator.Streams = append(f.daemon.operator.Streams, "crowdstrike_hosts", "crowdstrike_zta")
 	handlers := map[string]http.Handler{
-		"":                 f.newHandler(func(o *Options) { o.Token = "secret-token" }),
-		"no token":         f.newHandler(func(*Options) {}),
-		"open":             f.newHandler(func(o *Options) { o.Token, o.Access = "secret-token", Access{} }),
-		"hidden":           f.newHandler(func(o *Options) { o.Token, o.ShowData = "secret-token", false }),
-		"offering":         f.newHandler(func(o *Options) { o.Token, o.QueriesDir = "secret-token", f.writeQueries() }),
-		"offering nothing": f.newHandler(func(o *Options) { o.Token, o.QueriesDir = "secret-token", filepath.Join(f.dir, "missing") }),
-		"controls":         f.newHandler(withControls(controls, true)),
-		"open controls":    f.newHandler(withControls(controls, true, func(o *Options) { o.Token, o.Access = "secret-token", Access{} })),
-		"hidden controls":  f.newHandler(withControls(controls, false)),
-		"unmeasured":       unmeasured.newHandler(withControls(controls, true)),
+		"":         f.newHandler(func(o *Options) { o.Token = "secret-token" }),
+		"no token": f.newHandler(func(*Options) {}),
+		"open":     f.newHandler(func(o *Options) { o.Token, o.Access = "secret-token", Access{} }),
+		"hidden":   f.newHandler(func(o *Options) { o.Token, o.ShowData = "secret-token", false }),
+		"offering": f.newHandler(func(o *Options) { o.Token, o.Offered = "secret-token", NewQueryFiles(f.writeQueries(), zap.NewNop()) }),
+		"offering nothing": f.newHandler(func(o *Options) {
+			o.Token, o.Offered = "secret-token", NewQueryFiles(filepath.Join(f.dir, "missing"), zap.NewNop())
+		}),
+		"controls":        f.newHandler(withControls(controls, true)),
+		"open controls":   f.newHandler(withControls(controls, true, func(o *Options) { o.Token, o.Access = "secret-token", Access{} })),
+		"hidden controls": f.newHandler(withControls(controls, false)),
+		"unmeasured":      unmeasured.newHandler(withControls(controls, true)),
 		"full": f.newHandler(func(o *Options) {
 			o.Token, o.Metrics = "secret-token", http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 				w.Header().Set("Content-Type", "text/plain; version=0.0.4")

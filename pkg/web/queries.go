@@ -9,9 +9,11 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
+	"sync"
 	"unicode/utf8"
+
+	"go.uber.org/zap"
 
 	"github.com/collectord/collectord/pkg/query"
 )
@@ -38,32 +40,95 @@ func (e *QueryFileError) Error() string { return "HTTP_QUERIES: " + e.File + ": 
 
 func (e *QueryFileError) Unwrap() error { return e.Err }
 
-// ReadQueries returns the queries in the files *.sql of a directory, ordered by the names of
-// the files, and the errors of the files that are not valid. Hidden files and subdirectories
-// are ignored; "" is no directory. It does not parse the SQL.
-func ReadQueries(dir string) (queries []OfferedQuery, invalid []*QueryFileError, err error) {
-	if dir == "" {
-		return nil, nil, nil
+// QueryFiles are the queries that the operator offers: the files *.sql of a directory. Its
+// methods may be called concurrently.
+type QueryFiles struct {
+	dir string // "" is none
+	log *zap.Logger
+
+	mu     sync.Mutex
+	parsed map[string]bool // the valid SQL of the files that Read has found last
+	logged map[string]bool // the texts of the errors that were logged and last
+}
+
+// NewQueryFiles returns the files of a directory; "" is none. Errors of files are logged,
+// each once while it lasts.
+func NewQueryFiles(dir string, log *zap.Logger) *QueryFiles { return &QueryFiles{dir: dir, log: log} }
+
+// CheckDir returns an error when the directory cannot be read.
+func (q *QueryFiles) CheckDir() error {
+	_, err := q.list()
+	return err
+}
+
+// list returns the names of the files, in order. Hidden files and subdirectories are ignored.
+func (q *QueryFiles) list() (names []string, err error) {
+	if q.dir == "" {
+		return nil, nil
 	}
-	entries, err := os.ReadDir(dir)
+	entries, err := os.ReadDir(q.dir)
 	if err != nil {
-		return nil, nil, fmt.Errorf("HTTP_QUERIES: %w: it is a directory with files *.sql that the user of the service can read", err)
+		return nil, fmt.Errorf("HTTP_QUERIES: %w: it is a directory with files *.sql that the user of the service can read", err)
 	}
 	for _, entry := range entries {
-		name, isQuery := strings.CutSuffix(entry.Name(), ".sql")
-		if !isQuery || strings.HasPrefix(name, ".") {
-			continue
+		if strings.HasSuffix(entry.Name(), ".sql") && !strings.HasPrefix(entry.Name(), ".") {
+			names = append(names, entry.Name())
 		}
-		path := filepath.Join(dir, entry.Name())
-		q, err := readQueryFile(path)
+	}
+	return names, nil
+}
+
+// Read returns the queries, ordered by the names of the files, and the errors of the files
+// that are not valid, also of those that are not exactly one SELECT.
+func (q *QueryFiles) Read(ctx context.Context) (queries []OfferedQuery, invalid []*QueryFileError, err error) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	names, err := q.list()
+	if err != nil {
+		return nil, nil, err
+	}
+	before := q.parsed
+	q.parsed = map[string]bool{}
+	for _, name := range names {
+		path := filepath.Join(q.dir, name)
+		one, err := readQueryFile(path)
+		if err == nil {
+			err = q.parse(ctx, one.SQL, before)
+		}
+		if ctx.Err() != nil {
+			return nil, nil, ctx.Err()
+		}
 		if err != nil {
 			invalid = append(invalid, &QueryFileError{path, err})
 			continue
 		}
-		q.Name = name
-		queries = append(queries, q)
+		one.Name = strings.TrimSuffix(name, ".sql")
+		queries = append(queries, one)
 	}
+	q.logInvalid(invalid)
 	return queries, invalid, nil
+}
+
+// parse returns the error of SQL. What was valid before is not parsed again.
+func (q *QueryFiles) parse(ctx context.Context, sql string, before map[string]bool) error {
+	if !before[sql] {
+		if err := query.CheckSyntax(ctx, sql); err != nil {
+			return err
+		}
+	}
+	q.parsed[sql] = true
+	return nil
+}
+
+func (q *QueryFiles) logInvalid(invalid []*QueryFileError) {
+	before := q.logged
+	q.logged = map[string]bool{}
+	for _, e := range invalid {
+		q.logged[e.Error()] = true
+		if !before[e.Error()] {
+			q.log.Warn("a query is not offered", zap.Error(e))
+		}
+	}
 }
 
 // readQueryFile reads the file of a query. The result has no name.
@@ -120,19 +185,12 @@ func parseQueryFile(text []byte) (OfferedQuery, error) {
 	return OfferedQuery{Title: title, SQL: sql}, nil
 }
 
-// CheckQueries returns the errors of the directory HTTP_QUERIES and of all its files, also
-// those of the SQL.
+// CheckQueries returns the errors of the directory HTTP_QUERIES and of all its files.
 func CheckQueries(ctx context.Context, dir string) error {
-	queries, invalid, err := ReadQueries(dir)
+	_, invalid, err := NewQueryFiles(dir, zap.NewNop()).Read(ctx)
 	if err != nil {
 		return err
 	}
-	for _, q := range queries {
-		if err := query.CheckSyntax(ctx, q.SQL); err != nil {
-			invalid = append(invalid, &QueryFileError{filepath.Join(dir, q.Name+".sql"), err})
-		}
-	}
-	slices.SortFunc(invalid, func(a, b *QueryFileError) int { return strings.Compare(a.File, b.File) })
 	var errs []error
 	for _, e := range invalid {
 		errs = append(errs, e)
@@ -154,7 +212,7 @@ func (u *ui) serveQueries(w http.ResponseWriter, r *http.Request) {
 		u.writeError(w, http.StatusForbidden, "queries over HTTP are off: "+queriesOff)
 		return
 	}
-	queries, invalid, err := ReadQueries(u.QueriesDir)
+	queries, invalid, err := u.Offered.Read(r.Context())
 	if err != nil {
 		u.writeInternalError(w, r, err)
 		return

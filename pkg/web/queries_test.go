@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"go.uber.org/zap"
 )
 
 // writeQueries returns a directory with two queries, an invalid file, and what is not offered.
@@ -42,7 +43,7 @@ func (f *fixture) writeFile(path, text string) {
 func TestReadQueries(t *testing.T) {
 	t.Parallel()
 	dir := newFixture(t).writeQueries()
-	queries, invalid, err := ReadQueries(dir)
+	queries, invalid, err := NewQueryFiles(dir, zap.NewNop()).Read(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -56,7 +57,7 @@ func TestReadQueries(t *testing.T) {
 	if len(invalid) != 1 || invalid[0].Error() != "HTTP_QUERIES: "+dir+"/30-untitled.sql: the first line is not a comment with the title of the query, such as: -- Users without MFA" {
 		t.Errorf("the invalid files are %v", invalid)
 	}
-	if queries, invalid, err := ReadQueries(""); queries != nil || invalid != nil || err != nil {
+	if queries, invalid, err := NewQueryFiles("", zap.NewNop()).Read(t.Context()); queries != nil || invalid != nil || err != nil {
 		t.Errorf("without a directory: %v, %v, %v", queries, invalid, err)
 	}
 }

@@ -15,6 +15,7 @@ import (
 
 	"github.com/chromedp/chromedp"
 	"github.com/google/go-cmp/cmp"
+	"go.uber.org/zap"
 )
 
 // A requestLog has what a server or a proxy can see of the requests in its log.
@@ -38,7 +39,7 @@ func (r *requestLog) count(text string) (n int) {
 // startLoggingServer starts a server with the token "secret-token" and queries of the operator.
 func (f *fixture) startLoggingServer() (*httptest.Server, *requestLog) {
 	f.Helper()
-	handler := f.newHandler(func(o *Options) { o.Token, o.QueriesDir = "secret-token", f.writeQueries() })
+	handler := f.newHandler(func(o *Options) { o.Token, o.Offered = "secret-token", NewQueryFiles(f.writeQueries(), zap.NewNop()) })
 	log := &requestLog{}
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		log.mu.Lock()

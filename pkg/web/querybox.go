@@ -39,7 +39,7 @@ func (u *ui) serveQueryForm(w http.ResponseWriter, r *http.Request) {
 		u.serveMissing(w, r, "Queries are off", "Queries on this page are off: "+queriesOff+".")
 		return
 	}
-	data := queryData{baseData: u.newBaseData("Query"), Offers: u.QueriesDir != ""}
+	data := queryData{baseData: u.newBaseData("Query"), Offers: u.Offered.dir != ""}
 	streams, err := freshness.Read(r.Context(), u.State, u.Daemon, u.Tenancy, data.Now)
 	if err != nil {
 		u.writeInternalError(w, r, err)

@@ -57,8 +57,8 @@ type Options struct {
 	Queries *query.Engine
 	// QueryTime bounds the time of a query, and of a profile of columns; 0 means 30 s.
 	QueryTime time.Duration
-	// QueriesDir is the directory of the queries that the operator offers; "" for none.
-	QueriesDir string
+	// Offered are the queries that the operator offers; nil for none.
+	Offered *QueryFiles
 	// Controls returns where the controls come from; nil switches them off.
 	Controls func() ControlSource
 	// Pprof serves /debug/pprof/.
@@ -86,6 +86,9 @@ func New(o Options) *Server {
 	}
 	if o.Log == nil {
 		o.Log = zap.NewNop()
+	}
+	if o.Offered == nil {
+		o.Offered = NewQueryFiles("", o.Log)
 	}
 	return &Server{o, make(chan struct{}, maxDownloads)}
 }
