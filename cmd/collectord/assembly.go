@@ -12,6 +12,7 @@ import (
 	"github.com/collectord/collectord/pkg/backup"
 	"github.com/collectord/collectord/pkg/collector"
 	"github.com/collectord/collectord/pkg/config"
+	"github.com/collectord/collectord/pkg/control"
 	"github.com/collectord/collectord/pkg/delivery"
 	"github.com/collectord/collectord/pkg/notify"
 	"github.com/collectord/collectord/pkg/query"
@@ -154,7 +155,7 @@ func (a *assembly) openDestinations() ([]store.Sink, error) {
 	if a.engine == nil && a.state != nil {
 		a.engine = a.newSharedEngine()
 	}
-	opened, err := sinks.Open(a.settings.Store, a.state, a.encodeParquet, a.log)
+	opened, err := sinks.Open(a.settings.Store, a.state, store.Options{Parquet: a.encodeParquet, Declared: control.DeclaredMembers()}, a.log)
 	if err != nil {
 		return nil, &exitError{exitSettings, err}
 	}

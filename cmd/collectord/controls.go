@@ -75,6 +75,7 @@ func (a *assembly) newSharedEngine() *query.Engine {
 func (a *assembly) queryOptions(memory int64) query.Options {
 	return query.Options{
 		State: a.state, Tenancy: a.settings.Tenancy, Dir: a.queryDir(), Memory: memory, Optional: optionalMembers(),
+		Declared: control.DeclaredMembers(),
 	}
 }
 

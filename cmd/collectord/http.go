@@ -14,6 +14,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/collectord/collectord/internal/listen"
+	"github.com/collectord/collectord/pkg/control"
 	"github.com/collectord/collectord/pkg/query"
 	"github.com/collectord/collectord/pkg/run"
 	"github.com/collectord/collectord/pkg/state"
@@ -120,7 +121,8 @@ func (d *daemon) controlSource() web.ControlSource {
 func newServiceEngine(a *assembly) *query.Engine {
 	return query.New(query.Options{
 		State: a.state, Tenancy: a.settings.Tenancy, Dir: filepath.Join(a.state.Dir(), "query"),
-		Memory: int64(a.settings.HTTP.QueryMemory), Parallel: a.settings.HTTP.QueryParallel, Optional: optionalMembers(),
+		Memory: int64(a.settings.HTTP.QueryMemory), MemorySetting: "HTTP_QUERY_MEMORY", Parallel: a.settings.HTTP.QueryParallel, Optional: optionalMembers(),
+		Declared: control.DeclaredMembers(),
 	})
 }
 

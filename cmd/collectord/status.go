@@ -20,6 +20,7 @@ import (
 	"github.com/collectord/collectord/pkg/freshness"
 	"github.com/collectord/collectord/pkg/schedule"
 	"github.com/collectord/collectord/pkg/state"
+	"github.com/collectord/collectord/pkg/store"
 	"github.com/collectord/collectord/pkg/store/sinks"
 )
 
@@ -128,7 +129,7 @@ func (a *assembly) readStatus(ctx context.Context, r *statusReport, now time.Tim
 	if r.skipped, err = a.readSkipped(ctx); err != nil {
 		return err
 	}
-	opened, err := sinks.Open(a.settings.Store, nil, nil, a.log)
+	opened, err := sinks.Open(a.settings.Store, nil, store.Options{}, a.log)
 	if err == nil {
 		defer a.closeDestinations(opened)
 		r.sinks = append([]string{}, sinkNames(opened)...)

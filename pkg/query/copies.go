@@ -295,5 +295,6 @@ func (e *Engine) Prepare(streams []string, failed func(stream string, err error)
 func (e *Engine) sourceOf(s *snapshot.Snapshot, info state.LastKnownInfo) streamSource {
 	return streamSource{
 		Stream: s.Stream, UploadID: s.UploadID, Taken: info.DataTime(s.UploadTimestamp), Records: s.Records, Dir: s.Dir(), Optional: e.o.Optional[s.Stream],
+		Declared: e.o.Declared[s.Stream],
 	}
 }

@@ -17,7 +17,7 @@ func (t *task) writeCopy(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	o := parquet.Options{Memory: t.Memory, Disk: t.Disk, TempDir: t.Dir, Rules: columns.QueryRules}
+	o := parquet.Options{Memory: t.Memory, Disk: t.Disk, TempDir: t.Dir, Rules: columns.QueryRules, Declared: t.Streams[0].Declared}
 	if t.File != nil {
 		o.Rules, o.Types, o.Repair, o.Untyped = columns.FileRules, t.File.Types, t.File.Repair, t.File.Untyped
 	}

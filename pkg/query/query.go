@@ -19,6 +19,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/collectord/collectord/pkg/snapshot/columns"
 	"github.com/collectord/collectord/pkg/state"
 )
 
@@ -49,6 +50,8 @@ type Options struct {
 	// Memory bounds the memory of a query's process in bytes; 0 is 1536 MiB.
 	// DuckDB itself uses half of it. Only Linux enforces the other half.
 	Memory int64
+	// MemorySetting is the name of the setting that Memory comes from, for errors.
+	MemorySetting string
 	// Disk bounds the disk space for what does not fit in memory, without the
 	// tables, such as "4GiB"; "" is "4GiB".
 	Disk string
@@ -57,6 +60,9 @@ type Options struct {
 	// Optional are the members that records of a stream may lack, by the stream's name.
 	// They are NULL when no record has them.
 	Optional map[string][]string
+	// Declared are the members of records whose kinds are known before there is a value, by
+	// the stream's name.
+	Declared map[string][]columns.Remembered
 	// LowPriority gives the processes of queries less of the processor than others, such
 	// as the extractions of a service. Without it, they have that of this process.
 	LowPriority bool

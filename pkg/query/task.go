@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/collectord/collectord/pkg/snapshot"
+	"github.com/collectord/collectord/pkg/snapshot/columns"
 )
 
 // A Format is a form of a result.
@@ -79,6 +80,8 @@ type streamSource struct {
 	View string `json:",omitempty"`
 	// Optional are the members that records may lack.
 	Optional []string `json:",omitempty"`
+	// Declared are the members whose kinds are known, for copyTask.
+	Declared []columns.Remembered `json:",omitempty"`
 }
 
 type taskKind string

@@ -9,6 +9,7 @@ import (
 
 	"github.com/collectord/collectord/internal/durable"
 	"github.com/collectord/collectord/pkg/snapshot"
+	"github.com/collectord/collectord/pkg/snapshot/columns"
 )
 
 // Info describes a destination without its settings.
@@ -27,6 +28,9 @@ type Options struct {
 	// Repair reports whether files and objects have U+FFFD in place of escapes
 	// that many programs refuse, see snapshot.RepairEscapes.
 	Repair bool
+	// Declared are the members of records whose kinds are known before there is a value, by
+	// the stream's name, for typed views.
+	Declared map[string][]columns.Remembered
 	// Parquet returns a snapshot as a Parquet file, which is made once for all
 	// destinations. It may be nil for destinations that are not written to.
 	Parquet ParquetFunc

@@ -31,9 +31,10 @@ type TypedView struct {
 }
 
 // NewTypedView returns a TypedView with the remembered types. maxName is the longest
-// name of a column in bytes; 0 is no limit.
-func NewTypedView(remembered string, maxName int) *TypedView {
-	v := &TypedView{Was: remembered, options: columns.Options{Rules: columns.ViewRules, MaxName: maxName}}
+// name of a column in bytes; 0 is no limit. declared are the members whose kinds are known,
+// see columns.Options.
+func NewTypedView(remembered string, maxName int, declared []columns.Remembered) *TypedView {
+	v := &TypedView{Was: remembered, options: columns.Options{Rules: columns.ViewRules, MaxName: maxName, Declared: declared}}
 	earlier, err := columns.RecallTypes(remembered)
 	if err != nil {
 		v.Was, v.Problem, earlier = "", err, columns.Types{}

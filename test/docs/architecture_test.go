@@ -47,7 +47,7 @@ var layers = map[string][]string{
 	"pkg/web":                {"internal/listen", "pkg/control", "pkg/freshness", "pkg/operation", "pkg/query", "pkg/run", "pkg/schedule", "pkg/snapshot", "pkg/state"},
 	"pkg/query":              {"pkg/state", "pkg/snapshot", "pkg/snapshot/columns", "internal/duckdb", "pkg/snapshot/parquet"},
 	"pkg/query/prompt":       {"pkg/query"},
-	"pkg/control":            {"pkg/collector", "pkg/query", "pkg/run", "pkg/state"},
+	"pkg/control":            {"pkg/collector", "pkg/query", "pkg/run", "pkg/snapshot", "pkg/snapshot/columns", "pkg/state"},
 	"pkg/metrics":            {"internal/systemd", "pkg/backup", "pkg/collector", "pkg/control", "pkg/freshness", "pkg/notify", "pkg/run", "pkg/snapshot", "pkg/state"},
 	"pkg/notify":             {"internal/backoff", "internal/redact", "pkg/collector", "pkg/freshness", "pkg/run", "pkg/snapshot", "pkg/state"},
 	"pkg/doctor":             {"internal/listen", "internal/netadvice", "pkg/state"},

@@ -33,6 +33,9 @@ type Options struct {
 	Rules Rules
 	// MaxName is the longest name of a column in bytes; 0 is no limit.
 	MaxName int
+	// Declared are members of the records whose kinds are known before there is a value.
+	// They are columns in this order, before the others.
+	Declared []Remembered
 }
 
 // A Typing chooses the types of a stream's records: the narrowest that hold the
@@ -53,6 +56,11 @@ type Typing struct {
 // NewTyping returns a Typing with the types of earlier snapshots.
 func NewTyping(earlier Types, o Options) *Typing {
 	t := &Typing{options: o, untyped: earlier.Untyped, root: earlier.tree(o), depth: maxDepth}
+	for _, r := range o.Declared {
+		if t.root.LookUpMember(r.Name) == nil {
+			t.root.recallMembers([]Remembered{r}, o)
+		}
+	}
 	if o.Rules == ViewRules {
 		t.depth = 1
 	}

@@ -41,7 +41,8 @@ func (t Types) String() string {
 	return string(text)
 }
 
-// A Remembered is the description of a Node.
+// A Remembered is the description of a Node. The kinds are those of rememberedKinds, such as
+// "fraction"; none are those of a member that had no value.
 type Remembered struct {
 	Name     string       `json:"name,omitempty"`
 	Column   string       `json:"column,omitempty"` // if it is not Name

@@ -33,6 +33,8 @@ type Options struct {
 	// Types are the types of the stream's earlier files, see File.Types; "" if there
 	// were none.
 	Types string
+	// Declared are the members whose kinds are known, see columns.Options.
+	Declared []columns.Remembered
 	// Untyped puts the records into one column json_data, which needs less memory.
 	Untyped bool
 	// Disk bounds the disk space for data that does not fit in memory, such as

@@ -72,8 +72,8 @@ func inferTypes(ctx context.Context, s *snapshot.Snapshot, o Options, earlier co
 		return chosen, queries, err
 	}
 	defer func() { err = errors.Join(err, r.Close()) }()
-	typing := columns.NewTyping(earlier, columns.Options{Rules: o.Rules})
-	forQueries := columns.NewTyping(columns.Types{}, columns.Options{Rules: columns.QueryRules})
+	typing := columns.NewTyping(earlier, columns.Options{Rules: o.Rules, Declared: o.Declared})
+	forQueries := columns.NewTyping(columns.Types{}, columns.Options{Rules: columns.QueryRules, Declared: o.Declared})
 	for {
 		record, _, err := r.next()
 		if err == io.EOF {

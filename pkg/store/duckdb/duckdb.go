@@ -18,6 +18,7 @@ import (
 	"github.com/collectord/collectord/internal/duckdb"
 	"github.com/collectord/collectord/internal/durable"
 	"github.com/collectord/collectord/pkg/snapshot"
+	"github.com/collectord/collectord/pkg/snapshot/columns"
 	"github.com/collectord/collectord/pkg/store"
 )
 
@@ -40,6 +41,8 @@ type Options struct {
 	// LockWait is how long Write and Check wait for a file that another
 	// process has open; 0 means not at all.
 	LockWait time.Duration
+	// Declared is that of store.Options.
+	Declared map[string][]columns.Remembered
 	// Note, when not nil, receives how the table differs from the snapshot.
 	Note store.NoteFunc
 }
@@ -142,7 +145,7 @@ func (s *Sink) writeWithin(ctx context.Context, snap *snapshot.Snapshot, path st
 		return err
 	}
 	defer func() { err = errors.Join(err, cleanUp()) }()
-	t := &transaction{db: db, snap: snap, table: "main." + duckdb.Quote(snap.Stream), views: s.opts.Views}
+	t := &transaction{db: db, snap: snap, table: "main." + duckdb.Quote(snap.Stream), views: s.opts.Views, declared: s.opts.Declared[snap.Stream]}
 	place, err := t.storeSnapshot(ctx, s.opts.Retention)
 	if err != nil {
 		return err

@@ -11,6 +11,7 @@ import (
 
 	"github.com/collectord/collectord/internal/duckdb"
 	"github.com/collectord/collectord/pkg/snapshot"
+	"github.com/collectord/collectord/pkg/snapshot/columns"
 	"github.com/collectord/collectord/pkg/store"
 )
 
@@ -58,11 +59,13 @@ func (t *transaction) storeSnapshot(ctx context.Context, retention store.Retenti
 type transaction struct {
 	db    *duckdb.DB
 	snap  *snapshot.Snapshot
-	table string           // quoted
-	views string           // Options.Views
-	typed *store.TypedView // nil when there is to be none
-	fixed int64            // records that are not byte for byte the snapshot's
-	notes []string
+	table string // quoted
+	views string // Options.Views
+	// declared are the members of the stream whose kinds are known.
+	declared []columns.Remembered
+	typed    *store.TypedView // nil when there is to be none
+	fixed    int64            // records that are not byte for byte the snapshot's
+	notes    []string
 }
 
 // prepareTables creates the tables that do not exist, and checks the columns of

@@ -46,6 +46,6 @@ var Definition = store.Define(store.Info{Name: Name, Title: "DuckDB"}, func(s *S
 	}
 	return New(Options{
 		Path: path, Retention: store.RetentionOf(s.Mode, store.Retention(s.Keep)),
-		Views: s.Views, Memory: o.Memory, LockWait: s.LockWait, Note: o.Note,
+		Views: s.Views, Memory: o.Memory, LockWait: s.LockWait, Declared: o.Declared, Note: o.Note,
 	})
 })

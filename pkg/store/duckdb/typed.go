@@ -54,7 +54,7 @@ func (t *transaction) beginTypedView(ctx context.Context) error {
 			return err
 		}
 	}
-	t.typed = store.NewTypedView(remembered, 0)
+	t.typed = store.NewTypedView(remembered, 0, t.declared)
 	if t.typed.Problem != nil {
 		t.noteTyped(t.typed.Problem.Error() + ": the columns are those of the newest snapshots")
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/collectord/collectord/pkg/snapshot"
+	"github.com/collectord/collectord/pkg/snapshot/columns"
 	"github.com/collectord/collectord/pkg/store"
 )
 
@@ -37,6 +38,8 @@ type Options struct {
 	Views string
 	// Retention says which snapshots of a tenancy stay.
 	Retention store.Retention
+	// Declared is that of store.Options.
+	Declared map[string][]columns.Remembered
 	// Note, when not nil, receives what is worth knowing: records that were
 	// changed to fit, a view that could not be created. What holds for every
 	// snapshot is noted once per Sink.

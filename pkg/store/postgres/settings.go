@@ -38,7 +38,7 @@ var Definition = store.Define(store.Info{Name: Name, Title: "Postgres"}, func(s 
 	}
 	return New(Options{
 		URL: s.URL.Reveal(), Host: s.Host, Port: s.Port, User: s.User, Password: s.Password.Reveal(), DBName: s.DBName,
-		Schema: s.Schema, JSON: s.JSON, Views: s.Views, Retention: store.RetentionOf(s.Mode, store.Retention(s.Keep)), Note: o.Note,
+		Schema: s.Schema, JSON: s.JSON, Views: s.Views, Retention: store.RetentionOf(s.Mode, store.Retention(s.Keep)), Declared: o.Declared, Note: o.Note,
 	})
 })
 

@@ -104,7 +104,7 @@ func (t *typedView) recallColumns(ctx context.Context, tx pgx.Tx) (err error) {
 			return err
 		}
 	}
-	t.columns = store.NewTypedView(remembered, maxName)
+	t.columns = store.NewTypedView(remembered, maxName, t.sink.opts.Declared[t.snap.Stream])
 	if t.columns.Problem != nil {
 		t.note(t.columns.Problem.Error() + ": the columns are those of the newest snapshots")
 	}

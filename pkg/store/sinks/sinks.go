@@ -70,13 +70,13 @@ func findSettings(groups config.Groups, like any) any {
 }
 
 // Open opens the destinations that s switches on. It does no I/O.
-// s.Destinations comes from Settings and was filled by package config. st and
-// parquet, see store.Options, may be nil when nothing is written. The notes of
+// s.Destinations comes from Settings and was filled by package config. st may be nil
+// when nothing is written. Of o, the program sets what is no setting. The notes of
 // the destinations are logged.
-func Open(s config.Store, st *state.State, parquet store.ParquetFunc, log *zap.Logger) ([]store.Sink, error) {
+func Open(s config.Store, st *state.State, o store.Options, log *zap.Logger) ([]store.Sink, error) {
 	var opened []store.Sink
 	for _, d := range Definitions(st) {
-		sink, err := openOne(d, s, parquet, log)
+		sink, err := openOne(d, s, o, log)
 		if err != nil {
 			return nil, err
 		}
@@ -90,7 +90,7 @@ func Open(s config.Store, st *state.State, parquet store.ParquetFunc, log *zap.L
 // OpenBackup opens the backups without a state: they can be read, and not
 // written with a history. It returns nil when s switches backups off.
 func OpenBackup(s config.Store, log *zap.Logger) (*backup.Sink, error) {
-	sink, err := openOne(backup.Definition(nil), s, nil, log)
+	sink, err := openOne(backup.Definition(nil), s, store.Options{}, log)
 	if sink == nil || err != nil {
 		return nil, err
 	}
@@ -104,15 +104,10 @@ func IsBackupOff(s config.Store) bool {
 }
 
 // openOne opens the destination d, or returns nil when s switches it off.
-func openOne(d store.Definition, s config.Store, parquet store.ParquetFunc, log *zap.Logger) (store.Sink, error) {
+func openOne(d store.Definition, s config.Store, o store.Options, log *zap.Logger) (store.Sink, error) {
 	log = log.With(zap.String("sink", d.Name))
-	o := store.Options{
-		Memory:  int64(s.DuckDBMemory),
-		Repair:  s.FileRepair,
-		Parquet: parquet,
-		Note:    func(s *snapshot.Snapshot, text string) { logNote(log, s, text) },
-		Log:     log,
-	}
+	o.Memory, o.Repair, o.Log = int64(s.DuckDBMemory), s.FileRepair, log
+	o.Note = func(s *snapshot.Snapshot, text string) { logNote(log, s, text) }
 	return d.Open(findSettings(s.Destinations, d.NewSettings()), o)
 }
 

@@ -8,6 +8,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/collectord/collectord/pkg/config"
+	"github.com/collectord/collectord/pkg/store"
 	"github.com/collectord/collectord/pkg/store/sinks"
 )
 
@@ -51,7 +52,7 @@ func TestOpen(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			opened, err := sinks.Open(load(t, tt.environ...), nil, nil, zap.NewNop())
+			opened, err := sinks.Open(load(t, tt.environ...), nil, store.Options{}, zap.NewNop())
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -91,7 +92,7 @@ func TestOpenRefuses(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			_, err := sinks.Open(load(t, tt.environ...), nil, nil, zap.NewNop())
+			_, err := sinks.Open(load(t, tt.environ...), nil, store.Options{}, zap.NewNop())
 			if err == nil || !strings.Contains(err.Error(), tt.problem) {
 				t.Errorf("error %v, want %q", err, tt.problem)
 			}
