@@ -129,6 +129,11 @@ func (q *queryFlags) validate() error {
 	if q.timeout < 0 || q.rows < 0 {
 		return usageError(errors.New("--timeout and --rows cannot be negative"))
 	}
+	if q.output != "" {
+		if err := checkOutput(q.output); err != nil {
+			return usageError(fmt.Errorf("--output: %w", err))
+		}
+	}
 	if q.prompt && (q.output != "" || q.format == "parquet") {
 		return usageError(errors.New("--output and --format parquet need a query: give it in quotes or with -f"))
 	}
@@ -146,6 +151,22 @@ func (q *queryFlags) validate() error {
 		return usageError(fmt.Errorf("--file: %w", err))
 	}
 	q.text = string(bytes.TrimPrefix(text, []byte("\ufeff")))
+	return nil
+}
+
+// checkOutput returns an error when there can be no file at path.
+func checkOutput(path string) error {
+	if info, err := os.Stat(path); err == nil && info.IsDir() {
+		return fmt.Errorf("%s is a directory: want the path of a file, such as %s", path, filepath.Join(path, "result.csv"))
+	}
+	parent := filepath.Dir(path)
+	info, err := os.Stat(parent)
+	if err == nil && !info.IsDir() {
+		err = errors.New("it is a file")
+	}
+	if err != nil {
+		return fmt.Errorf("%s: the directory %s cannot be used: %w", path, parent, err)
+	}
 	return nil
 }
 
