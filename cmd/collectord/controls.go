@@ -29,6 +29,7 @@ func (a *assembly) controlSettings(r *run.Runner) control.Settings {
 	s := a.settings.Controls
 	return control.Settings{
 		Dir: s.Dir, Timeout: s.Timeout, Memory: int64(s.Memory), Detail: s.Detail, Keep: s.Keep, Register: s.Resources, Runner: r,
+		Missing: a.explainMissing,
 	}
 }
 
@@ -62,7 +63,9 @@ func (a *assembly) newEvaluator(engine *query.Engine, r *run.Runner, sinks []sto
 // newQueryEngine returns an engine for controls and queries of a command, for which a
 // person waits.
 func (a *assembly) newQueryEngine(memory int64) *query.Engine {
-	return query.New(a.queryOptions(memory))
+	o := a.queryOptions(memory)
+	o.MemorySetting = "--memory"
+	return query.New(o)
 }
 
 // newSharedEngine returns the engine that works beside extractions.
@@ -131,8 +134,8 @@ func (a *assembly) controlProblems() (texts []string) {
 	for _, c := range controls {
 		for _, q := range c.Queries {
 			for _, stream := range q.Streams {
-				if _, known := a.findStream(stream); known == nil {
-					texts = append(texts, fmt.Sprintf("CONTROLS: %s:%d: %s is no stream%s", q.File, q.Line, stream, a.suggestStream(stream)))
+				if text, exists := a.explainMissing(stream); !exists {
+					texts = append(texts, fmt.Sprintf("CONTROLS: %s:%d: %s", q.File, q.Line, text))
 				}
 			}
 		}
@@ -140,12 +143,33 @@ func (a *assembly) controlProblems() (texts []string) {
 	return texts
 }
 
+// explainMissing returns a text about a stream that has no data, and whether there is such a
+// stream.
+func (a *assembly) explainMissing(stream string) (text string, exists bool) {
+	noData := "there is no data of " + stream + ": "
+	if stream == control.DetailStream || stream == control.SummaryStream {
+		return noData + "it has the results of controls, and there are none yet", true
+	}
+	section, found := a.findStream(stream)
+	if found == nil {
+		return stream + " is no stream" + a.suggestStream(stream), false
+	}
+	switch {
+	case !section.Active:
+		_, why := sectionState(section)
+		return noData + "the collector " + section.Name + " is off: " + why, true
+	case found.Off != "":
+		return noData + "the stream is off: " + found.Off, true
+	}
+	return noData + "it was not collected yet: its next run does that", true
+}
+
 // suggestStream returns the name of a stream that a misspelled one may mean.
 func (a *assembly) suggestStream(name string) string {
 	best, text := 4, ""
 	for _, section := range a.sections {
 		for _, stream := range section.Streams {
-			if d := levenshtein.Distance(name, stream.Name, nil); d < best {
+			if d := levenshtein.Distance(strings.ToLower(name), stream.Name, nil); d < best {
 				best, text = d, ": did you mean "+stream.Name+"?"
 			}
 		}
@@ -154,19 +178,14 @@ func (a *assembly) suggestStream(name string) string {
 }
 
 // reloadControls puts the settings of the controls in force that a reload has read, or
-// keeps those of before.
-func (a *assembly) reloadControls(before *assembly) (refused []error) {
-	if err := a.checkControls(); err != nil {
+// keeps those of before. What is in the files and in the register is no setting: they are
+// read again and again, and a control whose file is broken fails.
+func (a *assembly) reloadControls(before *assembly) error {
+	err := a.checkControls()
+	if err != nil {
 		a.settings.Controls = before.settings.Controls
-		return []error{err}
 	}
-	_, problems, _ := control.LoadSettings(a.controlSettings(nil)) // the directory was just checked
-	for _, p := range problems {
-		if !p.Harmless {
-			refused = append(refused, fmt.Errorf("CONTROLS: %w", p))
-		}
-	}
-	return refused
+	return err
 }
 
 // measureControls measures the controls that are due after a single run, and returns the

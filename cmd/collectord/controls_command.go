@@ -13,6 +13,7 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/mattn/go-runewidth"
 	"github.com/spf13/cobra"
 	"go.uber.org/zap"
 
@@ -106,10 +107,13 @@ func (a *assembly) previewControls(ctx context.Context, f controlFlags) error {
 	if err != nil {
 		return err
 	}
+	slices.SortStableFunc(all, func(a, b control.Status) int {
+		return cmp.Or(cmp.Compare(a.Category, b.Category), cmp.Compare(a.ID, b.ID))
+	})
 	if f.detail {
 		err = printRows(a, f.format, rowColumns, rows, controlRow.cells)
 	} else {
-		err = printRows(a, f.format, statusColumns, all, statusCells)
+		err = printStatuses(a, f.format, all)
 	}
 	return errors.Join(a.controlsFailure(failedIDs(all), problems), err)
 }
@@ -143,7 +147,7 @@ func (a *assembly) runControls(ctx context.Context, f controlFlags) error {
 	all := slices.DeleteFunc(control.StatusesOf(list), func(s control.Status) bool {
 		return len(f.ids) > 0 && !slices.Contains(f.ids, s.ID)
 	})
-	err = printRows(a, f.format, statusColumns, all, statusCells)
+	err = printStatuses(a, f.format, all)
 	return errors.Join(a.controlsFailure(done.Failed, done.Problems), err)
 }
 
@@ -178,7 +182,7 @@ func failedIDs(all []control.Status) (ids []string) {
 // A controlRow is a row of a control.
 type controlRow struct {
 	id string
-	query.MeasureRow
+	control.Row
 }
 
 // rowColumns are the columns of --detail.
@@ -211,6 +215,19 @@ func statusCells(s control.Status) []any {
 		s.ID, s.Category, string(s.State), score, colour, s.Target, s.Minimum, s.OK, s.Total,
 		timeCell(s.ControlResult.Measured), timeCell(s.Data), textCell(s.Err), textCell(cmp.Or(s.Note, s.Off)),
 	}
+}
+
+// printStatuses prints the status of controls in a format. A table has one column for the
+// error and the note.
+func printStatuses(a *assembly, format string, all []control.Status) error {
+	if format != "table" {
+		return printRows(a, format, statusColumns, all, statusCells)
+	}
+	last := len(statusColumns) - 1
+	return printRows(a, format, append(slices.Clone(statusColumns[:last-1]), "note"), all, func(s control.Status) []any {
+		cells := statusCells(s)
+		return append(cells[:last-1], textCell(cmp.Or(s.Err, s.Note, s.Off)))
+	})
 }
 
 func timeCell(t time.Time) any {
@@ -259,15 +276,25 @@ func printRows[T any](a *assembly, format string, columns []string, rows []T, ce
 	}
 	w := tabwriter.NewWriter(a.stdout, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, strings.ToUpper(strings.Join(columns, "\t")))
+	shortened := false
 	for _, row := range rows {
 		var fields []string
 		for _, cell := range cells(row) {
-			fields = append(fields, query.ReplaceControl(formatCell(roundCell(cell))))
+			text := query.ReplaceControl(formatCell(roundCell(cell)))
+			fields = append(fields, runewidth.Truncate(text, maxCellWidth, "…"))
+			shortened = shortened || runewidth.StringWidth(text) > maxCellWidth
 		}
 		fmt.Fprintln(w, strings.Join(fields, "\t"))
 	}
-	return w.Flush()
+	err := w.Flush()
+	if err == nil && shortened {
+		_, err = fmt.Fprintln(a.stderr, "texts that end with … are whole with --format json or csv")
+	}
+	return err
 }
+
+// maxCellWidth is the width to which texts in a table are shortened.
+const maxCellWidth = 80
 
 // roundCell rounds a number to four decimals, which is enough for people.
 func roundCell(cell any) any {

@@ -67,7 +67,7 @@ func (d *daemon) reload(ctx context.Context) error {
 	after := &assembly{configuration: c, output: before.output, state: before.state, shared: before.shared, engine: before.engine}
 	after.redactor.Learn(c.secrets...)
 	parts, more := after.reopenParts(before, partsBefore)
-	refused = append(append(refused, more...), after.reloadControls(before)...)
+	refused = append(append(refused, more...), after.reloadControls(before))
 	after.logWarnings()
 	d.mu.Lock()
 	d.assembly, d.parts = after, parts

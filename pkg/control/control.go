@@ -30,6 +30,9 @@ type Control struct {
 	Queries []Query
 	// Off says why the control is not measured; "" when it is.
 	Off string
+	// Problem says why a file cannot be used; "" when all can. The other fields are then
+	// as far as they can be read, and there are no Queries.
+	Problem string
 	// Hash changes with the text of the files.
 	Hash string
 }

@@ -32,6 +32,9 @@ type Settings struct {
 	Keep time.Duration
 	// Register is the path of the register of resources; "" for none.
 	Register string
+	// Missing returns a text about a stream that has no data, with the reason and what to do,
+	// and whether there is such a stream. Nil means that every stream exists.
+	Missing func(stream string) (text string, exists bool)
 	// Runner seals the results. Its limits of time do not count.
 	Runner *run.Runner
 	// Restore restores the last-known snapshots of the results from the backup. It returns
@@ -60,13 +63,19 @@ type evaluation struct {
 	// last score: without it their rows would belong to no unit.
 	registerErr error
 	chosen      []Control
-	now         time.Time
+	// usable are those of chosen that the engine measures.
+	usable []Control
+	now    time.Time
 	// taken has the times of the last-known snapshots by stream.
 	taken map[string]time.Time
 	// known are the controls that have a result.
-	known    map[string]bool
-	details  collector.Output // nil when the details are not kept
+	known   map[string]bool
+	details collector.Output // nil when the details are not kept
+	// batch has the records of the control that is measured, template is theirs, and record
+	// the buffer of one.
 	batch    collector.Batch
+	template detailTemplate
+	record   []byte
 	outcomes map[string]state.ControlOutcome
 }
 
@@ -77,11 +86,8 @@ func (e *evaluation) day() string { return e.now.UTC().Format(time.DateOnly) }
 // that is nil.
 func (e *evaluation) measure(ctx context.Context, details collector.Output) error {
 	e.details, e.outcomes = details, map[string]state.ControlOutcome{}
-	if e.registerErr != nil {
-		for _, c := range e.chosen {
-			e.outcomes[c.ID] = e.newOutcome(c, query.MeasureResult{}, e.registerErr)
-		}
-		return nil
+	for _, c := range e.chooseUsable() {
+		e.outcomes[c.ID] = e.newFailure(c, e.obstacle(c))
 	}
 	o := e.options()
 	o.Detail = details != nil
@@ -89,9 +95,30 @@ func (e *evaluation) measure(ctx context.Context, details collector.Output) erro
 	return e.Engine.Measure(ctx, e.measures(), o, e)
 }
 
-// measures returns the queries of the chosen controls.
-func (e *evaluation) measures() (measures []query.Measure) {
+// chooseUsable sets the usable controls, and returns those of the chosen ones that cannot
+// be measured.
+func (e *evaluation) chooseUsable() (others []Control) {
 	for _, c := range e.chosen {
+		if e.obstacle(c) == "" {
+			e.usable = append(e.usable, c)
+		} else {
+			others = append(others, c)
+		}
+	}
+	return others
+}
+
+// obstacle returns why a control cannot be measured; "" when it can.
+func (e *evaluation) obstacle(c Control) string {
+	if c.Problem == "" && e.registerErr != nil {
+		return c.Files[0] + ": " + e.registerErr.Error()
+	}
+	return c.Problem
+}
+
+// measures returns the queries of the usable controls.
+func (e *evaluation) measures() (measures []query.Measure) {
+	for _, c := range e.usable {
 		var m query.Measure
 		for _, q := range c.Queries {
 			m.Queries = append(m.Queries, query.MeasureQuery{Text: q.Text, Streams: q.Streams})
@@ -103,7 +130,7 @@ func (e *evaluation) measures() (measures []query.Measure) {
 
 // options returns the options of the measurement.
 func (e *evaluation) options() query.MeasureOptions {
-	o := query.MeasureOptions{Time: e.settings.Timeout, Memory: e.settings.Memory}
+	o := query.MeasureOptions{Time: e.settings.Timeout, Memory: e.settings.Memory, MemorySetting: "CONTROLS_MEMORY"}
 	if e.register != nil {
 		o.Register = e.register.text
 	}
@@ -121,19 +148,18 @@ func (e *evaluation) discardBatch() {
 func (e *evaluation) ReceiveRow(index int, row query.MeasureRow) error {
 	if e.batch == nil {
 		e.batch = e.details.NewBatch()
+		var err error
+		if e.template, err = newDetailTemplate(e.usable[index], e.day()); err != nil {
+			return err
+		}
 	}
-	return appendResult(e.batch, newDetailRecord(e.chosen[index], row, e.day()))
+	e.record = e.template.appendDetail(e.record[:0], row)
+	return e.batch.Append(e.record)
 }
 
 // ReceiveEnd implements query.MeasureReceiver.
 func (e *evaluation) ReceiveEnd(index int, result query.MeasureResult, err error) error {
-	c := e.chosen[index]
-	if errors.Is(err, query.ErrNoData) && !e.known[c.ID] {
-		// Nothing to measure is no failure of the control.
-		e.discardBatch()
-		e.outcomes[c.ID] = e.newOutcome(c, query.MeasureResult{Skipped: result.Skipped}, nil)
-		return nil
-	}
+	c := e.usable[index]
 	if err != nil {
 		e.discardBatch()
 	} else if e.batch != nil {
@@ -147,15 +173,36 @@ func (e *evaluation) ReceiveEnd(index int, result query.MeasureResult, err error
 	return nil
 }
 
-// newOutcome returns the outcome of a control.
+// newOutcome returns the outcome of a control that the engine has measured. Without data,
+// nothing to measure is no failure, unless the control had a score or names a stream that
+// does not exist.
 func (e *evaluation) newOutcome(c Control, result query.MeasureResult, err error) state.ControlOutcome {
-	o := state.ControlOutcome{ID: c.ID, Attempt: state.ControlAttempt{Tried: e.now, Data: e.newestData(c), Hash: e.hashOf(c)}}
-	if err != nil {
-		o.Attempt.Err = describeError(c, err)
-		o.Days = []state.ControlDay{e.newDay(c, query.MeasurePart{}, Failed)}
-		return o
+	switch noData := errors.Is(err, query.ErrNoData); {
+	case noData && (e.known[c.ID] || e.namesUnknown(result.Skipped)):
+		return e.newFailure(c, e.describeNoData(c, result.Skipped))
+	case err != nil && !noData:
+		return e.newFailure(c, describeError(c, err))
 	}
-	r := &state.ControlResult{Measured: e.now, Rows: result.Rows, NotFull: result.NotFull, Note: describeSkipped(result.Skipped)}
+	return e.newResult(c, result)
+}
+
+// newAttempt returns the outcome of a control without a result.
+func (e *evaluation) newAttempt(c Control) state.ControlOutcome {
+	return state.ControlOutcome{ID: c.ID, Attempt: state.ControlAttempt{Tried: e.now, Data: e.newestData(c), Hash: e.hashOf(c)}}
+}
+
+// newFailure returns the outcome of a control that failed.
+func (e *evaluation) newFailure(c Control, text string) state.ControlOutcome {
+	o := e.newAttempt(c)
+	o.Attempt.Err = text
+	o.Days = []state.ControlDay{e.newDay(c, query.MeasurePart{}, Failed)}
+	return o
+}
+
+// newResult returns the outcome of a control that has a result.
+func (e *evaluation) newResult(c Control, result query.MeasureResult) state.ControlOutcome {
+	o := e.newAttempt(c)
+	r := &state.ControlResult{Measured: e.now, Rows: result.Rows, NotFull: result.NotFull, Note: e.describeSkipped(result.Skipped)}
 	for _, used := range result.Streams {
 		if r.Data.IsZero() || used.Taken.Before(r.Data) {
 			r.Data = used.Taken
@@ -197,24 +244,77 @@ func describeError(c Control, err error) string {
 	return fmt.Sprintf("%s:%d: %v", q.File, q.Line+failed.Line-1, failed)
 }
 
-// describeSkipped returns which queries were left out, and why.
-func describeSkipped(skipped map[int][]string) string {
+// explainMissing returns a text about a stream that has no data, and whether there is such
+// a stream.
+func (e *evaluation) explainMissing(stream string) (text string, exists bool) {
+	if e.settings.Missing == nil {
+		return "there is no data of " + stream, true
+	}
+	return e.settings.Missing(stream)
+}
+
+// namesUnknown reports whether one of the streams without data does not exist.
+func (e *evaluation) namesUnknown(skipped map[int][]string) bool {
+	for _, streams := range skipped {
+		for _, stream := range streams {
+			if _, exists := e.explainMissing(stream); !exists {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// describeMissing returns why streams have no data.
+func (e *evaluation) describeMissing(streams []string) string {
+	var texts []string
+	for _, stream := range streams {
+		text, _ := e.explainMissing(stream)
+		texts = append(texts, text)
+	}
+	return strings.Join(texts, ", ")
+}
+
+// describeNoData returns the error of a control whose queries have no data.
+func (e *evaluation) describeNoData(c Control, skipped map[int][]string) string {
 	var texts []string
 	for _, i := range slices.Sorted(maps.Keys(skipped)) {
-		texts = append(texts, fmt.Sprintf("query %d is left out: there is no data of %s", i+1, strings.Join(skipped[i], ", ")))
+		texts = append(texts, fmt.Sprintf("%s:%d: %s", c.Queries[i].File, c.Queries[i].Line, e.describeMissing(skipped[i])))
 	}
 	return strings.Join(texts, "; ")
 }
 
-// hashOf returns the hash of what a control's result depends on besides the data.
-func (e *evaluation) hashOf(c Control) string {
-	switch {
-	case e.registerErr != nil:
-		return c.Hash + " without the register"
-	case e.register == nil:
-		return c.Hash
+// describeSkipped returns which queries were left out, and why.
+func (e *evaluation) describeSkipped(skipped map[int][]string) string {
+	var texts []string
+	for _, i := range slices.Sorted(maps.Keys(skipped)) {
+		texts = append(texts, fmt.Sprintf("query %d is left out: %s", i+1, e.describeMissing(skipped[i])))
 	}
-	return c.Hash + " " + e.register.hash
+	return strings.Join(texts, "; ")
+}
+
+// hashOf returns the hash of what a control's result depends on besides the data: its files,
+// the register, and why streams have none, which its note says.
+func (e *evaluation) hashOf(c Control) string {
+	text := c.Hash
+	if e.registerErr != nil {
+		text += " without the register"
+	} else if e.register != nil {
+		text += " " + e.register.hash
+	}
+	var missing strings.Builder
+	for _, q := range c.Queries {
+		for _, stream := range q.Streams {
+			if e.taken[stream].IsZero() {
+				text, _ := e.explainMissing(stream)
+				missing.WriteString(text)
+			}
+		}
+	}
+	if missing.Len() > 0 {
+		text += " " + hashOf([]byte(missing.String()))
+	}
+	return text
 }
 
 // newestData returns the time of the newest data that a control reads.
@@ -256,6 +356,7 @@ func (e *evaluation) logOutcomes() {
 		o := e.outcomes[c.ID]
 		log := e.Log.With(zap.String("control", c.ID))
 		switch {
+		case c.Problem != "": // logProblems logs it
 		case o.Result == nil:
 			log.Error("control failed; its last score stays", zap.String("error", o.Attempt.Err))
 		case o.Result.Total == 0:

@@ -1,6 +1,7 @@
 package control
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -33,41 +34,57 @@ type Evaluator struct {
 	OnEvaluated func(before, after []Status)
 
 	mu       sync.Mutex
-	settings Settings
+	settings *Settings
 	running  sync.Mutex
+	restored *Settings       // those whose backup was asked for the history; under running
 	logged   map[string]bool // the problems of files that were logged and last; under running
-	wake     chan struct{}
-	wakeOnce sync.Once
+	wake     chan struct{}   // see Wake
+	applied  chan struct{}   // settings were put in force, for which Run does not wait
+	making   sync.Once       // of both
 }
 
 // checkInterval is how often Run looks whether a control is due, also because its file or
 // the register has changed.
 const checkInterval = time.Minute
 
-// wakes returns the channel that Wake writes to.
-func (e *Evaluator) wakes() chan struct{} {
-	e.wakeOnce.Do(func() { e.wake = make(chan struct{}, 1) })
-	return e.wake
+func (e *Evaluator) makeChannels() {
+	e.making.Do(func() { e.wake, e.applied = make(chan struct{}, 1), make(chan struct{}, 1) })
 }
 
 // Wake says that there may be new data or files. It does not block.
 func (e *Evaluator) Wake() {
+	e.makeChannels()
+	notify(e.wake)
+}
+
+// notify writes to a channel that holds one value.
+func notify(c chan struct{}) {
 	select {
-	case e.wakes() <- struct{}{}:
+	case c <- struct{}{}:
 	default:
 	}
 }
 
-// ApplySettings puts settings in force. An evaluation in progress ends with the old ones.
+// drain removes the value that a channel may hold.
+func drain(c chan struct{}) {
+	select {
+	case <-c:
+	default:
+	}
+}
+
+// ApplySettings puts settings in force, and makes Run measure what is due with them. An
+// evaluation in progress ends with the old ones.
 func (e *Evaluator) ApplySettings(s Settings) {
 	s.Runner = withoutLimits(s.Runner)
 	e.mu.Lock()
-	e.settings = s
+	e.settings = &s
 	e.mu.Unlock()
 	e.Wake()
+	notify(e.applied)
 }
 
-func (e *Evaluator) currentSettings() Settings {
+func (e *Evaluator) currentSettings() *Settings {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return e.settings
@@ -83,8 +100,11 @@ func (e *Evaluator) timeNow() time.Time {
 // Run measures the controls that are due, now and whenever there may be some, until ctx
 // is cancelled.
 func (e *Evaluator) Run(ctx context.Context) {
+	e.makeChannels()
 	logged := "" // each error once while it lasts
 	for {
+		drain(e.wake) // what happened meanwhile is part of this evaluation
+		drain(e.applied)
 		text := ""
 		if _, err := e.EvaluateDue(ctx, "schedule"); err != nil && ctx.Err() == nil {
 			if text = err.Error(); text != logged {
@@ -92,12 +112,8 @@ func (e *Evaluator) Run(ctx context.Context) {
 			}
 		}
 		logged = text
-		if !waitFor(ctx, e.wakes(), checkInterval) || !waitFor(ctx, nil, e.Debounce) {
+		if !waitFor(ctx, e.wake, checkInterval) || !waitFor(ctx, e.applied, e.Debounce) {
 			return
-		}
-		select { // what happened meanwhile is part of the next evaluation
-		case <-e.wakes():
-		default:
 		}
 	}
 }
@@ -150,16 +166,17 @@ func (e *Evaluator) evaluate(ctx context.Context, trigger string, choose func(Co
 		return done, err
 	}
 	defer func() { err = errors.Join(err, lock.Unlock()) }()
-	if err := e.restoreHistory(ctx, s); err != nil {
-		return done, err
-	}
-	v, before, problems, err := e.prepare(ctx, s, choose)
+	v, before, problems, err := e.prepare(ctx, *s, choose)
 	done.Problems = problems
 	if err != nil || v == nil {
 		return done, err
 	}
-	err = v.run(ctx, trigger, &done)
-	if err != nil {
+	if len(v.chosen) > 0 {
+		if err := e.restoreHistory(ctx, s); err != nil {
+			return done, err
+		}
+	}
+	if err := v.run(ctx, trigger, &done); err != nil {
 		return done, err
 	}
 	if e.OnEvaluated != nil {
@@ -180,13 +197,13 @@ func (e *Evaluator) prepare(ctx context.Context, s Settings, choose func(Control
 	if err != nil || s.Dir == "" && len(before) == 0 {
 		return nil, nil, nil, err
 	}
-	controls, problems, err := LoadSettings(s)
+	controls, problems, err := loadSettings(s, before)
 	if err != nil {
 		return nil, nil, problems, err
 	}
 	v := &evaluation{Evaluator: e, settings: s, now: e.timeNow().UTC().Truncate(time.Second), known: map[string]bool{}}
 	v.register, v.registerErr = s.readRegister()
-	if err := repository.ReplaceDefinitions(ctx, definitionsOf(controls, problems, before)); err != nil {
+	if err := repository.ReplaceDefinitions(ctx, definitionsOf(controls)); err != nil {
 		return nil, nil, problems, err
 	}
 	e.logProblems(problems)
@@ -200,7 +217,7 @@ func (e *Evaluator) prepare(ctx context.Context, s Settings, choose func(Control
 	}
 	for _, c := range controls {
 		chosen := choose == nil && v.isDue(c, attempts[c.ID]) || choose != nil && choose(c)
-		if len(c.Queries) > 0 && chosen {
+		if c.isMeasured() && chosen {
 			v.chosen = append(v.chosen, c)
 		}
 	}
@@ -211,16 +228,36 @@ func (e *Evaluator) prepare(ctx context.Context, s Settings, choose func(Control
 }
 
 // LoadSettings returns the controls of the settings and the problems of their files.
-func LoadSettings(s Settings) ([]Control, []Problem, error) {
+func LoadSettings(s Settings) ([]Control, []Problem, error) { return loadSettings(s, nil) }
+
+// loadSettings is LoadSettings with what is known about the controls. What describes one
+// whose file cannot be used is that of before.
+func loadSettings(s Settings, before []state.ControlStatus) ([]Control, []Problem, error) {
 	if s.Dir == "" {
 		return nil, nil, nil
 	}
-	controls, problems, err := Load(s.Dir)
+	ids, last := map[string]string{}, map[string]state.ControlDefinition{}
+	for _, status := range before {
+		ids[status.File] = status.ID
+		if status.Hash != "" {
+			last[status.ID] = status.ControlDefinition
+		}
+	}
+	controls, problems, err := loadKnown(s.Dir, ids)
 	if err != nil {
 		return nil, problems, fmt.Errorf("CONTROLS: %w", err)
 	}
+	for i, c := range controls {
+		if d, known := last[c.ID]; known && c.Problem != "" {
+			controls[i].Title, controls[i].Category, controls[i].Indicator = d.Title, d.Category, d.Indicator
+			controls[i].Target, controls[i].Minimum, controls[i].Weight = d.Target, d.Minimum, d.Weight
+		}
+	}
 	return controls, problems, nil
 }
+
+// isMeasured reports whether each day has a row of the control, also of a failure.
+func (c Control) isMeasured() bool { return c.Problem != "" || len(c.Queries) > 0 }
 
 // needsSummary reports whether a process died between recording results and sealing
 // their summary.
@@ -265,38 +302,21 @@ func newDefinition(c Control) state.ControlDefinition {
 	if err != nil || c.References == nil {
 		references = []byte("[]")
 	}
-	return state.ControlDefinition{
+	d := state.ControlDefinition{
 		ID: c.ID, File: c.Files[0], Title: c.Title, Category: c.Category, Type: c.Type, Description: c.Description, How: c.How,
 		Target: c.Target, Minimum: c.Minimum, Weight: c.Weight, Indicator: c.Indicator, References: string(references),
-		Off: c.Off, Hash: c.Hash,
+		Off: c.Off, Hash: c.Hash, Problem: c.Problem,
 	}
+	if c.Problem != "" {
+		d.Title, d.Hash = cmp.Or(c.Title, c.ID), "" // the next text that can be used replaces it
+	}
+	return d
 }
 
-// definitionsOf returns the definitions of controls and of files with problems.
-func definitionsOf(controls []Control, problems []Problem, before []state.ControlStatus) (all []state.ControlDefinition) {
-	at := map[string]int{}
+// definitionsOf returns the definitions of controls.
+func definitionsOf(controls []Control) (all []state.ControlDefinition) {
 	for _, c := range controls {
-		at[c.ID] = len(all)
 		all = append(all, newDefinition(c))
-	}
-	for _, p := range problems {
-		if p.Harmless {
-			continue
-		}
-		id := p.ID
-		for _, known := range before { // the id of a file that is no YAML is not known
-			if known.File == p.File {
-				id = known.ID
-			}
-		}
-		i, found := at[id]
-		if !found {
-			i, at[id] = len(all), len(all)
-			all = append(all, state.ControlDefinition{ID: id, File: p.File, Title: id, References: "[]"})
-		}
-		if all[i].Problem == "" {
-			all[i].Problem = p.Error()
-		}
 	}
 	return all
 }

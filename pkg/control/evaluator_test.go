@@ -80,7 +80,13 @@ func openEvaluator(ctx context.Context, stateDir, dir string, now func() time.Ti
 func (f *fixture) writeControl(id, sql string, more ...string) {
 	f.Helper()
 	text := fmt.Sprintf("metric_id: %s\ntitle: T\ncategory: c\nslo: [0.5, 0.9]\nweight: 2\n%s\nquery: |\n  %s\n", id, strings.Join(more, "\n"), sql)
-	if err := os.WriteFile(filepath.Join(f.dir, id+".yml"), []byte(text), 0o600); err != nil {
+	f.writeFile(id+".yml", text)
+}
+
+// writeFile writes a file into the directory of the controls.
+func (f *fixture) writeFile(name, text string) {
+	f.Helper()
+	if err := os.WriteFile(filepath.Join(f.dir, name), []byte(text), 0o600); err != nil {
 		f.Fatal(err)
 	}
 }
@@ -263,7 +269,7 @@ func TestDue(t *testing.T) {
 	f.requireEqual("days", []string{
 		"2026-03-01 mfa measured 0/1 2", "2026-03-01 other measured 1/1 2", "2026-03-02 mfa measured 0/1 2", "2026-03-02 other measured 1/1 2",
 	}, f.summaries())
-	s := f.currentSettings()
+	s := *f.currentSettings()
 	s.Register = filepath.Join(t.TempDir(), "resources.csv")
 	if err := os.WriteFile(s.Register, []byte("team,resource\nRed,a\n"), 0o600); err != nil {
 		t.Fatal(err)
@@ -314,38 +320,67 @@ func TestControlKeepsLast(t *testing.T) {
 	}
 }
 
-// TestBrokenFile checks that a control whose file is broken stays, and that a new broken
-// file is visible.
+// TestBrokenFile checks that a control whose file is broken fails, keeps its score and has a
+// row on each day, whether its file can be read in part or not, and that a new broken file is
+// visible, too.
 func TestBrokenFile(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
 	f.collect("okta_users", `{"login":"a","mfa":1}`)
 	f.writeControl("mfa", mfaSQL)
+	f.writeControl("part", mfaSQL)
 	f.evaluate()
-	for _, name := range []string{"mfa.yml", "metric_new.yml"} {
-		if err := os.WriteFile(filepath.Join(f.dir, name), []byte("title: 'x"), 0o600); err != nil {
-			t.Fatal(err)
-		}
+	f.clock = f.clock.Add(24 * time.Hour)
+	failed := f.clock
+	for name, text := range map[string]string{
+		"mfa.yml": "%", "part.yml": "metric_id: part\ntitle: other\nweight: 7\n", "metric_new.yml": "title: 'x\ncategory: c\nweight: 3",
+	} {
+		f.writeFile(name, text)
 	}
-	if done := f.evaluate(); len(done.Problems) != 2 {
+	done := f.evaluate()
+	f.requireEqual("failed", []string{"mfa", "new", "part"}, done.Failed)
+	if len(done.Problems) != 4 {
 		t.Errorf("problems %v", done.Problems)
 	}
-	if s := f.status("mfa"); s.State != Failed || s.Score != 1 || s.Title != "T" || !strings.Contains(s.Err, "not YAML") {
+	for id, want := range map[string]string{"mfa": "mfa.yml: not YAML: could not find expected directive name", "part": "part.yml: category is missing"} {
+		s := f.status(id)
+		if s.State != Failed || !s.Known || s.Score != 1 || s.Title != "T" || s.Weight != 2 || !strings.HasPrefix(s.Err, want) || !s.Attempt.FailedSince.Equal(failed) {
+			t.Errorf("%+v, want the error %s", s, want)
+		}
+	}
+	if s := f.status("new"); s.State != Failed || s.Known || s.Category != "c" || s.Weight != 3 || s.Title != "new" || !s.Attempt.FailedSince.Equal(failed) {
 		t.Errorf("%+v", s)
 	}
-	if s := f.status("new"); s.State != Failed || s.Known {
-		t.Errorf("%+v", s)
-	}
+	f.requireEqual("days", []string{
+		"2026-03-01 mfa measured 1/1 2", "2026-03-01 part measured 1/1 2", "2026-03-02 mfa failed 1/1 2",
+		"2026-03-02 new failed <nil>/<nil> <nil>", "2026-03-02 part failed 1/1 2",
+	}, f.summaries())
+	f.requireEqual("details", []string{"mfa a 1 2026-03-01", "part a 1 2026-03-01"}, f.details())
+	f.requireEqual("a minute later", []string(nil), f.evaluate().Measured)
 	if err := os.Remove(filepath.Join(f.dir, "metric_new.yml")); err != nil {
 		t.Fatal(err)
 	}
 	f.writeControl("mfa", mfaSQL)
+	f.writeControl("part", mfaSQL)
 	f.evaluate()
-	if s := f.status("mfa"); s.State != Measured {
+	if s := f.status("mfa"); s.State != Measured || s.Err != "" || !s.Attempt.FailedSince.IsZero() {
 		t.Errorf("%+v", s)
 	}
-	if list, err := f.State.Controls("default").ListControls(t.Context()); err != nil || len(list) != 1 {
+	if list, err := f.State.Controls("default").ListControls(t.Context()); err != nil || len(list) != 2 {
 		t.Errorf("controls %v, error %v", list, err)
+	}
+}
+
+// TestNewBrokenFile checks that a file that could never be used is shown as it is now.
+func TestNewBrokenFile(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	for _, title := range []string{"first", "second"} {
+		f.writeFile("x.yml", "metric_id: x\ntitle: "+title+"\n")
+		f.evaluate()
+		if s := f.status("x"); s.State != Failed || s.Title != title {
+			t.Errorf("%+v, want the title %s", s, title)
+		}
 	}
 }
 
@@ -365,12 +400,133 @@ func TestControlWithoutData(t *testing.T) {
 	}
 }
 
+// TestMissingStream checks what is said of streams without data: one that is off, one that
+// does not exist, and one of two queries of a control that has a score.
+func TestMissingStream(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	const off = "there is no data of okta_users: the collector okta is off: set OKTA_TOKEN"
+	why := off
+	s := *f.currentSettings()
+	s.Missing = func(stream string) (string, bool) {
+		if stream == "okta_users" {
+			return why, true
+		}
+		return stream + " is no stream: did you mean okta_users?", false
+	}
+	f.ApplySettings(s)
+	f.writeControl("off", mfaSQL)
+	f.writeControl("typo", strings.ReplaceAll(mfaSQL, "okta_users", "okta_userz"))
+	f.writeFile("both.yml", "metric_id: both\ntitle: T\ncategory: c\nslo: 0.9\nweight: 1\nquery:\n  - "+mfaSQL+"\n  - "+strings.ReplaceAll(mfaSQL, "okta_users", "okta_userz")+"\n")
+	f.requireEqual("failed", []string{"both", "typo"}, f.evaluate().Failed)
+	if s := f.status("off"); s.State != Empty || s.Note != "query 1 is left out: "+off {
+		t.Errorf("%+v", s)
+	}
+	if s := f.status("typo"); s.State != Failed || s.Err != "typo.yml:8: okta_userz is no stream: did you mean okta_users?" || s.Attempt.FailedSince.IsZero() {
+		t.Errorf("%+v", s)
+	}
+	why = "there is no data of okta_users: it was not collected yet"
+	f.requireEqual("measured again for another reason", []string{"both", "off"}, f.evaluate().Measured)
+	f.collect("okta_users", `{"login":"a","mfa":1}`)
+	f.evaluate()
+	if s := f.status("both"); s.State != Measured || s.Note != "query 2 is left out: okta_userz is no stream: did you mean okta_users?" {
+		t.Errorf("%+v", s)
+	}
+}
+
+// TestRestoreIsAskedOnce checks that the backup is asked for the history when there is a
+// control to measure, again after a failure, and not after it had none.
+func TestRestoreIsAskedOnce(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	asked, failure := 0, errors.New("the bucket is gone")
+	s := *f.currentSettings()
+	s.Restore = func(context.Context) error {
+		asked++
+		return failure
+	}
+	f.ApplySettings(s)
+	f.evaluate()
+	f.writeControl("off", mfaSQL, "enabled: false")
+	f.evaluate()
+	f.requireEqual("requests without a control to measure", 0, asked)
+	f.writeControl("mfa", mfaSQL)
+	for range 2 {
+		if _, err := f.EvaluateDue(t.Context(), "test"); !errors.Is(err, failure) {
+			t.Errorf("error %v", err)
+		}
+	}
+	failure = nil
+	f.evaluate()
+	f.writeControl("mfa", mfaSQL+" LIMIT 1")
+	f.evaluate()
+	f.requireEqual("requests", 3, asked)
+	if err := f.State.Controls("default").RemoveDaysBefore(t.Context(), "9999"); err != nil {
+		t.Fatal(err)
+	}
+	f.writeControl("mfa", mfaSQL+" LIMIT 2")
+	f.evaluate()
+	f.requireEqual("requests of a process that has asked", 3, asked)
+}
+
+// TestKeptDetails checks that the details of a control that is not measured again stay as
+// they are, byte for byte.
+func TestKeptDetails(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	f.collect("okta_users", `{"login":"a \",\"_tenancy\":\"x é<","mfa":0.25}`)
+	f.writeControl("mfa", mfaSQL)
+	f.writeControl("other", strings.ReplaceAll(mfaSQL, "okta_users", "tenable_assets"))
+	f.evaluate()
+	before := f.records(DetailStream)
+	f.collect("tenable_assets", `{"login":"t","mfa":1}`)
+	f.requireEqual("measured", []string{"other"}, f.evaluate().Measured)
+	after := f.records(DetailStream)
+	if len(before) != 1 || len(after) != 2 || after[1]["metric_id"] != "mfa" && after[0]["metric_id"] != "mfa" {
+		t.Fatalf("before %v, after %v", before, after)
+	}
+	if after[0]["metric_id"] != "mfa" {
+		after[0] = after[1]
+	}
+	f.requireEqual("kept record", before[0], after[0])
+	f.requireEqual("resource", `a ","_tenancy":"x é<`, before[0]["resource"])
+}
+
+// TestNumbersAreFractions checks the types of both streams in queries when no value has a
+// fraction, and when there is none.
+func TestNumbersAreFractions(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	engine := query.New(query.Options{State: f.State, Tenancy: "default", Dir: filepath.Join(f.State.Dir(), "other"), Declared: DeclaredMembers()})
+	defer engine.Close()
+	f.collect("okta_users", `{"login":"a","mfa":null}`)
+	f.writeControl("mfa", mfaSQL)
+	f.evaluate()
+	for stream, want := range map[string]string{
+		SummaryStream: "datestamp DATE, metric_id VARCHAR, title VARCHAR, category VARCHAR, slo DOUBLE, slo_min DOUBLE, weight DOUBLE, indicator BOOLEAN, " +
+			"business_unit VARCHAR, team VARCHAR, location VARCHAR, totalok DOUBLE, total BIGINT, state VARCHAR, ",
+		DetailStream: "metric_id VARCHAR, title VARCHAR, category VARCHAR, type VARCHAR, description VARCHAR, how VARCHAR, resource VARCHAR, " +
+			"resource_type VARCHAR, compliance DOUBLE, detail VARCHAR, slo DOUBLE, slo_min DOUBLE, weight DOUBLE, indicator BOOLEAN, datestamp DATE, " +
+			"business_unit VARCHAR, team VARCHAR, location VARCHAR, ",
+	} {
+		list, err := engine.Columns(t.Context(), stream, query.Limits{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got strings.Builder
+		for _, c := range list {
+			got.WriteString(c.Name + " " + c.Type + ", ")
+		}
+		f.requireEqual(stream, want+"_tenancy VARCHAR, _upload_timestamp TIMESTAMP, _upload_id UUID, ", got.String())
+	}
+}
+
 // TestWithoutDetail checks that no resource is in a snapshot when the settings say so, and
 // that the scores are the same.
 func TestWithoutDetail(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
-	s := f.currentSettings()
+	s := *f.currentSettings()
 	s.Detail = false
 	f.ApplySettings(s)
 	f.collect("okta_users", `{"login":"a","mfa":1}`)
@@ -384,7 +540,7 @@ func TestWithoutDetail(t *testing.T) {
 func TestKeepDays(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
-	s := f.currentSettings()
+	s := *f.currentSettings()
 	s.Keep = 48 * time.Hour
 	f.ApplySettings(s)
 	f.collect("okta_users", `{"login":"a","mfa":1}`)
@@ -419,7 +575,7 @@ func TestPreview(t *testing.T) {
 	f.collect("okta_users", `{"login":"a","mfa":1}`)
 	f.writeControl("mfa", mfaSQL)
 	f.writeControl("bad", "SELECT")
-	p := &Previewer{State: f.State, Tenancy: "default", Engine: f.Engine, Settings: f.currentSettings()}
+	p := &Previewer{State: f.State, Tenancy: "default", Engine: f.Engine, Settings: *f.currentSettings()}
 	states := map[string]State{}
 	rows := 0
 	problems, err := p.Preview(t.Context(), nil, true, func(one Preview) error {
@@ -475,7 +631,7 @@ func TestBrokenRegister(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	s := f.currentSettings()
+	s := *f.currentSettings()
 	s.Register = path
 	f.ApplySettings(s)
 	f.collect("okta_users", `{"login":"a","mfa":1}`)
@@ -515,6 +671,31 @@ func TestRunWakes(t *testing.T) {
 	}
 	f.writeControl("mfa", mfaSQL+" WHERE false")
 	f.Wake()
+	if after := <-evaluated; after[0].State != Empty {
+		t.Errorf("%+v", after)
+	}
+	cancel()
+	<-ended
+}
+
+// TestRunAppliesSettings checks that Run measures with settings as soon as they are in force.
+func TestRunAppliesSettings(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	f.Debounce = 1000 * time.Hour
+	f.writeControl("mfa", mfaSQL)
+	f.collect("okta_users", `{"login":"a","mfa":1}`)
+	evaluated := make(chan []Status)
+	f.OnEvaluated = func(_, after []Status) { evaluated <- after }
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		f.Evaluator.Run(ctx)
+	}()
+	<-evaluated
+	f.writeControl("mfa", mfaSQL+" WHERE false")
+	f.ApplySettings(*f.currentSettings())
 	if after := <-evaluated; after[0].State != Empty {
 		t.Errorf("%+v", after)
 	}

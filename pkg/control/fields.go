@@ -46,20 +46,19 @@ var yamlLine = regexp.MustCompile(`^(?:yaml: )?line (\d+): `)
 func (r *fileReader) readControl() *Control {
 	c := &Control{Files: []string{r.file}, Hash: hashOf(r.text)}
 	var document yaml.Node
-	if err := yaml.Unmarshal(r.text, &document); err != nil {
-		text, line := err.Error(), 0
-		if match := yamlLine.FindStringSubmatch(text); match != nil {
-			line, _ = strconv.Atoi(match[1]) // the pattern has digits only
-			text = strings.TrimPrefix(text, match[0])
-		}
-		r.addProblem(line, "not YAML: %s", text)
-		return c
-	}
-	if len(document.Content) == 0 || document.Content[0].Kind != yaml.MappingNode {
+	err := yaml.Unmarshal(r.text, &document)
+	switch {
+	case err != nil:
+		r.addSyntaxProblem(err)
+		problems := r.problems
+		defer func() { r.problems = problems }() // what else cannot be read follows from it
+		r.readLines()
+	case len(document.Content) == 0 || document.Content[0].Kind != yaml.MappingNode:
 		r.addProblem(0, "want the fields of one control, such as metric_id and query")
 		return c
+	default:
+		r.readFields(document.Content[0])
 	}
-	r.readFields(document.Content[0])
 	c.ID = r.readID()
 	c.Title, c.Category = r.requireText("title"), r.requireText("category")
 	c.Type, c.Description, c.How = r.readText("type"), r.readText("description"), r.readText("how")
@@ -78,6 +77,31 @@ func (r *fileReader) readControl() *Control {
 		c.Off = "it has no query"
 	}
 	return c
+}
+
+// addSyntaxProblem adds the error of the parser.
+func (r *fileReader) addSyntaxProblem(err error) {
+	text, line := err.Error(), 0
+	if match := yamlLine.FindStringSubmatch(text); match != nil {
+		line, _ = strconv.Atoi(match[1]) // the pattern has digits only
+		text = strings.TrimPrefix(text, match[0])
+	}
+	text = strings.TrimPrefix(text, "yaml: ")
+	r.addProblem(line, "not YAML: %s", text)
+}
+
+// fieldLine matches a field with its value in one line.
+var fieldLine = regexp.MustCompile(`(?m)^[a-z_]+:[ \t]+\S.*$`)
+
+// readLines reads the fields that are alone in their lines, of a file that is no YAML as a
+// whole.
+func (r *fileReader) readLines() {
+	for _, line := range fieldLine.FindAll(r.text, -1) {
+		var document yaml.Node
+		if err := yaml.Unmarshal(line, &document); err == nil && len(document.Content) == 1 && document.Content[0].Kind == yaml.MappingNode {
+			r.readFields(document.Content[0])
+		}
+	}
 }
 
 // readFields reads the fields of the file and reports those that are unknown.
@@ -214,12 +238,15 @@ func (r *fileReader) readWeight() float64 {
 		return 0
 	}
 	value, err := decodeNumber(node)
-	if err != nil || value < 0 {
-		r.addProblem(node.Line, "weight is %q: it may be a number of 0 or more", node.Value)
+	if err != nil || value < 0 || value > maxWeight {
+		r.addProblem(node.Line, "weight is %q: it may be a number from 0 to %d", node.Value, maxWeight)
 		return 0
 	}
 	return value
 }
+
+// maxWeight is the largest weight. Sums of scores by weight stay exact.
+const maxWeight = 1_000_000
 
 // decodeNumber returns the finite number of a node.
 func decodeNumber(node *yaml.Node) (value float64, err error) {

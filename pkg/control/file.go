@@ -18,8 +18,6 @@ type Problem struct {
 	// Line begins with 1; 0 means the whole file.
 	Line int
 	Text string
-	// ID is that of the control; "" when it is not known.
-	ID string
 	// Harmless means that the control is measured all the same.
 	Harmless bool
 }
@@ -35,11 +33,17 @@ func (p Problem) Error() string {
 const maxFileBytes = 1 << 20
 
 // Load reads the files of a directory whose names end in .yml or .yaml. It returns the
-// controls, ordered by id, and all problems, ordered by file and line. A file with a
-// problem that is not harmless is left out. Files with the same id are one control: the
-// first with a query describes it, and it has the queries of all. The error is that of
-// the directory.
+// controls, ordered by id, and all problems, ordered by file and line. A control of which
+// a file has a problem that is not harmless has that as its Problem. Files with the same
+// id are one control: the first with a query describes it, and it has the queries of all.
+// The error is that of the directory.
 func Load(dir string) (controls []Control, problems []Problem, err error) {
+	return loadKnown(dir, nil)
+}
+
+// loadKnown is Load with the ids that files had when they could be read, for those whose
+// id cannot be read. Without one, the id is from the name of the file.
+func loadKnown(dir string, ids map[string]string) (controls []Control, problems []Problem, err error) {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
 		return nil, nil, err
@@ -52,16 +56,14 @@ func Load(dir string) (controls []Control, problems []Problem, err error) {
 		}
 		c, found := loadFile(dir, name)
 		problems = append(problems, found...)
-		if slices.ContainsFunc(found, func(p Problem) bool { return !p.Harmless }) {
-			continue
-		}
+		c.ID = cmp.Or(c.ID, ids[name], idFromName(name))
 		known := byID[c.ID]
 		if known == nil {
 			byID[c.ID] = c
 			continue
 		}
 		problems = append(problems, Problem{
-			File: name, ID: c.ID, Harmless: true,
+			File: name, Harmless: true,
 			Text: fmt.Sprintf("metric_id %s is also that of %s: they are one control, with the queries of both", c.ID, known.Files[0]),
 		})
 		byID[c.ID] = mergeControls(known, c)
@@ -85,16 +87,29 @@ func isControlFile(name string) bool {
 
 // mergeControls returns the control that two files with the same id are.
 func mergeControls(first, second *Control) *Control {
-	if first.Off != "" && second.Off == "" {
+	if describesLess(first, second) {
 		first, second = second, first
 	}
 	merged := *first
 	merged.Files = slices.Concat(first.Files, second.Files)
-	if second.Off == "" {
+	merged.Problem = cmp.Or(first.Problem, second.Problem)
+	switch {
+	case merged.Problem != "": // some of its queries alone would have another score
+		merged.Queries = nil
+	case second.Off == "":
 		merged.Queries = slices.Concat(first.Queries, second.Queries)
 	}
 	merged.Hash = hashOf([]byte(first.Hash + second.Hash))
 	return &merged
+}
+
+// describesLess reports whether a control is described by another one with the same id
+// although that is in a later file.
+func describesLess(c, later *Control) bool {
+	if c.Problem != "" || later.Problem != "" {
+		return c.Problem != "" && later.Problem == ""
+	}
+	return c.Off != "" && later.Off == ""
 }
 
 func hashOf(text []byte) string {
@@ -102,16 +117,18 @@ func hashOf(text []byte) string {
 	return hex.EncodeToString(sum[:12])
 }
 
-// loadFile reads one file.
+// loadFile reads one file. The control has no id when that cannot be read.
 func loadFile(dir, name string) (*Control, []Problem) {
 	text, err := readControlFile(filepath.Join(dir, name))
 	if err != nil {
-		return nil, []Problem{{File: name, ID: idFromName(name), Text: err.Error()}}
+		p := Problem{File: name, Text: err.Error()}
+		return &Control{Files: []string{name}, Problem: p.Error(), Hash: hashOf([]byte(p.Error()))}, []Problem{p}
 	}
 	r := newFileReader(name, text)
 	c := r.readControl()
-	for i := range r.problems {
-		r.problems[i].ID = cmp.Or(c.ID, idFromName(name))
+	at := slices.IndexFunc(r.problems, func(p Problem) bool { return !p.Harmless })
+	if at >= 0 {
+		c.Problem, c.Off, c.Queries = r.problems[at].Error(), "", nil
 	}
 	return c, r.problems
 }

@@ -2,6 +2,7 @@ package control
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
@@ -151,6 +152,24 @@ func TestLoadSameID(t *testing.T) {
 	}
 }
 
+// TestLoadSameIDBroken checks that a control of which one file is broken is not measured by
+// the others alone, and that the id that is known for a file counts where it has none.
+func TestLoadSameIDBroken(t *testing.T) {
+	t.Parallel()
+	const head = "metric_id: same\ncategory: c\nslo: 0.9\nweight: 1\n"
+	got, _, err := loadKnown(writeFiles(t, map[string]string{
+		"1.yml": head + "query: SELECT 1\n",
+		"2.yml": head + "title: good\nquery: SELECT 2\n",
+		"3.yml": "%",
+	}), map[string]string{"3.yml": "other"})
+	if err != nil || len(got) != 2 || got[0].ID != "other" {
+		t.Fatalf("controls %+v, error %v", got, err)
+	}
+	if c := got[1]; c.ID != "same" || c.Title != "good" || c.Problem != "1.yml: title is missing" || len(c.Queries) > 0 || !cmp.Equal(c.Files, []string{"2.yml", "1.yml"}) {
+		t.Errorf("%+v", c)
+	}
+}
+
 // TestLoadProblems checks that every problem is reported with its file and line, and
 // that the other files are read.
 func TestLoadProblems(t *testing.T) {
@@ -173,42 +192,64 @@ query:
   - {a: b}
 `,
 		"missing.yml": "description: d\n",
-		"broken.yml":  "metric_id: x\ntitle: 'a\n",
+		"broken.yml":  "metric_id: x\ntitle: 'a\ncategory: 'c: d'\r\nweight: 2.5\nslo: 9\n",
+		"heavy.yml":   "metric_id: heavy\ntitle: t\ncategory: c\nslo: .9\nweight: 1e308\n",
 		"list.yml":    "- a\n",
 		"range.yml":   "metric_id: r\ntitle: t\ncategory: c\nslo: 95\nweight: .nan\nquery: SELECT {{ x }}\n",
 		"twice.yml":   "metric_id: t\ntitle: t\ncategory: c\nslo: .9\nweight: 1\nweight: 2\n",
 	}))
-	if err != nil || len(got) != 1 || got[0].ID != "dormant" {
-		t.Fatalf("controls %+v, error %v", got, err)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var controls []string
+	for _, c := range got {
+		controls = append(controls, fmt.Sprint(c.ID, " | ", c.Title, " | ", c.Category, " | ", c.Weight, " | ", c.Problem))
+		if c.Problem != "" && (len(c.Queries) > 0 || c.Off != "") {
+			t.Errorf("a control with a problem can be measured: %+v", c)
+		}
+	}
+	wantControls := []string{
+		"dormant | Users without dormant accounts | Identity | 0.4 | ",
+		"heavy | t | c | 0 | heavy.yml:5: weight is \"1e308\": it may be a number from 0 to 1000000",
+		"list |  |  | 0 | list.yml: want the fields of one control, such as metric_id and query",
+		"many |  |  | 0 | many.yml:1: metric_id is \"a b\": it may have up to 100 letters, digits, _, . and -",
+		"missing |  |  | 0 | missing.yml: metric_id is missing",
+		"r | t | c | 0 | range.yml:4: slo is \"95\": it may be a number from 0 to 1, such as 0.95",
+		"t | t | c | 1 | twice.yml:6: weight is there twice",
+		"x |  | c: d | 2.5 | broken.yml:3: not YAML: mapping values are not allowed in this context",
+	}
+	if diff := cmp.Diff(wantControls, controls); diff != "" {
+		t.Errorf("controls (-want +got):\n%s", diff)
 	}
 	var texts []string
 	for _, p := range problems {
-		texts = append(texts, p.ID+" "+p.Error())
+		texts = append(texts, p.Error())
 	}
 	want := []string{
-		`broken broken.yml:2: not YAML: found unexpected end of stream`,
-		`list list.yml: want the fields of one control, such as metric_id and query`,
-		`many many.yml: title is missing`,
-		`many many.yml:1: metric_id is "a b": it may have up to 100 letters, digits, _, . and -`,
-		`many many.yml:2: unknown field titel: did you mean title?`,
-		`many many.yml:3: category is not a text`,
-		`many many.yml:4: type is "kontrol": it may be control, risk or performance`,
-		`many many.yml:5: the minimum 0.9 is above the target 0.8`,
-		`many many.yml:6: slo_min is the first value of the list slo: remove one of them`,
-		`many many.yml:7: weight is "-1": it may be a number of 0 or more`,
-		`many many.yml:8: enabled is "maybe": it may be true or false`,
-		`many many.yml:9: references is not a list of frameworks, each with a list of sections`,
-		`many many.yml:13: query: column 6: {% if x %}: a query may refer to streams only, as in {{ ref('okta_users') }}`,
-		`many many.yml:14: query is neither a text nor a list of texts`,
-		`missing missing.yml: metric_id is missing`,
-		`missing missing.yml: title is missing`,
-		`missing missing.yml: category is missing`,
-		`missing missing.yml: slo is missing: want the score from which the control is green, such as 0.95`,
-		`missing missing.yml: weight is missing: want the share of the control in the score of its category, such as 1`,
-		`r range.yml:4: slo is "95": it may be a number from 0 to 1, such as 0.95`,
-		`r range.yml:5: weight is ".nan": it may be a number of 0 or more`,
-		`r range.yml:6: query: column 8: {{ x }}: a query may refer to streams only, as in {{ ref('okta_users') }}`,
-		`t twice.yml:6: weight is there twice`,
+		`broken.yml:3: not YAML: mapping values are not allowed in this context`,
+		`heavy.yml:5: weight is "1e308": it may be a number from 0 to 1000000`,
+		`list.yml: want the fields of one control, such as metric_id and query`,
+		`many.yml: title is missing`,
+		`many.yml:1: metric_id is "a b": it may have up to 100 letters, digits, _, . and -`,
+		`many.yml:2: unknown field titel: did you mean title?`,
+		`many.yml:3: category is not a text`,
+		`many.yml:4: type is "kontrol": it may be control, risk or performance`,
+		`many.yml:5: the minimum 0.9 is above the target 0.8`,
+		`many.yml:6: slo_min is the first value of the list slo: remove one of them`,
+		`many.yml:7: weight is "-1": it may be a number from 0 to 1000000`,
+		`many.yml:8: enabled is "maybe": it may be true or false`,
+		`many.yml:9: references is not a list of frameworks, each with a list of sections`,
+		`many.yml:13: query: column 6: {% if x %}: a query may refer to streams only, as in {{ ref('okta_users') }}`,
+		`many.yml:14: query is neither a text nor a list of texts`,
+		`missing.yml: metric_id is missing`,
+		`missing.yml: title is missing`,
+		`missing.yml: category is missing`,
+		`missing.yml: slo is missing: want the score from which the control is green, such as 0.95`,
+		`missing.yml: weight is missing: want the share of the control in the score of its category, such as 1`,
+		`range.yml:4: slo is "95": it may be a number from 0 to 1, such as 0.95`,
+		`range.yml:5: weight is ".nan": it may be a number from 0 to 1000000`,
+		`range.yml:6: query: column 8: {{ x }}: a query may refer to streams only, as in {{ ref('okta_users') }}`,
+		`twice.yml:6: weight is there twice`,
 	}
 	if diff := cmp.Diff(want, texts); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)

@@ -12,11 +12,22 @@ import (
 // restoreHistory fills the days from the last-known snapshot of SummaryStream when the
 // state has none, such as in a new container. The snapshot is restored from the backup
 // first: the next one replaces it there, so that nothing is measured while the backup
-// cannot be read.
-func (e *Evaluator) restoreHistory(ctx context.Context, s Settings) error {
+// cannot be read. A backup that has none is not asked again.
+func (e *Evaluator) restoreHistory(ctx context.Context, s *Settings) error {
+	if e.restored == s {
+		return nil
+	}
+	if err := e.restoreDays(ctx, s); err != nil {
+		return err
+	}
+	e.restored = s
+	return nil
+}
+
+func (e *Evaluator) restoreDays(ctx context.Context, s *Settings) error {
 	repository := e.State.Controls(e.Tenancy)
 	has, err := repository.HasDays(ctx)
-	if has || err != nil || s.Dir == "" {
+	if has || err != nil {
 		return err
 	}
 	if s.Restore != nil {

@@ -2,6 +2,7 @@ package control
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -23,7 +24,18 @@ type Previewer struct {
 type Preview struct {
 	Status
 	// Rows are those of the result, if they are wanted.
-	Rows []query.MeasureRow
+	Rows []Row
+}
+
+// A Row is a row of the result of a control. Its compliance is nil for NULL.
+type Row struct {
+	Resource     string   `json:"resource"`
+	ResourceType string   `json:"resource_type"`
+	Compliance   *float64 `json:"compliance"`
+	Detail       string   `json:"detail"`
+	BusinessUnit string   `json:"business_unit"`
+	Team         string   `json:"team"`
+	Location     string   `json:"location"`
 }
 
 // ErrUnknown means that there is no control with an id.
@@ -32,7 +44,11 @@ var ErrUnknown = errors.New("no such control")
 // Preview measures the controls with the ids, all without ids, and calls visit with
 // each. It returns the problems of the files.
 func (p *Previewer) Preview(ctx context.Context, ids []string, wantRows bool, visit func(Preview) error) ([]Problem, error) {
-	controls, problems, err := LoadSettings(p.Settings)
+	before, err := p.State.Controls(p.Tenancy).ListControls(ctx)
+	if err != nil {
+		return nil, err
+	}
+	controls, problems, err := loadSettings(p.Settings, before)
 	if err != nil {
 		return problems, err
 	}
@@ -47,8 +63,13 @@ func (p *Previewer) Preview(ctx context.Context, ids []string, wantRows bool, vi
 		return problems, err
 	}
 	for _, c := range controls {
-		if len(c.Queries) > 0 && (len(ids) == 0 || slices.Contains(ids, c.ID)) {
+		if c.isMeasured() && (len(ids) == 0 || slices.Contains(ids, c.ID)) {
 			v.chosen = append(v.chosen, c)
+		}
+	}
+	for _, c := range v.chooseUsable() {
+		if err := v.visitOutcome(c, v.newFailure(c, v.obstacle(c))); err != nil {
+			return problems, err
 		}
 	}
 	o := v.options()
@@ -69,29 +90,34 @@ func CheckIDs(controls []Control, ids []string) error {
 // previewing is a call of Preview.
 type previewing struct {
 	evaluation
-	rows  []query.MeasureRow
+	rows  []Row
 	visit func(Preview) error
 }
 
 // ReceiveRow implements query.MeasureReceiver.
-func (p *previewing) ReceiveRow(_ int, row query.MeasureRow) error {
+func (p *previewing) ReceiveRow(_ int, members query.MeasureRow) error {
+	var row Row
+	if err := json.Unmarshal(fmt.Appendf(nil, "{%s,%s}", members.Resource, members.Unit), &row); err != nil {
+		return err
+	}
 	p.rows = append(p.rows, row)
 	return nil
 }
 
 // ReceiveEnd implements query.MeasureReceiver.
 func (p *previewing) ReceiveEnd(index int, result query.MeasureResult, err error) error {
-	if errors.Is(err, query.ErrNoData) {
-		err = nil
-	}
-	c := p.chosen[index]
-	o := p.newOutcome(c, result, err)
+	c := p.usable[index]
+	return p.visitOutcome(c, p.newOutcome(c, result, err))
+}
+
+// visitOutcome passes an outcome on, with the rows that were received before.
+func (p *previewing) visitOutcome(c Control, o state.ControlOutcome) error {
 	s := state.ControlStatus{ControlDefinition: newDefinition(c), Attempt: o.Attempt}
 	if o.Result != nil {
 		s.ControlResult = *o.Result
 	}
 	one := Preview{Status: StatusOf(s)}
-	if err == nil {
+	if o.Result != nil {
 		one.Rows = p.rows
 	}
 	p.rows = nil

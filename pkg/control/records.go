@@ -1,6 +1,7 @@
 package control
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -8,6 +9,7 @@ import (
 
 	"github.com/collectord/collectord/pkg/collector"
 	"github.com/collectord/collectord/pkg/query"
+	"github.com/collectord/collectord/pkg/snapshot"
 	"github.com/collectord/collectord/pkg/state"
 )
 
@@ -44,13 +46,31 @@ type detailRecord struct {
 	Location     string   `json:"location"`
 }
 
-func newDetailRecord(c Control, row query.MeasureRow, day string) detailRecord {
-	return detailRecord{
+// A detailTemplate is what the records of one control have in common, as JSON: what is
+// before the members of the resource, and before those of its unit.
+type detailTemplate struct{ start, middle []byte }
+
+func newDetailTemplate(c Control, day string) (t detailTemplate, err error) {
+	text, err := json.Marshal(detailRecord{
 		MetricID: c.ID, Title: c.Title, Category: c.Category, Type: c.Type, Description: c.Description, How: c.How,
-		Resource: row.Resource, ResourceType: row.ResourceType, Compliance: row.Compliance, Detail: row.Detail,
 		Target: c.Target, Minimum: c.Minimum, Weight: c.Weight, Indicator: c.Indicator, Day: day,
-		BusinessUnit: row.BusinessUnit, Team: row.Team, Location: row.Location,
+	})
+	if err != nil {
+		return t, err
 	}
+	// In a string, a quote has a backslash before it.
+	var rest []byte
+	t.start, rest, _ = bytes.Cut(text, []byte(`"resource":`))
+	_, rest, _ = bytes.Cut(rest, []byte(`"detail":"",`))
+	t.middle, _, _ = bytes.Cut(rest, []byte(`"business_unit":`))
+	return t, nil
+}
+
+// appendDetail appends the record of a row to dst.
+func (d detailTemplate) appendDetail(dst []byte, row query.MeasureRow) []byte {
+	dst = append(append(dst, d.start...), row.Resource...)
+	dst = append(append(append(dst, ','), d.middle...), row.Unit...)
+	return append(dst, '}')
 }
 
 // A summaryRecord is a record of SummaryStream. The weight and the sums of a control
@@ -102,6 +122,16 @@ func writeSummary(ctx context.Context, st *state.Controls, out collector.Output)
 	return b.Commit()
 }
 
+// withoutOrigin returns a stored record without the members that were added to it, which are
+// its last ones.
+func withoutOrigin(record []byte) []byte {
+	at := bytes.LastIndex(record, []byte(`,"`+snapshot.MemberTenancy+`":`))
+	if at < 0 {
+		return record
+	}
+	return append(record[:at:at], '}')
+}
+
 // keepDetails copies the records of controls, by their ids, from the last-known snapshot
 // of DetailStream to out.
 func keepDetails(ctx context.Context, st *state.State, tenancy string, ids map[string]bool, out collector.Output) error {
@@ -111,14 +141,16 @@ func keepDetails(ctx context.Context, st *state.State, tenancy string, ids map[s
 	b := out.NewBatch()
 	defer b.Discard()
 	_, err := st.Snapshots.EachRecord(ctx, DetailStream, tenancy, func(text []byte) error {
-		var record detailRecord
+		var record struct {
+			MetricID string `json:"metric_id"`
+		}
 		if err := json.Unmarshal(text, &record); err != nil {
 			return fmt.Errorf("%s: %w", DetailStream, err)
 		}
 		if !ids[record.MetricID] {
 			return nil
 		}
-		return appendResult(b, record)
+		return b.Append(withoutOrigin(text))
 	})
 	if errors.Is(err, state.ErrNoSnapshot) {
 		return nil

@@ -28,16 +28,13 @@ type MeasureQuery struct {
 	Streams []string
 }
 
-// A MeasureRow is a row of a result.
+// A MeasureRow is a row of a result, as members of a JSON object. It is written once, by
+// the process that measures, and valid until ReceiveRow returns.
 type MeasureRow struct {
-	Resource     string `json:"r"`
-	ResourceType string `json:"y"`
-	// Compliance is from 0 to 1; nil is NULL.
-	Compliance   *float64 `json:"c"`
-	Detail       string   `json:"d"`
-	BusinessUnit string   `json:"b"`
-	Team         string   `json:"t"`
-	Location     string   `json:"l"`
+	// Resource has resource, resource_type, compliance and detail.
+	Resource []byte
+	// Unit has business_unit, team and location.
+	Unit []byte
 }
 
 // A MeasurePart is the sum of the rows of one unit of an organisation.
@@ -79,6 +76,8 @@ type MeasureOptions struct {
 	Time time.Duration
 	// Memory bounds the memory of the process in bytes; 0 is Options.Memory.
 	Memory int64
+	// MemorySetting is the name of the setting that Memory comes from, for errors.
+	MemorySetting string
 	// Register is CSV with the columns resource, resource_type, business_unit, team and
 	// location, in which each resource is there once; nil for none.
 	Register []byte
@@ -302,6 +301,7 @@ func (m *measuring) runProcess(ctx context.Context, pending []int, sources []str
 	if workErr == nil {
 		workErr = withKind(ErrNotRun, io.ErrUnexpectedEOF)
 	}
+	workErr = explainMemory(workErr, m.o.Memory, m.o.MemorySetting)
 	if m.current < 0 {
 		return nil, m.endAll(m.unfinished(pending), workErr)
 	}
@@ -351,13 +351,20 @@ func (m *measuring) endFinally(index int, result MeasureResult, err error) error
 	return m.receiver.ReceiveEnd(index, result, err)
 }
 
-// A measureEvent is a line of the output of a worker process.
+// A measureEvent is a line of the output of a worker process, as JSON. Lines that begin with
+// rowMark are rows instead.
 type measureEvent struct {
 	// Begin is the index of a measure that begins.
 	Begin *int        `json:"begin,omitempty"`
-	Row   *MeasureRow `json:"row,omitempty"`
 	End   *measureEnd `json:"end,omitempty"`
 }
+
+// A row is rowMark, MeasureRow.Resource, rowGap and MeasureRow.Unit. JSON has neither a
+// tab nor a line break in its strings.
+const (
+	rowMark = '='
+	rowGap  = '\t'
+)
 
 // A measureEnd is the end of a measure.
 type measureEnd struct {
@@ -385,6 +392,11 @@ func (m *measuring) Write(b []byte) (int, error) {
 }
 
 func (m *measuring) receiveLine(line []byte) error {
+	if len(line) > 0 && line[0] == rowMark {
+		m.rows++
+		resource, unit, _ := bytes.Cut(line[1:], []byte{rowGap})
+		return m.receiver.ReceiveRow(m.current, MeasureRow{resource, unit})
+	}
 	var event measureEvent
 	if err := json.Unmarshal(line, &event); err != nil {
 		return fmt.Errorf("query: read the result: %w", err)
@@ -393,15 +405,12 @@ func (m *measuring) receiveLine(line []byte) error {
 	case event.Begin != nil:
 		m.current, m.rows = *event.Begin, 0
 		m.begun()
-	case event.Row != nil:
-		m.rows++
-		return m.receiver.ReceiveRow(m.current, *event.Row)
 	case event.End != nil:
 		index := m.current
 		m.current = -1
 		err := event.End.err()
 		if err != nil {
-			err = &MeasureError{Query: event.End.Query, Line: event.End.Line, Err: err}
+			err = &MeasureError{Query: event.End.Query, Line: event.End.Line, Err: explainMemory(err, m.o.Memory, m.o.MemorySetting)}
 		}
 		return m.end(index, event.End.Result, err)
 	}

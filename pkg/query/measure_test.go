@@ -2,6 +2,7 @@ package query
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -16,14 +17,14 @@ import (
 // measured collects the results of a measurement.
 type measured struct {
 	t       *testing.T
-	rows    map[int][]MeasureRow
+	rows    map[int][]string // as objects
 	results map[int]MeasureResult
 	errs    map[int]error
 	fail    error
 }
 
 func (m *measured) ReceiveRow(index int, row MeasureRow) error {
-	m.rows[index] = append(m.rows[index], row)
+	m.rows[index] = append(m.rows[index], fmt.Sprintf("{%s,%s}", row.Resource, row.Unit))
 	return m.fail
 }
 
@@ -36,7 +37,7 @@ func (m *measured) ReceiveEnd(index int, result MeasureResult, err error) error 
 }
 
 func newMeasured(t *testing.T) *measured {
-	return &measured{t: t, rows: map[int][]MeasureRow{}, results: map[int]MeasureResult{}, errs: map[int]error{}}
+	return &measured{t: t, rows: map[int][]string{}, results: map[int]MeasureResult{}, errs: map[int]error{}}
 }
 
 // runMeasures runs measures of one query each.
@@ -86,7 +87,7 @@ func TestMeasures(t *testing.T) {
 		"",
 		`Binder Error: Referenced column "logn" not found in FROM clause! Candidate bindings: "login"`,
 		"the query does not return resource_type, detail: it must return resource, resource_type, compliance, detail",
-		"3 rows have a compliance that is not from 0 to 1, such as 95.0 of a",
+		"3 rows have a compliance that is not from 0 to 1, such as 95.0 of the resource a",
 		"Permission Error: Cannot access file",
 		"only one SELECT is allowed",
 		"only one SELECT is allowed",
@@ -134,10 +135,14 @@ func TestMeasureMemory(t *testing.T) {
 	t.Parallel()
 	e := newEngine(t, map[string][]string{"okta_users": {`{"login":"a","mfa":1}`}})
 	const bomb = "SELECT 'a' AS resource, '' AS resource_type, len(list(range)) AS compliance, '' AS detail FROM range(600000000)"
-	m := runMeasures(t, e, MeasureOptions{Memory: 512 << 20}, goodMeasure, bomb, goodMeasure, bomb, bomb, goodMeasure)
+	m := runMeasures(t, e, MeasureOptions{Memory: 512 << 20, MemorySetting: "CONTROLS_MEMORY"}, goodMeasure, bomb, goodMeasure, bomb, bomb, goodMeasure)
 	for i, wantErr := range []error{nil, ErrMemory, nil, ErrMemory, ErrMemory, nil} {
 		if !errors.Is(m.errs[i], wantErr) {
 			t.Errorf("measure %d: error %v, want %v", i, m.errs[i], wantErr)
+		}
+		const text = "the query needs too much memory: it may use 512 MiB: select fewer rows and columns, or set CONTROLS_MEMORY to more"
+		if wantErr != nil && m.errs[i].Error() != text {
+			t.Errorf("measure %d: error %v, want %s", i, m.errs[i], text)
 		}
 	}
 	w := &measuring{receiver: newMeasured(t), ended: map[int]bool{}, first: 3, skipped: map[int]map[int][]string{}}
@@ -216,17 +221,86 @@ func TestMeasureRegister(t *testing.T) {
 	e := newEngine(t, map[string][]string{"okta_users": {`{"login":"A","mfa":1}`, `{"login":"b","mfa":0.5,"team":"own"}`, `{"login":"c","mfa":0}`}})
 	m := runMeasures(t, e, MeasureOptions{Register: register, Detail: true},
 		"SELECT login AS resource, 'user' AS resource_type, mfa AS compliance, NULL AS detail, team FROM okta_users")
-	one, half, zero := 1.0, 0.5, 0.0
-	want := []MeasureRow{
-		{Resource: "A", ResourceType: "user", Compliance: &one, BusinessUnit: "Sales", Team: "it's, mine", Location: "undefined"},
-		{Resource: "b", ResourceType: "user", Compliance: &half, BusinessUnit: "Any", Team: "own", Location: "Bern"},
-		{Resource: "c", ResourceType: "user", Compliance: &zero, BusinessUnit: "undefined", Team: "undefined", Location: "undefined"},
+	want := []string{
+		`{"resource":"A","resource_type":"user","compliance":1,"detail":"","business_unit":"Sales","team":"it's, mine","location":"undefined"}`,
+		`{"resource":"b","resource_type":"user","compliance":0.5,"detail":"","business_unit":"Any","team":"own","location":"Bern"}`,
+		`{"resource":"c","resource_type":"user","compliance":0,"detail":"","business_unit":"undefined","team":"undefined","location":"undefined"}`,
 	}
 	if diff := cmp.Diff(want, m.rows[0]); diff != "" || m.errs[0] != nil {
 		t.Errorf("error %v, rows (-want +got):\n%s", m.errs[0], diff)
 	}
 	if len(m.results[0].Parts) != 3 {
 		t.Errorf("%+v", m.results[0].Parts)
+	}
+}
+
+// TestMeasureRows checks the rows of values that JSON or the lines of the output could break,
+// and the order of the rows.
+func TestMeasureRows(t *testing.T) {
+	t.Parallel()
+	e := newEngine(t, nil)
+	m := runMeasures(t, e, MeasureOptions{Detail: true}, `SELECT * FROM (VALUES
+		('z', NULL, NULL, NULL, ' '), (NULL, 'user', 0.1::DECIMAL(3, 1), 'é <&> 😀', 'team'),
+		('"' || chr(9) || chr(10) || chr(13) || chr(0) || chr(8232) || '\\=', 'a', 1e-7, '{"x":1}', '"resource":')) AS r(resource, resource_type, compliance, detail, team)`)
+	want := []string{
+		"{\"resource\":\"\\\"\\t\\n\\r\\u0000\u2028\\\\\\\\=\",\"resource_type\":\"a\",\"compliance\":1e-7,\"detail\":\"{\\\"x\\\":1}\"," +
+			`"business_unit":"undefined","team":"\"resource\":","location":"undefined"}`,
+		`{"resource":"z","resource_type":"","compliance":null,"detail":"","business_unit":"undefined","team":"undefined","location":"undefined"}`,
+		`{"resource":"","resource_type":"user","compliance":0.1,"detail":"é <&> 😀","business_unit":"undefined","team":"team","location":"undefined"}`,
+	}
+	if diff := cmp.Diff(want, m.rows[0]); diff != "" || m.errs[0] != nil {
+		t.Errorf("error %v, rows (-want +got):\n%s", m.errs[0], diff)
+	}
+	for _, row := range m.rows[0] {
+		if !json.Valid([]byte(row)) {
+			t.Errorf("not JSON: %s", row)
+		}
+	}
+}
+
+// TestMeasureDivision checks what a division by 0 is in the compliance: the error names the
+// query, a resource and what to do, and NULL does not count.
+func TestMeasureDivision(t *testing.T) {
+	t.Parallel()
+	e := newEngine(t, nil)
+	const rows = " FROM (VALUES ('a', 1, 2), ('b', 0, 0), ('c', 1, 0)) AS r(resource, n, total)"
+	m := newMeasured(t)
+	err := e.Measure(t.Context(), []Measure{
+		{Queries: []MeasureQuery{{Text: "SELECT resource, '' AS resource_type, n / total AS compliance, '' AS detail" + rows + " WHERE n > 0"}}},
+		{Queries: []MeasureQuery{
+			{Text: "SELECT 'x' AS resource, '' AS resource_type, 1 AS compliance, '' AS detail"},
+			{Text: "SELECT resource, '' AS resource_type, n / total AS compliance, '' AS detail" + rows + " WHERE n = 0"},
+		}},
+		{Queries: []MeasureQuery{{Text: "SELECT resource, '' AS resource_type, n / nullif(total, 0) AS compliance, '' AS detail" + rows}}},
+	}, MeasureOptions{}, m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const advice = ": a division by 0 returns that: divide by nullif(x, 0), so that the row does not count"
+	for i, want := range []string{
+		"0 1 row has a compliance that is not from 0 to 1, such as inf of the resource c" + advice,
+		"1 1 row has a compliance that is not from 0 to 1, such as nan of the resource b" + advice,
+	} {
+		var failed *MeasureError
+		if !errors.As(m.errs[i], &failed) || fmt.Sprint(failed.Query, " ", failed) != want {
+			t.Errorf("error %v, want %s", m.errs[i], want)
+		}
+	}
+	if r := m.results[2]; m.errs[2] != nil || r.Rows != 3 || len(r.Parts) != 1 || r.Parts[0].OK != 0.5 || r.Parts[0].Total != 1 {
+		t.Errorf("with nullif: %+v, error %v", r, m.errs[2])
+	}
+}
+
+// TestMeasureAdvice checks that errors do not advise settings of DuckDB, which no query can
+// change.
+func TestMeasureAdvice(t *testing.T) {
+	t.Parallel()
+	e := newEngine(t, nil)
+	m := runMeasures(t, e, MeasureOptions{},
+		"SELECT (SELECT n FROM range(2) r(n))::VARCHAR AS resource, '' AS resource_type, 1 AS compliance, '' AS detail")
+	const want = "Invalid Input Error: More than one row returned by a subquery used as an expression - scalar subqueries can only return a single row."
+	if err := m.errs[0]; err == nil || strings.TrimSpace(err.Error()) != want {
+		t.Errorf("error %v, want %s", err, want)
 	}
 }
 

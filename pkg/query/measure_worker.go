@@ -17,6 +17,7 @@ import (
 	"strings"
 
 	driver "github.com/duckdb/duckdb-go/v2"
+	"github.com/dustin/go-humanize/english"
 
 	"github.com/collectord/collectord/internal/duckdb"
 )
@@ -135,13 +136,14 @@ func (s *session) runMeasure(ctx context.Context, m workerMeasure, out *eventWri
 		return err
 	}
 	for _, q := range m.Queries {
-		if err := s.addRows(ctx, q.Text); err != nil {
+		err := s.addRows(ctx, q.Text)
+		if err == nil {
+			err = s.checkCompliance(ctx)
+		}
+		if err != nil {
 			return &MeasureError{Query: q.Index, Line: errorLine(q.Text, err), Err: explainMeasure(err)}
 		}
 		result.Streams = s.addUsed(result.Streams, q.Text)
-	}
-	if err := s.checkCompliance(ctx); err != nil {
-		return err
 	}
 	return s.summarize(ctx, out, result)
 }
@@ -229,16 +231,20 @@ func (s *session) measureColumns(ctx context.Context) (names []string, err error
 // checkCompliance returns an error when a compliance is not from 0 to 1.
 func (s *session) checkCompliance(ctx context.Context) error {
 	var wrong int64
-	var example, resource sql.NullString
-	err := s.db.QueryRowContext(ctx, "SELECT count(*), any_value(compliance)::VARCHAR, any_value(resource) FROM "+measureTable+
-		" WHERE compliance < 0 OR compliance > 1 OR isnan(compliance)").Scan(&wrong, &example, &resource)
-	if err != nil {
-		return fmt.Errorf("query: %w", duckdb.Brief(err))
+	var compliance, resource sql.NullString
+	err := s.db.QueryRowContext(ctx, "SELECT count(*), first(compliance)::VARCHAR, first(coalesce(resource, 'NULL')) FROM "+measureTable+
+		" WHERE compliance < 0 OR compliance > 1 OR isnan(compliance)").Scan(&wrong, &compliance, &resource)
+	if err != nil || wrong == 0 {
+		return err
 	}
-	if wrong > 0 {
-		return fmt.Errorf("%d rows have a compliance that is not from 0 to 1, such as %s of %s", wrong, example.String, shorten(resource.String))
+	value := strings.Replace(compliance.String, "-nan", "nan", 1)
+	text := fmt.Sprintf("%s a compliance that is not from 0 to 1, such as %s of the resource %s",
+		english.Plural(int(wrong), "row has", "rows have"), value, shorten(resource.String))
+	switch value {
+	case "inf", "-inf", "nan":
+		text += ": a division by 0 returns that: divide by nullif(x, 0), so that the row does not count"
 	}
-	return nil
+	return errors.New(text)
 }
 
 // summarize joins the rows with the register, and returns their sums and, if the task
@@ -282,22 +288,33 @@ func (s *session) readParts(ctx context.Context) (parts []MeasurePart, err error
 	return parts, rows.Err()
 }
 
+// resourceMembers and unitMembers are the SQL of the members of MeasureRow. A compliance of 0
+// or 1 has no fraction.
+const (
+	resourceMembers = `'"resource":' || to_json(coalesce(resource, '')) || ',"resource_type":' || to_json(coalesce(resource_type, '')) ||
+		',"compliance":' || CASE WHEN compliance IS NULL THEN 'null' WHEN compliance = 0 THEN '0' WHEN compliance = 1 THEN '1'
+			ELSE to_json(compliance) END || ',"detail":' || to_json(coalesce(detail, ''))`
+	unitMembers = `'"business_unit":' || to_json(business_unit) || ',"team":' || to_json(team) || ',"location":' || to_json(location)`
+)
+
 // writeRows writes all rows.
 func (s *session) writeRows(ctx context.Context, out *eventWriter) error {
-	rows, err := s.db.QueryContext(ctx, "SELECT resource, resource_type, compliance, detail, business_unit, team, location FROM "+
-		measureJoined+" ORDER BY ALL")
+	rows, err := s.db.QueryContext(ctx, "SELECT "+resourceMembers+", "+unitMembers+" FROM "+measureJoined+
+		" ORDER BY resource, resource_type, compliance, detail, business_unit, team, location")
 	if err != nil {
 		return fmt.Errorf("query: %w", duckdb.Brief(err))
 	}
 	defer rows.Close()
+	var resource, unit sql.RawBytes
 	for rows.Next() {
-		var resource, kind, detail sql.NullString
-		var row MeasureRow
-		if err := rows.Scan(&resource, &kind, &row.Compliance, &detail, &row.BusinessUnit, &row.Team, &row.Location); err != nil {
+		if err := rows.Scan(&resource, &unit); err != nil {
 			return fmt.Errorf("query: %w", err)
 		}
-		row.Resource, row.ResourceType, row.Detail = resource.String, kind.String, detail.String
-		if err := out.encoder.Encode(measureEvent{Row: &row}); err != nil {
+		_ = out.w.WriteByte(rowMark)
+		_, _ = out.w.Write(resource)
+		_ = out.w.WriteByte(rowGap)
+		_, _ = out.w.Write(unit)
+		if err := out.w.WriteByte('\n'); err != nil { // the writer returns its first error again
 			return err
 		}
 	}

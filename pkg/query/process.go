@@ -15,6 +15,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/dustin/go-humanize"
 	"github.com/gofrs/flock"
 )
 
@@ -36,6 +37,7 @@ func (e *Engine) runTask(ctx context.Context, t task, w io.Writer) (Summary, err
 		var sum Summary
 		if err == nil {
 			sum, err = runWorker(ctx, t, e.o.Memory, out)
+			err = explainMemory(err, e.o.Memory, e.o.MemorySetting)
 		}
 		if out.err != nil {
 			return sum, out.err
@@ -205,7 +207,7 @@ func runWorker(ctx context.Context, t task, memory int64, w io.Writer) (Summary,
 // of memory is the usual cause: neither DuckDB nor Go survives it everywhere.
 func workerDeath(memory int64, stderr string, err error) error {
 	if strings.Contains(err.Error(), "signal: killed") {
-		return withKind(ErrMemory, errors.New("the system killed its process, as it does when the machine or the service is out of memory"))
+		return withKind(ErrMemory, errors.New(systemKilled+", as it does when the machine or the service is out of memory"))
 	}
 	for _, sign := range []string{"out of memory", "cannot allocate memory", "bad_alloc", "pthread_create failed"} {
 		if strings.Contains(strings.ToLower(stderr+err.Error()), sign) {
@@ -220,6 +222,25 @@ func workerDeath(memory int64, stderr string, err error) error {
 	line, _, _ := strings.Cut(strings.TrimSpace(stderr), "\n")
 	return withKind(ErrNotRun, fmt.Errorf("its process ended: %w: %s", err, line))
 }
+
+// explainMemory returns the error of a worker that needed more memory or disk space than its
+// limit in one sentence with the setting, and other errors as they are.
+func explainMemory(err error, memory int64, setting string) error {
+	switch {
+	case !errors.Is(err, ErrMemory) || strings.Contains(err.Error(), systemKilled):
+		return err
+	case strings.Contains(err.Error(), "max_temp_directory_size"):
+		return &workerError{"the query needs too much disk space for what does not fit in memory: select fewer rows and columns", ErrMemory}
+	}
+	limit := "it may use " + humanize.IBytes(uint64(memory)) + ": select fewer rows and columns"
+	if setting != "" {
+		limit += ", or set " + setting + " to more"
+	}
+	return &workerError{fmt.Sprintf("%v: %s", ErrMemory, limit), ErrMemory}
+}
+
+// systemKilled begins the reason of a worker that this process did not kill.
+const systemKilled = "the system killed its process"
 
 // countingWriter counts the bytes that were written and keeps the error of w.
 type countingWriter struct {

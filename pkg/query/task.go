@@ -3,6 +3,7 @@ package query
 import (
 	"errors"
 	"fmt"
+	"regexp"
 	"strings"
 	"time"
 
@@ -134,7 +135,7 @@ func newReport(sum Summary, err error) report {
 	if err == nil {
 		return r
 	}
-	r.Error = shorten(err.Error())
+	r.Error = shorten(settingAdvice.ReplaceAllString(err.Error(), ""))
 	for kind, is := range kindErrors {
 		if errors.Is(err, is) {
 			r.Kind = kind
@@ -142,6 +143,10 @@ func newReport(sum Summary, err error) report {
 	}
 	return r
 }
+
+// settingAdvice matches the sentences of DuckDB's errors that advise a setting, which no
+// query can change.
+var settingAdvice = regexp.MustCompile(`[^.!\n]*\b(?:SET|PRAGMA) [a-z_]+\b[^.\n]*\.?`)
 
 // maxErrorBytes bounds the text of an error, which a query can make as long as it wants.
 const maxErrorBytes = 4 << 10

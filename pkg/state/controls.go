@@ -30,10 +30,10 @@ type ControlDefinition struct {
 	References string
 	// Off says why the control is not measured; "" when it is.
 	Off string
-	// Hash changes with the text of the file.
+	// Hash changes with the text of the file; "" when that could never be used.
 	Hash string
 	// Problem says why the file cannot be used; "" when it can. The definition is then
-	// that of the last file that could be used.
+	// that of the last file that could be used, if there was one.
 	Problem string
 }
 
@@ -167,10 +167,10 @@ func (c *Controls) ReplaceDefinitions(ctx context.Context, all []ControlDefiniti
 }
 
 // storeDefinition stores one definition. That of a file with a problem replaces only
-// the problem of a control that is known.
+// the problem of a control whose file could be used before.
 func (c *Controls) storeDefinition(ctx context.Context, tx *sql.Tx, d ControlDefinition) error {
 	if d.Problem != "" {
-		result, err := tx.ExecContext(ctx, `UPDATE controls SET problem = ? WHERE tenancy = ? AND id = ?`, truncateText(d.Problem), c.tenancy, d.ID)
+		result, err := tx.ExecContext(ctx, `UPDATE controls SET problem = ? WHERE tenancy = ? AND id = ? AND hash <> ''`, truncateText(d.Problem), c.tenancy, d.ID)
 		if err != nil {
 			return err
 		}

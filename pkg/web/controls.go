@@ -367,6 +367,8 @@ func (s *Server) readQueries(status control.Status) ([]control.Query, string) {
 	for _, c := range all {
 		switch {
 		case c.ID != status.ID:
+		case c.Problem != "":
+			return nil, "The file cannot be used: " + c.Problem + "."
 		case len(c.Queries) == 0:
 			return nil, "There is no query to run: " + c.Off + "."
 		case c.Hash != status.Hash:
@@ -375,7 +377,7 @@ func (s *Server) readQueries(status control.Status) ([]control.Query, string) {
 			return c.Queries, ""
 		}
 	}
-	return nil, "The file cannot be used."
+	return nil, "There is no file of it."
 }
 
 // whyDetailsHidden returns why the resources of controls are not shown; "" when they are.

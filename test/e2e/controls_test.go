@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"os"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/collectord/collectord/internal/vendorsim"
@@ -92,7 +93,8 @@ func TestControls(t *testing.T) {
 		"agents.yml": broken, "other.yml": strings.NewReplacer("agents", "other", "tenable_assets", "tenable_asset").Replace(exampleControl),
 	})
 	failed := ws.Run("controls")
-	ws.AssertResult(failed, harness.ExitPartial, `agents.yml:7: Binder Error: Referenced column "idd"`, `"id"`, "failed", "agents")
+	ws.AssertResult(failed, harness.ExitPartial, `agents.yml:7: Binder Error: Referenced column "idd"`, "…", "failed", "agents",
+		"other.yml:7: tenable_asset is no stream: did you mean tenable_assets?", "--format json")
 	if strings.Contains(failed.Stderr, "Binder Error") {
 		t.Errorf("the error of the table is also in the log: %s", failed.Stderr)
 	}
@@ -107,9 +109,10 @@ func TestControls(t *testing.T) {
 			t.Errorf("after a failure the metrics have no %s", want)
 		}
 	}
-	ws.AssertResult(ws.Run("controls", "--format", "json"), harness.ExitPartial, `"score": 1`, `"state": "failed"`)
+	ws.AssertResult(ws.Run("controls", "--format", "json"), harness.ExitPartial, `"score": 1`, `"state": "failed"`, `not found in FROM clause! Candidate bindings: \"id\"`)
 	writeControls(t, ws, map[string]string{"agents.yml": "metric_id: agents\n"})
-	ws.AssertResult(ws.Run("controls", "--dry-run"), harness.ExitData, "agents.yml: title is missing")
+	ws.AssertResult(ws.Run("controls", "--dry-run"), harness.ExitData, "agents.yml: title is missing", "failed")
+	ws.AssertResult(ws.Run("controls", "agents"), harness.ExitData, "agents   Assets    failed  1 ")
 	ws.AssertResult(ws.Run("check", "--strict"), harness.ExitSettings, "agents.yml: title is missing")
 	ws.Env["CONTROLS_RESOURCES"] = ws.Path("missing.csv")
 	ws.AssertResult(ws.Run("check"), harness.ExitSettings, "CONTROLS_RESOURCES: open ")
@@ -127,12 +130,39 @@ func TestControlsOfTheService(t *testing.T) {
 	ws.AssertResult(ws.Run("--once"), harness.ExitOK)
 	ws.Env["HTTP_LISTEN"] = "127.0.0.1:0"
 	writeControls(t, ws, map[string]string{"agents.yml": exampleControl})
+	ws.Env["CONTROLS_RESOURCES"] = ws.Path("resources.csv")
+	harness.WriteFile(t, ws.Path("resources.csv"), "resource,team\na,b\n")
 	service := ws.StartService()
 	url := service.BaseURL()
 	service.WaitForLog("control measured", "agents")
 	const want = `collectord_control_score{category="Assets",control="agents",tenancy="default"} 1`
 	if _, metrics := service.Request(http.MethodGet, url+"/metrics", ""); !strings.Contains(metrics, want+"\n") {
 		t.Errorf("the metrics have no %s", want)
+	}
+
+	// A broken file and a broken register are failures of controls, which end with the
+	// repair, and no errors of the reload.
+	harness.WriteFile(t, ws.Path("controls/agents.yml"), "metric_id: agents\n")
+	service.Signal(syscall.SIGHUP)
+	service.WaitForLog("a file of controls cannot be used", "agents.yml: title is missing")
+	harness.WriteFile(t, ws.Path("controls/agents.yml"), exampleControl)
+	harness.WriteFile(t, ws.Path("resources.csv"), "name,team\na,b\n")
+	service.Signal(syscall.SIGHUP)
+	service.WaitForLog("control failed", "the header name,team has no column resource")
+	harness.WriteFile(t, ws.Path("resources.csv"), "resource,team\na,b\n")
+	service.Signal(syscall.SIGHUP)
+	service.WaitForLog("control measured", "agents")
+	service.WaitForLog(`"stored"`, "control_summary")
+	if _, status := service.Request(http.MethodGet, url+"/api/v1/status", ""); !strings.Contains(status, `"last_reload":{"at":"`) || strings.Contains(status, "not applied") {
+		t.Errorf("the status is %s", status)
+	}
+	if _, controls := service.Request(http.MethodGet, url+"/api/v1/controls", ""); !strings.Contains(controls, `"state":"measured"`) || strings.Contains(controls, `"error"`) {
+		t.Errorf("the controls are %s", controls)
+	}
+	for _, day := range ws.StoredRecords("control_summary") {
+		if !strings.Contains(day, `"totalok":80,"total":80,"state":"measured"`) {
+			t.Errorf("the summary has %s", day)
+		}
 	}
 }
 

@@ -66,17 +66,19 @@ func TestOfferedQueries(t *testing.T) {
 		t.Errorf("check of a valid query ends with %d:\n%s", result.Code, result.Output())
 	}
 	harness.WriteFile(t, ws.Path("queries/untitled.sql"), "SELECT 1")
+	harness.WriteFile(t, ws.Path("queries/two.sql"), "-- Two\nSELECT 1; SELECT 2")
 	harness.WriteFile(t, ws.Path("queries/wrong.sql"), "-- Wrong\nSELEC 1")
 	invalid := []string{
+		"HTTP_QUERIES: " + dir + "/two.sql: only one SELECT is allowed: there are several statements",
 		"HTTP_QUERIES: " + dir + "/untitled.sql: the first line is not a comment with the title of the query",
 		"HTTP_QUERIES: " + dir + `/wrong.sql: syntax error at or near "SELEC"`,
 	}
 	ws.AssertResult(ws.Run("check"), harness.ExitSettings, invalid...)
 	service := ws.StartService()
-	service.WaitForLog("a query is not offered", dir+"/untitled.sql")
 	url := service.BaseURL() + "/api/v1/queries"
+	service.WaitForLog("a query is not offered", dir+"/two.sql")
 	status, body := service.Request("GET", url, token)
-	if status != http.StatusOK || !strings.Contains(body, `{"name":"assets","title":"All assets","sql":"-- All assets\nFROM tenable_assets"}`) || !strings.Contains(body, invalid[0]) {
+	if status != http.StatusOK || !strings.Contains(body, `{"name":"assets","title":"All assets","sql":"-- All assets\nFROM tenable_assets"}`) || !strings.Contains(body, invalid[0]) || strings.Contains(body, "SELECT 2") {
 		t.Errorf("the queries are %d %s", status, body)
 	}
 	if status, body := service.Request("GET", url, ""); status != http.StatusUnauthorized {

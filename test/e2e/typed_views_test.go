@@ -50,6 +50,10 @@ func TestTypedViews(t *testing.T) {
 	requireRead("at first", types+`'created_at'`, "timestamp with time zone")
 	requireRead("at first", assets+`NOT has_agent AND created_at > '2000-01-01T00:00:00Z'`, "80")
 	requireRead("at first", summary, "80")
+	for _, column := range []string{"control_summary.weight", "control_summary.totalok", "control_detail.weight", "control_detail.compliance"} {
+		stream, name, _ := strings.Cut(column, ".")
+		requireRead("at first", `SELECT data_type FROM information_schema.columns WHERE table_name = '`+stream+`_latest_typed' AND column_name = '`+name+`'`, "double precision")
+	}
 
 	changed := sim.Hosts()[0].Inject(vendorsim.Fault{Path: "/assets/export/*/chunks/*", Times: vendorsim.Forever, Do: vendorsim.Rewrite(func(body []byte) []byte {
 		return []byte(strings.ReplaceAll(string(body), `"has_agent":false`, `"has_agent":"unknown","agents":2`))
@@ -95,4 +99,4 @@ func readDuckDB(ws *harness.Workspace, query string) string {
 }
 
 // duckdbNames replaces the names of types in DuckDB by those in Postgres.
-var duckdbNames = strings.NewReplacer("TIMESTAMP WITH TIME ZONE", "timestamp with time zone", "BOOLEAN", "boolean", "VARCHAR", "text", "BIGINT", "bigint")
+var duckdbNames = strings.NewReplacer("TIMESTAMP WITH TIME ZONE", "timestamp with time zone", "BOOLEAN", "boolean", "VARCHAR", "text", "BIGINT", "bigint", "DOUBLE", "double precision")
