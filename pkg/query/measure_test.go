@@ -258,6 +258,22 @@ func TestMeasureRows(t *testing.T) {
 	}
 }
 
+// TestMeasureLongTexts checks that a row with long texts is an error, and never in memory here.
+func TestMeasureLongTexts(t *testing.T) {
+	t.Parallel()
+	e := newEngine(t, nil)
+	m := runMeasures(t, e, MeasureOptions{Detail: true},
+		"SELECT 'a' || n AS resource, '' AS resource_type, 1 AS compliance, repeat('é', n * 300000) AS detail FROM range(3) r(n)",
+		"SELECT 'a' AS resource, '' AS resource_type, 1 AS compliance, repeat('é', 500000) AS detail")
+	const want = "1 row has texts of more than 1.0 MiB, such as that of the resource a2: shorten detail"
+	if err := m.errs[0]; err == nil || err.Error() != want || len(m.rows[0]) > 0 {
+		t.Errorf("error %v, want %s; %d rows", err, want, len(m.rows[0]))
+	}
+	if m.errs[1] != nil || len(m.rows[1]) != 1 {
+		t.Errorf("a shorter row: error %v, %d rows", m.errs[1], len(m.rows[1]))
+	}
+}
+
 // TestMeasureDivision checks what a division by 0 is in the compliance: the error names the
 // query, a resource and what to do, and NULL does not count.
 func TestMeasureDivision(t *testing.T) {

@@ -17,6 +17,7 @@ import (
 	"strings"
 
 	driver "github.com/duckdb/duckdb-go/v2"
+	"github.com/dustin/go-humanize"
 	"github.com/dustin/go-humanize/english"
 
 	"github.com/collectord/collectord/internal/duckdb"
@@ -140,6 +141,9 @@ func (s *session) runMeasure(ctx context.Context, m workerMeasure, out *eventWri
 		if err == nil {
 			err = s.checkCompliance(ctx)
 		}
+		if err == nil {
+			err = s.checkTexts(ctx)
+		}
 		if err != nil {
 			return &MeasureError{Query: q.Index, Line: errorLine(q.Text, err), Err: explainMeasure(err)}
 		}
@@ -245,6 +249,22 @@ func (s *session) checkCompliance(ctx context.Context) error {
 		text += ": a division by 0 returns that: divide by nullif(x, 0), so that the row does not count"
 	}
 	return errors.New(text)
+}
+
+// maxRowBytes bounds the texts of a row, which the process that receives it has in memory.
+const maxRowBytes = 1 << 20
+
+// checkTexts returns an error when the texts of a row are too long.
+func (s *session) checkTexts(ctx context.Context) error {
+	var wrong int64
+	var resource sql.NullString
+	err := s.db.QueryRowContext(ctx, fmt.Sprintf("SELECT count(*), first(left(coalesce(resource, 'NULL'), 100)) FROM %s"+
+		" WHERE strlen(concat(resource, resource_type, detail, business_unit, team, location)) > %d", measureTable, maxRowBytes)).Scan(&wrong, &resource)
+	if err != nil || wrong == 0 {
+		return err
+	}
+	return fmt.Errorf("%s texts of more than %s, such as that of the resource %s: shorten detail",
+		english.Plural(int(wrong), "row has", "rows have"), humanize.IBytes(maxRowBytes), resource.String)
 }
 
 // summarize joins the rows with the register, and returns their sums and, if the task

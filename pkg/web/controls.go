@@ -360,6 +360,9 @@ func newControlUnits(status control.Status, parts []state.ControlDay) (units []c
 
 // readQueries returns the queries in the files of a control, and a note about them.
 func (s *Server) readQueries(status control.Status) ([]control.Query, string) {
+	if status.Problem != "" {
+		return nil, "The file cannot be used: " + status.Problem + "."
+	}
 	all, _, err := control.Load(s.controlSource().Dir)
 	if err != nil {
 		return nil, "The files cannot be read: " + err.Error()
@@ -367,8 +370,6 @@ func (s *Server) readQueries(status control.Status) ([]control.Query, string) {
 	for _, c := range all {
 		switch {
 		case c.ID != status.ID:
-		case c.Problem != "":
-			return nil, "The file cannot be used: " + c.Problem + "."
 		case len(c.Queries) == 0:
 			return nil, "There is no query to run: " + c.Off + "."
 		case c.Hash != status.Hash:
@@ -377,7 +378,7 @@ func (s *Server) readQueries(status control.Status) ([]control.Query, string) {
 			return c.Queries, ""
 		}
 	}
-	return nil, "There is no file of it."
+	return nil, "The file has been removed since the last result."
 }
 
 // whyDetailsHidden returns why the resources of controls are not shown; "" when they are.

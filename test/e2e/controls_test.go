@@ -145,6 +145,21 @@ func TestControlsOfTheService(t *testing.T) {
 	harness.WriteFile(t, ws.Path("controls/agents.yml"), "metric_id: agents\n")
 	service.Signal(syscall.SIGHUP)
 	service.WaitForLog("a file of controls cannot be used", "agents.yml: title is missing")
+	service.WaitForLog(`"stored"`, "control_summary")
+	for path, wants := range map[string][]string{
+		"/api/v1/controls": {`"state":"failed"`, `"failed_since":"`, `"title":"Assets with a name"`, `"error":"agents.yml: title is missing"`},
+		"/controls":        {"agents.yml: title is missing", "Assets with a name"},
+		"/controls/agents": {"The file cannot be used: agents.yml: title is missing.", "It has failed since"},
+	} {
+		for _, want := range wants {
+			if _, body := service.Request(http.MethodGet, url+path, ""); !strings.Contains(body, want) {
+				t.Errorf("%s does not contain %q: %s", path, want, body)
+			}
+		}
+	}
+	if day := ws.StoredRecords("control_summary"); len(day) != 1 || !strings.Contains(day[0], `"weight":1,"indicator":false,"business_unit":"undefined","team":"undefined","location":"undefined","totalok":80,"total":80,"state":"failed"`) {
+		t.Errorf("the summary is %s", day)
+	}
 	harness.WriteFile(t, ws.Path("controls/agents.yml"), exampleControl)
 	harness.WriteFile(t, ws.Path("resources.csv"), "name,team\na,b\n")
 	service.Signal(syscall.SIGHUP)
