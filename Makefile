@@ -46,13 +46,13 @@ check: ## check format and vet, run the fast tests (no servers, no race detector
 
 # The packages with the longest tests are first, so that none of them runs alone at
 # the end.
-LONGEST := ./test/e2e ./test/packages ./pkg/store/... ./pkg/backup ./pkg/collector/sources/... ./internal/soak ./internal/vendorsim
+LONGEST := ./test/e2e ./test/packages ./pkg/store/... ./pkg/backup ./pkg/collector/sources/... ./internal/vendorsim
 
 test: lint test-servers ## run all checks and all tests with the race detector
 	@echo "== tests with the race detector; about twenty minutes on two cores"
 	tools/test.sh "$(LONGEST) ./..." -race -timeout 40m -parallel 8
-	@echo "== memory tests with full amounts of data, without the race detector, which is too slow for them"
-	tools/test.sh "./pkg/collector/rest ./pkg/query ./pkg/snapshot ./pkg/store/..." -run 'MemoryDoesNotGrow$$|SplitMemoryIsBounded|MillionRecords|LargeRecords$$|MemoryLimit$$'
+	@echo "== a short soak, and memory tests with full amounts of data, without the race detector, which is too slow for them"
+	tools/test.sh "./internal/soak ./pkg/collector/rest ./pkg/collector/sources/... ./pkg/query ./pkg/snapshot ./pkg/store/..." -run '^TestSoak$$|MemoryDoesNotGrow$$|SplitMemoryIsBounded|MillionRecords|LargeRecords$$|MemoryLimit$$'
 	@echo "== 300 runs of each collector with random faults; with the race detector they are 50, with make faults 1,000"
 	tools/test.sh ./pkg/collector/sources/... -run 'UnderRandomFaults$$'
 

@@ -104,24 +104,19 @@ type vendor struct {
 	stop func()
 }
 
-func (v vendor) envValue(name string) string {
-	for _, line := range v.env {
-		if value, ok := strings.CutPrefix(line, name+"="); ok {
-			return value
-		}
-	}
-	return ""
-}
-
 // startSimulator starts a vendor with the given number of records of 2 KB that
 // match the filter.
 func (l *lab) startSimulator(records int, args ...string) (vendor, error) {
+	return l.startVendor(append([]string{"-vendors", "crowdstrike", "-gzip", "off", "-edge-every", "-1",
+		"-count", fmt.Sprintf("%s=%d", stream, records*1065/1000), "-bytes", stream + "=2048"}, args...)...)
+}
+
+// startVendor starts a simulator of one vendor with the flags of its program.
+func (l *lab) startVendor(args ...string) (vendor, error) {
 	sim, err := l.buildProgram("internal/vendorsim/sim")
 	if err != nil {
 		return vendor{}, err
 	}
-	args = append([]string{"-vendors", "crowdstrike", "-gzip", "off", "-edge-every", "-1",
-		"-count", fmt.Sprintf("%s=%d", stream, records*1065/1000), "-bytes", stream + "=2048"}, args...)
 	cmd := newCommand(l.ctx, nil, sim, args...)
 	cmd.Stderr = os.Stderr
 	out, err := cmd.StdoutPipe()
@@ -132,16 +127,18 @@ func (l *lab) startSimulator(records int, args ...string) (vendor, error) {
 		return vendor{}, err
 	}
 	v := vendor{stop: func() { _ = cmd.Process.Kill(); _ = cmd.Wait() }}
-	for lines := bufio.NewScanner(out); v.envValue("FALCON_SECRET") == ""; {
+	for lines := bufio.NewScanner(out); ; {
 		if !lines.Scan() {
 			v.stop()
-			return vendor{}, errors.New("the simulator ended before it printed its address")
+			return vendor{}, errors.New("the simulator ended before it printed its settings")
 		}
-		if line := lines.Text(); !strings.HasPrefix(line, "#") {
+		switch line := lines.Text(); {
+		case line == "":
+			return v, nil
+		case !strings.HasPrefix(line, "#"):
 			v.env = append(v.env, line)
 		}
 	}
-	return v, nil
 }
 
 // runExtraction runs the program once in dir.

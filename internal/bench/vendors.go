@@ -101,6 +101,7 @@ func extractAllVendors(ctx context.Context, args []string) error {
 	for i := range 2 {
 		sim, err := vendorsim.Start(vendorsim.Options{
 			Vendors: vendorsim.AllVendors(), Seed: uint64(i), EdgeEvery: -1,
+			Base: time.Now(), // NVD has a file for each year until then
 			// The enrollments have 51 pages of 500.
 			Counts: map[string]int{"knowbe4_enrollments": 25_250},
 		})

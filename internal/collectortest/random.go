@@ -3,6 +3,7 @@ package collectortest
 import (
 	"bytes"
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -58,6 +59,13 @@ type FaultyVendor struct {
 	// such as its organisation. Doubts count at least what the last id stands
 	// for. nil, or no ids, if doubts count records.
 	Unit func(h *Harness, stream string, i int) []string
+	// IndexOf returns which record a stored one is, or an error that says why it is
+	// none. kinds are the names of the faults. nil if stored records are those of
+	// Record.
+	IndexOf func(h *Harness, stream, record string, kinds []string) (int, error)
+	// Settle is a wait at the end of a run, in which the vendor's other servers close
+	// their connections.
+	Settle time.Duration
 	// Doubts are the names of the kinds of faults that explain a doubt, by its
 	// text. Any fault explains a doubt without names.
 	Doubts map[string][]string
@@ -182,6 +190,7 @@ func (f FaultyVendor) runOnce(t *testing.T, seed uint64, counts *faultCounts) {
 		if h.Failed() {
 			h.logFaults(r.faults)
 		}
+		time.Sleep(f.Settle)
 	})
 }
 
@@ -249,6 +258,9 @@ func (f *faultyRun) addIndices(c *collector.Collector) {
 		if f.indices[s.Name] == nil {
 			f.indices[s.Name] = map[string]int{}
 		}
+		if f.vendor.IndexOf != nil {
+			continue
+		}
 		for _, i := range f.wantedIndices(s.Name) {
 			record := string(f.Sim.Record(s.Name, i))
 			if f.vendor.Record != nil {
@@ -257,6 +269,22 @@ func (f *faultyRun) addIndices(c *collector.Collector) {
 			f.indices[s.Name][f.normalize(record)] = i
 		}
 	}
+}
+
+// indexOf returns which record of a stream a stored one is.
+func (f *faultyRun) indexOf(stream, record string) (int, error) {
+	if f.vendor.IndexOf != nil {
+		var kinds []string
+		for _, fault := range f.faults {
+			kinds = append(kinds, fault.Kind.Name)
+		}
+		return f.vendor.IndexOf(f.Harness, stream, record, kinds)
+	}
+	i, known := f.indices[stream][f.normalize(record)]
+	if !known {
+		return 0, errors.New("the vendor has no such record")
+	}
+	return i, nil
 }
 
 func (f *faultyRun) normalize(record string) string {
@@ -307,9 +335,9 @@ func (f *faultyRun) checkResult(result run.Result) {
 	}
 	got := map[int]int{}
 	for _, record := range records {
-		i, known := f.indices[result.Stream][f.normalize(record)]
-		if !known {
-			f.Errorf("%s: the vendor has no record %.300s", result.Stream, record)
+		i, err := f.indexOf(result.Stream, record)
+		if err != nil {
+			f.Errorf("%s: %v: %.300s", result.Stream, err, record)
 			return
 		}
 		got[i]++

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/collectord/collectord/internal/vendorsim"
 	"github.com/collectord/collectord/pkg/state"
 )
 
@@ -39,7 +40,8 @@ func (e *evidence) successes(stream string) (list []state.Run) {
 
 // expectedContent returns the content that a run must have delivered. A run may
 // have several allowed contents; the number of records selects one. It fails if
-// no allowed content has that number.
+// no allowed content has that number. Where look-ups may have failed, it is what
+// Postgres has, so that the destinations are compared with each other.
 func (s *soak) expectedContent(e *evidence, r state.Run) (content, error) {
 	var before []state.Run
 	for _, b := range e.runs {
@@ -50,9 +52,13 @@ func (s *soak) expectedContent(e *evidence, r state.Run) (content, error) {
 	slices.Reverse(before)
 	allowed := s.vendors.allowedContents(r, before)
 	for _, c := range allowed {
-		if int64(c.records) == r.Records {
-			return c, nil
+		if int64(c.records) != r.Records {
+			continue
 		}
+		if rows := e.tables["Postgres"][key{r.Stream, r.UploadID}]; rows != nil && s.mayHaveFailedLookups(r) && len(rows.sums) == c.records {
+			c = contentOf(rows.sums)
+		}
+		return c, nil
 	}
 	return content{}, fmt.Errorf("%s: run %d (%s, %s) has %d records, the vendor had %v", r.Stream, r.ID, r.UploadID, r.Outcome,
 		r.Records, allowed)
@@ -79,6 +85,9 @@ func (s *soak) checkRuns(e *evidence, f *findings) {
 			if _, err := s.expectedContent(e, r); err != nil {
 				f.addf("%v", err)
 			}
+			if r.Outcome == state.Unchanged {
+				s.checkUnchanged(e, r, f)
+			}
 		case state.Failed, state.Timeout, state.Cancelled, state.Skipped, state.Interrupted:
 			if r.Err == "" {
 				f.addf("%s: run %d is %s without an error", r.Stream, r.ID, r.Outcome)
@@ -86,12 +95,58 @@ func (s *soak) checkRuns(e *evidence, f *findings) {
 		}
 	}
 	for _, stream := range allStreams() {
-		if last[stream] != state.Success && last[stream] != state.Unchanged {
-			f.addf("%s: the last run, without faults, ended as %q", stream, last[stream])
+		want := state.Success
+		if slices.Contains(feedStreams, stream) { // which was not changed before its last run
+			want = state.Unchanged
+		}
+		if last[stream] != want {
+			f.addf("%s: the last run, without faults, ended as %q, want %q", stream, last[stream], want)
 		}
 		if good[stream] < 2 {
 			f.addf("%s: %d runs ended well, want at least 2", stream, good[stream])
 		}
+	}
+}
+
+// publisher is a simulated publisher of files.
+type publisher interface{ ServedFiles() []vendorsim.ServedFile }
+
+// checkUnchanged checks that the publisher had the data of the last success when a run
+// ended as unchanged, and, if it has files, that it said so for the files of that success.
+func (s *soak) checkUnchanged(e *evidence, r state.Run, f *findings) {
+	var last *state.Run
+	for _, one := range e.successes(r.Stream) {
+		if one.ID < r.ID {
+			last = &one
+		}
+	}
+	if last == nil || !slices.Contains(feedStreams, r.Stream) {
+		f.addf("%s: run %d is unchanged without an earlier success", r.Stream, r.ID)
+		return
+	}
+	if had, now := s.vendors.contentAt(r.Stream, last.Started), s.vendors.contentAt(r.Stream, r.Started); had != now {
+		f.addf("%s: run %d is unchanged, but the publisher had %v, and %v in the last success", r.Stream, r.ID, now, had)
+	}
+	of, hasFiles := s.vendors.sim.Host(r.Collector).Vendor().(publisher)
+	if !hasFiles {
+		return
+	}
+	sent, confirmed := map[string]string{}, map[string]string{} // ETags by path
+	for _, one := range of.ServedFiles() {
+		switch {
+		case !one.NotModified && one.At.Before(last.Ended):
+			sent[one.Path] = one.ETag
+		case one.NotModified && one.At.After(r.Started.Add(-time.Second)) && one.At.Before(r.Ended.Add(time.Second)):
+			confirmed[one.Path] = one.ETag
+		}
+	}
+	for path, etag := range confirmed {
+		if sent[path] != etag {
+			f.addf("%s: run %d is unchanged, but %s was %s, and %s in the last success", r.Stream, r.ID, path, etag, sent[path])
+		}
+	}
+	if len(confirmed) == 0 {
+		f.addf("%s: run %d is unchanged, but the publisher did not say so", r.Stream, r.ID)
 	}
 }
 

@@ -67,7 +67,7 @@ func newDaemon(s *soak) (*daemon, error) {
 	vendorEnv, keys := s.vendors.settingsEnv()
 	d.env = append(s.baseEnvironment(), "HTTP_LISTEN="+d.addr, "HTTP_TOKEN="+token)
 	d.env = append(append(d.env, vendorEnv...), s.destinations.settingsEnv()...)
-	d.settings = settings{keys: keys, seconds: maps.Clone(scheduleSeconds), parallel: "3", retryWait: "2s"}
+	d.settings = settings{keys: keys, seconds: maps.Clone(scheduleSeconds), parallel: "6", retryWait: "2s"}
 	d.secrets = append(secretValues(d.env), s.destinations.password)
 	for _, key := range keys {
 		d.addSecret(key)

@@ -26,11 +26,18 @@ const (
 
 // keyVariables are the variables with the keys that are rotated.
 var keyVariables = map[string]string{
-	"crowdstrike": "FALCON_SECRET", "github": "GITHUB_TOKEN", "knowbe4": "KNOWBE4_TOKEN", "okta": "OKTA_TOKEN", "snyk": "SNYK_TOKEN", "tenable": "TIO_SECRET_KEY",
+	"azure_entra": "AZURE_CLIENT_SECRET", "crowdstrike": "FALCON_SECRET", "github": "GITHUB_TOKEN", "intune": "INTUNE_CLIENT_SECRET", "knowbe4": "KNOWBE4_TOKEN",
+	"mde": "MDE_CLIENT_SECRET", "nvd": "NVD_API_KEY", "okta": "OKTA_TOKEN", "snyk": "SNYK_TOKEN", "tenable": "TIO_SECRET_KEY",
 }
 
+// keyedVendors are the vendors with a key.
+var keyedVendors = slices.Sorted(maps.Keys(keyVariables))
+
 // scheduleSeconds are the usual intervals of the collectors with a schedule.
-var scheduleSeconds = map[string]int{"crowdstrike": 6, "github": 7, "okta": 3, "snyk": 5}
+var scheduleSeconds = map[string]int{
+	"crowdstrike": 6, "github": 7, "okta": 3, "snyk": 5,
+	"azure_entra": 20, "cisa_kev": 9, "domains": 12, "endoflife": 13, "epss": 11, "intune": 19, "mde": 15, "nvd": 14, "osv": 12,
+}
 
 // settings are those that the file .env has, which a reload reads.
 type settings struct {
@@ -93,7 +100,7 @@ func (r *reloads) sendReload() error {
 	r.n++
 	d := r.s.daemon
 	changed := d.settings.clone()
-	changed.parallel = fmt.Sprint(3 + r.n%3)
+	changed.parallel = fmt.Sprint(5 + r.n%3)
 	changed.retryWait = fmt.Sprintf("%ds", 2+r.n/2%2)
 	for vendor := range changed.seconds {
 		changed.seconds[vendor] = scheduleSeconds[vendor] + r.random.IntN(2)
@@ -112,7 +119,7 @@ func (r *reloads) sendReload() error {
 // rotateKey replaces the key of a vendor. The vendor withdraws the old one before the
 // reload or after it.
 func (r *reloads) rotateKey(changed settings, before bool) error {
-	vendor := vendorNames[r.random.IntN(len(vendorNames))]
+	vendor := keyedVendors[r.random.IntN(len(keyedVendors))]
 	host := r.s.vendors.sim.Host(vendor)
 	one := rotation{vendor: vendor, old: changed.keys[vendor]}
 	next := fmt.Sprintf("soak-key-%s-%04d", vendor, r.n)

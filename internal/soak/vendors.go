@@ -19,17 +19,37 @@ import (
 // others while the daemon is down. So the data never changes during a run, and
 // the records of each run are known.
 var (
-	vendorNames = []string{"crowdstrike", "github", "knowbe4", "okta", "snyk", "tenable"}
-	apiVendors  = []string{"knowbe4", "tenable"}
+	vendorNames = []string{
+		"azure_entra", "cisa_kev", "crowdstrike", "domains", "endoflife", "epss", "github", "intune", "knowbe4", "mde", "nvd", "okta", "osv", "snyk", "tenable",
+	}
+	apiVendors = []string{"knowbe4", "tenable"}
 )
 
 // exportStreams are the streams whose runs may continue the export job of an
 // earlier run.
-var exportStreams = []string{vendorsim.TenableVulns, vendorsim.TenableAssets, vendorsim.TenableFindings}
+var exportStreams = []string{vendorsim.IntuneDetectedApps, vendorsim.TenableVulns, vendorsim.TenableAssets, vendorsim.TenableFindings}
+
+// feedStreams are the streams whose runs end as unchanged while the publisher has the
+// same data.
+var feedStreams = []string{
+	vendorsim.CISAKEVVulnerabilities, vendorsim.EOLProducts, vendorsim.EOLReleases, vendorsim.EPSSScores, vendorsim.NVDCVEs, vendorsim.OSVVulnerabilities,
+}
+
+// isFeed reports whether the streams of a vendor are feedStreams.
+func isFeed(vendor string) bool { return slices.Contains(feedStreams, streamsByVendor[vendor][0]) }
+
+// soakedDomains are the examined domains. Each costs a second, because a registry gets
+// one request a second.
+var soakedDomains = []string{vendorsim.DomainComplete, vendorsim.DomainExpired, vendorsim.DomainGone, vendorsim.DomainInternational}
 
 // usualCounts are the approximate numbers of records of the streams. The object
-// of the enrollments is usually large enough for an upload in parts.
+// of the enrollments is usually large enough for an upload in parts. There are too few
+// detected apps for awkward ones, which another encoding has in the database.
 var usualCounts = map[string]int{
+	vendorsim.CISAKEVVulnerabilities: 100, vendorsim.EOLReleases: 80, vendorsim.EPSSScores: 300, vendorsim.OSVVulnerabilities: 120,
+	vendorsim.EntraUsers: 110, vendorsim.EntraGroups: 60, vendorsim.EntraServicePrincipals: 60, vendorsim.EntraPolicies: 12, vendorsim.EntraMethods: 80,
+	vendorsim.EntraSignIns: 110, vendorsim.EntraAuditLogs: 80, vendorsim.MDEMachines: 90, vendorsim.MDEMachineVulnerabilities: 140, vendorsim.MDEVulnerabilities: 70,
+	vendorsim.IntuneDevices: 90, vendorsim.IntuneConfigurations: 30, vendorsim.IntuneCompliancePolicies: 15, vendorsim.IntuneDetectedApps: 30,
 	vendorsim.CrowdStrikeHosts: 120, vendorsim.CrowdStrikeVulns: 200,
 	vendorsim.GitHubMembers: 60, vendorsim.GitHubDependabot: 120, vendorsim.GitHubCode: 90, vendorsim.GitHubSecrets: 40, vendorsim.GitHubRules: 30,
 	vendorsim.KnowBe4Enrollments: 220, vendorsim.OktaUsers: 150,
@@ -37,19 +57,34 @@ var usualCounts = map[string]int{
 	vendorsim.TenableVulns: 160, vendorsim.TenableAssets: 100, vendorsim.TenableFindings: 120, vendorsim.TenableWAS: 60,
 }
 
-// organizations is the number of Snyk's organisations, and repositories that of GitHub's
-// repositories. They do not change, because other streams depend on them.
+// organizations is the number of Snyk's organisations, repositories that of GitHub's
+// repositories, and products that of endoflife.date. They do not change, because other
+// streams depend on them.
 const (
 	organizations = 6
 	repositories  = 16
+	products      = 12
+	// firstCVEs is the number of CVEs of NVD at the beginning. It has more and more.
+	firstCVEs = 150
 )
 
 // streamsByVendor are the streams that the daemon collects, by vendor.
 var streamsByVendor = map[string][]string{
+	"azure_entra": {
+		vendorsim.EntraUsers, vendorsim.EntraGroups, vendorsim.EntraServicePrincipals, vendorsim.EntraPolicies, vendorsim.EntraMethods, vendorsim.EntraSignIns, vendorsim.EntraAuditLogs,
+	},
+	"cisa_kev":    {vendorsim.CISAKEVVulnerabilities},
 	"crowdstrike": {vendorsim.CrowdStrikeHosts, vendorsim.CrowdStrikeVulns, vendorsim.CrowdStrikeZTA},
+	"domains":     {"domains", "domains_dns", "domains_tls", "domains_headers"},
+	"endoflife":   {vendorsim.EOLProducts, vendorsim.EOLReleases},
+	"epss":        {vendorsim.EPSSScores},
 	"github":      {vendorsim.GitHubOrganizations, vendorsim.GitHubRepositories, vendorsim.GitHubMembers, vendorsim.GitHubDependabot, vendorsim.GitHubCode, vendorsim.GitHubSecrets, vendorsim.GitHubRules},
+	"intune":      {vendorsim.IntuneDevices, vendorsim.IntuneConfigurations, vendorsim.IntuneCompliancePolicies, vendorsim.IntuneDetectedApps},
 	"knowbe4":     {vendorsim.KnowBe4Enrollments},
+	"mde":         {vendorsim.MDEMachines, vendorsim.MDEMachineVulnerabilities, vendorsim.MDEVulnerabilities},
+	"nvd":         {vendorsim.NVDCVEs},
 	"okta":        {vendorsim.OktaUsers},
+	"osv":         {vendorsim.OSVVulnerabilities},
 	"snyk":        {vendorsim.SnykOrganizations, vendorsim.SnykMembers, vendorsim.SnykProjects, vendorsim.SnykIssues},
 	"tenable":     {vendorsim.TenableVulns, vendorsim.TenableAssets, vendorsim.TenableFindings, vendorsim.TenableWAS},
 }
@@ -94,6 +129,12 @@ type vendors struct {
 	tenable     *vendorsim.Tenable
 	github      *vendorsim.GitHub
 	snyk        *vendorsim.Snyk
+	entra       *vendorsim.AzureEntra
+	intune      *vendorsim.Intune
+	endOfLife   *vendorsim.EndOfLife
+	nvd         *vendorsim.NVD
+	osv         *vendorsim.OSV
+	domains     map[string]content // without faults, by stream
 	faults      *tally
 	events      *events
 	seed        uint64
@@ -107,36 +148,50 @@ func newVendors(s *soak) (*vendors, error) {
 	seed := s.opts.seed
 	v := &vendors{
 		crowdstrike: vendorsim.NewCrowdStrike(), tenable: vendorsim.NewTenable(), github: vendorsim.NewGitHub(), snyk: vendorsim.NewSnyk(),
+		entra: vendorsim.NewAzureEntra(), intune: vendorsim.NewIntune(), endOfLife: vendorsim.NewEndOfLife(), nvd: vendorsim.NewNVD(), osv: vendorsim.NewOSV(),
 		faults: s.faults, events: s.events, seed: seed,
 		random: map[string]*rand.Rand{}, ledger: map[string][]generation{},
 	}
-	counts := map[string]int{vendorsim.SnykOrganizations: organizations, vendorsim.GitHubRepositories: repositories}
+	counts := map[string]int{
+		vendorsim.SnykOrganizations: organizations, vendorsim.GitHubRepositories: repositories, vendorsim.EOLProducts: products, vendorsim.NVDCVEs: firstCVEs,
+	}
 	for stream, n := range usualCounts {
 		counts[stream] = n
 	}
 	plenty := vendorsim.LimitNumbers{Max: 1 << 30}
 	var err error
 	v.sim, err = vendorsim.Start(vendorsim.Options{
-		Vendors: []vendorsim.Vendor{v.crowdstrike, v.github, vendorsim.NewKnowBe4(), vendorsim.NewOkta(), v.snyk, v.tenable},
-		Seed:    seed, Counts: counts,
+		Vendors: []vendorsim.Vendor{
+			v.entra, vendorsim.NewCISAKEV(), v.crowdstrike, vendorsim.NewDomains(), v.endOfLife, vendorsim.NewEPSS(), v.github, v.intune,
+			vendorsim.NewKnowBe4(), vendorsim.NewMDE(), v.nvd, vendorsim.NewOkta(), v.osv, v.snyk, v.tenable,
+		},
+		Seed: seed, Counts: counts,
+		// NVD has a file for each year up to the present one.
+		Base:        time.Date(time.Now().Year(), time.March, 1, 0, 0, 0, 0, time.UTC),
 		RecordBytes: map[string]int{vendorsim.KnowBe4Enrollments: 27 << 10},
 		PageLimits: map[string]int{
+			vendorsim.EntraUsers: 40, vendorsim.EntraGroups: 25, vendorsim.IntuneDevices: 30,
 			vendorsim.OktaUsers: 40, vendorsim.CrowdStrikeHosts: 50, vendorsim.CrowdStrikeVulns: 60, vendorsim.KnowBe4Enrollments: 100,
 		},
 		// The soak sends more requests than the limits allow.
 		Limits: map[string]vendorsim.LimitNumbers{
 			"okta": plenty, "crowdstrike_token": plenty, "crowdstrike": plenty, "snyk-minute": plenty, "github-hour": plenty, "github-minute": plenty, "knowbe4-day": plenty,
+			"entra-reports": plenty, "entra-policies": plenty, "mde-minute": plenty, "mde-hour": plenty, "mde-export-minute": plenty, "mde-export-hour": plenty, "nvd-key": plenty,
 		},
 	})
 	if err != nil {
 		return nil, err
 	}
-	for _, stream := range exportStreams {
+	for _, stream := range []string{vendorsim.TenableVulns, vendorsim.TenableAssets, vendorsim.TenableFindings} {
 		v.tenable.ConfigureStream(stream, func(s *vendorsim.TenableStream) {
 			// A job whose id is lost must not run until its maximum age, so
 			// each job finishes when it is created.
 			s.QueuedPolls, s.GrowPolls, s.ChunkRecords = -1, 0, 30
 		})
+	}
+	v.intune.ConfigureExports(func(e *vendorsim.IntuneExports) { e.Polls = -1 })
+	if v.domains, err = s.examineDomains(v); err != nil {
+		return nil, err
 	}
 	for i, name := range vendorNames {
 		v.random[name] = rand.New(rand.NewPCG(seed, 100+uint64(i)))
@@ -150,6 +205,9 @@ func newVendors(s *soak) (*vendors, error) {
 func (v *vendors) changeCounts(name string) {
 	v.mu.Lock()
 	random := v.random[name]
+	if name == "nvd" {
+		v.changeCVEs(random.IntN(5))
+	}
 	for _, stream := range streamsByVendor[name] {
 		n := usualCounts[stream]
 		if n == 0 {
@@ -172,6 +230,9 @@ func (v *vendors) changeCounts(name string) {
 // setUsualCounts gives a vendor about the usual numbers of records, so that no
 // snapshot is held, but not the same numbers twice in a row.
 func (v *vendors) setUsualCounts(name string) {
+	if name == "nvd" {
+		v.changeCVEs(1)
+	}
 	for _, stream := range streamsByVendor[name] {
 		if n := usualCounts[stream]; n > 0 {
 			v.sim.SetCount(stream, n+len(v.ledger[stream])%7)
@@ -180,18 +241,37 @@ func (v *vendors) setUsualCounts(name string) {
 	v.recordContents(name)
 }
 
+// changeCVEs adds n CVEs, and modifies as many. The files have them at once, so that a
+// run has them whether it reads the files or what was modified.
+func (v *vendors) changeCVEs(n int) {
+	now := time.Now().Truncate(time.Millisecond) // as in the API
+	for i := range n {
+		v.nvd.Modify(i*7%firstCVEs, now)
+		v.nvd.Add(now)
+	}
+	v.nvd.Publish()
+}
+
 // recordContents adds the current contents of a vendor to the ledger.
 func (v *vendors) recordContents(name string) {
 	for _, stream := range streamsByVendor[name] {
-		var sums [][sha256.Size]byte
-		for _, i := range v.expectedIndices(stream) {
-			sums = append(sums, sha256.Sum256(v.expectedRecord(stream, i)))
-		}
-		g := generation{time.Now().Truncate(time.Millisecond), contentOf(sums)}
+		g := generation{time.Now().Truncate(time.Millisecond), v.presentContent(stream)}
 		v.mu.Lock()
 		v.ledger[stream] = append(v.ledger[stream], g)
 		v.mu.Unlock()
 	}
+}
+
+// presentContent returns what a run of a stream must deliver now.
+func (v *vendors) presentContent(stream string) content {
+	if c, known := v.domains[stream]; known {
+		return c
+	}
+	var sums [][sha256.Size]byte
+	for _, i := range v.expectedIndices(stream) {
+		sums = append(sums, sha256.Sum256(v.expectedRecord(stream, i)))
+	}
+	return contentOf(sums)
 }
 
 // expectedIndices returns the indices of the records that a run of a stream
@@ -222,6 +302,14 @@ func (v *vendors) expectedRecord(stream string, i int) []byte {
 	case vendorsim.GitHubRepositories, vendorsim.GitHubMembers, vendorsim.GitHubDependabot, vendorsim.GitHubCode, vendorsim.GitHubSecrets, vendorsim.GitHubRules:
 		r := v.sim.Record(stream, i)
 		return append(r[:len(r)-1], v.github.ParentMembers(stream, i)+"}"...)
+	case vendorsim.EntraUsers:
+		return v.entra.UserWithoutActivity(i)
+	case vendorsim.EOLReleases:
+		return v.endOfLife.ReleaseRecord(i)
+	case vendorsim.IntuneDetectedApps:
+		return []byte(v.intune.DetectedApp(i, detectedAppColumns))
+	case vendorsim.OSVVulnerabilities:
+		return v.osv.StoredRecord(i)
 	case vendorsim.SnykMembers:
 		r := v.sim.Record(stream, i)
 		org := v.snyk.Organization(stream, i)
@@ -263,6 +351,17 @@ func (v *vendors) contentAt(stream string, t time.Time) content {
 	return list[0].content
 }
 
+// detectedAppColumns are the members of detected apps.
+var detectedAppColumns = []string{
+	"ApplicationKey", "ApplicationName", "ApplicationPublisher", "ApplicationShortVersion", "ApplicationVersion",
+	"DeviceId", "DeviceName", "OSDescription", "OSVersion", "Platform", "UserId", "EmailAddress", "UserName",
+}
+
+// extraSettings take the place of usual settings, or are beside them. Records must be those
+// of the vendor: the fields of OKTA_COMPAT_FIELDS would be added to them, and a user without
+// signInActivity, which a fault can refuse, would be another record.
+var extraSettings = []string{"OKTA_COMPAT_FIELDS=false", "AZURE_SIGN_IN_ACTIVITY=false", "DOMAINS=" + strings.Join(soakedDomains, ";")}
+
 // settingsEnv returns the settings of the vendors, and apart from them the keys that
 // the vendors accept at the start.
 func (v *vendors) settingsEnv() (env []string, keys map[string]string) {
@@ -276,5 +375,5 @@ func (v *vendors) settingsEnv() (env []string, keys map[string]string) {
 			env = append(env, line)
 		}
 	}
-	return append(env, "OKTA_COMPAT_FIELDS=false"), keys // the fields would be added to the vendor's records
+	return append(env, extraSettings...), keys
 }

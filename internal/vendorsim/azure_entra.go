@@ -94,11 +94,19 @@ func (a *AzureEntra) reduceUsers(q url.Values) (func(record []byte, i int) []byt
 	case hasSelected(q, SignInActivity):
 		return nil, false
 	}
-	return func(record []byte, _ int) []byte {
-		before, rest, _ := bytes.Cut(record, []byte(`,"signInActivity":{`))
-		_, after, _ := bytes.Cut(rest, []byte("}"))
-		return append(before, after...)
-	}, true
+	return func(record []byte, _ int) []byte { return withoutActivity(record) }, true
+}
+
+func withoutActivity(user []byte) []byte {
+	before, rest, _ := bytes.Cut(user, []byte(`,"signInActivity":{`))
+	_, after, _ := bytes.Cut(rest, []byte("}"))
+	return append(before, after...)
+}
+
+// UserWithoutActivity returns user i as a client gets it that does not ask for
+// signInActivity.
+func (a *AzureEntra) UserWithoutActivity(i int) []byte {
+	return withoutActivity(a.host.server.Record(EntraUsers, i))
 }
 
 // eventAge returns the age of a sign-in or audit event at the present time of the

@@ -59,9 +59,12 @@ type Domains struct {
 
 	resolverAddress, tlsPort, httpPort string
 
+	faults serverFaults
+
 	mu      sync.Mutex
 	zone    map[string][]dns.RR // by lower-case name with its final dot
 	config  DomainsFaults
+	held    []net.Conn     // connections of which nothing is read
 	queries map[string]int // by name and type
 }
 
@@ -208,13 +211,13 @@ func (d *Domains) startServers() error {
 			return err
 		}
 		d.tlsPort = portOf(forTLS, "443")
-		d.serving.Go(func() { _ = encrypted.ServeTLS(forTLS, "", "") })
+		d.serving.Go(func() { _ = encrypted.ServeTLS(faultyListener{forTLS, d}, "", "") })
 		forHTTP, err := d.host.listenBeside(host + ":80")
 		if err != nil {
 			return err
 		}
 		d.httpPort = portOf(forHTTP, "80")
-		d.serving.Go(func() { _ = plain.Serve(forHTTP) })
+		d.serving.Go(func() { _ = plain.Serve(faultyListener{forHTTP, d}) })
 	}
 	return nil
 }
@@ -274,6 +277,12 @@ func (d *Domains) closeServers() {
 	for _, s := range d.web {
 		_ = s.Close()
 	}
+	d.mu.Lock()
+	held := d.held
+	d.mu.Unlock()
+	for _, conn := range held {
+		_ = conn.Close()
+	}
 	d.serving.Wait()
 }
 
@@ -292,10 +301,18 @@ func (d *Domains) serveDNS(w dns.ResponseWriter, query *dns.Msg) {
 	}
 	records, exists := d.zone[name]
 	d.mu.Unlock()
+	effect := ""
+	if !drop {
+		effect = d.faults.next(dnsServer)
+	}
 	switch {
-	case drop:
+	case drop, effect == dnsLost:
 		return
-	case isBelow(name, DomainBroken):
+	case effect == dnsRefused:
+		reply.Rcode = dns.RcodeRefused
+	case effect == dnsOther:
+		reply.Id++
+	case isBelow(name, DomainBroken), effect == dnsFailure:
 		reply.Rcode = dns.RcodeServerFailure
 	case !exists && !d.hasBelow(name):
 		reply.Rcode = dns.RcodeNameError
@@ -317,6 +334,10 @@ func (d *Domains) serveDNS(w dns.ResponseWriter, query *dns.Msg) {
 			size = int(options.UDPSize())
 		}
 		reply.Truncate(size)
+	}
+	if packed, err := reply.Pack(); effect == dnsTruncated && err == nil {
+		_, _ = w.Write(packed[:len(packed)*2/3])
+		return
 	}
 	_ = w.WriteMsg(reply)
 }

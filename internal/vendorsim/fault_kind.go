@@ -51,7 +51,7 @@ type FaultInjection struct {
 	draw FaultDraw
 	host *Host
 
-	injections []*Injection
+	injections []besideInjection
 	undo       []func()
 
 	mu     sync.Mutex
@@ -60,11 +60,18 @@ type FaultInjection struct {
 	gone   bool                    // the hidden records are not the vendor's any more
 }
 
+// A besideInjection is a fault of requests, or of another server of the vendor.
+type besideInjection interface {
+	Hits() int
+	Remove()
+}
+
 // FaultKinds returns the kinds of faults that a vendor can have.
 func FaultKinds(vendor string) []FaultKind {
 	var kinds []FaultKind
 	for _, list := range [][]FaultKind{
 		statusFaultKinds, bodyFaultKinds, gitHubFaultKinds, oktaFaultKinds, knowBe4FaultKinds, snykFaultKinds, crowdstrikeFaultKinds, tenableFaultKinds, webAppFaultKinds, microsoftFaultKinds,
+		feedFaultKinds, domainsFaultKinds,
 	} {
 		for _, k := range list {
 			if k.Vendor == "" || k.Vendor == vendor {

@@ -5,8 +5,8 @@ import "time"
 var microsoftFaultKinds = []FaultKind{
 	microsoftBehaves("azure_entra", "empty pages between", func(b *MicrosoftBehaviour) { b.EmptyBetween = true }),
 	microsoftBehaves("azure_entra", "permission missing", func(b *MicrosoftBehaviour) { b.Forbidden = map[string]bool{EntraGroups: true} }),
-	microsoftBehaves("azure_entra", "permission for signInActivity missing", func(b *MicrosoftBehaviour) { b.Forbidden = map[string]bool{SignInActivity: true} }),
-	microsoftBehaves("azure_entra", "no premium license", func(b *MicrosoftBehaviour) { b.NoPremium = true }),
+	microsoftAlters("azure_entra", "permission for signInActivity missing", func(b *MicrosoftBehaviour) { b.Forbidden = map[string]bool{SignInActivity: true} }),
+	microsoftAlters("azure_entra", "no premium license", func(b *MicrosoftBehaviour) { b.NoPremium = true }),
 	microsoftQuota("azure_entra", "entra-reports", LimitNumbers{Max: 1, Window: 30 * time.Second}),
 	microsoftQuota("azure_entra", "entra-policies", LimitNumbers{Max: 1, Window: 30 * time.Second}),
 	microsoftRevokes("azure_entra"),
@@ -55,6 +55,13 @@ func microsoftBehaves(vendor, name string, set func(b *MicrosoftBehaviour)) Faul
 	}}
 }
 
+// microsoftAlters is microsoftBehaves for a behaviour in which users lack a member.
+func microsoftAlters(vendor, name string, set func(b *MicrosoftBehaviour)) FaultKind {
+	k := microsoftBehaves(vendor, name, set)
+	k.Alters = true
+	return k
+}
+
 // microsoftQuota is a kind of fault in which other programs use up a limit.
 func microsoftQuota(vendor, limit string, n LimitNumbers) FaultKind {
 	return FaultKind{Name: "quota used by others: " + limit, Vendor: vendor, inject: func(f *FaultInjection) { f.limitRequests(limit, n) }}
@@ -71,7 +78,8 @@ func microsoftRevokes(vendor string) FaultKind {
 func intuneExports(name string, set func(e *IntuneExports)) FaultKind {
 	return FaultKind{Name: name, Vendor: "intune", inject: func(f *FaultInjection) {
 		i := f.host.vendor.(*Intune)
-		f.undo = append(f.undo, func() { i.ConfigureExports(func(e *IntuneExports) { *e = IntuneExports{} }) })
-		i.ConfigureExports(set)
+		var usual IntuneExports
+		i.ConfigureExports(func(e *IntuneExports) { usual = *e; set(e) })
+		f.undo = append(f.undo, func() { i.ConfigureExports(func(e *IntuneExports) { *e = usual }) })
 	}}
 }

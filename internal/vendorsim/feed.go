@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -16,6 +17,29 @@ type feed struct {
 
 	mu     sync.Mutex
 	config FeedBehaviour
+	served []ServedFile
+}
+
+// A ServedFile is a response of a publisher of files.
+type ServedFile struct {
+	At   time.Time
+	Path string
+	ETag string // of the file, also if the response does not have it
+	// NotModified means that the client has that file, so that it was not sent.
+	NotModified bool
+}
+
+// ServedFiles returns all responses so far.
+func (f *feed) ServedFiles() []ServedFile {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.Clone(f.served)
+}
+
+func (f *feed) recordServed(one ServedFile) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.served = append(f.served, one)
 }
 
 // FeedBehaviour configures what differs between servers of files.
@@ -59,7 +83,7 @@ func (f *feed) serveFile(w http.ResponseWriter, r *http.Request, contentType str
 		return
 	}
 	etag := fmt.Sprintf("%x", f.host.server.gen.Hash(r.URL.Path+config.Form, config.Version))
-	updated := f.host.server.gen.Base.Add(time.Duration(config.Version) * time.Hour)
+	updated := f.host.server.gen.Base.Add(time.Duration(config.Version)*time.Hour - time.Duration(len(config.Form))*time.Minute)
 	for _, stream := range streams {
 		count := f.host.server.RecordCount(stream)
 		etag += fmt.Sprintf("-%d", count)
@@ -75,7 +99,9 @@ func (f *feed) serveFile(w http.ResponseWriter, r *http.Request, contentType str
 	}
 	known := !config.NoETag && strings.TrimPrefix(r.Header.Get("If-None-Match"), "W/") == etag ||
 		r.Header.Get("If-None-Match") == "" && !config.NoTime && r.Header.Get("If-Modified-Since") == modified
-	if known && !config.IgnoreConditions {
+	notModified := known && !config.IgnoreConditions
+	f.recordServed(ServedFile{At: f.host.Now(), Path: r.URL.Path, ETag: etag, NotModified: notModified})
+	if notModified {
 		w.WriteHeader(http.StatusNotModified)
 		return
 	}

@@ -94,6 +94,14 @@ func (n *NVD) Add(at time.Time) {
 	n.host.server.SetCount(NVDCVEs, count+1)
 }
 
+// Publish writes the files again, with all CVEs as they are.
+func (n *NVD) Publish() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.fileEnd = 0
+	clear(n.filed)
+}
+
 // Limits returns the limits "nvd" without a key and "nvd-key" with one.
 func (n *NVD) Limits() []Limit {
 	limit := func(name string, most int, withKey bool) Limit {
@@ -292,5 +300,11 @@ func (n *NVD) modifiedAt(i int) time.Time {
 	if i%7 == 0 {
 		age = time.Duration(hash>>16%(6*24)) * time.Hour
 	}
-	return n.host.server.gen.Base.Add(-age - time.Hour)
+	at = n.host.server.gen.Base.Add(-age - time.Hour)
+	// A CVE may be published some weeks before the year of its id, and no earlier.
+	first := nvdFirstYear + i%(n.host.server.opts.Base.Year()-nvdFirstYear+1)
+	if earliest := time.Date(first-1, time.December, 3, 0, 0, 0, 0, time.UTC); at.Before(earliest) {
+		at = earliest.Add(time.Duration(hash>>20%28*24) * time.Hour)
+	}
+	return at
 }

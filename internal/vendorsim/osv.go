@@ -61,8 +61,8 @@ func (o *OSV) writeArchive(w io.Writer, form string, n int) {
 	z := zip.NewWriter(out)
 	var record []byte
 	for i := n; i < o.host.server.RecordCount(OSVVulnerabilities); i += len(osvEcosystems) {
-		// Some are stored without compression.
-		header := &zip.FileHeader{Name: o.host.server.RecordID(OSVVulnerabilities, i) + ".json", Method: []uint16{zip.Deflate, zip.Store}[min(1, i%7/6)]}
+		// Some are compressed, which takes most of the time.
+		header := &zip.FileHeader{Name: o.host.server.RecordID(OSVVulnerabilities, i) + ".json", Method: []uint16{zip.Store, zip.Deflate}[i/3%7/6]}
 		f, err := z.CreateHeader(header)
 		if err != nil {
 			return

@@ -50,15 +50,19 @@ func (s *Server) pageRoutes() []route {
 	}
 }
 
-var templates = template.Must(template.New("").Funcs(template.FuncMap{
-	"age": formatAge, "duration": formatDuration, "count": humanize.Comma, "size": formatSize, "time": formatTime, "percent": percent,
-	"score": formatScore, "limit": formatLimit,
-}).ParseFS(assets, "assets/*.html"))
+// templates are parsed when the first page is requested: each query is a process, which
+// has no pages.
+var templates = sync.OnceValue(func() *template.Template {
+	return template.Must(template.New("").Funcs(template.FuncMap{
+		"age": formatAge, "duration": formatDuration, "count": humanize.Comma, "size": formatSize, "time": formatTime, "percent": percent,
+		"score": formatScore, "limit": formatLimit,
+	}).ParseFS(assets, "assets/*.html"))
+})
 
 // render executes a template completely before it writes the first byte.
 func (s *Server) render(w http.ResponseWriter, r *http.Request, status int, name string, data any) {
 	var b bytes.Buffer
-	if err := templates.ExecuteTemplate(&b, name, data); err != nil {
+	if err := templates().ExecuteTemplate(&b, name, data); err != nil {
 		s.writeInternalError(w, r, err)
 		return
 	}
@@ -92,7 +96,7 @@ func (s *Server) serveNotFound(w http.ResponseWriter, r *http.Request) {
 }
 
 // assetTags has the entity tag of each asset, by its name.
-var assetTags = tagAssets()
+var assetTags = sync.OnceValue(tagAssets)
 
 func tagAssets() map[string]string {
 	tags := map[string]string{}
@@ -123,7 +127,7 @@ func (u *ui) serveAsset(w http.ResponseWriter, r *http.Request) {
 	}
 	// After an upgrade a browser must not combine a new page with an old script.
 	w.Header().Set("Cache-Control", "no-cache")
-	w.Header().Set("ETag", assetTags[name])
+	w.Header().Set("ETag", assetTags()[name])
 	http.ServeFileFS(w, r, assets, "assets/"+name)
 }
 

@@ -175,7 +175,7 @@ const maxDefinitions = 3
 // conventions and of its standard library's interfaces.
 var commonNames = []string{
 	"init", "main", "run", "New", "Open", "Close", "Start", "Stop", "Run", "Wait", "Name", "String", "Error", "Is", "As", "Unwrap",
-	"Read", "Write", "Reset", "All", "Count", "Len", "Less", "Swap", "Next", "Check", "Load",
+	"Accept", "Read", "Write", "Reset", "All", "Count", "Len", "Less", "Swap", "Next", "Check", "Load",
 	"MarshalJSON", "UnmarshalJSON", "MarshalText", "UnmarshalText", "ServeHTTP", "WriteHeader", "RoundTrip",
 	"openAccount", // one of the four parts of each vendor's package
 }

@@ -1,5 +1,5 @@
 // Command sim runs the simulated vendors until it is interrupted. It prints the
-// environment settings that point a client at them.
+// environment settings that point a client at them, and then an empty line.
 //
 //	go run ./internal/vendorsim/sim -count tenable_vulnerabilities=100000 -gzip stored
 package main
@@ -48,6 +48,7 @@ func run(args []string, out io.Writer, stop <-chan os.Signal) error {
 		}
 		_, _ = fmt.Fprintf(out, "\n%s\n", strings.Join(h.Env(), "\n"))
 	}
+	_, _ = fmt.Fprintln(out) // the end of the settings
 	<-stop
 	return nil
 }

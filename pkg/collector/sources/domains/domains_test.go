@@ -324,6 +324,7 @@ func TestRDAPFaults(t *testing.T) {
 		{name: "errors that pass", fault: vendorsim.Fault{Path: registrations, Times: 3, Do: vendorsim.Status(503, "")}},
 		{name: "errors that last", fault: vendorsim.Fault{Path: registrations, Times: vendorsim.Forever, Do: vendorsim.Status(503, "")}, reason: "rdap http_503"},
 		{name: "refused", fault: vendorsim.Fault{Path: registrations, Times: vendorsim.Forever, Do: vendorsim.Status(403, "")}, reason: "rdap http_403"},
+		{name: "no registration", fault: vendorsim.Fault{Path: registrations, Times: vendorsim.Forever, Do: vendorsim.Status(200, `{"errors":["later"]}`)}, reason: "rdap invalid_response"},
 		{name: "rate limit", fault: vendorsim.Fault{Path: registrations, Times: vendorsim.Forever, Do: vendorsim.Status(429, "")}, reason: "rdap timeout"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

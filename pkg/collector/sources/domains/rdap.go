@@ -141,6 +141,9 @@ func (c *rdapClient) readRegistration(ctx context.Context, servers rdapServers, 
 	case err != nil:
 		return fail(describeRDAPError(err))
 	}
+	if !strings.EqualFold(e.Text("objectClassName"), "domain") { // which every response about a domain has (RFC 9083)
+		return fail("invalid_response", invalidRDAP)
+	}
 	known := true
 	r.Registered = &known
 	r.setFields(e)
@@ -149,6 +152,8 @@ func (c *rdapClient) readRegistration(ctx context.Context, servers rdapServers, 
 	}
 	return nil
 }
+
+const invalidRDAP = "the response of the RDAP server is not complete or is not RDAP"
 
 // describeRDAPError returns the reason and the detail of a failed request.
 func describeRDAPError(err error) (reason, detail string) {
@@ -159,7 +164,7 @@ func describeRDAPError(err error) (reason, detail string) {
 	case errors.As(err, &status):
 		return fmt.Sprintf("http_%d", status.Status), fmt.Sprintf("the RDAP server responded with %d %s", status.Status, http.StatusText(status.Status))
 	case errors.Is(err, collector.ErrIncomplete):
-		return "invalid_response", "the response of the RDAP server is not complete or is not RDAP"
+		return "invalid_response", invalidRDAP
 	}
 	return describeNetworkError(err)
 }

@@ -36,7 +36,7 @@ func (a *account) fetchYears(ctx context.Context, now time.Time) (years []int, e
 }
 
 // lateFile is the last day of a year on which its file may not exist. What was modified
-// since the year began then fits into one window.
+// since the month before the year is then not much to ask for.
 const lateFile = 90
 
 // fileMeta is the description that NIST publishes beside a file.

@@ -198,8 +198,8 @@ func (a *account) rebuild(ctx context.Context, out collector.PreviousOutput, now
 		return err
 	}
 	from := now.Add(-fileDelay + overlap)
-	if last := years[len(years)-1]; last < now.Year() { // whose file does not exist yet
-		from = time.Date(now.Year(), time.January, 1, 0, 0, 0, 0, time.UTC)
+	if last := years[len(years)-1]; last < now.Year() { // whose file does not exist yet, but perhaps CVEs of some weeks before
+		from = time.Date(now.Year()-1, time.December, 1, 0, 0, 0, 0, time.UTC)
 	}
 	changes, err := a.readChanges(ctx, out, from, now)
 	if err != nil {

@@ -206,7 +206,7 @@ func TestNoFileOfTheYear(t *testing.T) {
 		var want []string
 		for i, record := range h.Records(vendorsim.NVDCVEs) {
 			if i%fileCount == fileCount-1 { // of the year without a file
-				sim.Modify(i, time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC))
+				sim.Modify(i, time.Date(2025, 12, 12, 3, 4, 5, 0, time.UTC).AddDate(0, 0, i%30))
 				record = string(h.Sim.Record(vendorsim.NVDCVEs, i))
 			}
 			want = append(want, record)

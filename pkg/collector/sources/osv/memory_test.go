@@ -1,0 +1,21 @@
+package osv
+
+import (
+	"testing"
+
+	"github.com/collectord/collectord/internal/collectortest"
+	"github.com/collectord/collectord/internal/vendorsim"
+	"github.com/collectord/collectord/pkg/collector"
+)
+
+func TestMemoryDoesNotGrow(t *testing.T) {
+	collectortest.MemoryTest{
+		Options: func(stream string, n int) vendorsim.Options {
+			return vendorsim.Options{
+				Vendors: []vendorsim.Vendor{vendorsim.NewOSV()}, Counts: map[string]int{stream: n}, RecordBytes: map[string]int{stream: 300},
+			}
+		},
+		Open:    func(h *collectortest.Harness) *collector.Collector { return openVulnerabilities(h) },
+		Streams: []string{vendorsim.OSVVulnerabilities},
+	}.Test(t)
+}
