@@ -164,7 +164,8 @@ func runWorker(ctx context.Context, t task, memory int64, w io.Writer) (Summary,
 	}
 	defer reports.Close()
 	cmd := exec.CommandContext(ctx, program, WorkerCommand)
-	cmd.Env = []string{"TMPDIR=" + t.Dir}
+	// GORACE has the options of the race detector, which only tests have.
+	cmd.Env = []string{"TMPDIR=" + t.Dir, "GORACE=" + os.Getenv("GORACE")}
 	cmd.Dir, cmd.WaitDelay = t.Dir, killWait
 	cmd.ExtraFiles = []*os.File{reportEnd}
 	// Ctrl-C on a terminal is a signal to a group of processes. The worker gets none of

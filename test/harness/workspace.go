@@ -80,12 +80,16 @@ func (w *Workspace) Command(ctx context.Context, args ...string) *exec.Cmd {
 	w.Helper()
 	cmd := exec.CommandContext(ctx, Program(w), args...)
 	cmd.Dir = w.Dir
-	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + w.Dir, "NO_PROXY=127.0.0.1"}
+	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + w.Dir, "NO_PROXY=127.0.0.1", WithoutSleep}
 	for name, value := range w.Env {
 		cmd.Env = append(cmd.Env, name+"="+value)
 	}
 	return cmd
 }
+
+// WithoutSleep is the variable with which a program that is built with the race detector
+// ends at once; otherwise it sleeps for a second at its end.
+const WithoutSleep = "GORACE=atexit_sleep_ms=0"
 
 // runTimeout bounds one call of the program.
 const runTimeout = 2 * time.Minute
