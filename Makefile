@@ -54,13 +54,15 @@ LONGEST := ./test/e2e ./test/packages ./pkg/store/... ./pkg/backup ./pkg/collect
 # in all packages. test/harness/program.go builds the program with the same flags.
 RACE := -race -gcflags='modernc.org/sqlite/lib=-race=false -d=checkptr=0'
 
+# The tests that need large amounts of data or many runs. With the race detector they have
+# fewer of both.
+WITHOUT_RACE := ^TestSoak$$|MemoryDoesNotGrow$$|SplitMemoryIsBounded|MillionRecords|LargeRecords$$|MemoryLimit$$|UnderRandomFaults$$|^TestSinks$$/./^large_content$$
+
 test: lint test-servers ## run all checks and all tests with the race detector
 	@echo "== tests with the race detector; about twenty minutes on two cores"
 	tools/test.sh "$(LONGEST) ./..." $(RACE) -timeout 40m -parallel 8
-	@echo "== a short soak, and memory tests with full amounts of data, without the race detector, which is too slow for them"
-	tools/test.sh "./internal/soak ./pkg/collector/rest ./pkg/collector/sources/... ./pkg/query ./pkg/snapshot ./pkg/store/..." -run '^TestSoak$$|MemoryDoesNotGrow$$|SplitMemoryIsBounded|MillionRecords|LargeRecords$$|MemoryLimit$$'
-	@echo "== 300 runs of each collector with random faults; with the race detector they are 50, with make faults 1,000"
-	tools/test.sh ./pkg/collector/sources/... -run 'UnderRandomFaults$$'
+	@echo "== a short soak, memory tests with full amounts of data, and 300 runs of each collector with random faults, without the race detector, which is too slow for them"
+	tools/test.sh "./internal/soak ./pkg/collector/sources/... ./pkg/store/... ./pkg/backup ./pkg/collector/rest ./pkg/query ./pkg/snapshot" -timeout 30m -run '$(WITHOUT_RACE)'
 
 # The dependencies of the S3 server stay out of go.mod.
 bin/versitygw:
