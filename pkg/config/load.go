@@ -53,7 +53,9 @@ func (e *Environment) loadOver(inForce *InForce, core *Settings, sections []*Sec
 	// the first message is written.
 	l.eachSetting(l.readSetting)
 	l.addLibrarySecrets()
-	l.eachSetting(l.parseSetting)
+	if !l.parseTogether() {
+		l.eachSetting(l.parseSetting) // which finds the one that is not valid
+	}
 	core.normalize()
 	l.validatePart(l.parts[0])
 	l.keepFaultySettings()

@@ -39,6 +39,43 @@ func (s *setting) parseInput() error {
 	return nil
 }
 
+// parseTogether parses all settings and sets their fields. It reports whether all are valid;
+// otherwise no field is set. The env package copies the environment of the process at each
+// call, so that one call for each setting takes longer than all else.
+func (l *loader) parseTogether() bool {
+	var all []*setting
+	var fields []reflect.StructField
+	vars := map[string]string{}
+	l.eachSetting(func(s *setting) {
+		if s.isUnsetPointer() {
+			return
+		}
+		if s.input.found {
+			vars[s.name] = s.inputText()
+		}
+		fields = append(fields, reflect.StructField{Name: fmt.Sprintf("F%d", len(fields)), Type: s.field.Type, Tag: s.field.Tag})
+		all = append(all, s)
+	})
+	holder := reflect.New(reflect.StructOf(fields))
+	if err := env.ParseWithOptions(holder.Interface(), env.Options{Environment: vars, FuncMap: parsers}); err != nil {
+		return false
+	}
+	for i, s := range all {
+		if s.checkValue(holder.Elem().Field(i)) != nil {
+			return false
+		}
+	}
+	for i, s := range all {
+		s.target.Set(holder.Elem().Field(i))
+	}
+	return true
+}
+
+// isUnsetPointer reports whether the setting is a pointer that stays nil.
+func (s *setting) isUnsetPointer() bool {
+	return s.field.Type.Kind() == reflect.Pointer && (!s.input.found || s.inputText() == "") && s.tag("envDefault") == ""
+}
+
 // inputText returns the value that was read. It removes the whitespace around it
 // unless any text is a valid value.
 func (s *setting) inputText() string {
@@ -54,7 +91,7 @@ func (s *setting) parseAlone(vars map[string]string) (reflect.Value, error) {
 	holder := reflect.New(reflect.StructOf([]reflect.StructField{{
 		Name: s.field.Name, Type: s.field.Type, Tag: s.field.Tag,
 	}}))
-	if s.field.Type.Kind() == reflect.Pointer && vars[s.name] == "" && s.tag("envDefault") == "" {
+	if s.isUnsetPointer() {
 		return reflect.Zero(s.field.Type), nil
 	}
 	err := env.ParseWithOptions(holder.Interface(), env.Options{Environment: vars, FuncMap: parsers})
@@ -62,13 +99,18 @@ func (s *setting) parseAlone(vars map[string]string) (reflect.Value, error) {
 		return reflect.Value{}, s.explainParseError(err)
 	}
 	value := holder.Elem().Field(0)
-	if vars[s.name] != "" && value.IsZero() && value.Kind() == reflect.Slice {
-		return reflect.Value{}, mismatch("is empty")
+	return value, s.checkValue(value)
+}
+
+// checkValue checks what follows from the tags for a value that could be parsed.
+func (s *setting) checkValue(value reflect.Value) error {
+	if s.input.found && s.inputText() != "" && value.IsZero() && value.Kind() == reflect.Slice {
+		return mismatch("is empty")
 	}
 	if err := s.checkOneof(value); err != nil {
-		return reflect.Value{}, err
+		return err
 	}
-	return value, s.checkBounds(value)
+	return s.checkBounds(value)
 }
 
 // explainParseError returns the error of the value from an error of the env package.
