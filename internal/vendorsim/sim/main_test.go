@@ -23,7 +23,7 @@ func TestSimPrintsEnvironmentAndServes(t *testing.T) {
 	}()
 	var lines []string
 	sc := bufio.NewScanner(r)
-	for len(lines) < 4 && sc.Scan() {
+	for sc.Scan() && sc.Text() != "" {
 		lines = append(lines, sc.Text())
 	}
 	if len(lines) != 4 || !strings.Contains(lines[0], "tenable_assets=7") {
