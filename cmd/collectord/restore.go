@@ -177,7 +177,7 @@ func (a *assembly) recoverSnapshots(ctx context.Context, name string, streams []
 			if d.Name != name || len(streams) > 0 && !slices.Contains(streams, stream.Name) {
 				continue
 			}
-			lock, err := a.state.Locks.LockStream(stream.Name)
+			lock, err := a.state.Locks.LockStream(stream.Name, a.settings.Tenancy)
 			if err != nil {
 				continue // the process that holds the lock has recovered them
 			}
@@ -192,7 +192,7 @@ func (a *assembly) recoverSnapshots(ctx context.Context, name string, streams []
 	if len(free) == 0 {
 		return
 	}
-	found, err := a.state.Recover(ctx, name, a.policy(sinks), free...)
+	found, err := a.state.Recover(ctx, name, a.settings.Tenancy, a.policy(sinks), free...)
 	found.Log(a.log)
 	if err != nil {
 		a.log.Error("recover", zap.String("collector", name), zap.Error(err))

@@ -258,7 +258,7 @@ func (s *Sink) checkBackup(ctx context.Context, h snapshot.Header, records int64
 func putFile(ctx context.Context, st *state.State, files *file.Sink, h snapshot.Header) (put bool, err error) {
 	// The lock prevents that this overwrites a newer file that is being
 	// delivered.
-	lock, err := st.Locks.LockDelivery(files.Name(), h.Stream)
+	lock, err := st.Locks.LockDelivery(files.Name(), h.Stream, h.Tenancy)
 	if err != nil {
 		return false, err
 	}

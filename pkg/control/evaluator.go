@@ -158,7 +158,7 @@ func (e *Evaluator) evaluate(ctx context.Context, trigger string, choose func(Co
 	e.running.Lock()
 	defer e.running.Unlock()
 	s := e.currentSettings()
-	lock, err := e.State.Locks.LockStream(CollectorName)
+	lock, err := e.State.Locks.LockStream(CollectorName, e.Tenancy)
 	if errors.Is(err, state.ErrLocked) {
 		return done, fmt.Errorf("measure the controls: %w", err)
 	}

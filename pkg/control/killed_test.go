@@ -68,7 +68,7 @@ func evaluateUntilKilled(dir string) int {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
-	if _, err := e.State.Recover(ctx, "okta", state.Policy{StoreEmpty: true}); err != nil {
+	if _, err := e.State.Recover(ctx, "okta", "default", state.Policy{StoreEmpty: true}); err != nil {
 		return fail(err)
 	}
 	n, err := lastNumber(ctx, e.State)

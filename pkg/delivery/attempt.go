@@ -20,7 +20,7 @@ import (
 // and could not be recorded is only recorded.
 func (d *Deliverer) attempt(ctx context.Context, to *destinations, q state.Delivery) {
 	log := d.Log.With(zap.String("stream", q.Stream), zap.String("sink", q.Sink), zap.String("upload_id", q.UploadID))
-	lock, err := d.State.Locks.LockDelivery(q.Sink, q.Stream)
+	lock, err := d.State.Locks.LockDelivery(q.Sink, q.Stream, q.Tenancy)
 	if errors.Is(err, state.ErrLocked) {
 		// Another process makes the delivery. Its outcome is in the queue by then.
 		d.postpone(q, lockedWait)

@@ -151,7 +151,7 @@ func TestDeliveryOfAnotherProcess(t *testing.T) {
 	st := openState(t)
 	q := queueSnapshot(t, st, "hanging")
 	d := New(st, "default", []store.Sink{hangingSink{}}, time.Hour, time.Hour, zap.NewNop())
-	lock, err := st.Locks.LockDelivery(q.Sink, q.Stream)
+	lock, err := st.Locks.LockDelivery(q.Sink, q.Stream, q.Tenancy)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -377,7 +377,7 @@ func TestAlertScenarios(t *testing.T) {
 				h := w.addHost(dir, "a", "collectord", "acme")
 				h.serve(h.plan("okta", "@hourly"))
 				w.pass(10 * time.Minute)
-				lock, err := h.state.Locks.LockStream("okta_users")
+				lock, err := h.state.Locks.LockStream("okta_users", h.runner.Tenancy)
 				if err != nil {
 					w.Fatal(err)
 				}

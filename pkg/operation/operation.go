@@ -71,7 +71,7 @@ func (o *Operator) Accept(ctx context.Context, stream string) (info snapshot.Inf
 	if !slices.Contains(o.Streams, stream) {
 		return info, UnknownStreamError(stream)
 	}
-	lock, err := o.State.Locks.LockStream(stream)
+	lock, err := o.State.Locks.LockStream(stream, o.Tenancy)
 	if err != nil {
 		return info, err
 	}
@@ -133,7 +133,7 @@ func (o *Operator) DropFirst(ctx context.Context, destination, stream, uploadID 
 	if err := o.requireQueued(ctx, destination, stream); err != nil {
 		return d, err
 	}
-	lock, err := o.State.Locks.LockDelivery(destination, stream)
+	lock, err := o.State.Locks.LockDelivery(destination, stream, o.Tenancy)
 	if err != nil {
 		return d, err
 	}

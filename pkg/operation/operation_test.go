@@ -93,7 +93,7 @@ func TestAccept(t *testing.T) {
 	}
 	_, err := o.Accept(t.Context(), "none")
 	requireRefused(t, err, Unknown, `"none" is not a stream`)
-	lock, err := o.State.Locks.LockStream("okta_users")
+	lock, err := o.State.Locks.LockStream("okta_users", o.Tenancy)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -126,7 +126,7 @@ func TestDrop(t *testing.T) {
 	requireRefused(t, err, Conflict, "no queued delivery of okta_users to s3")
 	_, err = o.DropFirst(t.Context(), "postgres", "okta_users", "id-2")
 	requireRefused(t, err, Conflict, "upload id-2 is not the first in the queue, which is id-1")
-	lock, err := o.State.Locks.LockDelivery("postgres", "okta_users")
+	lock, err := o.State.Locks.LockDelivery("postgres", "okta_users", o.Tenancy)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -121,7 +121,7 @@ func (r *Runner) Run(ctx context.Context, job Job, trigger string) []Result {
 	results := make([]Result, len(streams))
 	var free []int // the streams that are locked for this run
 	for i, s := range streams {
-		lock, err := r.State.Locks.LockStream(s.Name)
+		lock, err := r.State.Locks.LockStream(s.Name, r.Tenancy)
 		if err != nil {
 			results[i] = r.failStream(job, s, state.Skipped, err)
 			continue
@@ -188,7 +188,7 @@ func namesOfStreams(streams []collector.Stream) (names []string) {
 // recoverSpool commits or removes the snapshots of the streams that a killed
 // process left in the spool.
 func (r *Runner) recoverSpool(ctx context.Context, name string, streams []collector.Stream, log *zap.Logger) error {
-	found, err := r.State.Recover(ctx, name, r.Policy, namesOfStreams(streams)...)
+	found, err := r.State.Recover(ctx, name, r.Tenancy, r.Policy, namesOfStreams(streams)...)
 	if err != nil {
 		return fmt.Errorf("recover: %w", err)
 	}

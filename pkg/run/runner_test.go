@@ -95,7 +95,7 @@ func TestRunSealsAndReports(t *testing.T) {
 // skipped, and that the other streams of its collector run meanwhile.
 func TestRunDoesNotWaitForALock(t *testing.T) {
 	r := newRunner(t)
-	lock, err := r.State.Locks.LockStream("okta_users")
+	lock, err := r.State.Locks.LockStream("okta_users", r.Tenancy)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -151,7 +151,7 @@ func TestRetryAfterALock(t *testing.T) {
 		plans := []schedule.Plan{f.plan("failed", "0 0 * * *", nil), f.plan("collected", "0 0 * * *", nil)}
 		f.startScheduler(plans...)
 		for _, p := range plans {
-			lock, err := f.state.Locks.LockStream(p.Job.Collector.Streams[0].Name)
+			lock, err := f.state.Locks.LockStream(p.Job.Collector.Streams[0].Name, "default")
 			if err != nil {
 				t.Fatal(err)
 			}

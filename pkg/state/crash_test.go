@@ -123,7 +123,7 @@ func TestKilledAtEveryStep(t *testing.T) {
 			if got := f.lastKnown(); got != "id-001/100/collected" && got != tc.last {
 				t.Errorf("last before recovery: %s", got)
 			}
-			lock, err := f.Locks.LockStream("okta_users") // the lock was released when its owner died
+			lock, err := f.Locks.LockStream("okta_users", "acme") // the lock was released when its owner died
 			f.requireNoError(err)
 			f.recoverOkta()
 			f.requireNoError(f.Sweep(ctx, keepHistory))
@@ -159,11 +159,11 @@ func workChild(args []string) error {
 	if err != nil {
 		return err
 	}
-	lock, err := s.Locks.LockStream("okta_" + args[1])
+	lock, err := s.Locks.LockStream("okta_"+args[1], "acme")
 	if err != nil {
 		return err
 	}
-	if _, err := s.Recover(ctx, "okta_"+args[1], twoSinks); err != nil {
+	if _, err := s.Recover(ctx, "okta_"+args[1], "acme", twoSinks); err != nil {
 		return err
 	}
 	runs, err := s.Runs.List(ctx, "stream_"+args[1], 1)
@@ -263,7 +263,7 @@ func TestKilledAtRandom(t *testing.T) {
 			return
 		}
 	}
-	_, err := f.Recover(ctx, "okta_a", twoSinks)
+	_, err := f.Recover(ctx, "okta_a", "acme", twoSinks)
 	f.requireNoError(err)
 	f.requireNoError(f.Sweep(ctx, keepHistory))
 	f.checkDirs()
@@ -351,7 +351,7 @@ func TestGoroutines(t *testing.T) {
 				if _, err := restoreSnapshot(f.State, newHeader("restored_"+name, "acme", n), n, Policy{}); err != nil && !errors.Is(err, ErrLocked) {
 					t.Error(err)
 				}
-				if _, err := f.Recover(ctx, "okta", twoSinks); err != nil {
+				if _, err := f.Recover(ctx, "okta", "acme", twoSinks); err != nil {
 					t.Error(err)
 				}
 			}

@@ -98,7 +98,7 @@ func TestDoubtsOutliveTheHistory(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "state")
 	f.requireNoError(os.CopyFS(filepath.Join(dir, "snapshots"), os.DirFS(filepath.Join(f.dir, "snapshots"))))
 	rebuilt := openStateIn(t, dir)
-	if _, err := rebuilt.Recover(ctx, "okta", twoSinks); err != nil {
+	if _, err := rebuilt.Recover(ctx, "okta", "acme", twoSinks); err != nil {
 		t.Fatal(err)
 	}
 	rebuilt.assertDoubts("after the loss of the database", twoDoubts, nil)
@@ -120,7 +120,7 @@ func TestRecoverKeepsDoubts(t *testing.T) {
 	_, err = w.Seal(dir)
 	f.requireNoError(err)
 
-	found, err := f.Recover(ctx, "okta", twoSinks)
+	found, err := f.Recover(ctx, "okta", "acme", twoSinks)
 	f.requireNoError(err)
 	assertEqual(t, "completed runs", len(found.Completed), 1)
 	f.assertDoubts("recovered", twoDoubts, twoDoubts)

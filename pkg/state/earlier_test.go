@@ -153,7 +153,7 @@ func TestEarlierStateRecovers(t *testing.T) {
 		{collector: "tenable", want: RecoverResult{Spools: 1, Interrupted: 1}},
 		{collector: "tenable"},
 	} {
-		found, err := s.Recover(ctx, tc.collector, policy)
+		found, err := s.Recover(ctx, tc.collector, "acme", policy)
 		if err != nil {
 			t.Fatal(err)
 		}

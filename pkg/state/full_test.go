@@ -78,7 +78,7 @@ func fullChild(args []string) error {
 	if sealed.UploadID != "id-001" {
 		return fmt.Errorf("while the disk is full: %s", sealed.UploadID)
 	}
-	lock, err := s.Locks.LockDelivery("s3", "okta_users")
+	lock, err := s.Locks.LockDelivery("s3", "okta_users", "acme")
 	if err != nil {
 		return fmt.Errorf("nothing can be delivered, so the disk stays full: %w", err)
 	}

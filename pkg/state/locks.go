@@ -39,18 +39,18 @@ type lockOwner struct {
 	Command string    `json:"command"`
 }
 
-// LockStream acquires the lock for collecting a stream. It does not wait: the error
-// wraps ErrLocked and names the owner.
-func (l *Locks) LockStream(stream string) (*Lock, error) {
-	return l.acquire("stream~"+fileName(stream), stream+" is being collected")
+// LockStream acquires the lock for collecting a stream of a tenancy. It does not wait:
+// the error wraps ErrLocked and names the owner.
+func (l *Locks) LockStream(stream, tenancy string) (*Lock, error) {
+	return l.acquire("stream~"+fileName(stream)+"~"+fileName(tenancy), stream+" is being collected")
 }
 
-// LockDelivery acquires the lock for delivering a stream to a sink. It does not
-// wait: the error wraps ErrLocked and names the owner. With the lock held the
-// caller calls Queue.Contains before it delivers, since the previous owner may
+// LockDelivery acquires the lock for delivering a stream of a tenancy to a sink. It
+// does not wait: the error wraps ErrLocked and names the owner. With the lock held
+// the caller calls Queue.Contains before it delivers, since the previous owner may
 // have delivered the same.
-func (l *Locks) LockDelivery(sink, stream string) (*Lock, error) {
-	return l.acquire("delivery~"+fileName(sink)+"~"+fileName(stream), stream+" is being delivered to "+sink)
+func (l *Locks) LockDelivery(sink, stream, tenancy string) (*Lock, error) {
+	return l.acquire("delivery~"+fileName(sink)+"~"+fileName(stream)+"~"+fileName(tenancy), stream+" is being delivered to "+sink)
 }
 
 // LockRestore acquires the lock for restoring a stream of a tenancy from a

@@ -17,8 +17,8 @@ func lockChild(args []string) error {
 	if err != nil {
 		return err
 	}
-	_, err = s.Locks.LockStream("okta_users")
-	_, e := s.Locks.LockDelivery("s3", "okta_users")
+	_, err = s.Locks.LockStream("okta_users", "acme")
+	_, e := s.Locks.LockDelivery("s3", "okta_users", "acme")
 	_, e2 := s.Locks.LockRestore("okta_users", "acme")
 	if err := errors.Join(err, e, e2); err != nil {
 		return err
@@ -44,8 +44,8 @@ func TestLockOfAnotherProcess(t *testing.T) {
 	host, err := os.Hostname()
 	f.requireNoError(err)
 	acquire := map[string]func() (*Lock, error){
-		"okta_users is being collected":           func() (*Lock, error) { return f.Locks.LockStream("okta_users") },
-		"okta_users is being delivered to s3":     func() (*Lock, error) { return f.Locks.LockDelivery("s3", "okta_users") },
+		"okta_users is being collected":           func() (*Lock, error) { return f.Locks.LockStream("okta_users", "acme") },
+		"okta_users is being delivered to s3":     func() (*Lock, error) { return f.Locks.LockDelivery("s3", "okta_users", "acme") },
 		"okta_users is being restored by process": func() (*Lock, error) { return f.Locks.LockRestore("okta_users", "acme") },
 	}
 	for work, acquireLock := range acquire {
@@ -76,22 +76,25 @@ func TestLockOfAnotherProcess(t *testing.T) {
 func TestLockWithinProcess(t *testing.T) {
 	t.Parallel()
 	f := openState(t)
-	lock, err := f.Locks.LockStream("okta_users")
+	lock, err := f.Locks.LockStream("okta_users", "acme")
 	f.requireNoError(err)
-	if _, err := f.Locks.LockStream("okta_users"); !errors.Is(err, ErrLocked) {
+	if _, err := f.Locks.LockStream("okta_users", "acme"); !errors.Is(err, ErrLocked) {
 		t.Errorf("second lock: error %v, want ErrLocked", err)
 	}
-	other, err := f.Locks.LockStream("snyk_issues")
+	otherTenancy, err := f.Locks.LockStream("okta_users", "globex")
+	f.requireNoError(err)
+	f.requireNoError(otherTenancy.Unlock())
+	other, err := f.Locks.LockStream("snyk_issues", "acme")
 	f.requireNoError(err)
 	f.requireNoError(other.Unlock())
 	f.requireNoError(lock.Unlock())
-	again, err := f.Locks.LockStream("okta_users")
+	again, err := f.Locks.LockStream("okta_users", "acme")
 	f.requireNoError(err)
 	f.requireNoError(again.Unlock())
 	// Names with hyphens must not share a lock.
-	a, err := f.Locks.LockDelivery("a-b", "c")
+	a, err := f.Locks.LockDelivery("a-b", "c", "acme")
 	f.requireNoError(err)
-	b, err := f.Locks.LockDelivery("a", "b-c")
+	b, err := f.Locks.LockDelivery("a", "b-c", "acme")
 	f.requireNoError(err)
 	f.requireNoError(errors.Join(a.Unlock(), b.Unlock()))
 }
@@ -100,10 +103,10 @@ func TestLockWithinProcess(t *testing.T) {
 func TestLockOfUnknownOwner(t *testing.T) {
 	t.Parallel()
 	f := openState(t)
-	lock, err := f.Locks.LockStream("okta_users")
+	lock, err := f.Locks.LockStream("okta_users", "acme")
 	f.requireNoError(err)
-	f.requireNoError(os.WriteFile(filepath.Join(f.dir, "locks", "stream~okta_users"), []byte("{"), 0o600))
-	_, err = f.Locks.LockStream("okta_users")
+	f.requireNoError(os.WriteFile(filepath.Join(f.dir, "locks", "stream~okta_users~acme"), []byte("{"), 0o600))
+	_, err = f.Locks.LockStream("okta_users", "acme")
 	if !errors.Is(err, ErrLocked) || !strings.Contains(err.Error(), "okta_users is being collected by another process") {
 		t.Error(err)
 	}

@@ -74,7 +74,7 @@ func TestUnusualPaths(t *testing.T) {
 			id, err := f.Runs.Begin(ctx, RunStart{Header: newHeader("okta_users", "acme", 2)})
 			f.requireNoError(err)
 			sealUnrecorded(f, 2, 7)
-			found, err := f.Recover(ctx, "okta", twoSinks)
+			found, err := f.Recover(ctx, "okta", "acme", twoSinks)
 			f.requireNoError(err)
 			assertEqual(t, "completed runs", len(found.Completed), 1)
 			assertEqual(t, "last", f.lastKnown(), "id-002/7/collected")

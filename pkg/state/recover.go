@@ -53,13 +53,13 @@ func (r RecoverResult) Log(log *zap.Logger) {
 }
 
 // Recover completes or removes what processes that died have left of a
-// collector's runs: of the named streams, or of all without names. A snapshot that was sealed but not recorded is recorded as
+// collector's runs for a tenancy: of the named streams, or of all without names. A snapshot that was sealed but not recorded is recorded as
 // its run would have done; that of a failed run is removed. A snapshot that
 // cannot be used is removed from the queues, so that it does not block later
 // ones, and the newest usable one of the stream replaces it as the last-known
 // one. The caller holds the locks of these streams.
-func (s *State) Recover(ctx context.Context, collector string, p Policy, streams ...string) (RecoverResult, error) {
-	r := &recovery{State: s, collector: collector, streams: streams, policy: p}
+func (s *State) Recover(ctx context.Context, collector, tenancy string, p Policy, streams ...string) (RecoverResult, error) {
+	r := &recovery{State: s, collector: collector, tenancy: tenancy, streams: streams, policy: p}
 	for _, step := range []func(context.Context) error{r.removeSpools, r.recordUnknownDirs, r.endInterruptedRuns, r.dropLost} {
 		if err := step(ctx); err != nil {
 			return r.found, fmt.Errorf("recover: %w", err)
@@ -73,21 +73,29 @@ func (s *State) Recover(ctx context.Context, collector string, p Policy, streams
 type recovery struct {
 	*State
 	collector string
+	tenancy   string
 	streams   []string // empty for all of the collector's
 	policy    Policy
 	found     RecoverResult
 }
 
-// covers reports whether the recovery is for a stream of a collector.
-func (r *recovery) covers(collector, stream string) bool {
-	return collector == r.collector && (len(r.streams) == 0 || slices.Contains(r.streams, stream))
+// covers reports whether the recovery is for a stream of a collector and tenancy.
+func (r *recovery) covers(collector, stream, tenancy string) bool {
+	return collector == r.collector && tenancy == r.tenancy && (len(r.streams) == 0 || slices.Contains(r.streams, stream))
 }
 
 // coversSpool reports whether the recovery is for the stream of an unfinished
 // snapshot in the collector's spool.
 func (r *recovery) coversSpool(name string) bool {
-	isOf := func(stream string) bool { return strings.HasPrefix(name, spoolPrefix(stream)) }
-	return len(r.streams) == 0 || slices.ContainsFunc(r.streams, isOf)
+	if !strings.Contains(name, "~") { // an earlier version, which ran one tenancy at a time
+		isOf := func(stream string) bool { return strings.HasPrefix(name, fileName(stream)+"-") }
+		return len(r.streams) == 0 || slices.ContainsFunc(r.streams, isOf)
+	}
+	if len(r.streams) == 0 {
+		return strings.Contains(name, "~"+fileName(r.tenancy)+"~")
+	}
+	isOf := func(stream string) bool { return strings.HasPrefix(name, spoolPrefix(stream, r.tenancy)) }
+	return slices.ContainsFunc(r.streams, isOf)
 }
 
 // removeSpools removes the unfinished snapshots.
@@ -152,7 +160,7 @@ func (r *recovery) recordUnknownDir(ctx context.Context, dir string) error {
 		return err
 	case run == nil:
 		return r.reclaim(ctx, dir)
-	case !r.covers(run.Collector, run.Stream):
+	case !r.covers(run.Collector, run.Stream, run.Tenancy):
 		return nil
 	case run.Outcome != "":
 		return r.discardDir(dir) // the run failed after sealing
@@ -217,7 +225,7 @@ func (r *recovery) findRun(ctx context.Context, dir string) (*Run, error) {
 // changes nothing.
 func (r *recovery) reclaim(ctx context.Context, dir string) error {
 	sealed, err := snapshot.Open(filepath.Join(r.dir, dir))
-	if err == nil && !r.covers(sealed.Collector, sealed.Stream) {
+	if err == nil && !r.covers(sealed.Collector, sealed.Stream, sealed.Tenancy) {
 		return nil
 	}
 	if err == nil {
@@ -260,13 +268,13 @@ func (r *recovery) endInterruptedRuns(ctx context.Context) error {
 	return r.inTransaction(ctx, func(tx *sql.Tx) error {
 		open, err := queryAll(ctx, tx, func(rows *sql.Rows) (run Run, err error) {
 			return run, rows.Scan(&run.ID, &run.Stream)
-		}, `SELECT id, stream FROM runs WHERE collector = ? AND outcome = ''`, r.collector)
+		}, `SELECT id, stream FROM runs WHERE collector = ? AND tenancy = ? AND outcome = ''`, r.collector, r.tenancy)
 		if err != nil {
 			return err
 		}
 		r.found.Interrupted = 0
 		for _, run := range open {
-			if !r.covers(r.collector, run.Stream) {
+			if !r.covers(r.collector, run.Stream, r.tenancy) {
 				continue
 			}
 			if err := r.Runs.endRun(ctx, tx, run.ID, Interrupted, "the process ended before the run did", RunStats{}); err != nil {
@@ -292,7 +300,7 @@ func (r *recovery) dropLost(ctx context.Context) error {
 		return err
 	}
 	for _, row := range rows {
-		if !r.covers(r.collector, row.stream) {
+		if !r.covers(r.collector, row.stream, row.tenancy) {
 			continue
 		}
 		_, err := snapshot.Open(filepath.Join(r.dir, row.dir))

@@ -54,7 +54,7 @@ func (f *fixture) beginRun(n int) RunID {
 // recoverOkta recovers the collector okta and returns a summary of the result.
 func (f *fixture) recoverOkta() string {
 	f.t.Helper()
-	r, err := f.Recover(ctx, "okta", twoSinks)
+	r, err := f.Recover(ctx, "okta", "acme", twoSinks)
 	f.requireNoError(err)
 	return fmt.Sprintf("spools=%d completed=%d reclaimed=%d interrupted=%d lost=%d", r.Spools, len(r.Completed), len(r.Reclaimed), r.Interrupted, len(r.Lost))
 }
@@ -117,11 +117,14 @@ func TestRecover(t *testing.T) {
 			f := openState(t)
 			f.collectUsers(1, 100, Policy{})
 			tc.leave(f)
-			if found, err := f.Recover(ctx, "snyk", twoSinks); err != nil || found.Interrupted+int64(found.Spools+len(found.Completed)+len(found.Lost)) > 0 {
+			if found, err := f.Recover(ctx, "snyk", "acme", twoSinks); err != nil || found.Interrupted+int64(found.Spools+len(found.Completed)+len(found.Lost)) > 0 {
 				t.Errorf("another collector's recovery: %+v %v", found, err)
 			}
-			if found, err := f.Recover(ctx, "okta", twoSinks, "okta_groups"); err != nil || found.Interrupted+int64(found.Spools+len(found.Completed)+len(found.Lost)) > 0 {
+			if found, err := f.Recover(ctx, "okta", "acme", twoSinks, "okta_groups"); err != nil || found.Interrupted+int64(found.Spools+len(found.Completed)+len(found.Lost)) > 0 {
 				t.Errorf("another stream's recovery: %+v %v", found, err)
+			}
+			if found, err := f.Recover(ctx, "okta", "globex", twoSinks); err != nil || found.Interrupted+int64(found.Spools+len(found.Completed)+len(found.Lost)) > 0 {
+				t.Errorf("another tenancy's recovery: %+v %v", found, err)
 			}
 			assertEqual(t, "found", f.recoverOkta(), tc.found)
 			for range 2 {
@@ -181,7 +184,10 @@ func TestRecoverWithoutDatabase(t *testing.T) {
 		}
 	}
 	f := openStateIn(t, dir)
-	assertEqual(t, "found", f.recoverOkta(), "spools=0 completed=0 reclaimed=4 interrupted=0 lost=0")
+	assertEqual(t, "found", f.recoverOkta(), "spools=0 completed=0 reclaimed=3 interrupted=0 lost=0")
+	r, err := f.Recover(ctx, "okta", long, twoSinks)
+	f.requireNoError(err)
+	assertEqual(t, "found of another tenancy", len(r.Reclaimed), 1)
 	assertEqual(t, "last", f.lastKnown(), "id-002/101/collected")
 	assertEqual(t, "another tenancy", f.lastKnownOf("okta_users", long), "id-004/7/collected")
 	assertEqual(t, "queue", f.queuedDeliveries(), "id-001>file id-001>s3 id-002>file id-002>s3 id-004>file id-004>s3")

@@ -46,7 +46,7 @@ func TestRestoreRules(t *testing.T) {
 			assertEqual(t, "queue", f.queuedDeliveries(), "")
 			assertEqual(t, "history", f.outcomes(), runs)
 			f.checkDirs()
-			found, err := f.Recover(ctx, "okta", twoSinks)
+			found, err := f.Recover(ctx, "okta", "acme", twoSinks)
 			f.requireNoError(err)
 			assertEqual(t, "recovered", len(found.Completed)+len(found.Reclaimed)+len(found.Lost)+int(found.Interrupted), 0)
 			assertEqual(t, "last", f.lastKnown(), tc.last)
@@ -98,7 +98,7 @@ func TestRestoreOverDamaged(t *testing.T) {
 		f.requireNoError(os.Truncate(filepath.Join(dir, "records.ndjson.zst"), 3))
 		queue := "id-001>file id-001>s3"
 		if recoverFirst {
-			found, err := f.Recover(ctx, "okta", twoSinks)
+			found, err := f.Recover(ctx, "okta", "acme", twoSinks)
 			f.requireNoError(err)
 			assertEqual(t, "lost", len(found.Lost), 1)
 			queue = ""
@@ -108,7 +108,7 @@ func TestRestoreOverDamaged(t *testing.T) {
 		assertEqual(t, "restored", restored, true)
 		assertEqual(t, "last", f.lastKnown(), "id-001/100/restored")
 		assertEqual(t, "queue", f.queuedDeliveries(), queue)
-		found, err := f.Recover(ctx, "okta", twoSinks)
+		found, err := f.Recover(ctx, "okta", "acme", twoSinks)
 		f.requireNoError(err)
 		assertEqual(t, "reclaimed", len(found.Reclaimed), 0)
 		assertEqual(t, "directories", f.checkDirs(), "id-001"+restoredSuffix)

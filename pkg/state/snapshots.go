@@ -62,11 +62,14 @@ func (s *Snapshots) Spool(h snapshot.Header) (*snapshot.Writer, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("spool: %w", err)
 	}
-	return snapshot.Create(filepath.Join(dir, spoolPrefix(h.Stream)+fileName(h.UploadID)), h)
+	return snapshot.Create(filepath.Join(dir, spoolPrefix(h.Stream, h.Tenancy)+fileName(h.UploadID)), h)
 }
 
-// spoolPrefix returns the start of the names of a stream's unfinished snapshots.
-func spoolPrefix(stream string) string { return fileName(stream) + "-" }
+// spoolPrefix returns the start of the names of the unfinished snapshots of a stream and
+// tenancy.
+func spoolPrefix(stream, tenancy string) string {
+	return fileName(stream) + "~" + fileName(tenancy) + "~"
+}
 
 // LastKnown opens the last-known snapshot of a stream. The error wraps ErrNone
 // when there is none, and snapshot.ErrDamaged when it cannot be used. A newer

@@ -89,7 +89,7 @@ func TestSweepLeftovers(t *testing.T) {
 	if _, err := os.Stat(filepath.Join(f.dir, "spool/.restore/restore~c~d/writing")); err != nil {
 		t.Errorf("the spool of a running restore was removed: %v", err)
 	}
-	if _, err := f.Recover(ctx, "okta", Policy{}); err != nil {
+	if _, err := f.Recover(ctx, "okta", "acme", Policy{}); err != nil {
 		t.Error(err)
 	}
 	f.requireNoError(lock.Unlock())

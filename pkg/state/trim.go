@@ -96,7 +96,7 @@ func (q *Queue) trimQueue(ctx context.Context, sink, stream, tenancy string, p P
 	if err != nil || !needed {
 		return false, err
 	}
-	lock, err := (&Locks{q.core}).LockDelivery(sink, stream)
+	lock, err := (&Locks{q.core}).LockDelivery(sink, stream, tenancy)
 	if errors.Is(err, ErrLocked) {
 		return false, nil
 	}

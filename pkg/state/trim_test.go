@@ -72,7 +72,7 @@ func TestDeliveryInProgressStays(t *testing.T) {
 	f := openState(t)
 	p := Policy{Sinks: []string{"file"}, NewestOnly: []string{"file"}}
 	f.collectUsers(1, 5, p)
-	lock, err := f.Locks.LockDelivery("file", "okta_users")
+	lock, err := f.Locks.LockDelivery("file", "okta_users", "acme")
 	f.requireNoError(err)
 	f.collectUsers(2, 6, p)
 	f.requireNoError(f.Queue.SupersedeAll(ctx, "acme", p))

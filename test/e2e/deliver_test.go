@@ -129,7 +129,7 @@ func TestDeliverRefills(t *testing.T) {
 	} {
 		ws.AssertResult(ws.Run(wrong.args...), harness.ExitUsage, wrong.text)
 	}
-	if _, err := os.Stat(ws.Path("state", "locks", "delivery~duckdb~no_such_stream")); err == nil {
+	if _, err := os.Stat(ws.Path("state", "locks", "delivery~duckdb~no_such_stream~default")); err == nil {
 		t.Error("drop has left a lock file for a stream that does not exist")
 	}
 	for _, args := range [][]string{{"deliver", "tenable", "--to", "duckdb", "--to", "file"}, {"deliver", "tenable", "--to", "file,duckdb"}} {
