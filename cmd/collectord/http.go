@@ -16,8 +16,6 @@ import (
 	"github.com/collectord/collectord/internal/listen"
 	"github.com/collectord/collectord/pkg/control"
 	"github.com/collectord/collectord/pkg/query"
-	"github.com/collectord/collectord/pkg/run"
-	"github.com/collectord/collectord/pkg/state"
 	"github.com/collectord/collectord/pkg/web"
 )
 
@@ -77,19 +75,20 @@ func (d *daemon) serveHTTP(l net.Listener) (stop func()) {
 	if l == nil {
 		return func() {}
 	}
-	s := d.assembly.settings
+	t := d.tenant
+	s := t.settings()
 	access, err := web.AccessTo(listen.AddressOf(l), s.HTTP.ConfigFile)
 	if err != nil { // the file was checked before: it was changed since
 		d.log.Error("HTTP_WEB_CONFIG_FILE", zap.Error(err))
 	}
 	options := web.Options{
-		State: d.state, Daemon: d, Tenancy: s.Tenancy, Metrics: d.metrics.Handler(),
+		State: d.state, Daemon: t, Tenancy: s.Tenancy, Metrics: d.metrics.Handler(),
 		Access: access, Hosts: s.HTTP.Hosts, Prefix: s.HTTP.Prefix, Token: s.HTTP.Token.Reveal(), ConfigFile: s.HTTP.ConfigFile, Pprof: s.HTTP.Pprof,
 		Version: version, Log: d.log,
-		ShowData: s.HTTP.ShowData, Profiles: d.queries, Controls: d.controlSource,
+		ShowData: s.HTTP.ShowData, Profiles: t.queries, Controls: t.controlSource,
 	}
 	if s.HTTP.Query {
-		options.Queries, options.Offered = d.queries, web.NewQueryFiles(s.HTTP.Queries, d.log)
+		options.Queries, options.Offered = t.queries, web.NewQueryFiles(s.HTTP.Queries, d.log)
 	}
 	server := web.New(options)
 	ctx, cancel := context.WithCancel(context.Background())
@@ -110,12 +109,6 @@ func (d *daemon) serveHTTP(l net.Listener) (stop func()) {
 	}
 }
 
-// controlSource returns where the controls of the settings in force come from.
-func (d *daemon) controlSource() web.ControlSource {
-	s := d.settings().Controls
-	return web.ControlSource{Dir: s.Dir, Detail: s.Detail}
-}
-
 // newServiceEngine returns the engine for the controls, and for the queries and the columns
 // of the status page.
 func newServiceEngine(a *assembly) *query.Engine {
@@ -124,20 +117,4 @@ func newServiceEngine(a *assembly) *query.Engine {
 		Memory: int64(a.settings.HTTP.QueryMemory), MemorySetting: "HTTP_QUERY_MEMORY", Parallel: a.settings.HTTP.QueryParallel, Optional: optionalMembers(),
 		Declared: control.DeclaredMembers(),
 	})
-}
-
-// prepareColumns prepares the columns of the new snapshots of a run, if there may be
-// queries.
-func (d *daemon) prepareColumns(results []run.Result) {
-	var streams []string
-	for _, r := range results {
-		if r.Outcome == state.Success {
-			streams = append(streams, r.Stream)
-		}
-	}
-	if s := d.settings().HTTP; s.Listen != "" && s.Query && len(streams) > 0 {
-		d.queries.Prepare(streams, func(stream string, err error) {
-			d.log.Warn("the columns for queries could not be prepared; a query tries it again", zap.String("stream", stream), zap.Error(err))
-		})
-	}
 }

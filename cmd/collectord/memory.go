@@ -24,7 +24,7 @@ func (d *daemon) releaseIdleMemory(ctx context.Context) {
 		case <-tick.C:
 		}
 		wasBusy := busy
-		busy = len(d.active.List()) > 0
+		busy = len(d.tenant.active.List()) > 0
 		if busy || !wasBusy {
 			continue
 		}

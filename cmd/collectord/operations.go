@@ -23,11 +23,11 @@ func (a *assembly) newOperator(opened []store.Sink) *operation.Operator {
 }
 
 // Operator implements web.Daemon.
-func (d *daemon) Operator() *operation.Operator {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	o := d.assembly.newOperator(d.parts.sinks)
-	o.Queued = d.deliverer.RetryNow
+func (t *tenant) Operator() *operation.Operator {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	o := t.assembly.newOperator(t.parts.sinks)
+	o.Queued = t.deliverer.RetryNow
 	return o
 }
 

@@ -25,39 +25,47 @@ const reloadNote = "reload"
 func (d *daemon) Reload(ctx context.Context) error {
 	d.reloading.Lock()
 	defer d.reloading.Unlock()
-	if d.life == nil {
+	t := d.tenant
+	if t.life == nil {
 		return schedule.ErrStopping
 	}
 	d.systemd.Reloading()
-	err := d.reload(ctx)
-	if err != nil {
-		d.log.Error("the settings were not all reloaded", zap.Error(err))
-	}
-	d.noteReload(ctx, err)
-	d.mu.Lock()
-	d.reloaded, d.reloadErr = time.Now(), err
-	d.mu.Unlock()
+	err := t.reload(ctx)
 	d.systemd.Ready(d.statusLine())
+	return err
+}
+
+// reload reloads the settings of the tenancy, and logs and records the error.
+func (t *tenant) reload(ctx context.Context) error {
+	err := t.applySettings(ctx)
+	if err != nil {
+		t.log.Error("the settings were not all reloaded", zap.Error(err))
+	}
+	t.noteReload(ctx, err)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.reloaded, t.reloadErr = time.Now(), err
 	return err
 }
 
 // noteReload records the error of a reload, or that there is none, for the command
 // status.
-func (d *daemon) noteReload(ctx context.Context, reloadErr error) {
+func (t *tenant) noteReload(ctx context.Context, reloadErr error) {
 	text := ""
 	if reloadErr != nil {
-		text = time.Now().UTC().Format(time.RFC3339) + ": " + d.assembly.redactor.Redact(reloadErr.Error())
+		text = time.Now().UTC().Format(time.RFC3339) + ": " + t.assembly.redactor.Redact(reloadErr.Error())
 	}
-	if err := d.state.Notes(d.settings().Tenancy).SetNote(context.WithoutCancel(ctx), reloadNote, text); err != nil {
-		d.log.Error("recording the reload", zap.Error(err))
+	if err := t.state.Notes(t.settings().Tenancy).SetNote(context.WithoutCancel(ctx), reloadNote, text); err != nil {
+		t.log.Error("recording the reload", zap.Error(err))
 	}
 }
 
-func (d *daemon) reload(ctx context.Context) error {
-	d.mu.Lock()
-	before, partsBefore := d.assembly, d.parts
-	d.mu.Unlock()
-	c, refused, err := rereadConfiguration(d.from, before.configuration)
+// applySettings puts the settings in force that can be used.
+func (t *tenant) applySettings(ctx context.Context) error {
+	t.mu.Lock()
+	before, partsBefore := t.assembly, t.parts
+	t.mu.Unlock()
+	c, refused, err := rereadConfiguration(t.from, before.configuration)
 	if err == nil {
 		err = c.requireActive()
 	}
@@ -69,38 +77,38 @@ func (d *daemon) reload(ctx context.Context) error {
 	parts, more := after.reopenParts(before, partsBefore)
 	refused = append(append(refused, more...), after.reloadControls(before))
 	after.logWarnings()
-	d.mu.Lock()
-	d.assembly, d.parts = after, parts
-	d.mu.Unlock()
+	t.mu.Lock()
+	t.assembly, t.parts = after, parts
+	t.mu.Unlock()
 	after.level.SetLevel(logLevel(after.settings.Log))
 	sinksChanged := !slices.Equal(parts.sinks, partsBefore.sinks)
 	if sinksChanged {
 		s := after.settings.Store
 		after.registerDestinations(ctx, parts.sinks)
-		d.deliverer.ReplaceSinks(parts.sinks, s.RetryMaxWait, s.WriteTimeout, func() { after.closeDestinations(partsBefore.sinks) })
-		if err := d.DeliverNow(ctx); err != nil {
-			d.log.Error("what is queued is attempted when its wait is over", zap.Error(err))
+		t.deliverer.ReplaceSinks(parts.sinks, s.RetryMaxWait, s.WriteTimeout, func() { after.closeDestinations(partsBefore.sinks) })
+		if err := t.DeliverNow(ctx); err != nil {
+			t.log.Error("what is queued is attempted when its wait is over", zap.Error(err))
 		}
 	}
-	d.notifier.ReplaceSettings(after.notifySettings(parts.targets))
-	d.controls.ApplySettings(after.controlSettingsWith(d.newRunner(after, parts), parts.sinks))
-	changes := d.scheduler.ApplySettings(d.schedulerSettings(after, parts))
+	t.notifier.ReplaceSettings(after.notifySettings(parts.targets))
+	t.controls.ApplySettings(after.controlSettingsWith(t.newRunner(after, parts), parts.sinks))
+	changes := t.scheduler.ApplySettings(t.schedulerSettings(after, parts))
 	if sinksChanged {
-		d.stopRestores()
-		d.restores, d.stopRestores = context.WithCancel(d.life)
+		t.stopRestores()
+		t.restores, t.stopRestores = context.WithCancel(t.life)
 	}
-	life, restores := d.life, d.restores
-	d.background.Go(func() {
+	life, restores := t.life, t.restores
+	t.background.Go(func() {
 		missing := after.missingData(life, parts, changes, sinksChanged)
-		d.scheduler.CatchUp(life, without(changes.Changed, missing))
+		t.scheduler.CatchUp(life, without(changes.Changed, missing))
 		// Streams that were on before have been recovered at the start. Recovering them
 		// again would hold their locks, and a retry that is due would not run.
 		for _, job := range parts.jobsOf(changes.Added) {
 			after.recoverSnapshots(life, job.Collector.Name, job.Streams, parts.sinks)
 		}
-		d.restoreMissing(restores, after, parts, missing, func() { d.scheduler.CatchUp(life, slices.Concat(changes.Changed, changes.Added)) })
+		t.restoreMissing(restores, after, parts, missing, func() { t.scheduler.CatchUp(life, slices.Concat(changes.Changed, changes.Added)) })
 	})
-	d.log.Info("settings reloaded", zap.Strings("changed", after.changesSince(before.configuration)),
+	t.log.Info("settings reloaded", zap.Strings("changed", after.changesSince(before.configuration)),
 		zap.Int("collectors", len(parts.jobs)), zap.Int("destinations", len(parts.sinks)))
 	if err := errors.Join(refused...); err != nil {
 		return fmt.Errorf("some settings were not applied and stay as they were, all others are in force: %w", err)
@@ -244,11 +252,11 @@ func (p *parts) jobsOf(streams []string) (jobs []run.Job) {
 
 // restoreMissing restores streams as at a start, until ctx ends. It calls then when they
 // are restored, or after RESTORE_TIMEOUT.
-func (d *daemon) restoreMissing(ctx context.Context, a *assembly, p *parts, streams []string, then func()) {
+func (t *tenant) restoreMissing(ctx context.Context, a *assembly, p *parts, streams []string, then func()) {
 	if len(streams) == 0 {
 		return
 	}
-	restoration := a.beginRestore(ctx, p.jobsOf(streams), p.sinks, d.restoreEnded)
+	restoration := a.beginRestore(ctx, p.jobsOf(streams), p.sinks, t.restoreEnded)
 	then()
-	d.retryRestore(ctx, a, p, restoration)
+	t.retryRestore(ctx, a, p, restoration)
 }

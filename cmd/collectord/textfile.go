@@ -14,6 +14,7 @@ import (
 // nil textfile does nothing.
 type textfile struct {
 	metrics *metrics.Metrics
+	tenancy *metrics.Tenancy
 	path    string
 }
 
@@ -25,17 +26,19 @@ func (a *assembly) newTextfile(r *run.Runner) *textfile {
 		return nil
 	}
 	m := metrics.New(metrics.Options{
-		State: a.state, Daemon: singleRun{a, r, time.Now()}, Tenancy: a.settings.Tenancy, Version: version,
-		Sinks: func() []string { return r.Policy.Sinks }, Log: a.log,
+		State: a.state, Tenancy: a.settings.Tenancy, Version: version, Ready: func() error { return nil }, Log: a.log,
 	})
-	r.OnEnded = m.RunEnded
-	return &textfile{metrics: m, path: path}
+	t := m.AddTenancy(metrics.TenancyOptions{
+		Name: a.settings.Tenancy, Daemon: singleRun{a, r, time.Now()}, Sinks: func() []string { return r.Policy.Sinks },
+	})
+	r.OnEnded = t.RunEnded
+	return &textfile{metrics: m, tenancy: t, path: path}
 }
 
 // onRestored counts a restore.
 func (t *textfile) onRestored(r backup.Result) {
 	if t != nil {
-		t.metrics.RestoreEnded(r)
+		t.tenancy.RestoreEnded(r)
 	}
 }
 
@@ -62,7 +65,6 @@ func (s singleRun) DisabledStreams() []freshness.DisabledStream {
 }
 func (s singleRun) MaxAge(stream string) time.Duration  { return s.assembly.maxAgeOf(stream) }
 func (s singleRun) ActiveRuns() []*run.ActiveRun        { return s.runner.Active.List() }
-func (singleRun) Ready() error                          { return nil }
 func (s singleRun) LastReload() (at time.Time, _ error) { return s.started, nil }
 
 func (s singleRun) RunTotals(collector, stream string) run.Totals {

@@ -1,14 +1,17 @@
 // Package metrics publishes the metrics of the daemon and of its data for Prometheus.
 //
-// Most metrics are read from the state on each scrape, so they survive restarts. One process
-// serves one tenancy, which is a label of all of them.
+// Most metrics are read from the state on each scrape, so they survive restarts. Those of
+// streams, destinations and controls have the label tenancy. So have those of the program
+// when it serves one tenancy.
 package metrics
 
 import (
-	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"runtime"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -18,11 +21,6 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/collectord/collectord/internal/systemd"
-	"github.com/collectord/collectord/pkg/backup"
-	"github.com/collectord/collectord/pkg/collector"
-	"github.com/collectord/collectord/pkg/freshness"
-	"github.com/collectord/collectord/pkg/notify"
-	"github.com/collectord/collectord/pkg/run"
 	"github.com/collectord/collectord/pkg/state"
 )
 
@@ -30,52 +28,34 @@ import (
 // default timeout of a scrape, 10 s.
 const stateTimeout = 5 * time.Second
 
-// Daemon is the part of the running program that metrics are read from.
-type Daemon interface {
-	freshness.StatusSource
-	// RunTotals returns what the extractions of a stream did in this process, the running
-	// one included.
-	RunTotals(collector, stream string) run.Totals
-	// Ready returns nil when the daemon is ready.
-	Ready() error
-	// LastReload returns when the settings were last loaded, and the error if that failed.
-	LastReload() (at time.Time, err error)
-}
-
 // Options configure Metrics.
 type Options struct {
-	State   *state.State
-	Daemon  Daemon
+	State *state.State
+	// Tenancy is the label of the metrics of the program itself; "" when it serves any
+	// number of tenancies.
 	Tenancy string
 	Version string
-	// Sinks returns the names of the configured destinations.
-	Sinks func() []string
-	// Notifications returns the numbers of notifications; nil means none.
-	Notifications func() notify.Counts
+	// Ready returns nil when the daemon is ready.
+	Ready func() error
 	// Now returns the current time; nil means time.Now.
 	Now func() time.Time
 	// Log receives a warning when the state cannot be read; nil means none.
 	Log *zap.Logger
 }
 
-// streamKey identifies a stream by the name of its collector and its own.
-type streamKey struct{ collector, stream string }
-
 // Metrics is a prometheus.Collector. Its methods may be called concurrently.
 type Metrics struct {
 	Options
 
-	mu       sync.Mutex
-	refused  map[streamKey]bool           // whether the vendor refused the credentials
-	skipped  map[streamKey]int64          // skipped runs
-	restores map[streamKey]backup.Outcome // the outcome of the restore
+	mu        sync.Mutex
+	tenancies map[string]*Tenancy
 
 	reading     sync.Mutex // held while the state is read
 	values      stateValues
 	failedReads int64
 }
 
-// New returns Metrics. Their counters of runs start at 0.
+// New returns Metrics without a tenancy.
 func New(o Options) *Metrics {
 	if o.Now == nil {
 		o.Now = time.Now
@@ -83,39 +63,41 @@ func New(o Options) *Metrics {
 	if o.Log == nil {
 		o.Log = zap.NewNop()
 	}
-	return &Metrics{
-		Options: o, refused: map[streamKey]bool{}, skipped: map[streamKey]int64{}, restores: map[streamKey]backup.Outcome{},
-	}
+	return &Metrics{Options: o, tenancies: map[string]*Tenancy{}}
 }
 
-// RunEnded records a run that has ended. It is a run.Runner's OnEnded.
-func (m *Metrics) RunEnded(r run.Result) {
+// AddTenancy adds the metrics of a tenancy. Their counters of runs start at 0.
+func (m *Metrics) AddTenancy(o TenancyOptions) *Tenancy {
+	t := newTenancy(o, func() time.Time { return m.Now() })
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	key := streamKey{r.Collector, r.Stream}
-	if r.Outcome == state.Skipped { // the state does not record it
-		m.skipped[key]++
-		return
-	}
-	m.refused[key] = errors.Is(r.Err, collector.ErrRefused)
+	m.tenancies[o.Name] = t
+	return t
 }
 
-// RestoreEnded records the outcome of the restore of a stream. It is for backup.Restorer.
-func (m *Metrics) RestoreEnded(r backup.Result) {
+// RemoveTenancy removes the metrics of a tenancy.
+func (m *Metrics) RemoveTenancy(name string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.restores[streamKey{r.Collector, r.Name}] = r.Outcome
+	delete(m.tenancies, name)
+}
+
+// listTenancies returns the tenancies in the order of their names.
+func (m *Metrics) listTenancies() []*Tenancy {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.SortedFunc(maps.Values(m.tenancies), func(a, b *Tenancy) int { return strings.Compare(a.Name, b.Name) })
 }
 
 // Registry returns a registry of m, the metrics of Go and those of the process.
 func (m *Metrics) Registry() *prometheus.Registry {
-	return m.newRegistry(m, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-}
-
-// newRegistry returns a registry of collectors, all of whose metrics have the label tenancy.
-func (m *Metrics) newRegistry(all ...prometheus.Collector) *prometheus.Registry {
-	r := prometheus.NewRegistry()
-	prometheus.WrapRegistererWith(prometheus.Labels{"tenancy": m.Tenancy}, r).MustRegister(all...)
+	r := m.ownRegistry()
+	labels := prometheus.Labels{}
+	if m.Tenancy != "" {
+		labels["tenancy"] = m.Tenancy
+	}
+	prometheus.WrapRegistererWith(labels, r).MustRegister(
+		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return r
 }
 
@@ -139,13 +121,20 @@ func (m *Metrics) WriteFile(path string) error {
 	if _, err := m.readValues(); err != nil {
 		return fmt.Errorf("METRICS_TEXTFILE %s: %w", path, err)
 	}
-	if err := prometheus.WriteToTextfile(path, m.newRegistry(m)); err != nil {
+	if err := prometheus.WriteToTextfile(path, m.ownRegistry()); err != nil {
 		if sandbox := systemd.SandboxAdvice(err); sandbox != "" {
 			return fmt.Errorf("METRICS_TEXTFILE %s: %w: %s", path, err, sandbox)
 		}
 		return fmt.Errorf("METRICS_TEXTFILE %s: %w", path, err)
 	}
 	return nil
+}
+
+// ownRegistry returns a registry of m alone.
+func (m *Metrics) ownRegistry() *prometheus.Registry {
+	r := prometheus.NewRegistry()
+	r.MustRegister(m)
+	return r
 }
 
 // Describe implements prometheus.Collector.
@@ -158,24 +147,29 @@ func (m *Metrics) Describe(out chan<- *prometheus.Desc) {
 // Collect implements prometheus.Collector. When the state cannot be read, it publishes what
 // was read before.
 func (m *Metrics) Collect(out chan<- prometheus.Metric) {
-	publish := func(d *definition, value float64, labels ...string) {
-		out <- prometheus.MustNewConstMetric(d.desc, d.kind, value, labels...)
-	}
 	values, err := m.readValues()
 	if err != nil {
 		m.Log.Warn("the state could not be read for the metrics; they have the values that were read before", zap.Error(err))
 	}
-	m.publishProgram(values, publish)
-	m.publishCollectors(publish)
-	if !values.read.IsZero() {
-		m.publishStreams(values, publish)
-		m.publishSinks(values, publish)
-		publishControls(values.controls, publish)
+	m.publishProgram(values, newPublisher(out, m.Tenancy))
+	for _, t := range m.listTenancies() {
+		publish := newPublisher(out, t.Name)
+		t.publishProcess(publish)
+		if !values.read.IsZero() {
+			t.publishState(values.of(t.Name), publish)
+		}
 	}
 }
 
 // A publisher publishes one value of a metric.
 type publisher func(d *definition, value float64, labels ...string)
+
+// newPublisher returns a publisher of metrics of a tenancy.
+func newPublisher(out chan<- prometheus.Metric, tenancy string) publisher {
+	return func(d *definition, value float64, labels ...string) {
+		out <- prometheus.MustNewConstMetric(d.desc, d.kind, value, append(labels[:len(labels):len(labels)], tenancy)...)
+	}
+}
 
 // boolValue returns 1 for true and 0 for false.
 func boolValue(b bool) float64 {
@@ -193,39 +187,10 @@ func timestamp(t time.Time) float64 {
 	return float64(t.UnixMilli()) / 1000
 }
 
+// publishProgram publishes the metrics of the program as a whole.
 func (m *Metrics) publishProgram(v stateValues, publish publisher) {
-	publish(ready, boolValue(m.Daemon.Ready() == nil))
-	at, err := m.Daemon.LastReload()
-	publish(reloadGood, boolValue(err == nil))
-	publish(reloadTime, timestamp(at))
-	var n notify.Counts
-	if m.Notifications != nil {
-		n = m.Notifications()
-	}
-	publish(notifications, float64(n.Sent), "sent")
-	publish(notifications, float64(n.Failed), "failed")
-	publish(notifications, float64(n.Dropped), "dropped")
-	publish(waitingNotifications, float64(n.Waiting))
+	publish(ready, boolValue(m.Ready() == nil))
 	publish(stateRead, timestamp(v.read))
 	publish(scrapeErrors, float64(v.failedReads))
 	publish(buildInfo, 1, m.Version, runtime.Version())
-}
-
-// statusClasses are the names of the classes of run.Totals.Statuses.
-var statusClasses = [6]string{"none", "1xx", "2xx", "3xx", "4xx", "5xx"}
-
-func (m *Metrics) publishCollectors(publish publisher) {
-	for _, s := range m.Daemon.Statuses() {
-		publish(interval, s.Interval().Seconds(), s.Collector)
-		publish(nextRun, timestamp(s.Next()), s.Collector)
-		publish(missedTicks, float64(s.Missed), s.Collector)
-		for _, stream := range s.Names() {
-			totals := m.Daemon.RunTotals(s.Collector, stream)
-			for i, class := range statusClasses {
-				publish(requests, float64(totals.Statuses[i]), s.Collector, stream, class)
-			}
-			publish(requestRetries, float64(totals.Retries), s.Collector, stream)
-			publish(rateLimitWait, totals.Waited.Seconds(), s.Collector, stream)
-		}
-	}
 }

@@ -68,7 +68,6 @@ func (f *fakeDaemon) RunTotals(_, stream string) run.Totals {
 	return f.totals
 }
 func (*fakeDaemon) MaxAge(string) time.Duration      { return 0 }
-func (*fakeDaemon) Ready() error                     { return nil }
 func (f *fakeDaemon) LastReload() (time.Time, error) { return noon, f.reload }
 
 // fixture is a Metrics over a real state directory.
@@ -77,6 +76,7 @@ type fixture struct {
 	state   *state.State
 	daemon  *fakeDaemon
 	metrics *Metrics
+	tenancy *Tenancy
 	// closeState closes the state. It may be called repeatedly.
 	closeState func()
 }
@@ -95,10 +95,12 @@ func newFixture(t *testing.T, dir string) *fixture {
 	})
 	t.Cleanup(closeState)
 	d := &fakeDaemon{}
-	return &fixture{t, st, d, New(Options{
-		State: st, Daemon: d, Tenancy: "acme", Version: "v1", Sinks: func() []string { return []string{"file", "s3"} },
+	m := New(Options{
+		State: st, Tenancy: "acme", Version: "v1", Ready: func() error { return nil },
 		Now: func() time.Time { return noon.Add(90 * time.Second) },
-	}), closeState}
+	})
+	tenancy := m.AddTenancy(TenancyOptions{Name: "acme", Daemon: d, Sinks: func() []string { return []string{"file", "s3"} }})
+	return &fixture{t, st, d, m, tenancy, closeState}
 }
 
 // addSuccess records a run of okta_users with two doubts whose snapshot is queued for both
@@ -235,7 +237,7 @@ func TestStreamThatIsOff(t *testing.T) {
 		if err := f.state.Runs.Fail(t.Context(), id, state.Failed, collector.ErrForbidden, state.RunStats{}); err != nil {
 			t.Fatal(err)
 		}
-		f.metrics.RunEnded(run.Result{Collector: "okta", Stream: stream, Outcome: state.Failed, Err: collector.ErrRefused})
+		f.tenancy.RunEnded(run.Result{Collector: "okta", Stream: stream, Outcome: state.Failed, Err: collector.ErrRefused})
 	}
 	f.daemon.disabled = []freshness.DisabledStream{
 		{Collector: "okta", Stream: "okta_apps", Why: "COLLECTORS excludes it"},
@@ -270,8 +272,8 @@ func TestCollectorThatIsOff(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, t.TempDir())
 	f.addSuccess()
-	f.metrics.RunEnded(run.Result{Collector: "okta", Stream: "okta_users", Outcome: state.Failed, Err: collector.ErrRefused})
-	f.metrics.RestoreEnded(backup.Result{Stream: backup.Stream{Collector: "okta", Name: "okta_users"}, Outcome: backup.Failed})
+	f.tenancy.RunEnded(run.Result{Collector: "okta", Stream: "okta_users", Outcome: state.Failed, Err: collector.ErrRefused})
+	f.tenancy.RestoreEnded(backup.Result{Stream: backup.Stream{Collector: "okta", Name: "okta_users"}, Outcome: backup.Failed})
 	f.daemon.off = true
 	var off []string
 	for line := range strings.SplitSeq(f.scrape(), "\n") {
@@ -339,8 +341,8 @@ func TestMetricsOfRuns(t *testing.T) {
 	f.daemon.stats.CountBatch(20, 400)
 	f.daemon.stats.CountBatch(5, 100)
 	f.daemon.stats.BeginWait(collector.Wait{Until: noon.Add(time.Minute), For: "rate limit"})
-	f.metrics.RunEnded(run.Result{Collector: "okta", Stream: "okta_users", Outcome: state.Failed, Err: collector.ErrRefused})
-	f.metrics.RunEnded(run.Result{Collector: "okta", Stream: "okta_groups", Outcome: state.Skipped})
+	f.tenancy.RunEnded(run.Result{Collector: "okta", Stream: "okta_users", Outcome: state.Failed, Err: collector.ErrRefused})
+	f.tenancy.RunEnded(run.Result{Collector: "okta", Stream: "okta_groups", Outcome: state.Skipped})
 	f.assertLines(f.scrape(),
 		`collectord_run_records{collector="okta",stream="okta_groups",tenancy="acme"} 25`,
 		`collectord_run_bytes{collector="okta",stream="okta_groups",tenancy="acme"} 500`,
@@ -388,6 +390,7 @@ func TestStateThatCannotBeRead(t *testing.T) {
 	}
 
 	fresh := New(f.metrics.Options)
+	fresh.AddTenancy(f.tenancy.TenancyOptions)
 	text := scrape(t, fresh)
 	f.assertLines(text, `collectord_scrape_errors_total{tenancy="acme"} 1`, `collectord_state_read_timestamp_seconds{tenancy="acme"} 0`)
 	if strings.Contains(text, "collectord_data_late") {
@@ -411,13 +414,13 @@ func TestMetricsOfRestores(t *testing.T) {
 	f := newFixture(t, t.TempDir())
 	f.assertLines(f.scrape(), `collectord_restore_outcome{collector="okta",outcome="current",stream="okta_users",tenancy="acme"} 0`)
 	users := backup.Stream{Collector: "okta", Name: "okta_users"}
-	f.metrics.RestoreEnded(backup.Result{Stream: users, Outcome: backup.Failed})
-	f.metrics.RestoreEnded(backup.Result{Stream: backup.Stream{Collector: "okta", Name: "okta_groups"}, Outcome: backup.NoBackup})
+	f.tenancy.RestoreEnded(backup.Result{Stream: users, Outcome: backup.Failed})
+	f.tenancy.RestoreEnded(backup.Result{Stream: backup.Stream{Collector: "okta", Name: "okta_groups"}, Outcome: backup.NoBackup})
 	f.assertLines(f.scrape(),
 		`collectord_restore_outcome{collector="okta",outcome="failed",stream="okta_users",tenancy="acme"} 1`,
 		`collectord_restore_outcome{collector="okta",outcome="restored",stream="okta_users",tenancy="acme"} 0`,
 		`collectord_restore_outcome{collector="okta",outcome="no_backup",stream="okta_groups",tenancy="acme"} 1`)
-	f.metrics.RestoreEnded(backup.Result{Stream: users, Outcome: backup.Restored})
+	f.tenancy.RestoreEnded(backup.Result{Stream: users, Outcome: backup.Restored})
 	f.assertLines(f.scrape(),
 		`collectord_restore_outcome{collector="okta",outcome="failed",stream="okta_users",tenancy="acme"} 0`,
 		`collectord_restore_outcome{collector="okta",outcome="restored",stream="okta_users",tenancy="acme"} 1`)

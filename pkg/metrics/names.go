@@ -2,7 +2,7 @@ package metrics
 
 import "github.com/prometheus/client_golang/prometheus"
 
-// A definition defines a metric of collectord.
+// A definition defines a metric of collectord. Its labels are those beside tenancy.
 type definition struct {
 	name, help string
 	kind       prometheus.ValueType
@@ -14,7 +14,7 @@ type definition struct {
 var definitions []*definition
 
 func define(name string, kind prometheus.ValueType, help string, labels ...string) *definition {
-	d := &definition{name, help, kind, labels, prometheus.NewDesc(name, help, labels, nil)}
+	d := &definition{name, help, kind, labels, prometheus.NewDesc(name, help, append(labels[:len(labels):len(labels)], "tenancy"), nil)}
 	definitions = append(definitions, d)
 	return d
 }

@@ -15,6 +15,18 @@ import (
 
 // stateValues are the values of metrics that are read from the state.
 type stateValues struct {
+	tenancies map[string]tenancyValues
+	// read is when they were read; zero for never. failedReads counts the failures to
+	// read them.
+	read        time.Time
+	failedReads int64
+}
+
+// of returns the values of a tenancy.
+func (v stateValues) of(tenancy string) tenancyValues { return v.tenancies[tenancy] }
+
+// tenancyValues are the values of one tenancy.
+type tenancyValues struct {
 	streams []state.StreamStatus
 	// ended has the last run that ended of the streams whose newest run is in progress.
 	ended map[streamKey]state.Run
@@ -23,10 +35,6 @@ type stateValues struct {
 	queue    []state.Delivery
 	sinks    []state.SinkStatus
 	controls []control.Status
-	// read is when they were read; zero for never. failedReads counts the failures to
-	// read them.
-	read        time.Time
-	failedReads int64
 }
 
 // readValues reads the state. After an error it returns the values that were read before.
@@ -46,53 +54,87 @@ func (m *Metrics) readValues() (stateValues, error) {
 	return v, err
 }
 
+// readState reads the values of all tenancies, each table once.
 func (m *Metrics) readState(ctx context.Context) (v stateValues, err error) {
-	if v.streams, err = m.State.Streams(ctx); err != nil {
+	streams, err := m.State.Streams(ctx)
+	if err != nil {
 		return v, err
-	}
-	v.ended = map[streamKey]state.Run{}
-	for _, s := range v.streams {
-		if s.Tenancy != m.Tenancy || s.Last.ID == 0 || !s.Last.Ended.IsZero() {
-			continue
-		}
-		if v.ended[streamKey{s.Collector, s.Stream}], err = m.State.Runs.LastEnded(ctx, s.Collector, s.Stream, m.Tenancy); err != nil {
-			return v, err
-		}
 	}
 	counts, err := m.State.Runs.OutcomeCounts(ctx)
 	if err != nil {
 		return v, err
 	}
-	v.counts = map[streamKey]map[state.Outcome]int64{}
-	for _, c := range counts {
-		key := streamKey{c.Collector, c.Stream}
-		switch {
-		case c.Tenancy != m.Tenancy:
-			continue
-		case v.counts[key] == nil:
-			v.counts[key] = map[state.Outcome]int64{}
-		}
-		v.counts[key][c.Outcome] = c.Runs
-	}
-	if v.queue, err = m.State.Queue.List(ctx); err != nil {
-		return v, err
-	}
-	if v.sinks, err = m.State.Queue.SinkStatuses(ctx); err != nil {
-		return v, err
-	}
-	controls, err := m.State.Controls(m.Tenancy).ListControls(ctx)
+	queue, err := m.State.Queue.List(ctx)
 	if err != nil {
 		return v, err
 	}
-	v.controls = control.StatusesOf(controls)
+	sinks, err := m.State.Queue.SinkStatuses(ctx)
+	if err != nil {
+		return v, err
+	}
+	byStreams := groupBy(streams, func(s state.StreamStatus) string { return s.Tenancy })
+	byCounts := groupBy(counts, func(c state.Count) string { return c.Tenancy })
+	byQueue := groupBy(queue, func(d state.Delivery) string { return d.Tenancy })
+	bySinks := groupBy(sinks, func(s state.SinkStatus) string { return s.Tenancy })
+	v.tenancies = map[string]tenancyValues{}
+	for _, t := range m.listTenancies() {
+		own := tenancyValues{
+			streams: byStreams[t.Name], counts: countOutcomes(byCounts[t.Name]), queue: byQueue[t.Name], sinks: bySinks[t.Name],
+		}
+		if own.ended, err = m.readEnded(ctx, own.streams); err != nil {
+			return v, err
+		}
+		controls, err := m.State.Controls(t.Name).ListControls(ctx)
+		if err != nil {
+			return v, err
+		}
+		own.controls = control.StatusesOf(controls)
+		v.tenancies[t.Name] = own
+	}
 	v.read = m.Now()
 	return v, nil
 }
 
-// publishStreams publishes the metrics of each stream. The schedules, the running
+// groupBy returns the elements of a list by a key.
+func groupBy[T any](all []T, key func(T) string) map[string][]T {
+	groups := map[string][]T{}
+	for _, one := range all {
+		groups[key(one)] = append(groups[key(one)], one)
+	}
+	return groups
+}
+
+// countOutcomes returns the numbers of runs of each stream by outcome.
+func countOutcomes(all []state.Count) map[streamKey]map[state.Outcome]int64 {
+	counts := map[streamKey]map[state.Outcome]int64{}
+	for _, c := range all {
+		key := streamKey{c.Collector, c.Stream}
+		if counts[key] == nil {
+			counts[key] = map[state.Outcome]int64{}
+		}
+		counts[key][c.Outcome] = c.Runs
+	}
+	return counts
+}
+
+// readEnded returns the last run that ended of the streams whose newest run is in progress.
+func (m *Metrics) readEnded(ctx context.Context, streams []state.StreamStatus) (ended map[streamKey]state.Run, err error) {
+	ended = map[streamKey]state.Run{}
+	for _, s := range streams {
+		if s.Last.ID == 0 || !s.Last.Ended.IsZero() {
+			continue
+		}
+		if ended[streamKey{s.Collector, s.Stream}], err = m.State.Runs.LastEnded(ctx, s.Collector, s.Stream, s.Tenancy); err != nil {
+			return nil, err
+		}
+	}
+	return ended, nil
+}
+
+// publishStreams publishes the metrics of each streat. The schedules, the running
 // extractions and so the deadlines are those of now, also if the state could not be read.
-func (m *Metrics) publishStreams(v stateValues, publish publisher) {
-	for _, s := range freshness.Evaluate(v.streams, freshness.SourcesOf(m.Daemon), m.Tenancy, m.Now()) {
+func (t *Tenancy) publishStreams(v tenancyValues, publish publisher) {
+	for _, s := range freshness.Evaluate(v.streams, freshness.SourcesOf(t.Daemon), t.Name, t.now()) {
 		publish(streamEnabled, boolValue(s.WhyOff == ""), s.Collector, s.Stream)
 		if s.WhyOff != "" {
 			continue
@@ -102,13 +144,13 @@ func (m *Metrics) publishStreams(v stateValues, publish publisher) {
 		if !found {
 			last = s.Last
 		}
-		m.publishData(s, publish)
+		t.publishData(s, publish)
 		publishRuns(s, last, publish)
 		publishActiveRun(s, publish)
 		for _, o := range state.Outcomes {
 			n := v.counts[key][o]
 			if o == state.Skipped {
-				n += m.skippedRuns(s)
+				n += t.skippedRuns(s)
 			}
 			publish(runs, float64(n), s.Collector, s.Stream, string(o))
 		}
@@ -116,14 +158,14 @@ func (m *Metrics) publishStreams(v stateValues, publish publisher) {
 }
 
 // skippedRuns returns the number of skipped runs that the state does not record.
-func (m *Metrics) skippedRuns(s freshness.Stream) int64 {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return m.skipped[streamKey{s.Collector, s.Stream}]
+func (t *Tenancy) skippedRuns(s freshness.Stream) int64 {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.skipped[streamKey{s.Collector, s.Stream}]
 }
 
 // publishData publishes the metrics of a stream's last-known data.
-func (m *Metrics) publishData(s freshness.Stream, publish publisher) {
+func (t *Tenancy) publishData(s freshness.Stream, publish publisher) {
 	publish(streamInterval, s.Plan.Interval.Seconds(), s.Collector, s.Stream)
 	publish(streamNextRun, timestamp(s.Plan.Next), s.Collector, s.Stream)
 	publish(dataTime, timestamp(s.DataTime()), s.Collector, s.Stream)
@@ -132,12 +174,12 @@ func (m *Metrics) publishData(s freshness.Stream, publish publisher) {
 	publish(dataDeadline, timestamp(s.Deadline), s.Collector, s.Stream)
 	publish(dataLate, boolValue(s.Overdue), s.Collector, s.Stream)
 	publish(held, boolValue(s.Held), s.Collector, s.Stream)
-	m.mu.Lock()
-	defer m.mu.Unlock()
+	t.mu.Lock()
+	defer t.mu.Unlock()
 	key := streamKey{s.Collector, s.Stream}
-	publish(refused, boolValue(m.refused[key]), s.Collector, s.Stream)
+	publish(refused, boolValue(t.refused[key]), s.Collector, s.Stream)
 	for _, o := range backup.Outcomes {
-		publish(restored, boolValue(m.restores[key] == o), s.Collector, s.Stream, outcomeLabel(o))
+		publish(restored, boolValue(t.restores[key] == o), s.Collector, s.Stream, outcomeLabel(o))
 	}
 }
 
@@ -185,13 +227,13 @@ type sinkStats struct {
 	oldest                   time.Time
 }
 
-func (m *Metrics) publishSinks(v stateValues, publish publisher) {
+func (t *Tenancy) publishSinks(v tenancyValues, publish publisher) {
 	sinks := map[string]*sinkStats{}
-	for _, name := range m.Sinks() {
+	for _, name := range t.Sinks() {
 		sinks[name] = &sinkStats{}
 	}
-	m.addQueue(v.queue, sinks)
-	m.addSinkStatuses(v.sinks, sinks)
+	t.addQueue(v.queue, sinks)
+	t.addSinkStatuses(v.sinks, sinks)
 	for name, s := range sinks {
 		publish(sinkSuccess, timestamp(s.lastSuccess), name)
 		publish(sinkFailure, timestamp(s.lastFailure), name)
@@ -210,11 +252,8 @@ func (m *Metrics) publishSinks(v stateValues, publish publisher) {
 
 // addQueue adds the queued deliveries to sinks, also those of destinations that are not
 // configured any more.
-func (m *Metrics) addQueue(queue []state.Delivery, sinks map[string]*sinkStats) {
+func (t *Tenancy) addQueue(queue []state.Delivery, sinks map[string]*sinkStats) {
 	for _, d := range queue {
-		if d.Tenancy != m.Tenancy {
-			continue
-		}
 		s := sinks[d.Sink]
 		if s == nil {
 			s = &sinkStats{}
@@ -232,10 +271,10 @@ func (m *Metrics) addQueue(queue []state.Delivery, sinks map[string]*sinkStats) 
 }
 
 // addSinkStatuses adds the successes and failures of deliveries to sinks.
-func (m *Metrics) addSinkStatuses(statuses []state.SinkStatus, sinks map[string]*sinkStats) {
+func (t *Tenancy) addSinkStatuses(statuses []state.SinkStatus, sinks map[string]*sinkStats) {
 	for _, status := range statuses {
 		s := sinks[status.Sink]
-		if s == nil || status.Tenancy != m.Tenancy {
+		if s == nil {
 			continue
 		}
 		s.stored += status.Successes
@@ -244,10 +283,10 @@ func (m *Metrics) addSinkStatuses(statuses []state.SinkStatus, sinks map[string]
 		s.skipped += status.Skipped
 		s.dropped += status.Dropped
 		s.keptOut += status.KeptOut
-		if m.isLater(status.LastSuccess, s.lastSuccess) {
+		if t.isLater(status.LastSuccess, s.lastSuccess) {
 			s.lastSuccess = status.LastSuccess
 		}
-		if m.isLater(status.LastFailure, s.lastFailure) {
+		if t.isLater(status.LastFailure, s.lastFailure) {
 			s.lastFailure = status.LastFailure
 		}
 	}
@@ -255,6 +294,6 @@ func (m *Metrics) addSinkStatuses(statuses []state.SinkStatus, sinks map[string]
 
 // isLater reports whether a is later than b. A time in the future, by a clock that was
 // wrong, is not: it would hide later deliveries until that time.
-func (m *Metrics) isLater(a, b time.Time) bool {
-	return a.After(b) && !snapshot.IsFromFuture(a, m.Now())
+func (t *Tenancy) isLater(a, b time.Time) bool {
+	return a.After(b) && !snapshot.IsFromFuture(a, t.now())
 }

@@ -91,7 +91,6 @@ func (h *host) DisabledStreams() []freshness.DisabledStream {
 }
 func (h *host) ActiveRuns() []*run.ActiveRun      { return h.runner.Active.List() }
 func (*host) MaxAge(string) time.Duration         { return 0 }
-func (*host) Ready() error                        { return nil }
 func (h *host) LastReload() (time.Time, error)    { return h.began, nil }
 func (h *host) RunTotals(c, s string) run.Totals  { return h.runner.Active.Totals(c, s) }
 func (h *host) setVendor(stream string, v vendor) { h.mu.Lock(); h.vendors[stream] = v; h.mu.Unlock() }
@@ -108,8 +107,8 @@ func (w *world) addHost(dir, instance, job, tenancy string) *host {
 		State: st, Tenancy: tenancy, Timeout: 12 * time.Hour, IdleTimeout: 48 * time.Hour, Parallel: 8, Log: zap.NewNop(),
 		Active: &run.ActiveRuns{}, Policy: state.Policy{GuardDropPercent: 50},
 	}
-	h.metrics = New(Options{State: st, Daemon: h, Tenancy: tenancy, Version: "v1", Sinks: func() []string { return nil }})
-	h.runner.OnEnded = h.metrics.RunEnded
+	h.metrics = New(Options{State: st, Tenancy: tenancy, Version: "v1", Ready: func() error { return nil }})
+	h.runner.OnEnded = h.metrics.AddTenancy(TenancyOptions{Name: tenancy, Daemon: h, Sinks: func() []string { return nil }}).RunEnded
 	h.stop = func() {
 		if err := st.Close(); err != nil {
 			w.Error(err)
@@ -230,7 +229,7 @@ func (h *host) scrape() {
 		h.recordFamilies(slices.Collect(maps.Values(families)))
 		return
 	}
-	families, err := h.metrics.newRegistry(h.metrics).Gather()
+	families, err := h.metrics.ownRegistry().Gather()
 	if err != nil {
 		h.Fatal(err)
 	}
