@@ -27,6 +27,7 @@
 //	want:"a path"       what a valid value is, where type and bounds do not say it
 //	example:"acme-eu"   a valid value, for the reference
 //	reload:"restart"    a change takes effect at a start only
+//	scope:"program"     tenancies cannot have values of their own
 //	title:"Postgres"    on a nested struct: its heading in the reference
 //
 // Fields are strings, booleans, numbers, [time.Duration], [net/url.URL] (or a

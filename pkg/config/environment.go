@@ -56,8 +56,14 @@ type Environment struct {
 	dir         string
 	process     map[string]string
 	credentials string // directory, "" for none
-	file        *file  // .env or the --env-file file; nil for none
-	unreadable  string // the .env that the user may not read, or ""
+	// credentialPrefix is the start of the names of the credentials.
+	credentialPrefix string
+	file             *file  // .env or the --env-file file; nil for none
+	unreadable       string // the .env that the user may not read, or ""
+	// tenancy is the name of the file of a tenancy, without .env, and shared what it has
+	// in common with others. They are "" and nil for other sources.
+	tenancy string
+	shared  *Environment
 
 	known   map[string]bool   // variables and their aliases, since the last Load
 	origins map[string]string // by variable, since the last Load

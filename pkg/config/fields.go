@@ -20,8 +20,9 @@ type setting struct {
 	insteadOf []string // the required variables that this one replaces, with others
 	oneof     []string
 	input     rawValue
-	inputName string // the name or alias that input is from
-	unit      any    // see check
+	inputName string   // the name or alias that input is from
+	unit      any      // see check
+	section   *Section // of a collector or another part; nil for the program
 }
 
 // A check is a validator and the struct of the destination or collector that it

@@ -95,6 +95,9 @@ func isLibrarySecret(name string) bool {
 // by name. The process environment takes precedence, even with an empty value, which
 // switches a proxy off. The caller sets the others in the process environment.
 func (e *Environment) LibraryVariables() []Variable {
+	if e.shared != nil {
+		return e.shared.LibraryVariables()
+	}
 	found := map[string]Variable{}
 	if e.file != nil {
 		for name, a := range e.file.values {

@@ -31,6 +31,8 @@ type loader struct {
 	unit        any          // the destination or collector that is being read or checked
 	faultyUnits map[any]bool // those that have a problem
 	off         []string     // warnings of what is off because a part of it is not set
+	role        role
+	ownUnits    map[any]bool // the destinations that the file of a tenancy sets
 }
 
 // Load sets the core settings and those of the sections, and which collectors are
@@ -44,22 +46,35 @@ func (e *Environment) Load(core *Settings, sections ...*Section) (warnings []str
 
 // loadOver is Load, and Reload if inForce is not nil.
 func (e *Environment) loadOver(inForce *InForce, core *Settings, sections []*Section) (warnings []string, err error) {
-	l := &loader{Environment: e, core: core, faulty: map[string]bool{}, inForce: inForce, faultyUnits: map[any]bool{}}
+	if e.shared != nil {
+		return e.loadAs(tenancy, inForce, core, sections)
+	}
+	return e.loadAs(alone, inForce, core, sections)
+}
+
+func (e *Environment) loadAs(as role, inForce *InForce, core *Settings, sections []*Section) (warnings []string, err error) {
+	l := &loader{Environment: e, core: core, role: as, faulty: map[string]bool{}, inForce: inForce, faultyUnits: map[any]bool{}}
 	l.addPart(core, nil)
 	for _, section := range sections {
 		l.addPart(section.Into, section)
 	}
 	// All values are read before any is parsed, so that all secrets are known when
 	// the first message is written.
+	if as == tenancy {
+		l.findOwnUnits()
+	}
 	l.eachSetting(l.readSetting)
 	l.addLibrarySecrets()
 	if !l.parseTogether() {
 		l.eachSetting(l.parseSetting) // which finds the one that is not valid
 	}
+	l.checkRole()
 	core.normalize()
 	l.validatePart(l.parts[0])
 	l.keepFaultySettings()
-	l.activateSections()
+	if as != shared {
+		l.activateSections()
+	}
 	for _, p := range l.parts[1:] {
 		if p.section.Active {
 			l.validatePart(p)
@@ -74,11 +89,24 @@ func (e *Environment) loadOver(inForce *InForce, core *Settings, sections []*Sec
 	return warnings, nil
 }
 
+// checkRole applies what is particular to the role of the sources.
+func (l *loader) checkRole() {
+	switch l.role {
+	case shared:
+		l.checkShared()
+	case tenancy:
+		l.checkTenancyFile()
+		if l.origins["TENANCY"] == fromDefault {
+			l.core.Tenancy = l.tenancy
+		}
+	}
+}
+
 func (l *loader) addPart(into any, section *Section) {
 	settings, checks := settingsOf(into)
 	if section != nil {
 		for _, s := range settings {
-			s.unit = into
+			s.unit, s.section = into, section
 		}
 		for i := range checks {
 			checks[i].unit = into
@@ -126,11 +154,37 @@ func (l *loader) addProblemf(name, format string, args ...any) {
 	l.addProblem(&Problem{Name: name, Message: fmt.Sprintf(format, args...)})
 }
 
-// readSetting looks up the value of a setting under its name and its aliases.
+// readSetting looks up the value of a setting.
 func (l *loader) readSetting(s *setting) {
-	l.origins[s.name] = fromDefault
+	if l.role == tenancy {
+		l.readTenancySetting(s)
+	} else {
+		l.readSources(l.Environment, s)
+	}
+	if s.tag("systemd") != "" && !s.isGiven() {
+		l.readSystemdDefault(s)
+	}
+	if s.input.found && s.inputText() == "" {
+		s.input = rawValue{}
+	}
+	switch {
+	case !s.input.found:
+		l.origins[s.name] = fromDefault
+	case s.inputName == s.name:
+		l.origins[s.name] = s.input.origin
+	case strings.HasSuffix(s.input.origin, "_FILE"):
+		l.origins[s.name] = s.input.origin
+	default:
+		l.origins[s.name] = s.inputName
+	}
+}
+
+// readSources looks up the value of a setting in some sources, under its name and its
+// aliases.
+func (l *loader) readSources(e *Environment, s *setting) {
+	e.known = l.known
 	for _, name := range s.variableNames() {
-		r, problem := l.lookupValue(name, s.secret)
+		r, problem := e.lookupValue(name, s.secret)
 		if problem != nil {
 			l.addProblem(problem)
 			l.faulty[s.name] = true
@@ -143,7 +197,7 @@ func (l *loader) readSetting(s *setting) {
 			l.addProblemf(name, "the value has a NUL byte")
 			l.faulty[s.name] = true
 			s.input, s.inputName = rawValue{failed: true}, name
-		case l.keepsQuotes(s, r):
+		case e.keepsQuotes(s, r):
 			l.addProblemf(name, "%s: the value begins and ends with %c, which is part of it there: remove both", describeOrigin(r.origin), r.value[0])
 			l.faulty[s.name] = true
 			s.input, s.inputName = rawValue{failed: true}, name
@@ -158,30 +212,15 @@ func (l *loader) readSetting(s *setting) {
 		}
 	}
 	if text := s.tag("empty"); text != "" && !s.input.found && !s.input.failed {
-		s.input = l.emptyValue(s, text)
+		s.input = e.emptyValue(s, text)
 		s.inputName = s.name
-	}
-	if s.tag("systemd") != "" && !s.isGiven() {
-		l.readSystemdDefault(s)
-	}
-	if s.input.found && s.inputText() == "" {
-		s.input = rawValue{}
-	}
-	switch {
-	case !s.input.found:
-	case s.inputName == s.name:
-		l.origins[s.name] = s.input.origin
-	case strings.HasSuffix(s.input.origin, "_FILE"):
-		l.origins[s.name] = s.input.origin
-	default:
-		l.origins[s.name] = s.inputName
 	}
 }
 
 // keepsQuotes reports whether a value is in quotes that belong to the notation of a
 // file. docker run --env-file and LoadCredential leave them in the value.
-func (l *loader) keepsQuotes(s *setting, r rawValue) bool {
-	if !s.secret && r.origin != FromEnvironment || l.file != nil && r.origin == l.file.origin {
+func (e *Environment) keepsQuotes(s *setting, r rawValue) bool {
+	if !s.secret && r.origin != FromEnvironment || e.file != nil && r.origin == e.file.origin {
 		return false
 	}
 	last := len(r.value) - 1
@@ -192,7 +231,7 @@ func (l *loader) keepsQuotes(s *setting, r rawValue) bool {
 // created for the service: the first, if the unit names several. In a default with
 // variables, signs in the name of the directory are doubled, so that they are none.
 func (l *loader) readSystemdDefault(s *setting) {
-	dir, _, _ := strings.Cut(l.process[stateDirectory], ":")
+	dir, _, _ := strings.Cut(l.sharedOrOwn().process[stateDirectory], ":")
 	if dir == "" {
 		return
 	}

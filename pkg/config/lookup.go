@@ -42,12 +42,12 @@ func (e *Environment) lookupCredential(name string) (rawValue, *Problem) {
 	if e.credentials == "" {
 		return rawValue{}, nil
 	}
-	text, _, err := readFile(filepath.Join(e.credentials, name))
+	text, _, err := readFile(filepath.Join(e.credentials, e.credentialPrefix+name))
 	if errors.Is(err, fs.ErrNotExist) {
 		return rawValue{}, nil
 	}
 	if err != nil {
-		message := fmt.Sprintf("the credential $CREDENTIALS_DIRECTORY/%s: %v: want a readable file", name, err)
+		message := fmt.Sprintf("the credential $CREDENTIALS_DIRECTORY/%s: %v: want a readable file", e.credentialPrefix+name, err)
 		return rawValue{failed: true}, &Problem{Name: name, Message: message}
 	}
 	value := trimEditorMarks(text)
@@ -164,6 +164,8 @@ func describeOrigin(origin string) string {
 		return "as a credential"
 	case fromEnvFile:
 		return "in the --env-file file"
+	case fromTenancy:
+		return "in the file of the tenancy"
 	}
 	return "in " + origin
 }

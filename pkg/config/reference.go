@@ -177,6 +177,9 @@ func (s *setting) referenceMeaning() string {
 	if s.needsRestart() {
 		sentences = append(sentences, "A change takes a restart.")
 	}
+	if s.tag("scope") == "program" {
+		sentences = append(sentences, "All tenancies share it.")
+	}
 	if len(s.aliases) > 0 {
 		quoted := make([]string, len(s.aliases))
 		for i, alias := range s.aliases {

@@ -11,9 +11,10 @@ import (
 type Settings struct {
 	Tenancy    string        `env:"TENANCY" envDefault:"default" want:"a name such as default or acme-eu" reload:"restart" doc:"The name of the organisation that owns the data; it is _tenancy in every record and %TENANCY in paths."`
 	Collectors []string      `env:"COLLECTORS" want:"names of collectors and streams, such as tenable,-tenable_was" doc:"Which collectors and streams are on: those that are named, without those with - before the name. If unset, or if every name has a -, all whose required settings are set. The order does not matter. See [selecting streams](../guide/schedules.md#select-collectors-and-streams)."`
-	ExecDir    string        `env:"EXEC_DIR" want:"a directory" example:"/etc/collectord/exec" doc:"The directory of the files of [collectors of your own](../guide/your-own-collector.md), which are programs. If unset, there are none."`
-	StateDir   string        `env:"STATE_DIR" envDefault:"../data/state" systemd:"." want:"a directory" reload:"restart" doc:"The directory of last-known snapshots, undelivered snapshots and the history of runs; under systemd the default is $STATE_DIRECTORY."`
-	StateKeep  time.Duration `env:"STATE_KEEP" envDefault:"90d" min:"1s" doc:"How long the history of runs is kept."`
+	Tenancies  string        `env:"TENANCIES_DIR" want:"a directory" example:"/etc/collectord/tenancies" reload:"restart" scope:"program" doc:"The directory with a file NAME.env for each of [many tenancies](../guide/tenancies.md), whose credentials and collectors it has. If unset, there is one tenancy, TENANCY."`
+	ExecDir    string        `env:"EXEC_DIR" want:"a directory" example:"/etc/collectord/exec" scope:"program" doc:"The directory of the files of [collectors of your own](../guide/your-own-collector.md), which are programs. If unset, there are none."`
+	StateDir   string        `env:"STATE_DIR" envDefault:"../data/state" systemd:"." want:"a directory" reload:"restart" scope:"program" doc:"The directory of last-known snapshots, undelivered snapshots and the history of runs; under systemd the default is $STATE_DIRECTORY."`
+	StateKeep  time.Duration `env:"STATE_KEEP" envDefault:"90d" min:"1s" scope:"program" doc:"How long the history of runs is kept."`
 
 	Log      Log      `title:"Log"`
 	Store    Store    `title:"Destinations"`
@@ -40,8 +41,8 @@ func (s *Settings) normalize() {
 
 // Log configures the log.
 type Log struct {
-	Level  string `env:"LOG_LEVEL" envDefault:"info" oneof:"debug,info,warn,error" doc:"The least severe messages to log."`
-	Format string `env:"LOG_FORMAT" envDefault:"auto" oneof:"auto,console,json" reload:"restart" doc:"The format of the log; auto is console on a terminal and json elsewhere."`
+	Level  string `env:"LOG_LEVEL" envDefault:"info" oneof:"debug,info,warn,error" scope:"program" doc:"The least severe messages to log."`
+	Format string `env:"LOG_FORMAT" envDefault:"auto" oneof:"auto,console,json" reload:"restart" scope:"program" doc:"The format of the log; auto is console on a terminal and json elsewhere."`
 }
 
 // Store is the settings that all destinations share, and those of each.
@@ -68,7 +69,7 @@ type Run struct {
 	Timeout     time.Duration `env:"RUN_TIMEOUT" envDefault:"12h" min:"1s" doc:"The longest duration of a run."`
 	IdleTimeout time.Duration `env:"RUN_IDLE_TIMEOUT" envDefault:"10m" min:"1s" doc:"The longest time that a run may wait for new data from the vendor."`
 	Patience    time.Duration `env:"RUN_PATIENCE" envDefault:"15m" min:"1s" doc:"How long a request is repeated that fails because of the network or the vendor's servers, from its first failure and never beyond RUN_TIMEOUT; 30s at most while no request of the stream has succeeded and the vendor cannot be reached. Then the run fails; the next one continues a Tenable export where it stopped."`
-	MaxParallel int           `env:"MAX_PARALLEL_RUNS" envDefault:"8" min:"1" doc:"How many runs may be running at the same time."`
+	MaxParallel int           `env:"MAX_PARALLEL_RUNS" envDefault:"8" min:"1" scope:"program" doc:"How many runs may be running at the same time."`
 }
 
 // Schedule is when the daemon runs collectors. The own schedules of collectors
@@ -79,7 +80,7 @@ type Schedule struct {
 	Jitter  time.Duration       `env:"SCHEDULE_JITTER" envDefault:"0s" doc:"The longest delay of ticks, so that collectors and instances do not all start at once; the delay of a collector is constant for a state directory."`
 	CatchUp bool                `env:"SCHEDULE_CATCHUP" envDefault:"true" doc:"Whether a stream runs at the start, and after a reload that switches it on or changes its settings, if its last success is older than its last tick, or if it has none."`
 	Retry   Limit               `env:"SCHEDULE_RETRY" envDefault:"unlimited" doc:"How often failed streams are retried before the next tick, after 5, 10, 20 and 40 minutes and then every hour. Refused credentials and missing permissions are retried every hour."`
-	Grace   time.Duration       `env:"SHUTDOWN_GRACE" envDefault:"30s" doc:"How long runs and deliveries may continue after SIGTERM or SIGINT before they are cancelled."`
+	Grace   time.Duration       `env:"SHUTDOWN_GRACE" envDefault:"30s" scope:"program" doc:"How long runs and deliveries may continue after SIGTERM or SIGINT before they are cancelled."`
 }
 
 // Data is when data is late. The ages of collectors and streams are in their [Section]
@@ -101,18 +102,18 @@ type Guard struct {
 // HTTP configures the daemon's HTTP server and the metrics.
 type HTTP struct {
 	// Listen is an address, or empty when HTTP_LISTEN is off.
-	Listen        string   `env:"HTTP_LISTEN" envDefault:"127.0.0.1:19610" want:"an address such as 127.0.0.1:19610 or :19610, a socket such as unix:/run/collectord/http.sock, or off" reload:"restart" doc:"The address of the daemon's HTTP server: metrics, health, the API and the status page; any but loopback and a socket should have HTTP_WEB_CONFIG_FILE. The umask decides who may use a socket."`
-	Token         Secret   `env:"HTTP_TOKEN" want:"a random text of 16 or more characters" reload:"restart" doc:"The bearer token of HTTP requests that change something; if unset, these are refused. When other machines can send requests without authentication, records, columns, queries and profiles need it as well."`
-	Hosts         []string `env:"HTTP_HOSTS" want:"host names" example:"collectord.example.com" reload:"restart" doc:"Further names by which a server that listens on loopback may be requested, such as that of a proxy; requests with other Host headers are refused."`
-	Prefix        string   `env:"HTTP_PREFIX" want:"a path such as /collectord" example:"/collectord" reload:"restart" doc:"The path below which a proxy serves the page and the API. Links begin with it, and the server responds below it as well as without it, so that the proxy may remove it or not."`
-	ConfigFile    string   `env:"HTTP_WEB_CONFIG_FILE" want:"a path" reload:"restart" doc:"A web configuration file of the Prometheus exporter toolkit, for TLS and basic auth."`
-	Pprof         bool     `env:"HTTP_PPROF" envDefault:"false" reload:"restart" doc:"Whether the daemon serves Go's profiles under /debug/pprof/."`
-	ShowData      bool     `env:"HTTP_SHOW_DATA" envDefault:"true" reload:"restart" doc:"Whether the status page shows the first records and the columns of each stream to everyone who can reach it."`
-	Query         bool     `env:"HTTP_QUERY" envDefault:"false" reload:"restart" doc:"Whether the status page runs SQL queries over the last-known data for those who have HTTP_TOKEN; without a token it is off."`
-	QueryMemory   Bytes    `env:"HTTP_QUERY_MEMORY" envDefault:"1GiB" min:"256MiB" reload:"restart" doc:"The most memory that one query of the status page may use. A query runs in a process of its own, which ends when it needs more."`
-	QueryParallel int      `env:"HTTP_QUERY_PARALLEL" envDefault:"2" min:"1" max:"16" reload:"restart" doc:"The number of queries of the status page that run at once."`
-	Queries       string   `env:"HTTP_QUERIES" want:"the path of a directory" example:"/etc/collectord/queries" reload:"restart" doc:"A directory with files *.sql whose queries the status page offers to those who have HTTP_TOKEN. The first line of a file is a comment with the title of the query. New files need no restart."`
-	Textfile      string   `env:"METRICS_TEXTFILE" want:"a path that ends in .prom" example:"/var/lib/node_exporter/collectord.prom" doc:"The file to which --once writes the metrics, for the node exporter's textfile collector."`
+	Listen        string   `env:"HTTP_LISTEN" envDefault:"127.0.0.1:19610" want:"an address such as 127.0.0.1:19610 or :19610, a socket such as unix:/run/collectord/http.sock, or off" reload:"restart" scope:"program" doc:"The address of the daemon's HTTP server: metrics, health, the API and the status page; any but loopback and a socket should have HTTP_WEB_CONFIG_FILE. The umask decides who may use a socket."`
+	Token         Secret   `env:"HTTP_TOKEN" want:"a random text of 16 or more characters" reload:"restart" scope:"program" doc:"The bearer token of HTTP requests that change something; if unset, these are refused. When other machines can send requests without authentication, records, columns, queries and profiles need it as well."`
+	Hosts         []string `env:"HTTP_HOSTS" want:"host names" example:"collectord.example.com" reload:"restart" scope:"program" doc:"Further names by which a server that listens on loopback may be requested, such as that of a proxy; requests with other Host headers are refused."`
+	Prefix        string   `env:"HTTP_PREFIX" want:"a path such as /collectord" example:"/collectord" reload:"restart" scope:"program" doc:"The path below which a proxy serves the page and the API. Links begin with it, and the server responds below it as well as without it, so that the proxy may remove it or not."`
+	ConfigFile    string   `env:"HTTP_WEB_CONFIG_FILE" want:"a path" reload:"restart" scope:"program" doc:"A web configuration file of the Prometheus exporter toolkit, for TLS and basic auth."`
+	Pprof         bool     `env:"HTTP_PPROF" envDefault:"false" reload:"restart" scope:"program" doc:"Whether the daemon serves Go's profiles under /debug/pprof/."`
+	ShowData      bool     `env:"HTTP_SHOW_DATA" envDefault:"true" reload:"restart" scope:"program" doc:"Whether the status page shows the first records and the columns of each stream to everyone who can reach it."`
+	Query         bool     `env:"HTTP_QUERY" envDefault:"false" reload:"restart" scope:"program" doc:"Whether the status page runs SQL queries over the last-known data for those who have HTTP_TOKEN; without a token it is off."`
+	QueryMemory   Bytes    `env:"HTTP_QUERY_MEMORY" envDefault:"1GiB" min:"256MiB" reload:"restart" scope:"program" doc:"The most memory that one query of the status page may use. A query runs in a process of its own, which ends when it needs more."`
+	QueryParallel int      `env:"HTTP_QUERY_PARALLEL" envDefault:"2" min:"1" max:"16" reload:"restart" scope:"program" doc:"The number of queries of the status page that run at once."`
+	Queries       string   `env:"HTTP_QUERIES" want:"the path of a directory" example:"/etc/collectord/queries" reload:"restart" scope:"program" doc:"A directory with files *.sql whose queries the status page offers to those who have HTTP_TOKEN. The first line of a file is a comment with the title of the query. New files need no restart."`
+	Textfile      string   `env:"METRICS_TEXTFILE" want:"a path that ends in .prom" example:"/var/lib/node_exporter/collectord.prom" scope:"program" doc:"The file to which --once writes the metrics, for the node exporter's textfile collector."`
 }
 
 // Controls configures the controls that are measured with SQL.
