@@ -33,7 +33,7 @@ whether STATE_DIR can be; it collects and stores nothing.
 Warnings, such as misspelled names, do not keep a run from starting, and check ends
 with 0; with --strict they are errors.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			err := runCheck(cmd.Context(), p, f)
+			err := p.forEachTenancy(!f.json, func(p *program) error { return runCheck(cmd.Context(), p, f) })
 			var refused *refusedSettingsError
 			if f.json && errors.As(err, &refused) {
 				if err := writeJSON(p.stdout, newRefusedView(refused.err)); err != nil {

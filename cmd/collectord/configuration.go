@@ -33,27 +33,41 @@ type configuration struct {
 	systemd     []string          // what systemd reads differently in the file of --env-file
 	external    []*external.File  // the collectors of EXEC_DIR
 	problem     error             // why some of the settings cannot be used; nil if all can
+	tenancies   []*tenancyFile    // the files in TENANCIES_DIR
 }
 
 // settingSources is where settings are read from: the environment of the process as it was
-// at the start, and the file of --env-file.
+// at the start, the file of --env-file, and the tenancy of --tenancy.
 type settingSources struct {
 	environ []string
 	envFile string
+	tenancy string
+}
+
+// open reads the environment, and envFile or .env.
+func (s settingSources) open() (*config.Environment, error) {
+	return config.Open(config.Source{Environ: s.environ, Dir: ".", EnvFile: s.envFile})
 }
 
 // readConfiguration reads the environment, and envFile or .env. With an error the
 // configuration has the settings that could be read.
 func readConfiguration(from settingSources) (*configuration, error) {
 	c := newConfiguration()
-	env, err := config.Open(config.Source{Environ: from.environ, Dir: ".", EnvFile: from.envFile})
+	env, err := from.open()
 	if err != nil {
 		return c, &exitError{exitSettings, err}
 	}
 	problems := c.addExternalCollectors(env, nil)
-	c.warnings, err = env.Load(&c.settings, c.sections...)
+	load := env.Load
+	if c.settings.Tenancies != "" {
+		load = env.LoadShared
+	}
+	c.warnings, err = load(&c.settings, c.sections...)
 	c.readSources(env)
-	if err = addProblems(err, problems); err != nil {
+	if err = addProblems(err, problems); err == nil && c.settings.Tenancies != "" {
+		err = c.readTenancies(env)
+	}
+	if err != nil {
 		c.problem = &exitError{exitSettings, c.addWarnings(err)}
 		return c, c.problem
 	}
@@ -327,9 +341,16 @@ func (c *configuration) maxAgeOf(name string) time.Duration {
 // installations request it at midnight.
 const publicJitter = time.Hour
 
+// tenancyJitter is the longest delay of the ticks of several tenancies without
+// SCHEDULE_JITTER, so that not all of them begin at once.
+const tenancyJitter = 30 * time.Minute
+
 // longestJitterOf returns the longest delay of a collector's ticks.
 func (c *configuration) longestJitterOf(name string) time.Duration {
 	longest := c.settings.Schedule.Jitter
+	if longest == 0 && c.hasTenancies() {
+		longest = tenancyJitter
+	}
 	if i := c.indexOf(name); i >= 0 && c.sections[i].IsPublic && !c.sections[i].HasSchedule() {
 		longest = max(longest, publicJitter)
 	}

@@ -3,7 +3,10 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
+	"slices"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -11,6 +14,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/collectord/collectord/internal/systemd"
+	"github.com/collectord/collectord/pkg/config"
 	"github.com/collectord/collectord/pkg/metrics"
 	"github.com/collectord/collectord/pkg/schedule"
 	"github.com/collectord/collectord/pkg/state"
@@ -27,23 +31,32 @@ type daemon struct {
 	signals *signals
 	log     *zap.Logger
 	from    settingSources
-	tenant  *tenant
 
 	reloading  sync.Mutex // held during a reload
 	background sync.WaitGroup
+	working    sync.WaitGroup // the tenants that work
+	// work is the context of the service's work; nil before it begins and when it ends.
+	// It is guarded by reloading.
+	work context.Context
 
 	mu       sync.Mutex
-	notReady error // nil when the service is ready
+	base     *assembly      // with the settings in force that tenancies share
+	tenants  []*tenant      // ordered by name
+	refused  []*tenancyFile // those of which no tenant works
+	notReady error          // nil when the service is ready
 }
 
 // runDaemon runs the collectors on their schedules until a signal stops it.
 func runDaemon(ctx context.Context, p *program) (err error) {
 	p.signals.enableForcedStop()
-	a, err := p.load()
+	a, err := p.loadAll()
 	if err != nil {
 		return err
 	}
-	if err := errors.Join(a.requireActive(), a.checkControls()); err != nil {
+	if !a.hasTenancies() {
+		err = errors.Join(a.requireActive(), a.checkControls())
+	}
+	if err != nil {
 		return err
 	}
 	a.logWarnings()
@@ -56,15 +69,11 @@ func runDaemon(ctx context.Context, p *program) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, a.state.Close()) }()
-	a.engine = newServiceEngine(a)
-	defer a.closeEngine()
-	parts, err := a.openParts(nil)
-	if err != nil {
+	d := newDaemon(a, p, notifier)
+	defer d.closeTenants()
+	if err := d.openTenants(); err != nil {
 		return err
 	}
-	d := newDaemon(a, p, notifier)
-	d.tenant = newTenant(d, a, parts)
-	defer func() { a.closeDestinations(d.tenant.parts.sinks) }()
 	listener, err := a.listenHTTP(ctx)
 	if err != nil {
 		return err
@@ -73,11 +82,81 @@ func runDaemon(ctx context.Context, p *program) (err error) {
 }
 
 func newDaemon(a *assembly, p *program, notifier *systemd.Notifier) *daemon {
-	d := &daemon{state: a.state, signals: p.signals, log: a.log, from: p.from, systemd: notifier, notReady: errStarting}
-	d.metrics = metrics.New(metrics.Options{
-		State: a.state, Tenancy: a.settings.Tenancy, Version: version, Ready: d.Ready, Log: a.log,
-	})
+	d := &daemon{state: a.state, signals: p.signals, log: a.log, from: p.from, systemd: notifier, base: a, notReady: errStarting}
+	label := a.settings.Tenancy
+	if a.hasTenancies() {
+		label = ""
+	}
+	d.metrics = metrics.New(metrics.Options{State: a.state, Tenancy: label, Version: version, Ready: d.Ready, Log: a.log})
 	return d
+}
+
+// openTenants opens the only tenancy, or each of several. A file of one that cannot be
+// used does not keep the others from working.
+func (d *daemon) openTenants() error {
+	if !d.base.hasTenancies() {
+		t, err := d.openTenant(d.base)
+		if err != nil {
+			return err
+		}
+		d.tenants = []*tenant{t}
+		return nil
+	}
+	for _, file := range d.base.tenancies {
+		d.addTenant(file)
+	}
+	return nil
+}
+
+// addTenant opens the tenancy of a file, or records why it cannot be.
+func (d *daemon) addTenant(file *tenancyFile) *tenant {
+	var t *tenant
+	if file.err == nil {
+		a := d.base.assemblyOf(file.configuration)
+		a.logWarnings()
+		if file.err = a.checkControls(); file.err == nil {
+			t, file.err = d.openTenant(a)
+		}
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if file.err != nil {
+		d.log.Error("a tenancy cannot be used; its data stays", zap.Error(file.refusal()))
+		d.refused = append(d.refused, file)
+		return nil
+	}
+	t.file = file.file
+	d.tenants = append(d.tenants, t)
+	slices.SortFunc(d.tenants, func(a, b *tenant) int { return strings.Compare(a.name(), b.name()) })
+	return t
+}
+
+// openTenant opens the parts of a tenancy.
+func (d *daemon) openTenant(a *assembly) (*tenant, error) {
+	a.engine = newServiceEngine(a, d.base.engine)
+	if d.base.engine == nil {
+		d.base.engine = a.engine
+	}
+	parts, err := a.openParts(nil)
+	if err != nil {
+		a.closeEngine()
+		return nil, err
+	}
+	return newTenant(d, a, parts), nil
+}
+
+// closeTenants closes the destinations and engines of the tenants.
+func (d *daemon) closeTenants() {
+	for _, t := range d.listTenants() {
+		t.close()
+	}
+}
+
+// listTenants returns the tenants, ordered by name.
+func (d *daemon) listTenants() []*tenant {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return slices.Clone(d.tenants)
 }
 
 // run serves until ctx is cancelled and the running work has ended. It calls started when
@@ -86,30 +165,89 @@ func (d *daemon) run(ctx context.Context, listener net.Listener, started func())
 	stopHTTP := d.serveHTTP(listener) // HTTP is served during the restore
 	defer stopHTTP()
 	d.systemd.Status("restoring from the backups")
-	t := d.tenant
-	ready := make(chan struct{})
-	var working sync.WaitGroup
-	working.Go(func() { t.run(ctx, func() { close(ready) }) })
-	<-ready
+	var restoring sync.WaitGroup
+	d.reloading.Lock()
+	d.work = ctx
+	for _, t := range d.listTenants() {
+		restoring.Add(1)
+		d.startTenant(t, restoring.Done)
+	}
+	d.reloading.Unlock()
+	restoring.Wait()
 	d.background.Go(func() { d.runCleanup(ctx) })
 	d.background.Go(func() { d.releaseIdleMemory(ctx) })
 	d.background.Go(func() { d.handleSignals(ctx) })
 	d.setNotReady(nil)
 	started()
 	d.systemd.Ready(d.statusLine())
-	d.log.Info("ready", zap.Int("collectors", len(t.scheduler.Statuses())), zap.String("version", version))
+	d.log.Info("ready", zap.Int("collectors", len(d.statuses())), zap.String("version", version))
 
 	<-ctx.Done()
 	d.setNotReady(schedule.ErrStopping)
-	grace := t.settings().Schedule.Grace
+	grace := d.settings().Schedule.Grace
 	d.log.Info("stopping; running work may continue for SHUTDOWN_GRACE",
 		zap.String("cause", context.Cause(ctx).Error()), zap.Duration("grace", grace))
 	stopped := d.systemd.Stopping(grace)
 	defer stopped()
-	working.Wait()
+	d.reloading.Lock()
+	d.work = nil
+	d.reloading.Unlock()
+	d.working.Wait()
 	d.background.Wait()
 	d.log.Info("stopped")
 	return nil
+}
+
+// startTenant starts the work of a tenant, and calls restored when its restore is over.
+// The caller holds reloading.
+func (d *daemon) startTenant(t *tenant, restored func()) {
+	t.life, t.stop = context.WithCancel(d.work)
+	t.restores, t.stopRestores = context.WithCancel(t.life)
+	ctx, restores := t.life, t.restores // a reload may replace the second
+	a, parts := t.assembly, t.parts
+	d.working.Go(func() {
+		defer t.stop()
+		t.run(ctx, restores, a, parts, restored)
+	})
+}
+
+// settings returns the settings in force that tenancies share.
+func (d *daemon) settings() config.Settings {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.base.settings
+}
+
+// statuses returns the statuses of the collectors of all tenants. With several, their
+// names begin with that of the tenancy.
+func (d *daemon) statuses() (all []schedule.CollectorStatus) {
+	hasTenancies := d.settings().Tenancies != ""
+	for _, t := range d.listTenants() {
+		for _, s := range t.scheduler.Statuses() {
+			if hasTenancies {
+				s.Collector = t.name() + "/" + s.Collector
+			}
+			all = append(all, s)
+		}
+	}
+	return all
+}
+
+// Alive returns nil while the loops of all schedulers iterate.
+func (d *daemon) Alive() error {
+	for _, t := range d.listTenants() {
+		if err := t.scheduler.Alive(); err != nil {
+			return fmt.Errorf("tenancy %s: %w", t.name(), err)
+		}
+	}
+	return nil
+}
+
+// heartbeat tells the service manager that the program is alive, if it is.
+func (d *daemon) heartbeat() {
+	if d.Alive() == nil {
+		d.systemd.Heartbeat(d.statusLine())
+	}
 }
 
 // handleSignals reloads the settings on SIGHUP and runs all collectors on SIGUSR1.
@@ -119,11 +257,13 @@ func (d *daemon) handleSignals(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case s := <-d.signals.control:
-			if s == syscall.SIGUSR1 {
-				d.tenant.scheduler.RunAllNow()
+			if s != syscall.SIGUSR1 {
+				_ = d.Reload(ctx) // it logs its error
 				continue
 			}
-			_ = d.Reload(ctx) // it logs its error
+			for _, t := range d.listTenants() {
+				t.scheduler.RunAllNow()
+			}
 		}
 	}
 }
@@ -133,7 +273,7 @@ func (d *daemon) runCleanup(ctx context.Context) {
 	tick := time.NewTicker(24 * time.Hour)
 	defer tick.Stop()
 	for {
-		if err := d.state.Sweep(ctx, d.tenant.settings().StateKeep); err != nil && ctx.Err() == nil {
+		if err := d.state.Sweep(ctx, d.settings().StateKeep); err != nil && ctx.Err() == nil {
 			d.log.Warn("cleaning up the state directory", zap.Error(err))
 		}
 		select {
@@ -159,6 +299,5 @@ func (d *daemon) Ready() error {
 
 // statusLine returns the line that systemctl status shows now.
 func (d *daemon) statusLine() string {
-	t := d.tenant
-	return statusLine(t.scheduler.Statuses(), time.Now(), t.settings().Schedule.Zone.Location())
+	return statusLine(d.statuses(), time.Now(), d.settings().Schedule.Zone.Location())
 }

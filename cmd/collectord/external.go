@@ -15,9 +15,10 @@ import (
 // addExternalCollectors adds the collectors of the files in EXEC_DIR. A file that cannot be
 // used is left out, unless it is in force in before, and its problems are returned.
 func (c *configuration) addExternalCollectors(env *config.Environment, before *configuration) (problems []*config.Problem) {
-	// Only EXEC_DIR is used of these settings: which others there are depends on its files.
+	// Only these two are used of the settings: which others there are depends on the files.
 	settings := sinks.NewSettings()
 	_, _ = env.Load(settings)
+	c.settings.Tenancies = settings.Tenancies
 	if settings.ExecDir == "" {
 		return nil
 	}

@@ -75,7 +75,7 @@ func (d *daemon) serveHTTP(l net.Listener) (stop func()) {
 	if l == nil {
 		return func() {}
 	}
-	t := d.tenant
+	t := d.listTenants()[0]
 	s := t.settings()
 	access, err := web.AccessTo(listen.AddressOf(l), s.HTTP.ConfigFile)
 	if err != nil { // the file was checked before: it was changed since
@@ -110,10 +110,11 @@ func (d *daemon) serveHTTP(l net.Listener) (stop func()) {
 }
 
 // newServiceEngine returns the engine for the controls, and for the queries and the columns
-// of the status page.
-func newServiceEngine(a *assembly) *query.Engine {
+// of the status page, of a tenancy. It shares the bounds of another one, which may be nil.
+func newServiceEngine(a *assembly, other *query.Engine) *query.Engine {
 	return query.New(query.Options{
-		State: a.state, Tenancy: a.settings.Tenancy, Dir: filepath.Join(a.state.Dir(), "query"),
+		Bounds: other,
+		State:  a.state, Tenancy: a.settings.Tenancy, Dir: filepath.Join(a.state.Dir(), "query"),
 		Memory: int64(a.settings.HTTP.QueryMemory), MemorySetting: "HTTP_QUERY_MEMORY", Parallel: a.settings.HTTP.QueryParallel, Optional: optionalMembers(),
 		Declared: control.DeclaredMembers(),
 	})

@@ -12,18 +12,22 @@ func listCommand(p *program) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "list", Short: "List the collectors, their streams, and what switches them on", Args: noArgs,
 		RunE: func(*cobra.Command, []string) error {
-			a, err := p.load()
-			if err != nil {
-				return err
-			}
-			if asJSON {
-				return writeJSON(a.stdout, a.newListView())
-			}
-			return a.printCollectors()
+			return p.forEachTenancy(!asJSON, func(p *program) error { return runList(p, asJSON) })
 		},
 	}
 	addJSONFlag(cmd, &asJSON)
 	return cmd
+}
+
+func runList(p *program, asJSON bool) error {
+	a, err := p.load()
+	if err != nil {
+		return err
+	}
+	if asJSON {
+		return writeJSON(a.stdout, a.newListView())
+	}
+	return a.printCollectors()
 }
 
 // printCollectors prints a row for each stream of each collector.

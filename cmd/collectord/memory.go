@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"runtime/debug"
+	"slices"
 	"time"
 
 	"go.uber.org/zap"
@@ -24,13 +25,18 @@ func (d *daemon) releaseIdleMemory(ctx context.Context) {
 		case <-tick.C:
 		}
 		wasBusy := busy
-		busy = len(d.tenant.active.List()) > 0
+		busy = d.isExtracting()
 		if busy || !wasBusy {
 			continue
 		}
 		debug.FreeOSMemory()
 		releaseProgramMemory(d.log)
 	}
+}
+
+// isExtracting reports whether an extraction is running.
+func (d *daemon) isExtracting() bool {
+	return slices.ContainsFunc(d.listTenants(), func(t *tenant) bool { return len(t.active.List()) > 0 })
 }
 
 // releaseProgramMemory returns the memory of the program's own file.

@@ -14,9 +14,11 @@ type program struct {
 	stdout, stderr io.Writer
 	from           settingSources
 	signals        *signals
+	// configuration, if not nil, has been read already.
+	configuration *configuration
 }
 
-// load reads the configuration and opens the log.
+// load reads the configuration of the tenancy that the command is for, and opens the log.
 func (p *program) load() (*assembly, error) {
 	a, err := p.loadPartly()
 	if err == nil {
@@ -31,10 +33,30 @@ func (p *program) load() (*assembly, error) {
 // loadPartly is load for commands that can do without some settings: it accepts settings of
 // which some cannot be used, as long as they say where the state is.
 func (p *program) loadPartly() (*assembly, error) {
-	c, err := readConfiguration(p.from)
+	c, err := p.configuration, error(nil)
+	if c == nil {
+		c, err = readConfiguration(p.from)
+	}
 	if err != nil && (c.problem == nil || c.settings.StateDir == "") {
 		return nil, err
 	}
+	if c, err = c.chooseTenancy(p.from.tenancy); err != nil {
+		return nil, err
+	}
+	return p.assemble(c)
+}
+
+// loadAll reads the configuration of the program with all its tenancies, and opens the log.
+func (p *program) loadAll() (*assembly, error) {
+	c, err := readConfiguration(p.from)
+	if err != nil {
+		return nil, err
+	}
+	return p.assemble(c)
+}
+
+// assemble opens the log of a configuration.
+func (p *program) assemble(c *configuration) (*assembly, error) {
 	if err := c.exportVariables(nil); err != nil {
 		return nil, err
 	}

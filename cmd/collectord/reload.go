@@ -25,19 +25,37 @@ const reloadNote = "reload"
 func (d *daemon) Reload(ctx context.Context) error {
 	d.reloading.Lock()
 	defer d.reloading.Unlock()
-	t := d.tenant
-	if t.life == nil {
+	if d.work == nil {
 		return schedule.ErrStopping
 	}
 	d.systemd.Reloading()
-	err := t.reload(ctx)
-	d.systemd.Ready(d.statusLine())
+	defer func() { d.systemd.Ready(d.statusLine()) }()
+	if d.settings().Tenancies != "" {
+		return d.reloadTenancies(ctx)
+	}
+	t := d.listTenants()[0]
+	env, err := d.from.open()
+	err = t.reload(ctx, env, err)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.base = t.assembly
 	return err
 }
 
-// reload reloads the settings of the tenancy, and logs and records the error.
-func (t *tenant) reload(ctx context.Context) error {
-	err := t.applySettings(ctx)
+// keptError is the error of a reload that changed nothing.
+func keptError(err error) error { return fmt.Errorf("the old settings stay in force: %w", err) }
+
+// reload puts the settings of the tenancy in force that env has, and logs and records the
+// error, which may be that of opening env.
+func (t *tenant) reload(ctx context.Context, env *config.Environment, err error) error {
+	switch {
+	case t.life == nil:
+		return schedule.ErrStopping
+	case err != nil:
+		err = keptError(err)
+	default:
+		err = t.applySettings(ctx, env)
+	}
 	if err != nil {
 		t.log.Error("the settings were not all reloaded", zap.Error(err))
 	}
@@ -61,16 +79,13 @@ func (t *tenant) noteReload(ctx context.Context, reloadErr error) {
 }
 
 // applySettings puts the settings in force that can be used.
-func (t *tenant) applySettings(ctx context.Context) error {
+func (t *tenant) applySettings(ctx context.Context, env *config.Environment) error {
 	t.mu.Lock()
 	before, partsBefore := t.assembly, t.parts
 	t.mu.Unlock()
-	c, refused, err := rereadConfiguration(t.from, before.configuration)
-	if err == nil {
-		err = c.requireActive()
-	}
-	if err != nil {
-		return fmt.Errorf("the old settings stay in force: %w", err)
+	c, refused := rereadConfiguration(env.Reload, env, before.configuration)
+	if err := c.requireActive(); err != nil {
+		return keptError(err)
 	}
 	after := &assembly{configuration: c, output: before.output, state: before.state, shared: before.shared, engine: before.engine}
 	after.redactor.Learn(c.secrets...)
@@ -116,17 +131,16 @@ func (t *tenant) applySettings(ctx context.Context) error {
 	return nil
 }
 
-// rereadConfiguration reads the settings again. Those that cannot be used stay as they
-// are in before, and are returned as refused.
-func rereadConfiguration(from settingSources, before *configuration) (c *configuration, refused []error, err error) {
+// A reloadFunc is config.Environment.Reload or ReloadShared.
+type reloadFunc func(inForce config.InForce, core *config.Settings, sections ...*config.Section) (warnings []string, refused []*config.Problem)
+
+// rereadConfiguration reads the settings again from env, with reload, which is a method of
+// it. Those that cannot be used stay as they are in before, and are returned as refused.
+func rereadConfiguration(reload reloadFunc, env *config.Environment, before *configuration) (c *configuration, refused []error) {
 	c = newConfiguration()
-	env, err := config.Open(config.Source{Environ: from.environ, Dir: ".", EnvFile: from.envFile})
-	if err != nil {
-		return nil, nil, err
-	}
 	problems := c.addExternalCollectors(env, before)
 	var more []*config.Problem
-	c.warnings, more = env.Reload(before.inForce(), &c.settings, c.sections...)
+	c.warnings, more = reload(before.inForce(), &c.settings, c.sections...)
 	for _, p := range append(problems, more...) {
 		refused = append(refused, p)
 	}
@@ -136,7 +150,7 @@ func rereadConfiguration(from settingSources, before *configuration) (c *configu
 	for _, name := range restart {
 		refused = append(refused, config.RestartProblem(name))
 	}
-	return c, refused, nil
+	return c, refused
 }
 
 // keepLibraries replaces variables of libraries by those of before.

@@ -43,7 +43,7 @@ destination failed; 65 a file of controls cannot be used; 75 another process is 
 				return runDaemon(cmd.Context(), p)
 			}
 			p.signals.releaseControl()
-			return runOnce(cmd.Context(), p, args, asJSON)
+			return p.forEachTenancy(!asJSON, func(p *program) error { return runOnce(cmd.Context(), p, args, asJSON) })
 		},
 	}
 	root.SetOut(p.stdout)
@@ -53,6 +53,7 @@ destination failed; 65 a file of controls cannot be used; 75 another process is 
 	root.Flags().BoolVar(&once, "once", false, "run the collectors now, deliver, and end")
 	root.Flags().BoolVar(&asJSON, "json", false, "with --once, print one JSON document instead of text")
 	root.PersistentFlags().StringVar(&p.from.envFile, "env-file", "", "read settings from this file in place of .env; the environment takes precedence")
+	root.PersistentFlags().StringVar(&p.from.tenancy, "tenancy", "", "with TENANCIES_DIR, the tenancy that the command is for")
 	root.Version = version
 	root.SetVersionTemplate(versionLine())
 	root.PersistentPreRun = func(cmd *cobra.Command, _ []string) {

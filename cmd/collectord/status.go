@@ -32,7 +32,9 @@ func statusCommand(p *program) *cobra.Command {
 next, and what is undelivered. It reads STATE_DIR and changes nothing there, and may run
 beside the service, also as root. Problems of the settings are above the table, and the
 exit code is then 78.`,
-		RunE: func(cmd *cobra.Command, _ []string) error { return runStatus(cmd.Context(), p, asJSON) },
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return p.forEachTenancy(!asJSON, func(p *program) error { return runStatus(cmd.Context(), p, asJSON) })
+		},
 	}
 	addJSONFlag(cmd, &asJSON)
 	return cmd

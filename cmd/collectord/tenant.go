@@ -25,6 +25,7 @@ import (
 // A tenant is one tenancy of the service: its settings, and all that works with them.
 type tenant struct {
 	*daemon
+	file      string // of the tenancy; "" for the only one
 	log       *zap.Logger
 	scheduler *schedule.Scheduler
 	deliverer *delivery.Deliverer
@@ -40,7 +41,9 @@ type tenant struct {
 	life         context.Context
 	restores     context.Context
 	stopRestores context.CancelFunc
-	background   sync.WaitGroup // what ends with life
+	background   sync.WaitGroup     // what ends with life
+	stop         context.CancelFunc // ends the work of the tenant
+	ended        chan struct{}      // closed when the work has ended
 
 	mu        sync.Mutex
 	assembly  *assembly // with the settings in force
@@ -60,7 +63,7 @@ func newTenant(d *daemon, a *assembly, parts *parts) *tenant {
 	t := &tenant{
 		daemon: d, log: a.log, active: &run.ActiveRuns{}, queries: a.engine,
 		deliverer: a.newDeliverer(parts.sinks),
-		assembly:  a, parts: parts, reloaded: time.Now(),
+		assembly:  a, parts: parts, reloaded: time.Now(), ended: make(chan struct{}),
 	}
 	t.notifier = t.newNotifier(parts)
 	t.metrics = d.metrics.AddTenancy(metrics.TenancyOptions{
@@ -76,7 +79,7 @@ func newTenant(d *daemon, a *assembly, parts *parts) *tenant {
 			t.controls.Wake()
 		}
 	}
-	t.scheduler.Heartbeat = func() { d.systemd.Heartbeat(d.statusLine()) }
+	t.scheduler.Heartbeat = d.heartbeat
 	t.scheduler.MaxHeartbeat = d.systemd.WatchdogTimeout() / 3
 	return t
 }
@@ -122,20 +125,16 @@ func (t *tenant) schedulerSettings(a *assembly, parts *parts) schedule.Settings 
 	return settings
 }
 
-// run restores what is missing, and works until ctx is cancelled and the running work has
-// ended. It calls started when the restore is over.
-func (t *tenant) run(ctx context.Context, started func()) {
+// run restores what is missing, with the context restores, and works until ctx is cancelled
+// and the running work has ended. It calls started when the restore is over. a and parts are
+// those in force at first.
+func (t *tenant) run(ctx, restores context.Context, a *assembly, parts *parts, started func()) {
+	defer close(t.ended)
 	work, cancelWork := context.WithCancelCause(context.Background())
 	defer cancelWork(nil)
 	delivering, stopDelivering := context.WithCancel(context.Background())
 	defer stopDelivering()
 
-	t.reloading.Lock() // a reload may replace what is read here
-	a, parts := t.assembly, t.parts
-	t.life = ctx
-	t.restores, t.stopRestores = context.WithCancel(ctx)
-	restores := t.restores
-	t.reloading.Unlock()
 	t.noteReload(ctx, nil)
 	a.registerDestinations(ctx, parts.sinks)
 	if err := t.state.Queue.RetryRefusedNow(ctx, a.settings.Tenancy); err != nil {
@@ -216,6 +215,15 @@ func (t *tenant) prepareColumns(results []run.Result) {
 		})
 	}
 }
+
+// close closes the destinations and the engine of a tenant whose work has ended.
+func (t *tenant) close() {
+	t.assembly.closeDestinations(t.parts.sinks)
+	t.queries.Close()
+}
+
+// name returns the name of the tenancy.
+func (t *tenant) name() string { return t.metrics.Name }
 
 // settings returns the settings in force.
 func (t *tenant) settings() config.Settings {

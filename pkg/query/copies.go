@@ -83,8 +83,8 @@ func (c *columnarCopy) isCurrent() bool {
 	}
 }
 
-func newCopies(parallel int) *copies {
-	c := &copies{made: map[copyKey]*columnarCopy{}, slots: make(chan struct{}, parallel)}
+func newCopies(slots chan struct{}) *copies {
+	c := &copies{made: map[copyKey]*columnarCopy{}, slots: slots}
 	c.ctx, c.cancel = context.WithCancel(context.Background())
 	return c
 }

@@ -63,6 +63,9 @@ type Options struct {
 	// Declared are the members of records whose kinds are known before there is a value, by
 	// the stream's name.
 	Declared map[string][]columns.Remembered
+	// Bounds, if not nil, is an engine whose bounds of queries and copies at once this one
+	// shares.
+	Bounds *Engine
 	// LowPriority gives the processes of queries less of the processor than others, such
 	// as the extractions of a service. Without it, they have that of this process.
 	LowPriority bool
@@ -91,8 +94,11 @@ func New(o Options) *Engine {
 		o.Memory = defaultMemory
 	}
 	o.Parallel = max(o.Parallel, 1)
+	if o.Bounds != nil {
+		return &Engine{o: o, slots: o.Bounds.slots, copies: newCopies(o.Bounds.copies.slots)}
+	}
 	// One copy more than queries: Prepare does not keep a query from making its own.
-	return &Engine{o: o, slots: make(chan struct{}, o.Parallel), copies: newCopies(o.Parallel + 1)}
+	return &Engine{o: o, slots: make(chan struct{}, o.Parallel), copies: newCopies(make(chan struct{}, o.Parallel+1))}
 }
 
 // Limits bound one query.

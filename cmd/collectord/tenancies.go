@@ -1,0 +1,196 @@
+package main
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/dustin/go-humanize/english"
+	"go.uber.org/zap"
+
+	"github.com/collectord/collectord/pkg/config"
+)
+
+// A tenancyFile is a file in TENANCIES_DIR.
+type tenancyFile struct {
+	file string // its name
+	// configuration is that of the tenancy: the file over what tenancies share. It is nil
+	// when the file cannot be read. err says why the tenancy cannot be used; nil when it can.
+	*configuration
+	err error
+}
+
+// name returns the name of the tenancy, which is that of its file unless that sets another.
+func (t *tenancyFile) name() string {
+	if t.configuration != nil && t.configuration.problem == nil {
+		return t.settings.Tenancy
+	}
+	return strings.TrimSuffix(t.file, filepath.Ext(t.file))
+}
+
+// hasTenancies reports whether the configuration is that of a program with any number of
+// tenancies.
+func (c *configuration) hasTenancies() bool { return c.settings.Tenancies != "" }
+
+// readTenancies reads the files in TENANCIES_DIR, ordered by the names of the tenancies.
+func (c *configuration) readTenancies(env *config.Environment) error {
+	files, err := config.TenancyFiles(c.settings.Tenancies)
+	if err != nil {
+		return err
+	}
+	for _, name := range files {
+		one := &tenancyFile{file: name}
+		one.configuration, one.err = c.readTenancy(env, name)
+		c.tenancies = append(c.tenancies, one)
+	}
+	slices.SortStableFunc(c.tenancies, func(a, b *tenancyFile) int { return cmp.Compare(a.name(), b.name()) })
+	refuseEqual(c.tenancies)
+	return nil
+}
+
+// readTenancy reads a file in TENANCIES_DIR.
+func (c *configuration) readTenancy(shared *config.Environment, name string) (*configuration, error) {
+	env, err := shared.OpenTenancy(c.settings.Tenancies, name)
+	if err != nil {
+		return nil, err
+	}
+	own := newConfiguration()
+	problems := own.addExternalCollectors(env, nil)
+	own.warnings, err = env.Load(&own.settings, own.sections...)
+	own.readSources(env)
+	if err = addProblems(err, problems); err != nil {
+		own.problem = own.addWarnings(err)
+	} else {
+		own.problem = own.requireActive()
+	}
+	return own, own.problem
+}
+
+// refuseEqual refuses all tenancies that have the same name, or a path of a destination
+// that would be the same. Which one is right is not known.
+func refuseEqual(tenancies []*tenancyFile) {
+	names, paths := map[string][]*tenancyFile{}, map[string][]*tenancyFile{}
+	for _, t := range tenancies {
+		if t.err != nil {
+			continue
+		}
+		name := strings.ToLower(t.name()) // some file systems make no difference
+		names[name] = append(names[name], t)
+		for _, caution := range t.cautions() {
+			if caution.SharedPath != "" {
+				paths[caution.SharedPath] = append(paths[caution.SharedPath], t)
+			}
+		}
+	}
+	for _, same := range names {
+		refuseAll(same, "the name of the tenancy is the same, but for upper and lower case, in %s: want different names")
+	}
+	for path, same := range paths {
+		refuseAll(same, strings.ReplaceAll(path, "%", "%%")+": is the same in %s, so that one would replace the data of another: put %%TENANCY into it")
+	}
+}
+
+// refuseAll refuses tenancies if there are several. format has the names of their files.
+func refuseAll(same []*tenancyFile, format string) {
+	if len(same) < 2 {
+		return
+	}
+	var files []string
+	for _, t := range same {
+		files = append(files, t.file)
+	}
+	slices.Sort(files)
+	for _, t := range same {
+		t.err = errors.Join(t.err, fmt.Errorf(format, config.Enumerate(slices.Compact(files), "and")))
+	}
+}
+
+// findTenancy returns the configuration of a tenancy.
+func (c *configuration) findTenancy(name string) (*configuration, error) {
+	for _, t := range c.tenancies {
+		switch {
+		case t.name() != name:
+		case t.configuration == nil:
+			return nil, t.settingsError()
+		case t.err != nil:
+			own := *t.configuration
+			own.problem = t.settingsError()
+			return &own, nil
+		default:
+			return t.configuration, nil
+		}
+	}
+	return nil, usageError(fmt.Errorf("--tenancy: there is no tenancy %q; the tenancies in %s are %s", name, c.settings.Tenancies, c.tenancyNames()))
+}
+
+func (c *configuration) tenancyNames() string {
+	var names []string
+	for _, t := range c.tenancies {
+		names = append(names, t.name())
+	}
+	return cmp.Or(strings.Join(names, ", "), "none")
+}
+
+// settingsError returns the error of a file that cannot be used, for a command.
+func (t *tenancyFile) settingsError() error {
+	return &exitError{exitSettings, fmt.Errorf("%s: %w", t.file, t.err)}
+}
+
+// refusal returns the error of a file that cannot be used, for the log.
+func (t *tenancyFile) refusal() error {
+	return fmt.Errorf("tenancy %s (%s): %w", t.name(), t.file, t.err)
+}
+
+// chooseTenancy returns the configuration of the tenancy that --tenancy names.
+func (c *configuration) chooseTenancy(name string) (*configuration, error) {
+	switch {
+	case c.hasTenancies() && name == "":
+		return nil, usageError(fmt.Errorf("there are %s: choose one with --tenancy: %s", english.Plural(len(c.tenancies), "tenancy", "tenancies"), c.tenancyNames()))
+	case c.hasTenancies():
+		return c.findTenancy(name)
+	case name != "" && name != c.settings.Tenancy:
+		return nil, usageError(fmt.Errorf("--tenancy: there is no tenancy %q: TENANCY is %s, and TENANCIES_DIR is not set", name, c.settings.Tenancy))
+	}
+	return c, nil
+}
+
+// forEachTenancy calls do with the program for the only tenancy or the one that --tenancy
+// names, and otherwise for each, in text with a heading. It goes on after an error.
+func (p *program) forEachTenancy(isText bool, do func(*program) error) error {
+	if p.from.tenancy != "" {
+		return do(p)
+	}
+	c, err := readConfiguration(p.from)
+	if err != nil || !c.hasTenancies() {
+		return do(p) // which reports the error
+	}
+	var errs []error
+	for i, t := range c.tenancies {
+		if isText && i > 0 {
+			fmt.Fprintln(p.stdout)
+		}
+		if isText {
+			fmt.Fprintf(p.stdout, "# tenancy %s\n", t.name())
+		}
+		one := *p
+		one.from.tenancy, one.configuration = t.name(), c
+		if err := do(&one); err != nil {
+			errs = append(errs, fmt.Errorf("tenancy %s: %w", t.name(), err))
+		}
+	}
+	if len(c.tenancies) == 0 {
+		errs = append(errs, &exitError{exitSettings, fmt.Errorf("TENANCIES_DIR: %s has no file NAME.env", c.settings.Tenancies)})
+	}
+	return errors.Join(errs...)
+}
+
+// assemblyOf returns the assembly of a tenancy of the service.
+func (a *assembly) assemblyOf(c *configuration) *assembly {
+	own := *a.output
+	own.log = a.log.With(zap.String("tenancy", c.settings.Tenancy))
+	own.redactor.Learn(c.secrets...)
+	return &assembly{configuration: c, output: &own, state: a.state, shared: a.shared}
+}
