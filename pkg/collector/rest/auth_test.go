@@ -526,6 +526,17 @@ func TestSharedCredentials(t *testing.T) {
 		if asked, _ := a.counts(); asked != 1 {
 			t.Errorf("two collectors made %d token requests, want 1", asked)
 		}
+		headers := func(value string) *Client {
+			c, _, stopOne := startTokenServer(t, a)
+			t.Cleanup(stopOne)
+			c.Auth, c.Limits = Bearer(value), NewLimiter(map[string]Limit{"": {Concurrent: 4}})
+			c.Share(&shared)
+			return c
+		}
+		first := headers("key-one")
+		if second, other := headers("key-one"), headers("key-two"); second.Limits != first.Limits || other.Limits == first.Limits {
+			t.Errorf("the same key has one limiter: %v; another key has it: %v", second.Limits == first.Limits, other.Limits == first.Limits)
+		}
 		alone, _, stopAlone := startTokenServer(t, a)
 		defer stopAlone()
 		before := alone.Auth

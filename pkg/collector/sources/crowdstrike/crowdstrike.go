@@ -140,6 +140,7 @@ func openAccountIn(s *Settings, o collector.Options, byDefault string, regions m
 		http.StatusForbidden:    "check FALCON_SECRET, and that the tenant's IP allow list includes this host",
 	}
 	a.api.Auth = a.newCredentials()
+	a.api.ShareLimits(o.Shared, s.ClientID)
 	return a
 }
 

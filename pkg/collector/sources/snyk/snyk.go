@@ -141,6 +141,7 @@ func openAccount(s *Settings, o collector.Options) (*account, error) {
 		"token":      {Concurrent: 1},
 	}, o)
 	a.setCredentials()
+	a.api.Share(o.Shared)
 	a.api.OnResponse = a.logSunset
 	return a, nil
 }

@@ -19,6 +19,7 @@ const FeedRateLimit = "None is published. A run makes one conditional request: w
 // credentials. variable is the setting of the address.
 func NewFeedClient(address url.URL, variable string, o collector.Options) *rest.Client {
 	api := NewClient(address, variable, nil, map[string]rest.Limit{"": {Concurrent: 1}}, o)
+	api.ShareLimits(o.Shared, "")
 	refused := "the publisher refuses this client: check the proxy, or set " + variable + " to the address of a mirror"
 	api.Hints = map[int]string{http.StatusUnauthorized: refused, http.StatusForbidden: refused}
 	return api

@@ -64,13 +64,15 @@ func describeStream(name, stream string) string {
 }
 
 // NewClient returns the HTTP client of one account, whose address is the value of a
-// setting. It warns if the connections to base are not encrypted.
+// setting. Its rate limits are shared with the other clients of the process that have the
+// same auth, see rest.Client.Share: an account that sets another Auth later calls Share
+// then. It warns if the connections to base are not encrypted.
 func NewClient(base url.URL, setting string, auth rest.Auth, limits map[string]rest.Limit, o collector.Options) *rest.Client {
 	if base.Scheme == "http" && !isLoopback(base.Hostname()) {
 		Logger(o).Warn("the address begins with http://, so the credentials and the data are not encrypted: use https://",
 			zap.String("host", base.Host))
 	}
-	return &rest.Client{
+	c := &rest.Client{
 		Base:      &base,
 		Address:   DescribeAddress(setting, base),
 		HTTP:      rest.NewHTTP(),
@@ -78,6 +80,8 @@ func NewClient(base url.URL, setting string, auth rest.Auth, limits map[string]r
 		Limits:    rest.NewLimiter(limits),
 		UserAgent: "Integration/1.0 (collectord; collectord; Build/" + o.Version + ")",
 	}
+	c.Share(o.Shared)
+	return c
 }
 
 // DescribeAddress names a setting and its value, an address, for errors.
