@@ -95,17 +95,17 @@ func TestTenancies(t *testing.T) {
 	ws.remove("acme")
 	ws.write("initech", ws.vendorLines(11)...)
 	ws.write("Globex Ltd", append(globex, "RUN_TIMEOUT=soon")...)
-	ws.write("broken", append(acme, "STORE_FILE="+filepath.Join(ws.Dir, "same.json"))...)
+	ws.write("broken", append(acme, "STORE_FILE="+filepath.Join(ws.Dir, "same", "%TAG.json"))...)
 	s.Signal(syscall.SIGHUP)
 	s.WaitForLog("some settings were not applied", `"tenancy":"Globex Ltd"`, "RUN_TIMEOUT")
 	s.WaitForLog("the tenancy ends", `"tenancy":"acme"`)
 	s.WaitForLog("a tenancy begins", `"tenancy":"broken"`)
 	waitForRecords(ws.Workspace, ws.file("tenable_assets", "initech"))
-	waitForRecords(ws.Workspace, filepath.Join(ws.Dir, "same.json"))
+	waitForRecords(ws.Workspace, filepath.Join(ws.Dir, "same", "tenable_assets.json"))
 	if got := strings.Count(ws.Content(ws.file("tenable_assets", "acme")), `"_tenancy"`); got != 30 {
 		t.Errorf("the file of the tenancy that ended has %d records, want 30", got)
 	}
-	ws.write("twin", append(acme, "STORE_FILE="+filepath.Join(ws.Dir, "same.json"))...)
+	ws.write("twin", append(acme, "STORE_FILE="+filepath.Join(ws.Dir, "same", "%TAG.json"))...)
 	s.Signal(syscall.SIGHUP)
 	s.WaitForLog("a tenancy cannot be used", "twin.env", "is the same in broken.env and twin.env", "put %TENANCY into it")
 	if _, text = s.Request("GET", base+"/metrics", ""); strings.Contains(text, `tenancy="acme"`) || strings.Contains(text, `tenancy="twin"`) {
