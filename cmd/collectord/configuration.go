@@ -44,8 +44,8 @@ type settingSources struct {
 	tenancy string
 }
 
-// open reads the environment, and envFile or .env.
-func (s settingSources) open() (*config.Environment, error) {
+// openEnvironment reads the environment, and envFile or .env.
+func (s settingSources) openEnvironment() (*config.Environment, error) {
 	return config.Open(config.Source{Environ: s.environ, Dir: ".", EnvFile: s.envFile})
 }
 
@@ -53,7 +53,7 @@ func (s settingSources) open() (*config.Environment, error) {
 // configuration has the settings that could be read.
 func readConfiguration(from settingSources) (*configuration, error) {
 	c := newConfiguration()
-	env, err := from.open()
+	env, err := from.openEnvironment()
 	if err != nil {
 		return c, &exitError{exitSettings, err}
 	}

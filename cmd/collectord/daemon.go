@@ -127,7 +127,7 @@ func (d *daemon) addTenant(file *tenancyFile) *tenant {
 	}
 	t.file = file.file
 	d.tenants = append(d.tenants, t)
-	slices.SortFunc(d.tenants, func(a, b *tenant) int { return strings.Compare(a.name(), b.name()) })
+	slices.SortFunc(d.tenants, func(a, b *tenant) int { return strings.Compare(a.tenancyName(), b.tenancyName()) })
 	return t
 }
 
@@ -225,7 +225,7 @@ func (d *daemon) statuses() (all []schedule.CollectorStatus) {
 	for _, t := range d.listTenants() {
 		for _, s := range t.scheduler.Statuses() {
 			if hasTenancies {
-				s.Collector = t.name() + "/" + s.Collector
+				s.Collector = t.tenancyName() + "/" + s.Collector
 			}
 			all = append(all, s)
 		}
@@ -237,7 +237,7 @@ func (d *daemon) statuses() (all []schedule.CollectorStatus) {
 func (d *daemon) Alive() error {
 	for _, t := range d.listTenants() {
 		if err := t.scheduler.Alive(); err != nil {
-			return fmt.Errorf("tenancy %s: %w", t.name(), err)
+			return fmt.Errorf("tenancy %s: %w", t.tenancyName(), err)
 		}
 	}
 	return nil

@@ -34,7 +34,7 @@ func (d *daemon) Reload(ctx context.Context) error {
 		return d.reloadTenancies(ctx)
 	}
 	t := d.listTenants()[0]
-	env, err := d.from.open()
+	env, err := d.from.openEnvironment()
 	err = t.reload(ctx, env, err)
 	d.mu.Lock()
 	defer d.mu.Unlock()

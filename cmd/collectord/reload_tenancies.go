@@ -25,7 +25,7 @@ func (d *daemon) reloadTenancies(ctx context.Context) error {
 	errs := []error{err}
 	for _, t := range d.listTenants() {
 		if err := d.reloadTenant(ctx, env, c, t); err != nil {
-			errs = append(errs, fmt.Errorf("tenancy %s (%s): %w", t.name(), t.file, err))
+			errs = append(errs, fmt.Errorf("tenancy %s (%s): %w", t.tenancyName(), t.file, err))
 		}
 	}
 	return errors.Join(append(errs, d.addNewTenants(c)...)...)
@@ -34,7 +34,7 @@ func (d *daemon) reloadTenancies(ctx context.Context) error {
 // rereadBase puts the settings in force that tenancies share, and returns their sources and
 // the configuration with the files of the tenancies. Without one, nothing was changed.
 func (d *daemon) rereadBase() (env *config.Environment, c *configuration, refused []error, err error) {
-	if env, err = d.from.open(); err != nil {
+	if env, err = d.from.openEnvironment(); err != nil {
 		return nil, nil, nil, keptError(err)
 	}
 	c, refused = rereadConfiguration(env.ReloadShared, env, d.base.configuration)
@@ -77,8 +77,8 @@ func (d *daemon) removeTenant(t *tenant) {
 	d.mu.Lock()
 	d.tenants = slices.DeleteFunc(slices.Clone(d.tenants), func(other *tenant) bool { return other == t })
 	d.mu.Unlock()
-	d.metrics.RemoveTenancy(t.name())
-	d.log.Info("the tenancy ends, since its file is gone; its data stays", zap.String("tenancy", t.name()))
+	d.metrics.RemoveTenancy(t.tenancyName())
+	d.log.Info("the tenancy ends, since its file is gone; its data stays", zap.String("tenancy", t.tenancyName()))
 	t.stop()
 	d.working.Go(func() {
 		<-t.ended
@@ -99,7 +99,7 @@ func (d *daemon) addNewTenants(c *configuration) (refused []error) {
 			continue
 		}
 		d.startTenant(t, func() {})
-		d.log.Info("a tenancy begins", zap.String("tenancy", t.name()))
+		d.log.Info("a tenancy begins", zap.String("tenancy", t.tenancyName()))
 	}
 	return refused
 }

@@ -23,8 +23,8 @@ type tenancyFile struct {
 	err error
 }
 
-// name returns the name of the tenancy, which is that of its file unless that sets another.
-func (t *tenancyFile) name() string {
+// tenancyName returns the name of the tenancy, which is that of its file unless that sets another.
+func (t *tenancyFile) tenancyName() string {
 	if t.configuration != nil && t.configuration.problem == nil {
 		return t.settings.Tenancy
 	}
@@ -46,7 +46,7 @@ func (c *configuration) readTenancies(env *config.Environment) error {
 		one.configuration, one.err = c.readTenancy(env, name)
 		c.tenancies = append(c.tenancies, one)
 	}
-	slices.SortStableFunc(c.tenancies, func(a, b *tenancyFile) int { return cmp.Compare(a.name(), b.name()) })
+	slices.SortStableFunc(c.tenancies, func(a, b *tenancyFile) int { return cmp.Compare(a.tenancyName(), b.tenancyName()) })
 	refuseEqual(c.tenancies)
 	return nil
 }
@@ -77,7 +77,7 @@ func refuseEqual(tenancies []*tenancyFile) {
 		if t.err != nil {
 			continue
 		}
-		name := strings.ToLower(t.name()) // some file systems make no difference
+		name := strings.ToLower(t.tenancyName()) // some file systems make no difference
 		names[name] = append(names[name], t)
 		for _, caution := range t.cautions() {
 			if caution.SharedPath != "" {
@@ -112,7 +112,7 @@ func refuseAll(same []*tenancyFile, format string) {
 func (c *configuration) findTenancy(name string) (*configuration, error) {
 	for _, t := range c.tenancies {
 		switch {
-		case t.name() != name:
+		case t.tenancyName() != name:
 		case t.configuration == nil:
 			return nil, t.settingsError()
 		case t.err != nil:
@@ -129,7 +129,7 @@ func (c *configuration) findTenancy(name string) (*configuration, error) {
 func (c *configuration) tenancyNames() string {
 	var names []string
 	for _, t := range c.tenancies {
-		names = append(names, t.name())
+		names = append(names, t.tenancyName())
 	}
 	return cmp.Or(strings.Join(names, ", "), "none")
 }
@@ -141,7 +141,7 @@ func (t *tenancyFile) settingsError() error {
 
 // refusal returns the error of a file that cannot be used, for the log.
 func (t *tenancyFile) refusal() error {
-	return fmt.Errorf("tenancy %s (%s): %w", t.name(), t.file, t.err)
+	return fmt.Errorf("tenancy %s (%s): %w", t.tenancyName(), t.file, t.err)
 }
 
 // chooseTenancy returns the configuration of the tenancy that --tenancy names.
@@ -173,12 +173,12 @@ func (p *program) forEachTenancy(isText bool, do func(*program) error) error {
 			fmt.Fprintln(p.stdout)
 		}
 		if isText {
-			fmt.Fprintf(p.stdout, "# tenancy %s\n", t.name())
+			fmt.Fprintf(p.stdout, "# tenancy %s\n", t.tenancyName())
 		}
 		one := *p
-		one.from.tenancy, one.configuration = t.name(), c
+		one.from.tenancy, one.configuration = t.tenancyName(), c
 		if err := do(&one); err != nil {
-			errs = append(errs, fmt.Errorf("tenancy %s: %w", t.name(), err))
+			errs = append(errs, fmt.Errorf("tenancy %s: %w", t.tenancyName(), err))
 		}
 	}
 	if len(c.tenancies) == 0 {

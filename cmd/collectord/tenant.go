@@ -222,8 +222,8 @@ func (t *tenant) close() {
 	t.queries.Close()
 }
 
-// name returns the name of the tenancy.
-func (t *tenant) name() string { return t.metrics.Name }
+// tenancyName returns the name of the tenancy.
+func (t *tenant) tenancyName() string { return t.metrics.Name }
 
 // settings returns the settings in force.
 func (t *tenant) settings() config.Settings {

@@ -21,14 +21,14 @@ type tenancyCase struct {
 }
 
 // load returns the settings of the tenancy acme, the warnings, and the errors, one a line.
-func (c tenancyCase) load(t *testing.T) (core *config.Settings, sections []*config.Section, warnings []string, problems string) {
+func (tc tenancyCase) load(t *testing.T) (core *config.Settings, sections []*config.Section, warnings []string, problems string) {
 	t.Helper()
 	dir := t.TempDir()
-	writeFile(t, dir, "acme.env", c.text)
-	environ := c.environ
-	if len(c.credentials) > 0 {
+	writeFile(t, dir, "acme.env", tc.text)
+	environ := tc.environ
+	if len(tc.credentials) > 0 {
 		credentials := t.TempDir()
-		for name, value := range c.credentials {
+		for name, value := range tc.credentials {
 			writeFile(t, credentials, name, value)
 		}
 		environ = append(environ, "CREDENTIALS_DIRECTORY="+credentials)

@@ -156,7 +156,7 @@ func (m *Metrics) Collect(out chan<- prometheus.Metric) {
 		publish := newPublisher(out, t.Name)
 		t.publishProcess(publish)
 		if !values.read.IsZero() {
-			t.publishState(values.of(t.Name), publish)
+			t.publishState(values.tenancies[t.Name], publish)
 		}
 	}
 }

@@ -22,9 +22,6 @@ type stateValues struct {
 	failedReads int64
 }
 
-// of returns the values of a tenancy.
-func (v stateValues) of(tenancy string) tenancyValues { return v.tenancies[tenancy] }
-
 // tenancyValues are the values of one tenancy.
 type tenancyValues struct {
 	streams []state.StreamStatus

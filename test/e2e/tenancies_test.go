@@ -29,29 +29,29 @@ func newTenancies(t *testing.T) *tenancies {
 }
 
 // write writes the file of a tenancy.
-func (w *tenancies) write(name string, lines ...string) {
-	w.Helper()
-	if err := os.WriteFile(filepath.Join(w.dir, name+".env"), []byte(strings.Join(lines, "\n")+"\n"), 0o600); err != nil {
-		w.Fatal(err)
+func (t *tenancies) write(name string, lines ...string) {
+	t.Helper()
+	if err := os.WriteFile(filepath.Join(t.dir, name+".env"), []byte(strings.Join(lines, "\n")+"\n"), 0o600); err != nil {
+		t.Fatal(err)
 	}
 }
 
-func (w *tenancies) remove(name string) {
-	w.Helper()
-	if err := os.Remove(filepath.Join(w.dir, name+".env")); err != nil {
-		w.Fatal(err)
+func (t *tenancies) remove(name string) {
+	t.Helper()
+	if err := os.Remove(filepath.Join(t.dir, name+".env")); err != nil {
+		t.Fatal(err)
 	}
 }
 
 // file returns the path of a stream's file.
-func (w *tenancies) file(stream, tenancy string) string {
-	return filepath.Join(w.Dir, "source", stream, tenancy+".json")
+func (t *tenancies) file(stream, tenancy string) string {
+	return filepath.Join(t.Dir, "source", stream, tenancy+".json")
 }
 
 // vendorLines returns the settings of new simulated vendors with a number of assets.
-func (w *tenancies) vendorLines(assets int) []string {
-	w.Helper()
-	sim := harness.StartVendors(w.T, map[string]int{vendorsim.TenableAssets: assets}, harness.NewSmallTenable())
+func (t *tenancies) vendorLines(assets int) []string {
+	t.Helper()
+	sim := harness.StartVendors(t.T, map[string]int{vendorsim.TenableAssets: assets}, harness.NewSmallTenable())
 	var lines []string
 	for _, h := range sim.Hosts() {
 		lines = append(lines, h.Env()...)
