@@ -106,6 +106,22 @@ func (r *Runs) LastEnded(ctx context.Context, collector, stream, tenancy string)
 	return runs[0], nil
 }
 
+// LastDuration returns how long the last run of a stream took that ended with the vendor's
+// complete data. A later one that ended otherwise counts if it took longer, such as one that
+// a time limit ended. Skipped ticks do not count, nor runs whose process died: they have no
+// true end. It is 0 when there is none.
+func (r *Runs) LastDuration(ctx context.Context, stream, tenancy string) (time.Duration, error) {
+	var longest int64
+	err := r.db.QueryRowContext(ctx, `SELECT coalesce(max(ended - started), 0) FROM runs
+		WHERE stream = ?1 AND tenancy = ?2 AND outcome NOT IN ('', 'skipped', 'interrupted') AND id >= coalesce((
+			SELECT id FROM runs WHERE stream = ?1 AND tenancy = ?2 AND outcome IN ('success', 'unchanged', 'empty', 'held')
+			ORDER BY id DESC LIMIT 1), 0)`, stream, tenancy).Scan(&longest)
+	if err != nil {
+		return 0, fmt.Errorf("read the history: %w", explainSQLiteError(err))
+	}
+	return max(0, time.Duration(longest)*time.Millisecond), nil
+}
+
 // A Count is the number of runs of a stream with one outcome, over all time.
 type Count struct {
 	Collector, Stream, Tenancy string

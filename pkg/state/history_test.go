@@ -62,3 +62,56 @@ func TestRecent(t *testing.T) {
 		}
 	}
 }
+
+// TestLastDuration checks which runs count for the duration that the next one is expected
+// to have.
+func TestLastDuration(t *testing.T) {
+	t.Parallel()
+	now := day
+	s, err := Open(ctx, t.TempDir(), Options{Now: func() time.Time { return now }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	n := 0
+	run := func(stream, tenancy string, took time.Duration, outcome Outcome) {
+		t.Helper()
+		n++
+		id, err := s.Runs.Begin(ctx, RunStart{Header: newHeader(stream, tenancy, n), Trigger: "test", Started: now})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if now = now.Add(took); outcome == "" {
+			return // still running
+		}
+		if err := s.Runs.Fail(ctx, id, outcome, errors.New("no"), RunStats{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	run("okta_groups", "a", 9*time.Hour, Success)
+	run("okta_users", "b", 8*time.Hour, Success)
+	for _, tc := range []struct {
+		took    time.Duration
+		outcome Outcome
+		want    time.Duration
+	}{
+		{took: time.Hour, outcome: "", want: 0},
+		{took: time.Minute, outcome: Failed, want: time.Minute},
+		{took: 2 * time.Hour, outcome: Timeout, want: 2 * time.Hour},
+		{took: time.Minute, outcome: Failed, want: 2 * time.Hour},
+		{took: time.Hour, outcome: Success, want: time.Hour},
+		{took: time.Minute, outcome: Failed, want: time.Hour},
+		{took: 3 * time.Hour, outcome: Cancelled, want: 3 * time.Hour},
+		{took: 5 * time.Hour, outcome: Interrupted, want: 3 * time.Hour},
+		{took: 6 * time.Hour, outcome: Skipped, want: 3 * time.Hour},
+		{took: time.Second, outcome: Unchanged, want: time.Second},
+		{took: 2 * time.Second, outcome: Empty, want: 2 * time.Second},
+		{took: time.Millisecond, outcome: Held, want: time.Millisecond},
+		{took: -time.Hour, outcome: Success, want: 0},
+	} {
+		run("okta_users", "a", tc.took, tc.outcome)
+		if got, err := s.Runs.LastDuration(ctx, "okta_users", "a"); err != nil || got != tc.want {
+			t.Errorf("after a run that is %q after %v: %v, %v; want %v", tc.outcome, tc.took, got, err, tc.want)
+		}
+	}
+}
