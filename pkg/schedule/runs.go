@@ -38,6 +38,8 @@ type pendingRun struct {
 	// skippedAt is when a run was skipped because another process was collecting its
 	// streams; zero for none. Those that were collected since do not run again.
 	skippedAt time.Time
+	// slot is its place in the Slots; nil before the loop has requested one.
+	slot *slot
 }
 
 // RunNow starts the streams of a collector that are not running, and returns their names.
@@ -131,7 +133,11 @@ func (s *Scheduler) dropWithdrawn() {
 		for _, e := range dropped {
 			s.endEntry(e)
 		}
-		return len(p.entries) == 0
+		if len(p.entries) > 0 {
+			return false
+		}
+		p.slot.release()
+		return true
 	})
 }
 
@@ -152,12 +158,63 @@ func streamNames(entries []*entry) (names []string) {
 	return names
 }
 
-// startWaiting starts queued runs while there are free slots.
+// A slotless is a queued run that has not requested a slot yet, with the names of its streams.
+type slotless struct {
+	run     *pendingRun
+	streams []string
+}
+
+// withoutSlot returns the queued runs that have not requested a slot yet. The caller holds s.mu.
+func (s *Scheduler) withoutSlot() (all []slotless) {
+	for _, p := range s.waiting {
+		if p.slot == nil {
+			all = append(all, slotless{p, streamNames(p.entries)})
+		}
+	}
+	return all
+}
+
+// requestSlots requests slots for those of the runs that are still queued. Only the loop
+// calls it, so that a scheduler that does not start runs holds no slot. It reads the state
+// without s.mu.
+func (s *Scheduler) requestSlots(ctx context.Context, runs []slotless) {
+	long := map[*pendingRun]bool{}
+	for _, r := range runs {
+		long[r.run] = s.expectLong(ctx, r.streams)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var requests []*slot
+	for _, p := range s.waiting {
+		if isLong, ok := long[p]; ok {
+			p.slot = &slot{of: s.settings.Slots, tenancy: s.Tenancy, collector: p.entries[0].collector(), long: isLong, wake: s.wakeLoop}
+			requests = append(requests, p.slot)
+		}
+	}
+	s.settings.Slots.request(requests)
+}
+
+// expectLong reports whether the last run of one of the streams took long. Streams without
+// history are not expected to take long.
+func (s *Scheduler) expectLong(ctx context.Context, streams []string) bool {
+	for _, name := range streams {
+		took, err := s.State.Runs.LastDuration(ctx, name, s.Tenancy)
+		if err != nil {
+			s.Log.Error("reading the duration of the last run; a short one is expected", zap.String("stream", name), zap.Error(err))
+		}
+		if took > longRun {
+			return true
+		}
+	}
+	return false
+}
+
+// startWaiting starts the queued runs that have a free slot.
 func (s *Scheduler) startWaiting(runCtx context.Context, now time.Time) {
-	for len(s.waiting) > 0 && s.active < max(1, s.settings.Runner.Parallel) {
-		p := s.waiting[0]
-		s.waiting = s.waiting[1:]
-		s.active++
+	s.waiting = slices.DeleteFunc(s.waiting, func(p *pendingRun) bool {
+		if !p.slot.isGranted() {
+			return false
+		}
 		p.settings = p.entries[0].Settings
 		for _, e := range p.entries {
 			e.queued, e.started = false, now
@@ -165,7 +222,8 @@ func (s *Scheduler) startWaiting(runCtx context.Context, now time.Time) {
 		job := run.Job{Collector: p.entries[0].Job.Collector, Streams: streamNames(p.entries)}
 		runner := s.settings.Runner
 		s.runs.Go(func() { s.executeRun(runCtx, p, runner, job) })
-	}
+		return true
+	})
 }
 
 // executeRun executes one run, plans retries, and passes the results on to OnFinished.
@@ -199,7 +257,7 @@ func (s *Scheduler) withoutCollected(ctx context.Context, streams []string, sinc
 func (s *Scheduler) finishRun(p *pendingRun, results []run.Result) (final []run.Result) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.active--
+	p.slot.release()
 	var off []string
 	for _, e := range p.entries {
 		if e.removed {

@@ -50,6 +50,10 @@ type Settings struct {
 	// CatchUp makes Run start with a run of the streams whose data is older than their
 	// last tick. Without it, CatchUp does nothing.
 	CatchUp bool
+	// Slots bounds the runs in progress of all schedulers that have it. Without it, the
+	// scheduler has Slots of its own with Runner.Parallel as the maximum. Runs that are
+	// queued or in progress keep theirs when a reload replaces it.
+	Slots *Slots
 }
 
 // A Scheduler starts runs when their ticks are due. Run does the work; the other methods
@@ -70,11 +74,11 @@ type Scheduler struct {
 	MaxHeartbeat time.Duration
 
 	mu            sync.Mutex
-	settings      Settings
+	settings      Settings          // always with Slots
+	ownSlots      *Slots            // those of settings without any; nil before
 	entries       map[string]*entry // by the stream's name
 	missed        map[string]int64  // ticks without a run, by the collector's name
 	waiting       []*pendingRun     // runs that wait for a free slot
-	active        int               // the number of runs in progress
 	stopping      bool
 	lastIteration time.Time // with its monotonic clock reading
 	wake          chan struct{}
@@ -120,9 +124,21 @@ func NewScheduler(s *state.State, tenancy string, settings Settings, log *zap.Lo
 		State: s, Tenancy: tenancy, Log: log, Now: now,
 		entries: map[string]*entry{}, missed: map[string]int64{}, wake: make(chan struct{}, 1),
 	}
-	sched.settings = settings
+	sched.putInForce(settings)
 	sched.applyPlans(sched.wallTime(), false)
 	return sched
+}
+
+// putInForce sets the settings, with Slots of its own if they have none.
+func (s *Scheduler) putInForce(settings Settings) {
+	if settings.Slots == nil {
+		if s.ownSlots == nil {
+			s.ownSlots = NewSlots(settings.Runner.Parallel)
+		}
+		s.ownSlots.SetMax(settings.Runner.Parallel)
+		settings.Slots = s.ownSlots
+	}
+	s.settings = settings
 }
 
 // Run starts runs until ctx is cancelled. Each run has the context runCtx, which may
@@ -145,6 +161,9 @@ func (s *Scheduler) Run(ctx, runCtx context.Context) {
 		timer.Stop()
 	}
 	s.mu.Lock()
+	for _, p := range s.waiting {
+		p.slot.release()
+	}
 	s.stopping, s.waiting = true, nil
 	s.mu.Unlock()
 }
@@ -170,6 +189,10 @@ func (s *Scheduler) startDue(runCtx context.Context) time.Duration {
 	s.lastIteration = time.Now()
 	skipped := s.handleTicks(now)
 	s.queueRetries(now)
+	unasked := s.withoutSlot()
+	s.mu.Unlock()
+	s.requestSlots(runCtx, unasked)
+	s.mu.Lock()
 	s.startWaiting(runCtx, now)
 	sleep := s.sleepTime(now)
 	s.mu.Unlock()
@@ -213,7 +236,7 @@ type Changes struct {
 func (s *Scheduler) ApplySettings(settings Settings) Changes {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.settings = settings
+	s.putInForce(settings)
 	changes := s.applyPlans(s.wallTime(), true)
 	s.dropWithdrawn()
 	s.wakeLoop()

@@ -1,0 +1,153 @@
+package schedule
+
+import (
+	"cmp"
+	"slices"
+	"sync"
+	"time"
+)
+
+// longRun is the duration above which a run counts as long.
+const longRun = 15 * time.Minute
+
+// Slots bounds the runs in progress of all schedulers of a process, and shares them fairly.
+// A free slot goes to the queued run whose tenancy has the fewest runs in progress; of these
+// to the one whose collector has the fewest, in all tenancies; of these to the one that
+// waits longest.
+//
+// Long runs have at most three quarters of the slots, rounded down, but at least one, so
+// that they cannot keep short ones waiting for hours. A run is long if it is expected to take
+// more than 15 minutes, or if it is in progress since then.
+//
+// A Scheduler calls the methods with its mutex held. Slots therefore never calls one that
+// takes that mutex: a slot's wake only sends to a channel, and the loop of the scheduler
+// starts the run.
+type Slots struct {
+	mu      sync.Mutex
+	max     int
+	waiting []*slot // in the order in which they were requested
+	granted []*slot
+	// tenancies and collectors count the granted slots by tenancy and by collector.
+	tenancies, collectors map[string]int
+}
+
+// NewSlots returns Slots for at most n runs in progress; values below 1 mean 1.
+func NewSlots(n int) *Slots {
+	return &Slots{max: max(1, n), tenancies: map[string]int{}, collectors: map[string]int{}}
+}
+
+// SetMax changes the maximum; values below 1 mean 1. Runs in progress above a lower one
+// finish.
+func (s *Slots) SetMax(n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.max = max(1, n)
+	s.grant()
+}
+
+// A slot is the place of one run in Slots: requested, then granted, then released.
+type slot struct {
+	of                 *Slots
+	tenancy, collector string
+	long               bool      // the run is expected to be long
+	wake               func()    // called when the slot is granted; it must not block or lock
+	since              time.Time // when it was granted; zero before; guarded by of.mu
+}
+
+// request queues slots, which must be of s. All of them are queued before the first is
+// granted.
+func (s *Slots) request(slots []*slot) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.waiting = append(s.waiting, slots...)
+	s.grant()
+}
+
+// isGranted reports whether the run may start; a nil slot is not granted.
+func (w *slot) isGranted() bool {
+	if w == nil {
+		return false
+	}
+	w.of.mu.Lock()
+	defer w.of.mu.Unlock()
+	return !w.since.IsZero()
+}
+
+// release gives up the slot, whether it is granted or not. A nil slot has nothing to give
+// up, nor has one that was released.
+func (w *slot) release() {
+	if w == nil {
+		return
+	}
+	s := w.of
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if i := slices.Index(s.waiting, w); i >= 0 {
+		s.waiting = slices.Delete(s.waiting, i, i+1)
+		return
+	}
+	if i := slices.Index(s.granted, w); i >= 0 {
+		s.granted = slices.Delete(s.granted, i, i+1)
+		count(s.tenancies, w.tenancy, -1)
+		count(s.collectors, w.collector, -1)
+		s.grant()
+	}
+}
+
+// grant grants the free slots and wakes the schedulers that have them now.
+func (s *Slots) grant() {
+	now := time.Now()
+	for len(s.granted) < s.max {
+		next := s.next(s.longAllowed(now))
+		if next < 0 {
+			return
+		}
+		w := s.waiting[next]
+		s.waiting = slices.Delete(s.waiting, next, next+1)
+		s.granted = append(s.granted, w)
+		count(s.tenancies, w.tenancy, 1)
+		count(s.collectors, w.collector, 1)
+		w.since = now
+		w.wake()
+	}
+}
+
+// longAllowed reports whether one more long run may start.
+func (s *Slots) longAllowed(now time.Time) bool {
+	n := 0
+	for _, w := range s.granted {
+		if w.long || now.Sub(w.since) > longRun {
+			n++
+		}
+	}
+	return n < max(1, s.max*3/4)
+}
+
+// next returns the index of the waiting slot that is granted next; -1 for none.
+func (s *Slots) next(longAllowed bool) int {
+	best := -1
+	for i, w := range s.waiting {
+		if w.long && !longAllowed {
+			continue
+		}
+		if best < 0 || s.compare(w, s.waiting[best]) < 0 {
+			best = i
+		}
+	}
+	return best
+}
+
+// compare orders slots by the runs in progress of their tenancy and their collector.
+func (s *Slots) compare(a, b *slot) int {
+	return cmp.Or(
+		cmp.Compare(s.tenancies[a.tenancy], s.tenancies[b.tenancy]),
+		cmp.Compare(s.collectors[a.collector], s.collectors[b.collector]),
+	)
+}
+
+// count adds n to the count of name. A count of 0 is removed, since tenancies come and go.
+func count(counts map[string]int, name string, n int) {
+	if counts[name] += n; counts[name] == 0 {
+		delete(counts, name)
+	}
+}
