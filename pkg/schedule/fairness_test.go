@@ -42,6 +42,8 @@ func TestLongRunsStarveNoTenancy(t *testing.T) {
 		}
 		time.Sleep((hours+1)*time.Hour - time.Second)
 		s.checkSlots()
+		s.mu.Lock()
+		defer s.mu.Unlock()
 		ticks := map[string]int{}
 		for _, start := range s.starts {
 			ticks[start.run]++

@@ -109,6 +109,15 @@ func (s *service) noteStart(name string) (end func()) {
 	}
 }
 
+// takeMost returns the largest number of runs in progress since the last call, and the
+// number now.
+func (s *service) takeMost() (most, active int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	most, s.most = s.most, s.active
+	return most, s.active
+}
+
 func (s *service) duration(name string) time.Duration {
 	s.mu.Lock()
 	defer s.mu.Unlock()
