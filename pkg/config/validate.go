@@ -57,7 +57,7 @@ func (n *Notify) Validate() (errs []error) {
 var prefixPattern = regexp.MustCompile(`^(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)+$`)
 
 // ownPaths are the first parts of the paths of the server itself.
-var ownPaths = []string{"-", "api", "assets", "controls", "debug", "healthz", "livez", "metrics", "query", "readyz", "streams"}
+var ownPaths = []string{"-", "api", "assets", "controls", "debug", "healthz", "livez", "metrics", "query", "readyz", "streams", "tenancies"}
 
 // checkPrefix returns an error unless a prefix is "" or a path that the server itself does
 // not use.

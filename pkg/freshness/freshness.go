@@ -187,6 +187,28 @@ func SourcesOf(source StatusSource) Sources {
 	}
 }
 
+// ReadTenancies is [Read] for several tenancies, with one read of the state. A source may
+// be nil: all streams of that tenancy are off.
+func ReadTenancies(ctx context.Context, st *state.State, sources map[string]StatusSource, now time.Time) (map[string][]Stream, error) {
+	streams, err := st.Streams(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("STATE_DIR: %w", err)
+	}
+	byTenancy := map[string][]state.StreamStatus{}
+	for _, s := range streams {
+		byTenancy[s.Tenancy] = append(byTenancy[s.Tenancy], s)
+	}
+	all := map[string][]Stream{}
+	for tenancy, source := range sources {
+		from := Sources{}
+		if source != nil {
+			from = SourcesOf(source)
+		}
+		all[tenancy] = Evaluate(byTenancy[tenancy], from, tenancy, now)
+	}
+	return all, nil
+}
+
 // Read reads the state and returns the status of every stream at the time now.
 func Read(ctx context.Context, st *state.State, source StatusSource, tenancy string, now time.Time) ([]Stream, error) {
 	streams, err := st.Streams(ctx)

@@ -36,25 +36,30 @@ func AccessTo(address, configFile string) (Access, error) {
 		}
 		a.Loopback = isLoopbackName(host)
 	}
-	if configFile == "" {
-		return a, nil
+	users, certificates, err := readWebConfig(configFile)
+	a.Authenticated = users > 0 || certificates
+	return a, err
+}
+
+// readWebConfig returns how many users with passwords a web configuration file has, and
+// whether it asks for clients' certificates. "" is an empty file. The rest of the file is
+// checked by Check.
+func readWebConfig(path string) (users int, certificates bool, err error) {
+	if path == "" {
+		return 0, false, nil
 	}
-	text, err := os.ReadFile(configFile)
+	text, err := os.ReadFile(path)
 	if err != nil {
-		return a, err
+		return 0, false, err
 	}
-	// The rest of the file is checked by Check.
 	var file struct {
 		Users map[string]string `yaml:"basic_auth_users"`
 		TLS   struct {
 			ClientAuth string `yaml:"client_auth_type"`
 		} `yaml:"tls_server_config"`
 	}
-	if err := yaml.Unmarshal(text, &file); err != nil {
-		return a, err
-	}
-	a.Authenticated = len(file.Users) > 0 || file.TLS.ClientAuth == "RequireAndVerifyClientCert"
-	return a, nil
+	err = yaml.Unmarshal(text, &file)
+	return len(file.Users), file.TLS.ClientAuth == "RequireAndVerifyClientCert", err
 }
 
 // isLoopbackName reports whether a host in an address or a Host header is this

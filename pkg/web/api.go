@@ -18,17 +18,18 @@ func (s *Server) apiRoutes() []route {
 	return []route{
 		{method: "GET", path: "/api/v1/openapi.yaml", handler: s.serveOpenAPI},
 		{method: "GET", path: "/api/v1/status", handler: s.serveStatus},
+		{method: "GET", path: "/api/v1/tenancies", handler: s.serveTenancies},
 		{method: "GET", path: "/api/v1/collectors", handler: s.serveCollectors},
 		{method: "GET", path: "/api/v1/runs", handler: s.serveRuns, query: []string{"stream", "outcome", "before", "after", "limit"}},
 		{method: "GET", path: "/api/v1/deliveries", handler: s.serveDeliveries, query: []string{"stream", "destination"}},
-		{method: "GET", path: "/api/v1/streams/{name}/records", handler: s.protect(s.serveRecords), query: []string{"format"}},
-		{method: "POST", path: "/api/v1/collectors/{name}/run", handler: s.requireToken(s.serveRunNow)},
-		{method: "POST", path: "/api/v1/streams/{name}/run", handler: s.requireToken(s.serveRunStreamNow)},
-		{method: "POST", path: "/api/v1/streams/{name}/accept", handler: s.requireToken(s.serveAccept)},
-		{method: "POST", path: "/api/v1/deliveries", handler: s.requireToken(s.serveRedeliver), query: []string{"stream", "destination"}},
-		{method: "POST", path: "/api/v1/deliveries/retry", handler: s.requireToken(s.serveRetryDeliveries)},
+		{method: "GET", path: "/api/v1/streams/{name}/records", handler: s.serveRecords, protected: true, query: []string{"format"}},
+		{method: "POST", path: "/api/v1/collectors/{name}/run", handler: s.serveRunNow, right: RunRight},
+		{method: "POST", path: "/api/v1/streams/{name}/run", handler: s.serveRunStreamNow, right: RunRight},
+		{method: "POST", path: "/api/v1/streams/{name}/accept", handler: s.serveAccept, right: RunRight},
+		{method: "POST", path: "/api/v1/deliveries", handler: s.serveRedeliver, right: RunRight, query: []string{"stream", "destination"}},
+		{method: "POST", path: "/api/v1/deliveries/retry", handler: s.serveRetryDeliveries, right: RunRight},
 		{
-			method: "POST", path: "/api/v1/deliveries/drop", handler: s.requireToken(s.serveDrop),
+			method: "POST", path: "/api/v1/deliveries/drop", handler: s.serveDrop, right: RunRight,
 			query: []string{"destination", "stream", "upload_id"},
 		},
 	}
@@ -36,6 +37,7 @@ func (s *Server) apiRoutes() []route {
 
 // streamView is a stream in the API.
 type streamView struct {
+	Tenancy     string          `json:"tenancy"`
 	Collector   string          `json:"collector"`
 	Stream      string          `json:"stream"`
 	Freshness   freshness.Label `json:"freshness"`
@@ -84,7 +86,7 @@ func newActiveRunView(active *run.ActiveRun) *activeRunView {
 
 func newStreamView(one freshness.Stream) streamView {
 	return streamView{
-		one.Collector, one.Stream, one.Freshness, one.Overdue, one.Deadline, one.Taken, one.Checked, one.Records, string(one.Source),
+		one.Tenancy, one.Collector, one.Stream, one.Freshness, one.Overdue, one.Deadline, one.Taken, one.Checked, one.Records, string(one.Source),
 		one.LastSuccess, one.LastFailure, one.FailureErr, string(one.Last.Outcome), one.Held, one.Queued,
 		one.Doubts, one.WhyOff == "", one.WhyOff, one.Plan.Schedule, one.Plan.Next, one.Plan.Retry, one.Plan.Queued, newActiveRunView(one.Active),
 	}

@@ -15,7 +15,7 @@ func (s *Server) controlRoutes() []route {
 	return []route{
 		{method: "GET", path: "/api/v1/controls", handler: s.serveControlList, query: []string{"framework"}},
 		{method: "GET", path: "/api/v1/controls/{id}", handler: s.serveOneControl},
-		{method: "GET", path: "/api/v1/controls/{id}/details", handler: s.protect(s.serveDetailList), query: []string{"format", "limit"}},
+		{method: "GET", path: "/api/v1/controls/{id}/details", handler: s.serveDetailList, protected: true, query: []string{"format", "limit"}},
 	}
 }
 

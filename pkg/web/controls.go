@@ -177,7 +177,7 @@ func (u *ui) serveControls(w http.ResponseWriter, r *http.Request) {
 
 // readControls reads the controls that refer to a framework, or all for "".
 func (u *ui) readControls(ctx context.Context, framework string) (data controlsView, err error) {
-	data.baseData, data.Framework = u.newBaseData("Controls"), framework
+	data.baseData, data.Framework = u.newBaseData(ctx, "Controls"), framework
 	list, err := u.State.Controls(u.Tenancy).ListControls(ctx)
 	if err != nil {
 		return data, err
@@ -312,8 +312,8 @@ func (s *Server) findControl(ctx context.Context, id string) (status control.Sta
 }
 
 func (u *ui) readControl(ctx context.Context, status control.Status) (data controlData, err error) {
-	data.baseData = u.newBaseData(status.ID + " · Controls")
-	data.Protected, data.MaxShown = u.Access.Open(), maxShownResources
+	data.baseData = u.newBaseData(ctx, status.ID+" · Controls")
+	data.Protected, data.MaxShown = u.Access.Open() && !data.Granted, maxShownResources
 	data.WhyHidden = u.whyDetailsHidden()
 	scores, err := u.State.Controls(u.Tenancy).DailyScores(ctx, status.ID, u.trendStart())
 	if err != nil {

@@ -89,11 +89,13 @@ type fixture struct {
 	now    time.Time // the time of the state
 	daemon *fakeDaemon
 	dir    string
+	// tenancy is that of what is added.
+	tenancy string
 }
 
 // newFixture opens an empty state directory.
 func newFixture(t testing.TB) *fixture {
-	f := &fixture{TB: t, dir: t.TempDir(), daemon: &fakeDaemon{}, now: shownAt}
+	f := &fixture{TB: t, dir: t.TempDir(), daemon: &fakeDaemon{}, now: shownAt, tenancy: "acme"}
 	st, err := state.Open(t.Context(), f.dir, state.Options{Now: func() time.Time { return f.now }})
 	if err != nil {
 		t.Fatal(err)
@@ -162,6 +164,13 @@ func newHeader(collector, stream string, at time.Time) snapshot.Header {
 	}
 }
 
+// header is newHeader for the tenancy of the fixture.
+func (f *fixture) header(collector, stream string, at time.Time) snapshot.Header {
+	h := newHeader(collector, stream, at)
+	h.Tenancy = f.tenancy
+	return h
+}
+
 // addSuccess adds a successful run that ended about age ago. Its snapshot is queued for sinks.
 func (f *fixture) addSuccess(collector, stream string, age time.Duration, sinks []string, records ...string) {
 	f.Helper()
@@ -174,7 +183,7 @@ func (f *fixture) addSuccessWithDoubts(
 ) {
 	f.Helper()
 	at := shownAt.Add(-age)
-	h := newHeader(collector, stream, at)
+	h := f.header(collector, stream, at)
 	id, err := f.state.Runs.Begin(f.Context(), state.RunStart{Header: h, Trigger: "schedule", Started: at})
 	if err != nil {
 		f.Fatal(err)
@@ -203,13 +212,13 @@ func (f *fixture) addSuccessWithDoubts(
 // addRestored adds data from a backup that was taken age ago.
 func (f *fixture) addRestored(collector, stream string, age time.Duration, record string) {
 	f.Helper()
-	w, err := f.state.Snapshots.SpoolRestore(newHeader(collector, stream, shownAt.Add(-age)))
+	w, err := f.state.Snapshots.SpoolRestore(f.header(collector, stream, shownAt.Add(-age)))
 	if err != nil {
 		f.Fatal(err)
 	}
 	batch := w.NewBatch()
-	tail := fmt.Sprintf(`,"_tenancy":"acme","_upload_timestamp":%q,"_upload_id":%q}`,
-		w.Info().UploadTimestamp.Format(snapshot.TimestampLayout), w.Info().UploadID)
+	tail := fmt.Sprintf(`,"_tenancy":%q,"_upload_timestamp":%q,"_upload_id":%q}`,
+		f.tenancy, w.Info().UploadTimestamp.Format(snapshot.TimestampLayout), w.Info().UploadID)
 	if err := batch.Append([]byte(record[:len(record)-1] + tail)); err != nil {
 		f.Fatal(err)
 	}
@@ -225,7 +234,7 @@ func (f *fixture) addRestored(collector, stream string, age time.Duration, recor
 func (f *fixture) addFailure(collector, stream string, age time.Duration, text string) {
 	f.Helper()
 	at := shownAt.Add(-age)
-	id, err := f.state.Runs.Begin(f.Context(), state.RunStart{Header: newHeader(collector, stream, at), Trigger: "schedule", Started: at})
+	id, err := f.state.Runs.Begin(f.Context(), state.RunStart{Header: f.header(collector, stream, at), Trigger: "schedule", Started: at})
 	if err != nil {
 		f.Fatal(err)
 	}
@@ -270,7 +279,7 @@ func (f *fixture) addHistory(collector, stream string, n int, every time.Duratio
 		}
 		if _, err := tx.Exec(`INSERT INTO runs (collector, stream, tenancy, upload_id, cause, started, ended, outcome, error,
 				records, bytes, pages, requests, retries, limited)
-			VALUES (?, ?, 'acme', ?, 'schedule', ?, ?, ?, ?, ?, ?, 12, 14, 1, 3000)`, collector, stream, fmt.Sprint(stream, i),
+			VALUES (?, ?, ?, ?, 'schedule', ?, ?, ?, ?, ?, ?, 12, 14, 1, 3000)`, collector, stream, f.tenancy, fmt.Sprint(stream, i),
 			at.UnixMilli(), at.Add(time.Duration(40+i%17)*time.Second).UnixMilli(), outcome, text, records, records*1600); err != nil {
 			f.Fatal(err)
 		}

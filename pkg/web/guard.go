@@ -81,7 +81,7 @@ func (s *Server) requireTokenFor(next http.HandlerFunc, noToken string) http.Han
 	}
 }
 
-// givenToken returns the token of a request; "" for none.
+// givenToken returns the token of a request in a header of its own; "" for none.
 func givenToken(r *http.Request) string {
 	if token := r.Header.Get(tokenHeader); token != "" {
 		return token

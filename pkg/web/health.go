@@ -15,13 +15,13 @@ import (
 func (s *Server) healthRoutes() []route {
 	alive, ready := s.checkHandler(s.Daemon.Alive, "alive"), s.checkHandler(s.Daemon.Ready, "ready")
 	return []route{
-		{method: "GET", path: "/-/healthy", handler: alive},
-		{method: "GET", path: "/healthz", handler: alive},
-		{method: "GET", path: "/livez", handler: alive},
-		{method: "GET", path: "/-/ready", handler: ready},
-		{method: "GET", path: "/readyz", handler: ready},
+		{method: "GET", path: "/-/healthy", handler: alive, public: true},
+		{method: "GET", path: "/healthz", handler: alive, public: true},
+		{method: "GET", path: "/livez", handler: alive, public: true},
+		{method: "GET", path: "/-/ready", handler: ready, public: true},
+		{method: "GET", path: "/readyz", handler: ready, public: true},
 		{method: "GET", path: "/-/data", handler: s.serveDataCheck},
-		{method: "POST", path: "/-/reload", handler: s.requireToken(s.serveReload)},
+		{method: "POST", path: "/-/reload", handler: s.serveReload, right: RunRight, program: true},
 	}
 }
 
@@ -39,6 +39,7 @@ func (s *Server) checkHandler(check func() error, status string) http.HandlerFun
 
 // overdueView is a stream whose data is missing or late, in the API.
 type overdueView struct {
+	Tenancy   string    `json:"tenancy"`
 	Collector string    `json:"collector"`
 	Stream    string    `json:"stream"`
 	AsOf      time.Time `json:"data_timestamp,omitzero"`
@@ -53,16 +54,7 @@ func (s *Server) serveDataCheck(w http.ResponseWriter, r *http.Request) {
 		s.writeInternalError(w, r, err)
 		return
 	}
-	overdue := []overdueView{}
-	on := 0
-	for _, one := range streams {
-		if one.WhyOff == "" {
-			on++
-		}
-		if one.Overdue {
-			overdue = append(overdue, overdueView{one.Collector, one.Stream, one.AsOf, one.Deadline.UTC(), one.FailureErr})
-		}
-	}
+	overdue, on := findOverdue(streams)
 	if len(overdue) > 0 {
 		s.writeJSON(w, http.StatusServiceUnavailable, map[string]any{
 			"error": "data is missing or older than DATA_MAX_AGE or its schedule allows", "overdue": overdue,
@@ -72,12 +64,31 @@ func (s *Server) serveDataCheck(w http.ResponseWriter, r *http.Request) {
 	s.writeJSON(w, http.StatusOK, map[string]any{"status": "fresh", "streams": on})
 }
 
+// findOverdue returns the streams whose data is missing or late, and the number of those
+// that are on.
+func findOverdue(streams []freshness.Stream) (overdue []overdueView, on int) {
+	for _, one := range streams {
+		if one.WhyOff == "" {
+			on++
+		}
+		if one.Overdue {
+			overdue = append(overdue, overdueView{one.Tenancy, one.Collector, one.Stream, one.AsOf, one.Deadline.UTC(), one.FailureErr})
+		}
+	}
+	return overdue, on
+}
+
 func (s *Server) readStreams(r *http.Request) ([]freshness.Stream, error) {
 	return freshness.Read(r.Context(), s.State, s.Daemon, s.Tenancy, s.Now())
 }
 
 func (s *Server) serveReload(w http.ResponseWriter, r *http.Request) {
-	switch err := s.Daemon.Reload(r.Context()); {
+	s.writeReloaded(w, s.Daemon.Reload(r.Context()))
+}
+
+// writeReloaded writes the response to a reload that ended with err.
+func (s *Server) writeReloaded(w http.ResponseWriter, err error) {
+	switch {
 	case errors.Is(err, schedule.ErrStopping):
 		s.writeUnavailable(w, err)
 		return

@@ -94,7 +94,7 @@ func (u *ui) serveOverview(w http.ResponseWriter, r *http.Request) {
 }
 
 func (u *ui) readOverview(ctx context.Context) (data overviewData, err error) {
-	data.baseData = u.newBaseData("collectord")
+	data.baseData = u.newBaseData(ctx, "collectord")
 	streams, err := freshness.Read(ctx, u.State, u.Daemon, u.Tenancy, data.Now)
 	if err != nil {
 		return data, err

@@ -35,11 +35,11 @@ type queryData struct {
 
 // serveQueryForm serves the form for queries. It contains no data and needs no token.
 func (u *ui) serveQueryForm(w http.ResponseWriter, r *http.Request) {
-	if u.Queries == nil || u.Token == "" {
+	data := queryData{baseData: u.newBaseData(r.Context(), "Query"), Offers: u.Offered.dir != ""}
+	if !data.Query {
 		u.serveMissing(w, r, "Queries are off", "Queries on this page are off: "+queriesOff+".")
 		return
 	}
-	data := queryData{baseData: u.newBaseData("Query"), Offers: u.Offered.dir != ""}
 	streams, err := freshness.Read(r.Context(), u.State, u.Daemon, u.Tenancy, data.Now)
 	if err != nil {
 		u.writeInternalError(w, r, err)

@@ -14,12 +14,23 @@ type route struct {
 	handler      http.HandlerFunc
 	// query are the parameters that the query of a request to the API may have.
 	query []string
+	// right is RunRight or QueryRight for a request that always needs a token.
+	right Right
+	// protected reports whether the response has records or profiles, which need
+	// HTTP_TOKEN on a server that is open to other machines.
+	protected bool
+	// public reports whether the request needs no token of HTTP_TOKENS_FILE, and
+	// program whether it needs one of all tenancies.
+	public, program bool
 }
 
 // routes returns all routes, without those of Go's profiles.
 func (s *Server) routes() []route {
-	return slices.Concat(s.healthRoutes(), s.apiRoutes(), s.controlRoutes(), s.pageRoutes(),
-		[]route{{method: "GET", path: "/metrics", handler: s.Metrics.ServeHTTP}})
+	routes := slices.Concat(s.healthRoutes(), s.apiRoutes(), s.controlRoutes(), s.pageRoutes())
+	if s.Metrics != nil {
+		routes = append(routes, route{method: "GET", path: "/metrics", handler: s.Metrics.ServeHTTP, program: true})
+	}
+	return routes
 }
 
 // mountRoutes adds the routes, each also below the prefix. Other methods get 405 with
@@ -27,9 +38,9 @@ func (s *Server) routes() []route {
 func (s *Server) mountRoutes(mux *http.ServeMux, routes []route) {
 	allowed := map[string][]string{}
 	for _, r := range routes {
-		handler := r.handler
+		handler := s.authorize(r)
 		if strings.HasPrefix(r.path, apiPath) {
-			handler = s.checkQuery(r)
+			handler = s.checkQuery(handler, r.query)
 		}
 		s.handle(mux, r.method+" ", r.path, handler)
 		allowed[r.path] = append(allowed[r.path], r.method)
@@ -54,9 +65,8 @@ func (s *Server) handle(mux *http.ServeMux, method, path string, h http.HandlerF
 	}
 }
 
-// checkQuery returns the handler of a route for requests whose query has no other
-// parameters than the route's.
-func (s *Server) checkQuery(route route) http.HandlerFunc {
+// checkQuery returns next for requests whose query has only known parameters.
+func (s *Server) checkQuery(next http.HandlerFunc, known []string) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		query, err := url.ParseQuery(r.URL.RawQuery)
 		if err != nil {
@@ -64,12 +74,12 @@ func (s *Server) checkQuery(route route) http.HandlerFunc {
 			return
 		}
 		for name := range query {
-			if !slices.Contains(route.query, name) {
-				s.writeError(w, http.StatusBadRequest, describeUnknownParameter(name, route.query))
+			if !slices.Contains(known, name) {
+				s.writeError(w, http.StatusBadRequest, describeUnknownParameter(name, known))
 				return
 			}
 		}
-		route.handler(w, r)
+		next(w, r)
 	}
 }
 

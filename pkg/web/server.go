@@ -35,7 +35,7 @@ type Options struct {
 	Daemon Daemon
 	// Tenancy is the tenancy whose streams are shown.
 	Tenancy string
-	// Metrics serves /metrics.
+	// Metrics serves /metrics; nil for none.
 	Metrics http.Handler
 	// Token permits requests that change something; "" permits none of them.
 	Token string
@@ -73,7 +73,10 @@ type Options struct {
 // A Server serves the status of a Daemon and takes its commands.
 type Server struct {
 	Options
-	downloads chan struct{} // holds a token for each download that decompresses
+	// path is before the path of each link, and root before the path of each link to what
+	// all tenancies have; they are equal when there is one tenancy.
+	path, root string
+	downloads  chan struct{} // holds a token for each download that decompresses
 }
 
 // New returns a Server.
@@ -90,7 +93,7 @@ func New(o Options) *Server {
 	if o.Offered == nil {
 		o.Offered = NewQueryFiles("", o.Log)
 	}
-	return &Server{o, make(chan struct{}, maxDownloads)}
+	return &Server{o, o.Prefix, o.Prefix, make(chan struct{}, maxDownloads)}
 }
 
 // Check returns an error if the web configuration file is invalid; "" means no file.
@@ -106,22 +109,33 @@ func (s *Server) Handler() http.Handler {
 	mux := http.NewServeMux()
 	s.mountRoutes(mux, s.routes())
 	s.handle(mux, "", "/", s.serveNotFound)
-	if s.Pprof {
-		for name, handler := range map[string]http.HandlerFunc{
-			"": pprof.Index, "cmdline": pprof.Cmdline, "profile": pprof.Profile, "symbol": pprof.Symbol, "trace": pprof.Trace,
-		} {
-			s.handle(mux, "GET ", "/debug/pprof/"+name, s.protect(handler))
-		}
-	}
+	s.mountProfiles(mux)
 	return s.guardHandler(mux)
+}
+
+// mountProfiles adds the profiles of Go if they are on. Other methods get 404.
+func (s *Server) mountProfiles(mux *http.ServeMux) {
+	if !s.Pprof {
+		return
+	}
+	for name, handler := range map[string]http.HandlerFunc{
+		"": pprof.Index, "cmdline": pprof.Cmdline, "profile": pprof.Profile, "symbol": pprof.Symbol, "trace": pprof.Trace,
+	} {
+		s.handle(mux, "GET ", "/debug/pprof/"+name, s.authorize(route{handler: handler, protected: true, program: true}))
+	}
 }
 
 // Serve accepts connections on l until ctx is cancelled, and closes l. It then waits a few
 // seconds for requests in progress. It returns an error when it cannot serve any longer.
 func (s *Server) Serve(ctx context.Context, l net.Listener) error {
+	return s.serveHandler(ctx, l, s.Handler())
+}
+
+// serveHandler is Serve with another handler.
+func (s *Server) serveHandler(ctx context.Context, l net.Listener, handler http.Handler) error {
 	log := slog.New(zapslog.NewHandler(s.Log.Core()))
 	server := &http.Server{
-		Handler:           s.Handler(),
+		Handler:           handler,
 		ReadHeaderTimeout: headerTimeout, ReadTimeout: readTimeout, WriteTimeout: writeTimeout, IdleTimeout: idleTimeout,
 		MaxHeaderBytes: maxHeaderBytes,
 		ErrorLog:       slog.NewLogLogger(log.Handler(), slog.LevelDebug),

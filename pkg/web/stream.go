@@ -58,8 +58,8 @@ func (u *ui) serveStream(w http.ResponseWriter, r *http.Request) {
 }
 
 func (u *ui) readStream(ctx context.Context, name string) (data streamData, found bool, err error) {
-	data.baseData = u.newBaseData(name)
-	data.ShowData, data.Protected = u.ShowData && u.Profiles != nil, u.Access.Open()
+	data.baseData = u.newBaseData(ctx, name)
+	data.ShowData, data.Protected = u.ShowData && u.Profiles != nil, u.Access.Open() && !data.Granted
 	streams, err := freshness.Read(ctx, u.State, u.Daemon, u.Tenancy, data.Now)
 	if err != nil {
 		return data, false, err

@@ -2,6 +2,7 @@ package web
 
 import (
 	"bytes"
+	"context"
 	"crypto/sha256"
 	"embed"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 	"io/fs"
 	"net/http"
 	"path"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -39,14 +41,14 @@ func (s *Server) pageRoutes() []route {
 	return []route{
 		{method: "GET", path: "/{$}", handler: u.serveOverview},
 		{method: "GET", path: "/streams/{name}", handler: u.serveStream},
-		{method: "GET", path: "/streams/{name}/data", handler: s.protect(u.serveStreamData)},
+		{method: "GET", path: "/streams/{name}/data", handler: u.serveStreamData, protected: true},
 		{method: "GET", path: "/query", handler: u.serveQueryForm},
-		{method: "POST", path: "/api/v1/query", handler: s.requireToken(u.serveQuery)},
-		{method: "GET", path: "/api/v1/queries", handler: s.requireToken(u.serveQueries)},
+		{method: "POST", path: "/api/v1/query", handler: u.serveQuery, right: QueryRight},
+		{method: "GET", path: "/api/v1/queries", handler: u.serveQueries, right: QueryRight},
 		{method: "GET", path: "/controls", handler: u.serveControls},
 		{method: "GET", path: "/controls/{id}", handler: u.serveControl},
-		{method: "GET", path: "/controls/{id}/details", handler: s.protect(u.serveControlDetails)},
-		{method: "GET", path: "/assets/{file}", handler: u.serveAsset},
+		{method: "GET", path: "/controls/{id}/details", handler: u.serveControlDetails, protected: true},
+		{method: "GET", path: "/assets/{file}", handler: u.serveAsset, public: true},
 	}
 }
 
@@ -67,7 +69,11 @@ func (s *Server) render(w http.ResponseWriter, r *http.Request, status int, name
 		return
 	}
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
-	w.Header().Set("Content-Security-Policy", contentPolicy)
+	policy := contentPolicy
+	if name == "tenancies.html" { // which has a form to search
+		policy = strings.Replace(policy, "form-action 'none'", "form-action 'self'", 1)
+	}
+	w.Header().Set("Content-Security-Policy", policy)
 	w.WriteHeader(status)
 	_, _ = w.Write(b.Bytes())
 }
@@ -80,19 +86,22 @@ type missingData struct {
 
 // serveMissing responds with 404 and a page.
 func (s *Server) serveMissing(w http.ResponseWriter, r *http.Request, title, why string) {
-	s.render(w, r, http.StatusNotFound, "missing.html", missingData{s.newBaseData(title), why})
+	s.render(w, r, http.StatusNotFound, "missing.html", missingData{s.newBaseData(r.Context(), title), why})
 }
 
 // serveNotFound responds with 404: with a page, and for paths that programs request with an
 // error as JSON.
 func (s *Server) serveNotFound(w http.ResponseWriter, r *http.Request) {
-	for _, start := range []string{"/api/", "/-/", "/debug/", "/assets/"} {
-		if strings.HasPrefix(r.URL.Path, start) {
-			s.writeError(w, http.StatusNotFound, "no such path: "+r.URL.Path)
-			return
-		}
+	if isForPrograms(r.URL.Path) {
+		s.writeError(w, http.StatusNotFound, "no such path: "+r.URL.Path)
+		return
 	}
 	s.serveMissing(w, r, "Not found", "There is nothing at "+r.URL.Path+".")
+}
+
+// isForPrograms reports whether a path is one that programs request.
+func isForPrograms(path string) bool {
+	return slices.ContainsFunc([]string{"/api/", "/-/", "/debug/", "/assets/"}, func(start string) bool { return strings.HasPrefix(path, start) })
 }
 
 // assetTags has the entity tag of each asset, by its name.
@@ -135,17 +144,27 @@ func (u *ui) serveAsset(w http.ResponseWriter, r *http.Request) {
 type baseData struct {
 	Title, Tenancy, Version string
 	Prefix                  string // before the path of each link
+	Root                    string // before the path of each link to what all tenancies have
+	OneOfSeveral            bool   // whether the tenancy is one of several
 	Now                     time.Time
 	Query                   bool // whether queries are on
 	HasControls             bool // whether controls are on
 	Token                   bool // whether actions are possible
+	AsksToken               bool // whether the page asks for the token of actions
+	Granted                 bool // whether the browser sends a token of HTTP_TOKENS_FILE by itself
 	Alarm                   string
 }
 
-func (s *Server) newBaseData(title string) baseData {
+func (s *Server) newBaseData(ctx context.Context, title string) baseData {
 	d := baseData{
-		Title: title, Tenancy: s.Tenancy, Version: s.Version, Now: s.Now().UTC(), Prefix: s.Prefix,
-		Query: s.Queries != nil && s.Token != "", Token: s.Token != "", HasControls: s.controlSource().Dir != "",
+		Title: title, Tenancy: s.Tenancy, Version: s.Version, Now: s.Now().UTC(), Prefix: s.path, Root: s.root, OneOfSeveral: s.path != s.root,
+		Query: s.Queries != nil && s.Token != "", Token: s.Token != "", AsksToken: s.Token != "", HasControls: s.controlSource().Dir != "",
+	}
+	if v := visitorOf(ctx); v != nil {
+		d.Query, d.Token, d.AsksToken, d.Granted = s.Queries != nil && v.permits(QueryRight), v.permits(RunRight), false, v.isKnown()
+	}
+	if s.Daemon == nil { // of several tenancies
+		return d
 	}
 	if err := s.Daemon.Alive(); err != nil {
 		d.Alarm = "The scheduler has stopped: " + err.Error()

@@ -2,10 +2,12 @@
 export const $ = (id) => document.getElementById(id);
 const tokenBox = $("token");
 let token = "";
-export const hasToken = () => token !== "";
+// The browser itself may send a token, as the password of basic auth.
+const granted = "granted" in document.body.dataset;
+export const hasToken = () => granted || token !== "";
 
 // The token is kept for this tab only, until it is closed: no cookie, no lasting storage.
-const tokenKey = "collectord.token" + document.body.dataset.prefix;
+const tokenKey = "collectord.token" + document.body.dataset.root;
 function storeToken() {
   try { sessionStorage.setItem(tokenKey, token); } catch { /* the browser stores nothing */ }
 }
@@ -17,6 +19,8 @@ if (tokenBox) {
   tokenBox.addEventListener("change", () => document.querySelectorAll("[data-part]").forEach(loadPart));
   tokenBox.form.addEventListener("submit", (event) => event.preventDefault());
 }
+
+const tokenHeaders = () => token ? { "X-Collectord-Token": token } : {};
 
 let hiding = 0;
 export function showMessage(text) {
@@ -32,7 +36,7 @@ async function explain(response) {
 }
 
 function requireToken() {
-  if (token) return;
+  if (hasToken()) return;
   if (!tokenBox) throw new Error("HTTP_TOKEN is not set, so nothing can be changed here.");
   tokenBox.focus();
   throw new Error("Enter the token first: the value of HTTP_TOKEN.");
@@ -41,7 +45,7 @@ function requireToken() {
 // Sends a request with the token, and returns its response if it is a success.
 export async function send(path, body, method = "POST", signal = undefined) {
   requireToken();
-  const headers = { "X-Collectord-Token": token };
+  const headers = tokenHeaders();
   if (body) headers["Content-Type"] = "application/json";
   const response = await fetch(path, { method, headers, body, signal, credentials: "same-origin" });
   if (!response.ok) throw await explain(response);
@@ -102,7 +106,7 @@ document.addEventListener("click", async (event) => {
   try {
     requireToken();
     showMessage("Downloading …");
-    const response = await fetch(link.href, { headers: { "X-Collectord-Token": token }, credentials: "same-origin" });
+    const response = await fetch(link.href, { headers: tokenHeaders(), credentials: "same-origin" });
     if (!response.ok) throw await explain(response);
     const name = fileNameOf(response);
     saveBlob(await response.blob(), name);
@@ -167,8 +171,7 @@ if (!$("query") && !document.querySelector("[data-still]")) {
 
 async function loadPart(element) {
   try {
-    const headers = token ? { "X-Collectord-Token": token } : {};
-    const response = await fetch(element.dataset.part, { headers, credentials: "same-origin" });
+    const response = await fetch(element.dataset.part, { headers: tokenHeaders(), credentials: "same-origin" });
     if (response.status === 401) throw new Error(token ? "The token is wrong." : "Enter the token to see the records: the value of HTTP_TOKEN.");
     if (!response.ok) throw await explain(response);
     element.replaceChildren(...parseHTML(await response.text()).childNodes);

@@ -1,0 +1,213 @@
+package web
+
+import (
+	"cmp"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/collectord/collectord/pkg/freshness"
+)
+
+// maxFoundStreams is how many streams of a search the overview of tenancies shows.
+const maxFoundStreams = 500
+
+// unusableState is shown in place of a label for a tenancy whose settings cannot be used.
+const unusableState = "unusable"
+
+// tenanciesData is the data of tenancies.html.
+type tenanciesData struct {
+	baseData
+	Summary []labelLink
+	// Label and Search are what the streams are filtered by; "" for all.
+	Label    freshness.Label
+	Search   string
+	Filtered bool
+	Rows     []tenancyRow
+	Count    int // of all tenancies
+	Unusable int
+	Found    []foundStream
+	More     int // streams that Found does not have
+}
+
+// FoundCount returns the number of streams that are searched.
+func (d tenanciesData) FoundCount() int { return len(d.Found) + d.More }
+
+// labelLink is the number of streams with a label, and the link to them.
+type labelLink struct {
+	labelCount
+	Query   string
+	Current bool
+}
+
+// tenancyRow is a tenancy on the overview.
+type tenancyRow struct {
+	tenancyView
+	ID     string // for the element
+	NextAt time.Time
+	Worst  string // a label, or unusableState
+	Labels []labelCount
+	Age    string
+	Next   string
+	rank   int
+}
+
+// foundStream is a stream on the overview of tenancies.
+type foundStream struct {
+	freshness.Stream
+	ID   string
+	Path string // of its page
+	Home string // of its tenancy
+	Age  string
+	Next string
+	Err  string
+}
+
+func (t *Tenancies) serveOverview(w http.ResponseWriter, r *http.Request) {
+	query := r.URL.Query()
+	data := tenanciesData{
+		baseData: t.newBaseData(r), Label: freshness.Label(query.Get("label")), Search: strings.TrimSpace(query.Get("search")),
+	}
+	if data.Label != "" && !slices.Contains(summaryOrder, data.Label) {
+		t.root.render(w, r, http.StatusBadRequest, "missing.html", missingData{
+			t.root.newBaseData(r.Context(), "No such label"), "There is no label " + string(data.Label) + ".",
+		})
+		return
+	}
+	data.Filtered = data.Label != "" || data.Search != ""
+	all, err := t.readStatuses(r.Context())
+	if err != nil {
+		t.root.writeInternalError(w, r, err)
+		return
+	}
+	for _, s := range all {
+		data.add(s, t.pathOf(s.Name))
+	}
+	data.finish()
+	t.root.render(w, r, http.StatusOK, "tenancies.html", data)
+}
+
+func (t *Tenancies) newBaseData(r *http.Request) baseData {
+	d := t.root.newBaseData(r.Context(), "collectord")
+	d.Token, d.AsksToken = false, false // nothing on the page needs one
+	_, reload := t.LastReload()
+	switch alive, ready := t.hideFrom(r, t.Alive()), t.hideFrom(r, t.Ready()); {
+	case alive != nil:
+		d.Alarm = "The scheduler has stopped: " + alive.Error()
+	case ready != nil:
+		d.Alarm = "Not ready yet: " + ready.Error()
+	case reload != nil && visitorOf(r.Context()).seesAll():
+		d.Alarm = "The last reload of the settings: " + reload.Error()
+	}
+	return d
+}
+
+// add adds a tenancy, and those of its streams that are searched.
+func (d *tenanciesData) add(s tenancyStatus, path string) {
+	d.Count++
+	row := tenancyRow{tenancyView: newTenancyView(s, path), ID: url.PathEscape(s.Name), Worst: string(worstLabel(s.streams))}
+	row.rank = 1 + slices.Index(summaryOrder, freshness.Label(row.Worst))
+	if !row.Usable {
+		row.Worst, row.rank = unusableState, 0
+		d.Unusable++
+	}
+	row.NextAt = row.tenancyView.Next
+	row.Age, row.Next = formatAge(d.Now, row.Oldest), formatNext(d.Now, row.NextAt)
+	for _, label := range summaryOrder {
+		if n := row.tenancyView.Labels[label]; n > 0 {
+			row.Labels = append(row.Labels, labelCount{label, n})
+			d.count(label, n)
+		}
+	}
+	found := 0
+	for _, one := range s.streams {
+		if !d.matches(one) {
+			continue
+		}
+		if found++; d.Filtered {
+			d.find(one, path)
+		}
+	}
+	isNamed := d.Label == "" && containsFold(s.Name, d.Search)
+	if !d.Filtered || found > 0 || isNamed {
+		d.Rows = append(d.Rows, row)
+	}
+}
+
+// count adds to the number of streams with a label.
+func (d *tenanciesData) count(label freshness.Label, n int) {
+	for i := range d.Summary {
+		if d.Summary[i].State == label {
+			d.Summary[i].Count += n
+			return
+		}
+	}
+	d.Summary = append(d.Summary, labelLink{labelCount{label, n}, "?" + url.Values{"label": {string(label)}}.Encode(), label == d.Label})
+}
+
+// matches reports whether a stream is one that is searched.
+func (d *tenanciesData) matches(s freshness.Stream) bool {
+	hasLabel := d.Label == "" || s.Freshness == d.Label || d.Label == freshness.Late && s.Overdue && s.Freshness == freshness.Running
+	return hasLabel && (containsFold(s.Tenancy, d.Search) || containsFold(s.Stream, d.Search) || containsFold(s.Collector, d.Search))
+}
+
+func containsFold(text, part string) bool {
+	return strings.Contains(strings.ToLower(text), strings.ToLower(part))
+}
+
+// find adds a stream that is searched.
+func (d *tenanciesData) find(s freshness.Stream, path string) {
+	if len(d.Found) == maxFoundStreams {
+		d.More++
+		return
+	}
+	one := foundStream{
+		Stream: s, ID: url.PathEscape(s.Tenancy) + "/" + url.PathEscape(s.Stream), Path: path + "/streams/" + url.PathEscape(s.Stream), Home: path + "/",
+		Age: formatAge(d.Now, s.DataTime()), Next: formatNext(d.Now, s.Plan.Next),
+	}
+	if s.LastFailure.After(s.LastSuccess) && s.WhyOff == "" {
+		one.Err = strings.TrimSpace(s.FailureErr)
+	}
+	d.Found = append(d.Found, one)
+}
+
+// formatNext returns when something runs next; the zero time is never.
+func formatNext(now, next time.Time) string {
+	if !next.IsZero() && !next.After(now) {
+		return "now"
+	}
+	return formatAge(now, next)
+}
+
+// finish orders what was added: the worst first.
+func (d *tenanciesData) finish() {
+	slices.SortFunc(d.Summary, func(a, b labelLink) int {
+		return slices.Index(summaryOrder, a.State) - slices.Index(summaryOrder, b.State)
+	})
+	slices.SortStableFunc(d.Rows, compareTenancies)
+	slices.SortStableFunc(d.Found, func(a, b foundStream) int {
+		return slices.Index(summaryOrder, a.Freshness) - slices.Index(summaryOrder, b.Freshness)
+	})
+}
+
+// problemLabels are the labels of which a tenancy with more streams comes first.
+var problemLabels = []freshness.Label{freshness.Late, freshness.Never, freshness.Failing}
+
+// compareTenancies compares by the worst label, whether there is an error, the numbers of
+// streams with problems, and the name.
+func compareTenancies(a, b tenancyRow) int {
+	order := cmp.Or(cmp.Compare(a.rank, b.rank), hasError(b)-hasError(a))
+	for _, label := range problemLabels {
+		order = cmp.Or(order, cmp.Compare(b.tenancyView.Labels[label], a.tenancyView.Labels[label]))
+	}
+	return cmp.Or(order, cmp.Compare(a.Tenancy, b.Tenancy))
+}
+
+func hasError(r tenancyRow) int {
+	if r.Error != "" {
+		return 1
+	}
+	return 0
+}

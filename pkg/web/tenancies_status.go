@@ -1,0 +1,192 @@
+package web
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/collectord/collectord/pkg/freshness"
+)
+
+// tenancyStatus is a tenancy with its streams.
+type tenancyStatus struct {
+	Tenancy
+	streams []freshness.Stream
+}
+
+// whyUnusable is the WhyOff of the streams of a tenancy whose settings cannot be used.
+const whyUnusable = "the settings of its tenancy cannot be used"
+
+// readStatuses returns the tenancies that the visitor of a request sees, with their streams.
+func (t *Tenancies) readStatuses(ctx context.Context) (all []tenancyStatus, err error) {
+	list, sources := t.visibleTenancies(ctx), map[string]freshness.StatusSource{}
+	for _, one := range list {
+		sources[one.Name] = nil
+		if one.Server != nil {
+			sources[one.Name] = one.Server.Daemon
+		}
+	}
+	streams, err := freshness.ReadTenancies(ctx, t.State, sources, t.root.Now())
+	if err != nil {
+		return nil, err
+	}
+	for _, one := range list {
+		status := tenancyStatus{one, streams[one.Name]}
+		for i := range status.streams {
+			if s := &status.streams[i]; one.Server == nil && !s.HasResults() {
+				s.WhyOff = whyUnusable
+			}
+		}
+		all = append(all, status)
+	}
+	return all, nil
+}
+
+// tenancyView is a tenancy in the API.
+type tenancyView struct {
+	Tenancy string `json:"tenancy"`
+	// Path is before the paths of its pages and its API.
+	Path string `json:"path"`
+	// Usable reports whether its settings can be used.
+	Usable  bool                    `json:"usable"`
+	Error   string                  `json:"error,omitempty"`
+	Streams int                     `json:"streams"`
+	Labels  map[freshness.Label]int `json:"freshness"`
+	Overdue int                     `json:"overdue"`
+	Oldest  time.Time               `json:"oldest_data,omitzero"`
+	Queued  int                     `json:"queued_deliveries"`
+	Next    time.Time               `json:"next,omitzero"`
+}
+
+func newTenancyView(s tenancyStatus, path string) tenancyView {
+	v := tenancyView{
+		Tenancy: s.Name, Path: path, Usable: s.Server != nil, Error: errorText(s.Err), Streams: len(s.streams), Labels: map[freshness.Label]int{},
+	}
+	for _, one := range s.streams {
+		v.Labels[one.Freshness]++
+		v.Queued += one.Queued
+		if one.Overdue {
+			v.Overdue++
+		}
+		if at := one.DataTime(); !at.IsZero() && (one.WhyOff == "" || !v.Usable) && (v.Oldest.IsZero() || at.Before(v.Oldest)) {
+			v.Oldest = at
+		}
+		if at := one.Plan.Next; !at.IsZero() && (v.Next.IsZero() || at.Before(v.Next)) {
+			v.Next = at
+		}
+	}
+	return v
+}
+
+// serveTenancies responds with the one tenancy, as a service with several does.
+func (s *Server) serveTenancies(w http.ResponseWriter, r *http.Request) {
+	streams, err := s.readStreams(r)
+	if err != nil {
+		s.writeInternalError(w, r, err)
+		return
+	}
+	_, reload := s.Daemon.LastReload()
+	view := newTenancyView(tenancyStatus{Tenancy{s.Tenancy, s, reload}, streams}, s.path)
+	s.writeJSON(w, http.StatusOK, map[string]any{"tenancies": []tenancyView{view}})
+}
+
+// serveList responds with the tenancies.
+func (t *Tenancies) serveList(w http.ResponseWriter, r *http.Request) {
+	all, err := t.readStatuses(r.Context())
+	if err != nil {
+		t.root.writeInternalError(w, r, err)
+		return
+	}
+	views := []tenancyView{}
+	for _, s := range all {
+		views = append(views, newTenancyView(s, t.pathOf(s.Name)))
+	}
+	t.root.writeJSON(w, http.StatusOK, map[string]any{"tenancies": views})
+}
+
+// serveStatus responds with the status of the program and of the streams of all tenancies.
+func (t *Tenancies) serveStatus(w http.ResponseWriter, r *http.Request) {
+	all, err := t.readStatuses(r.Context())
+	if err != nil {
+		t.root.writeInternalError(w, r, err)
+		return
+	}
+	views := []streamView{}
+	for _, s := range all {
+		for _, one := range s.streams {
+			views = append(views, newStreamView(one))
+		}
+	}
+	at, reload := t.LastReload()
+	t.root.writeJSON(w, http.StatusOK, map[string]any{
+		"version": t.Version, "now": t.root.Now().UTC(),
+		"alive": okOrError(t.hideFrom(r, t.Alive())), "ready": okOrError(t.hideFrom(r, t.Ready())),
+		"last_reload": reloadView{at.UTC(), errorText(t.hideFrom(r, reload))}, "streams": views,
+	})
+}
+
+// errHidden replaces an error that may name tenancies.
+var errHidden = errors.New("not ok; a token of all tenancies shows why")
+
+// hideFrom returns err to a visitor who sees all tenancies, and otherwise only that there
+// is an error.
+func (t *Tenancies) hideFrom(r *http.Request, err error) error {
+	if err == nil || visitorOf(r.Context()).seesAll() {
+		return err
+	}
+	return errHidden
+}
+
+// serveDataCheck responds with 503 when the data of any stream is missing or late, or the
+// settings of a tenancy cannot be used.
+func (t *Tenancies) serveDataCheck(w http.ResponseWriter, r *http.Request) {
+	all, err := t.readStatuses(r.Context())
+	if err != nil {
+		t.root.writeInternalError(w, r, err)
+		return
+	}
+	overdue, on := []overdueView{}, 0
+	var late, unusable, problems []string
+	for _, s := range all {
+		ofOne, onOfOne := findOverdue(s.streams)
+		overdue, on = append(overdue, ofOne...), on+onOfOne
+		if len(ofOne) > 0 {
+			late = append(late, s.Name)
+		}
+		if s.Server == nil {
+			unusable = append(unusable, s.Name)
+		}
+	}
+	if len(late) > 0 {
+		problems = append(problems, "data is missing or older than DATA_MAX_AGE or its schedule allows, of "+strings.Join(late, ", "))
+	}
+	if len(unusable) > 0 {
+		problems = append(problems, "settings cannot be used, of "+strings.Join(unusable, ", "))
+	}
+	if len(problems) > 0 {
+		t.root.writeJSON(w, http.StatusServiceUnavailable, map[string]any{"error": strings.Join(problems, "; "), "overdue": overdue})
+		return
+	}
+	t.root.writeJSON(w, http.StatusOK, map[string]any{"status": "fresh", "streams": on})
+}
+
+func (t *Tenancies) serveReload(w http.ResponseWriter, r *http.Request) {
+	t.root.writeReloaded(w, t.Reload(r.Context()))
+}
+
+// worstLabel returns the label by which a tenancy is ordered: the first of summaryOrder
+// that a stream has, or late for a stream that is collected again because it is late.
+func worstLabel(streams []freshness.Stream) freshness.Label {
+	worst := len(summaryOrder) - 1
+	for _, s := range streams {
+		label := s.Freshness
+		if label == freshness.Running && s.Overdue {
+			label = freshness.Late
+		}
+		worst = min(worst, slices.Index(summaryOrder, label))
+	}
+	return summaryOrder[worst]
+}
