@@ -33,7 +33,7 @@ type tenanciesData struct {
 }
 
 // FoundCount returns the number of streams that are searched.
-func (d tenanciesData) FoundCount() int { return len(d.Found) + d.More }
+func (t tenanciesData) FoundCount() int { return len(t.Found) + t.More }
 
 // labelLink is the number of streams with a label, and the link to them.
 type labelLink struct {
@@ -83,7 +83,7 @@ func (t *Tenancies) serveOverview(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	for _, s := range all {
-		data.add(s, t.pathOf(s.Name))
+		data.addTenancy(s, t.pathOf(s.Name))
 	}
 	data.finish()
 	t.root.render(w, r, http.StatusOK, "tenancies.html", data)
@@ -104,53 +104,53 @@ func (t *Tenancies) newBaseData(r *http.Request) baseData {
 	return d
 }
 
-// add adds a tenancy, and those of its streams that are searched.
-func (d *tenanciesData) add(s tenancyStatus, path string) {
-	d.Count++
+// addTenancy adds a tenancy, and those of its streams that are searched.
+func (t *tenanciesData) addTenancy(s tenancyStatus, path string) {
+	t.Count++
 	row := tenancyRow{tenancyView: newTenancyView(s, path), ID: url.PathEscape(s.Name), Worst: string(worstLabel(s.streams))}
 	row.rank = 1 + slices.Index(summaryOrder, freshness.Label(row.Worst))
 	if !row.Usable {
 		row.Worst, row.rank = unusableState, 0
-		d.Unusable++
+		t.Unusable++
 	}
 	row.NextAt = row.tenancyView.Next
-	row.Age, row.Next = formatAge(d.Now, row.Oldest), formatNext(d.Now, row.NextAt)
+	row.Age, row.Next = formatAge(t.Now, row.Oldest), formatNext(t.Now, row.NextAt)
 	for _, label := range summaryOrder {
 		if n := row.tenancyView.Labels[label]; n > 0 {
 			row.Labels = append(row.Labels, labelCount{label, n})
-			d.count(label, n)
+			t.count(label, n)
 		}
 	}
 	found := 0
 	for _, one := range s.streams {
-		if !d.matches(one) {
+		if !t.matches(one) {
 			continue
 		}
-		if found++; d.Filtered {
-			d.find(one, path)
+		if found++; t.Filtered {
+			t.find(one, path)
 		}
 	}
-	isNamed := d.Label == "" && containsFold(s.Name, d.Search)
-	if !d.Filtered || found > 0 || isNamed {
-		d.Rows = append(d.Rows, row)
+	isNamed := t.Label == "" && containsFold(s.Name, t.Search)
+	if !t.Filtered || found > 0 || isNamed {
+		t.Rows = append(t.Rows, row)
 	}
 }
 
 // count adds to the number of streams with a label.
-func (d *tenanciesData) count(label freshness.Label, n int) {
-	for i := range d.Summary {
-		if d.Summary[i].State == label {
-			d.Summary[i].Count += n
+func (t *tenanciesData) count(label freshness.Label, n int) {
+	for i := range t.Summary {
+		if t.Summary[i].State == label {
+			t.Summary[i].Count += n
 			return
 		}
 	}
-	d.Summary = append(d.Summary, labelLink{labelCount{label, n}, "?" + url.Values{"label": {string(label)}}.Encode(), label == d.Label})
+	t.Summary = append(t.Summary, labelLink{labelCount{label, n}, "?" + url.Values{"label": {string(label)}}.Encode(), label == t.Label})
 }
 
 // matches reports whether a stream is one that is searched.
-func (d *tenanciesData) matches(s freshness.Stream) bool {
-	hasLabel := d.Label == "" || s.Freshness == d.Label || d.Label == freshness.Late && s.Overdue && s.Freshness == freshness.Running
-	return hasLabel && (containsFold(s.Tenancy, d.Search) || containsFold(s.Stream, d.Search) || containsFold(s.Collector, d.Search))
+func (t *tenanciesData) matches(s freshness.Stream) bool {
+	hasLabel := t.Label == "" || s.Freshness == t.Label || t.Label == freshness.Late && s.Overdue && s.Freshness == freshness.Running
+	return hasLabel && (containsFold(s.Tenancy, t.Search) || containsFold(s.Stream, t.Search) || containsFold(s.Collector, t.Search))
 }
 
 func containsFold(text, part string) bool {
@@ -158,19 +158,19 @@ func containsFold(text, part string) bool {
 }
 
 // find adds a stream that is searched.
-func (d *tenanciesData) find(s freshness.Stream, path string) {
-	if len(d.Found) == maxFoundStreams {
-		d.More++
+func (t *tenanciesData) find(s freshness.Stream, path string) {
+	if len(t.Found) == maxFoundStreams {
+		t.More++
 		return
 	}
 	one := foundStream{
 		Stream: s, ID: url.PathEscape(s.Tenancy) + "/" + url.PathEscape(s.Stream), Path: path + "/streams/" + url.PathEscape(s.Stream), Home: path + "/",
-		Age: formatAge(d.Now, s.DataTime()), Next: formatNext(d.Now, s.Plan.Next),
+		Age: formatAge(t.Now, s.DataTime()), Next: formatNext(t.Now, s.Plan.Next),
 	}
 	if s.LastFailure.After(s.LastSuccess) && s.WhyOff == "" {
 		one.Err = strings.TrimSpace(s.FailureErr)
 	}
-	d.Found = append(d.Found, one)
+	t.Found = append(t.Found, one)
 }
 
 // formatNext returns when something runs next; the zero time is never.
@@ -182,12 +182,12 @@ func formatNext(now, next time.Time) string {
 }
 
 // finish orders what was added: the worst first.
-func (d *tenanciesData) finish() {
-	slices.SortFunc(d.Summary, func(a, b labelLink) int {
+func (t *tenanciesData) finish() {
+	slices.SortFunc(t.Summary, func(a, b labelLink) int {
 		return slices.Index(summaryOrder, a.State) - slices.Index(summaryOrder, b.State)
 	})
-	slices.SortStableFunc(d.Rows, compareTenancies)
-	slices.SortStableFunc(d.Found, func(a, b foundStream) int {
+	slices.SortStableFunc(t.Rows, compareTenancies)
+	slices.SortStableFunc(t.Found, func(a, b foundStream) int {
 		return slices.Index(summaryOrder, a.Freshness) - slices.Index(summaryOrder, b.Freshness)
 	})
 }
