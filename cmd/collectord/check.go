@@ -33,7 +33,7 @@ whether STATE_DIR can be; it collects and stores nothing.
 Warnings, such as misspelled names, do not keep a run from starting, and check ends
 with 0; with --strict they are errors.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			err := p.forEachTenancy(!f.json, func(p *program) error { return runCheck(cmd.Context(), p, f) })
+			err := errors.Join(p.checkTokens(), p.forEachTenancy(!f.json, func(p *program) error { return runCheck(cmd.Context(), p, f) }))
 			var refused *refusedSettingsError
 			if f.json && errors.As(err, &refused) {
 				if err := writeJSON(p.stdout, newRefusedView(refused.err)); err != nil {
@@ -48,6 +48,18 @@ with 0; with --strict they are errors.`,
 	cmd.Flags().BoolVar(&f.connect, "connect", false, "try credentials, permissions and destinations")
 	addJSONFlag(cmd, &f.json)
 	return cmd
+}
+
+// checkTokens returns what is wrong with HTTP_TOKENS_FILE.
+func (p *program) checkTokens() error {
+	c, err := readConfiguration(p.from)
+	if err != nil || c.settings.HTTP.TokensFile == "" {
+		return nil // the check of the settings reports the error
+	}
+	if _, err := web.ReadTokens(c.settings.HTTP.TokensFile, c.settings.HTTP.ConfigFile); err != nil {
+		return &refusedSettingsError{&exitError{exitSettings, err}}
+	}
+	return nil
 }
 
 // checkFlags are the flags of check.

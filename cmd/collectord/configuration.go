@@ -119,7 +119,7 @@ func (c *configuration) describeOpenServer() string {
 		return ""
 	}
 	access, err := web.AccessTo(s.Listen, s.ConfigFile)
-	if err != nil || !access.Open() {
+	if err != nil || !access.Open() || s.TokensFile != "" {
 		return "" // the start reports the error
 	}
 	private := "records, columns, queries and profiles need HTTP_TOKEN"

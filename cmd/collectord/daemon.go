@@ -18,6 +18,7 @@ import (
 	"github.com/collectord/collectord/pkg/metrics"
 	"github.com/collectord/collectord/pkg/schedule"
 	"github.com/collectord/collectord/pkg/state"
+	"github.com/collectord/collectord/pkg/web"
 )
 
 // errStarting is the result of Ready until the service is ready.
@@ -31,6 +32,7 @@ type daemon struct {
 	signals *signals
 	log     *zap.Logger
 	from    settingSources
+	slots   *schedule.Slots // of MAX_PARALLEL_RUNS
 
 	reloading  sync.Mutex // held during a reload
 	background sync.WaitGroup
@@ -39,11 +41,16 @@ type daemon struct {
 	// It is guarded by reloading.
 	work context.Context
 
+	web *web.Tenancies // nil without TENANCIES_DIR or HTTP
+
 	mu       sync.Mutex
 	base     *assembly      // with the settings in force that tenancies share
 	tenants  []*tenant      // ordered by name
 	refused  []*tenancyFile // those of which no tenant works
 	notReady error          // nil when the service is ready
+	// reloaded and reloadErr are of the last reload of all tenancies.
+	reloaded  time.Time
+	reloadErr error
 }
 
 // runDaemon runs the collectors on their schedules until a signal stops it.
@@ -74,15 +81,20 @@ func runDaemon(ctx context.Context, p *program) (err error) {
 	if err := d.openTenants(); err != nil {
 		return err
 	}
+	server, err := d.newServer()
+	if err != nil {
+		return err
+	}
 	listener, err := a.listenHTTP(ctx)
 	if err != nil {
 		return err
 	}
-	return d.run(ctx, listener, started)
+	return d.run(ctx, server, listener, started)
 }
 
 func newDaemon(a *assembly, p *program, notifier *systemd.Notifier) *daemon {
-	d := &daemon{state: a.state, signals: p.signals, log: a.log, from: p.from, systemd: notifier, base: a, notReady: errStarting}
+	d := &daemon{state: a.state, signals: p.signals, log: a.log, from: p.from, systemd: notifier, base: a, notReady: errStarting, reloaded: time.Now()}
+	d.slots = schedule.NewSlots(a.settings.Run.MaxParallel)
 	label := a.settings.Tenancy
 	if a.hasTenancies() {
 		label = ""
@@ -161,8 +173,8 @@ func (d *daemon) listTenants() []*tenant {
 
 // run serves until ctx is cancelled and the running work has ended. It calls started when
 // the service is ready.
-func (d *daemon) run(ctx context.Context, listener net.Listener, started func()) error {
-	stopHTTP := d.serveHTTP(listener) // HTTP is served during the restore
+func (d *daemon) run(ctx context.Context, server httpServer, listener net.Listener, started func()) error {
+	stopHTTP := d.serveHTTP(server, listener) // HTTP is served during the restore
 	defer stopHTTP()
 	d.systemd.Status("restoring from the backups")
 	var restoring sync.WaitGroup
@@ -241,6 +253,13 @@ func (d *daemon) Alive() error {
 		}
 	}
 	return nil
+}
+
+// LastReload returns when the settings were last loaded, and the error of that.
+func (d *daemon) LastReload() (at time.Time, err error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.reloaded, d.reloadErr
 }
 
 // heartbeat tells the service manager that the program is alive, if it is.

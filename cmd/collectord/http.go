@@ -7,6 +7,8 @@ import (
 	"io/fs"
 	"net"
 	"path/filepath"
+	"slices"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -14,6 +16,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/collectord/collectord/internal/listen"
+	"github.com/collectord/collectord/pkg/config"
 	"github.com/collectord/collectord/pkg/control"
 	"github.com/collectord/collectord/pkg/query"
 	"github.com/collectord/collectord/pkg/web"
@@ -70,34 +73,107 @@ func (a *assembly) listenWhenFree(ctx context.Context, address string) (net.List
 	}
 }
 
+// An httpServer is a web.Server, or a web.Tenancies with several.
+type httpServer interface {
+	Serve(ctx context.Context, l net.Listener) error
+}
+
+// newServer returns the server of the only tenancy, or of all.
+func (d *daemon) newServer() (httpServer, error) {
+	s := d.settings().HTTP
+	if s.Listen == "" {
+		return nil, nil
+	}
+	if !d.base.hasTenancies() {
+		return d.tenants[0].server, nil
+	}
+	tokens, err := d.base.readTokens()
+	if err != nil {
+		return nil, &exitError{exitSettings, err}
+	}
+	d.web = web.NewTenancies(web.TenanciesOptions{
+		State: d.state, List: d.listWebTenancies, Alive: d.Alive, Ready: d.Ready, Reload: d.Reload, LastReload: d.LastReload,
+		Metrics: d.metrics.Handler(), Token: s.Token.Reveal(), Tokens: tokens, Prefix: s.Prefix, Access: d.base.accessTo(s.Listen),
+		Hosts: s.Hosts, ConfigFile: s.ConfigFile, Pprof: s.Pprof, Version: version, Log: d.log,
+	})
+	return d.web, nil
+}
+
+// newServer returns the server of the tenancy; nil when HTTP is off.
+func (t *tenant) newServer(s config.HTTP) *web.Server {
+	if s.Listen == "" {
+		return nil
+	}
+	options := web.Options{
+		State: t.state, Daemon: t, Tenancy: t.tenancyName(), Metrics: t.daemon.metrics.Handler(),
+		Access: t.assembly.accessTo(s.Listen), Hosts: s.Hosts, Prefix: s.Prefix, Token: s.Token.Reveal(), ConfigFile: s.ConfigFile, Pprof: s.Pprof,
+		Version: version, Log: t.log,
+		ShowData: s.ShowData, Profiles: t.queries, Controls: t.controlSource,
+	}
+	if s.Query {
+		options.Queries, options.Offered = t.queries, web.NewQueryFiles(s.Queries, t.log)
+	}
+	return web.New(options)
+}
+
+// accessTo returns who can reach the server at an address.
+func (a *assembly) accessTo(address string) web.Access {
+	access, _ := web.AccessTo(address, a.settings.HTTP.ConfigFile) // both are checked when the server listens
+	access.Authenticated = access.Authenticated || a.settings.HTTP.TokensFile != ""
+	return access
+}
+
+// readTokens reads HTTP_TOKENS_FILE; nil without one.
+func (a *assembly) readTokens() (*web.Tokens, error) {
+	s := a.settings.HTTP
+	if s.TokensFile == "" {
+		return nil, nil
+	}
+	tokens, err := web.ReadTokens(s.TokensFile, s.ConfigFile)
+	if err != nil {
+		return nil, err
+	}
+	a.redactor.Learn(tokens.Secrets()...)
+	var names []string
+	for _, t := range a.tenancies {
+		names = append(names, t.tenancyName())
+	}
+	for _, note := range tokens.Unknown(names) {
+		a.log.Warn(note)
+	}
+	return tokens, nil
+}
+
+// listWebTenancies returns the tenancies, ordered by name, also those that cannot be used.
+func (d *daemon) listWebTenancies() (all []web.Tenancy) {
+	d.mu.Lock()
+	tenants, refused := slices.Clone(d.tenants), slices.Clone(d.refused)
+	d.mu.Unlock()
+	names := map[string]bool{}
+	for _, t := range tenants {
+		_, err := t.LastReload()
+		all = append(all, web.Tenancy{Name: t.tenancyName(), Server: t.server, Err: err})
+		names[t.tenancyName()] = true
+	}
+	for _, file := range refused {
+		name := file.tenancyName()
+		if names[name] {
+			name = file.file
+		}
+		names[name] = true
+		all = append(all, web.Tenancy{Name: name, Err: file.err})
+	}
+	slices.SortFunc(all, func(a, b web.Tenancy) int { return strings.Compare(a.Name, b.Name) })
+	return all
+}
+
 // serveHTTP serves HTTP on l until stop is called. A nil listener serves nothing.
-func (d *daemon) serveHTTP(l net.Listener) (stop func()) {
+func (d *daemon) serveHTTP(server httpServer, l net.Listener) (stop func()) {
 	if l == nil {
 		return func() {}
 	}
-	t := d.listTenants()[0]
-	s := t.settings()
-	access, err := web.AccessTo(listen.AddressOf(l), s.HTTP.ConfigFile)
-	if err != nil { // the file was checked before: it was changed since
-		d.log.Error("HTTP_WEB_CONFIG_FILE", zap.Error(err))
-	}
-	options := web.Options{
-		State: d.state, Daemon: t, Tenancy: s.Tenancy, Metrics: d.metrics.Handler(),
-		Access: access, Hosts: s.HTTP.Hosts, Prefix: s.HTTP.Prefix, Token: s.HTTP.Token.Reveal(), ConfigFile: s.HTTP.ConfigFile, Pprof: s.HTTP.Pprof,
-		Version: version, Log: d.log,
-		ShowData: s.HTTP.ShowData, Profiles: t.queries, Controls: t.controlSource,
-	}
-	if s.HTTP.Query {
-		options.Queries, options.Offered = t.queries, web.NewQueryFiles(s.HTTP.Queries, d.log)
-	}
-	server := web.New(options)
 	ctx, cancel := context.WithCancel(context.Background())
 	var serving sync.WaitGroup
-	serving.Go(func() { // which logs the files that are not valid
-		if _, _, err := server.Offered.Read(ctx); err != nil && ctx.Err() == nil {
-			d.log.Error("the queries cannot be offered", zap.Error(err))
-		}
-	})
 	serving.Go(func() {
 		if err := server.Serve(ctx, l); err != nil {
 			d.log.Error("HTTP server stopped", zap.Error(err))

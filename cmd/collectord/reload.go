@@ -30,9 +30,20 @@ func (d *daemon) Reload(ctx context.Context) error {
 	}
 	d.systemd.Reloading()
 	defer func() { d.systemd.Ready(d.statusLine()) }()
+	reload := d.reloadOnly
 	if d.settings().Tenancies != "" {
-		return d.reloadTenancies(ctx)
+		reload = d.reloadTenancies
 	}
+	err := reload(ctx)
+	d.slots.SetMax(d.settings().Run.MaxParallel)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.reloaded, d.reloadErr = time.Now(), err
+	return err
+}
+
+// reloadOnly reloads the settings of a service with one tenancy.
+func (d *daemon) reloadOnly(ctx context.Context) error {
 	t := d.listTenants()[0]
 	env, err := d.from.openEnvironment()
 	err = t.reload(ctx, env, err)

@@ -43,7 +43,19 @@ func (d *daemon) rereadBase() (env *config.Environment, c *configuration, refuse
 	}
 	err = c.exportVariables(d.base.libraries)
 	d.replaceBase(c)
-	return env, c, refused, err
+	return env, c, refused, errors.Join(err, d.reloadTokens())
+}
+
+// reloadTokens reads HTTP_TOKENS_FILE again. Tokens that cannot be used change nothing.
+func (d *daemon) reloadTokens() error {
+	if d.web == nil {
+		return nil
+	}
+	tokens, err := d.base.readTokens()
+	if err == nil {
+		d.web.ReplaceTokens(tokens)
+	}
+	return err
 }
 
 // replaceBase puts the settings in force that tenancies share.

@@ -34,6 +34,7 @@ type tenant struct {
 	notifier  *notify.Notifier
 	queries   *query.Engine
 	controls  *control.Evaluator
+	server    *web.Server
 
 	// life is the context of the tenancy's work; nil when it is stopping. restores is that
 	// of restores from the backup in force; stopRestores cancels it when the destinations
@@ -81,6 +82,7 @@ func newTenant(d *daemon, a *assembly, parts *parts) *tenant {
 	}
 	t.scheduler.Heartbeat = d.heartbeat
 	t.scheduler.MaxHeartbeat = d.systemd.WatchdogTimeout() / 3
+	t.server = t.newServer(a.settings.HTTP)
 	return t
 }
 
@@ -115,7 +117,7 @@ func (t *tenant) newRunner(a *assembly, parts *parts) *run.Runner {
 // schedulerSettings returns the settings of the scheduler for a's configuration.
 func (t *tenant) schedulerSettings(a *assembly, parts *parts) schedule.Settings {
 	s := a.settings.Schedule
-	settings := schedule.Settings{Runner: t.newRunner(a, parts), Retries: s.Retry.Value, CatchUp: s.CatchUp}
+	settings := schedule.Settings{Runner: t.newRunner(a, parts), Retries: s.Retry.Value, CatchUp: s.CatchUp, Slots: t.slots}
 	if s.Retry.Unlimited {
 		settings.Retries = -1
 	}

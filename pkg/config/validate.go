@@ -75,8 +75,16 @@ func checkPrefix(prefix string) error {
 	return nil
 }
 
-// Validate checks the tenancy, which is part of paths.
+// Validate checks the tenancy, which is part of paths, and what needs several.
 func (s *Settings) Validate() []error {
+	errs := s.checkTenancy()
+	if s.HTTP.TokensFile != "" && s.Tenancies == "" {
+		errs = append(errs, Invalid("HTTP_TOKENS_FILE", "limits tokens to some of several tenancies: set TENANCIES_DIR as well, or HTTP_TOKEN alone"))
+	}
+	return errs
+}
+
+func (s *Settings) checkTenancy() []error {
 	const longest = 128
 	const want = "want a name such as default or acme-eu"
 	fail := func(why string) []error {
