@@ -25,8 +25,8 @@ func (s *Slots) Usage() (granted, waiting, leftOver int, idle bool) {
 }
 
 // isReleased reports whether the slot was given up.
-func (w *slot) isReleased() bool {
-	w.of.mu.Lock()
-	defer w.of.mu.Unlock()
-	return !slices.Contains(w.of.waiting, w) && !slices.Contains(w.of.granted, w)
+func (s *slot) isReleased() bool {
+	s.of.mu.Lock()
+	defer s.of.mu.Unlock()
+	return !slices.Contains(s.of.waiting, s) && !slices.Contains(s.of.granted, s)
 }

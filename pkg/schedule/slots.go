@@ -64,33 +64,33 @@ func (s *Slots) request(slots []*slot) {
 }
 
 // isGranted reports whether the run may start; a nil slot is not granted.
-func (w *slot) isGranted() bool {
-	if w == nil {
+func (s *slot) isGranted() bool {
+	if s == nil {
 		return false
 	}
-	w.of.mu.Lock()
-	defer w.of.mu.Unlock()
-	return !w.since.IsZero()
+	s.of.mu.Lock()
+	defer s.of.mu.Unlock()
+	return !s.since.IsZero()
 }
 
 // release gives up the slot, whether it is granted or not. A nil slot has nothing to give
 // up, nor has one that was released.
-func (w *slot) release() {
-	if w == nil {
+func (s *slot) release() {
+	if s == nil {
 		return
 	}
-	s := w.of
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if i := slices.Index(s.waiting, w); i >= 0 {
-		s.waiting = slices.Delete(s.waiting, i, i+1)
+	all := s.of
+	all.mu.Lock()
+	defer all.mu.Unlock()
+	if i := slices.Index(all.waiting, s); i >= 0 {
+		all.waiting = slices.Delete(all.waiting, i, i+1)
 		return
 	}
-	if i := slices.Index(s.granted, w); i >= 0 {
-		s.granted = slices.Delete(s.granted, i, i+1)
-		count(s.tenancies, w.tenancy, -1)
-		count(s.collectors, w.collector, -1)
-		s.grant()
+	if i := slices.Index(all.granted, s); i >= 0 {
+		all.granted = slices.Delete(all.granted, i, i+1)
+		count(all.tenancies, s.tenancy, -1)
+		count(all.collectors, s.collector, -1)
+		all.grant()
 	}
 }
 
