@@ -125,7 +125,7 @@ func (r *recovery) removeSpools(context.Context) error {
 func (r *recovery) recordUnknownDirs(ctx context.Context) error {
 	// The directories are listed before the rows, so that one that is recorded
 	// meanwhile is in both lists.
-	dirs, err := fs.Glob(os.DirFS(r.dir), "snapshots/*/*/*")
+	dirs, err := r.listDirs()
 	if err != nil {
 		return err
 	}
@@ -148,6 +148,22 @@ func (r *recovery) recordUnknownDirs(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// listDirs returns the snapshot directories of the streams. Without names it returns those
+// of all collectors, since a directory does not say whose it is.
+func (r *recovery) listDirs() (dirs []string, err error) {
+	if len(r.streams) == 0 {
+		return fs.Glob(os.DirFS(r.dir), "snapshots/*/*/*")
+	}
+	for _, stream := range r.streams {
+		own, err := fs.Glob(os.DirFS(r.dir), filepath.ToSlash(streamDir(stream, r.tenancy))+"/*")
+		if err != nil {
+			return nil, err
+		}
+		dirs = append(dirs, own...)
+	}
+	return dirs, nil
 }
 
 func (r *recovery) recordUnknownDir(ctx context.Context, dir string) error {
