@@ -46,6 +46,15 @@ var crashActions = map[string]func(*State) error{
 		_, err := restoreSnapshot(s, newHeader("okta_users", "acme", 5), 80, Policy{})
 		return err
 	},
+	"forget": func(s *State) error { return s.ForgetTenancy(ctx, "acme") },
+	"take over": func(s *State) error {
+		source, err := OpenTakeOver(ctx, s.Dir()+"-old")
+		if err != nil {
+			return err
+		}
+		_, err = s.TakeOver(ctx, source, "acme")
+		return err
+	},
 }
 
 // crashChild runs the action args[2] and kills itself at the step args[1].

@@ -17,4 +17,12 @@ package state
 //	"restore sealed" Restore has sealed the snapshot in the spool
 //	"restore moved"  its directory is in place; the database does not have it
 //	"restored"       the database has it
+//	"forgetting"     ForgetTenancy has moved a directory to the trash
+//	"forgetting rows" its transaction is about to commit
+//	"forgotten"      the database has nothing of the tenancy
+//	"stream copied"  TakeOver has copies of a stream's snapshots in the spool
+//	"stream moved"   the directory of one is in place; the database does not have it
+//	"recording stream" the transaction of a stream is about to commit
+//	"stream recorded" the database has the stream; its export chunks are not there
+//	"stream taken"   all of the stream is there
 var crashPoint = func(step string) {}

@@ -73,32 +73,38 @@ func (r *Runs) History(ctx context.Context, stream, tenancy string, limit int) (
 // nothing when the database has a run of the stream.
 func (r *Runs) ImportHistory(ctx context.Context, h snapshot.Header, past History) error {
 	err := r.inTransaction(ctx, func(tx *sql.Tx) error {
-		var exists bool
-		if err := tx.QueryRowContext(ctx,
-			`SELECT EXISTS (SELECT 1 FROM counters WHERE stream = ?1 AND tenancy = ?2)
-			 OR EXISTS (SELECT 1 FROM runs WHERE stream = ?1 AND tenancy = ?2)`, h.Stream, h.Tenancy).Scan(&exists); err != nil || exists {
-			return err
-		}
-		for i := len(past.Runs) - 1; i >= 0; i-- {
-			if err := importRun(ctx, tx, h, past.Runs[i]); err != nil {
-				return err
-			}
-		}
-		for _, e := range past.Ends { // last_run orders outcomes by their last run
-			if _, err := tx.ExecContext(ctx,
-				`INSERT INTO counters (collector, stream, tenancy, outcome, runs, last_run, ended, error)
-				 VALUES (?1, ?2, ?3, ?4, ?5, coalesce((SELECT max(id) FROM runs WHERE stream = ?2 AND tenancy = ?3 AND outcome = ?4), 0), ?6, ?7)
-				 ON CONFLICT DO NOTHING`,
-				h.Collector, h.Stream, h.Tenancy, e.Outcome, e.Runs, toMillis(e.Last), truncateText(e.Err)); err != nil {
-				return err
-			}
-		}
-		return nil
+		_, err := importHistory(ctx, tx, h, past)
+		return err
 	})
 	if err != nil {
 		return fmt.Errorf("import the history: %w", err)
 	}
 	return nil
+}
+
+// importHistory is ImportHistory in a transaction. It reports whether the history was added.
+func importHistory(ctx context.Context, tx *sql.Tx, h snapshot.Header, past History) (added bool, err error) {
+	var exists bool
+	if err := tx.QueryRowContext(ctx,
+		`SELECT EXISTS (SELECT 1 FROM counters WHERE stream = ?1 AND tenancy = ?2)
+		 OR EXISTS (SELECT 1 FROM runs WHERE stream = ?1 AND tenancy = ?2)`, h.Stream, h.Tenancy).Scan(&exists); err != nil || exists {
+		return false, err
+	}
+	for i := len(past.Runs) - 1; i >= 0; i-- {
+		if err := importRun(ctx, tx, h, past.Runs[i]); err != nil {
+			return false, err
+		}
+	}
+	for _, e := range past.Ends { // last_run orders outcomes by their last run
+		if _, err := tx.ExecContext(ctx,
+			`INSERT INTO counters (collector, stream, tenancy, outcome, runs, last_run, ended, error)
+			 VALUES (?1, ?2, ?3, ?4, ?5, coalesce((SELECT max(id) FROM runs WHERE stream = ?2 AND tenancy = ?3 AND outcome = ?4), 0), ?6, ?7)
+			 ON CONFLICT DO NOTHING`,
+			h.Collector, h.Stream, h.Tenancy, e.Outcome, e.Runs, toMillis(e.Last), truncateText(e.Err)); err != nil {
+			return false, err
+		}
+	}
+	return true, nil
 }
 
 func importRun(ctx context.Context, tx *sql.Tx, h snapshot.Header, run PastRun) error {

@@ -70,23 +70,31 @@ func lacksLogIndex(err error) bool {
 // openCopy opens a copy of the database and its write-ahead log, which no process
 // writes, in a temporary directory. Close removes it.
 func openCopy(ctx context.Context, dir string) (*State, error) {
-	temp, err := os.MkdirTemp("", "collectord-state-*")
+	temp, err := copyDatabase(dir)
 	if err != nil {
 		return nil, err
 	}
+	s, err := openReadOnly(ctx, dir, temp, false)
+	if err != nil {
+		return nil, errors.Join(err, os.RemoveAll(temp))
+	}
+	s.temp = temp
+	return s, nil
+}
+
+// copyDatabase copies the database and its write-ahead log, which no process writes, to a
+// temporary directory.
+func copyDatabase(dir string) (temp string, err error) {
+	if temp, err = os.MkdirTemp("", "collectord-state-*"); err != nil {
+		return "", err
+	}
 	for _, name := range []string{databaseName, databaseName + "-wal"} {
-		if err = copyFile(filepath.Join(temp, name), filepath.Join(dir, name)); err != nil {
-			break
+		err := copyFile(filepath.Join(temp, name), filepath.Join(dir, name))
+		if err != nil && (name == databaseName || !errors.Is(err, fs.ErrNotExist)) {
+			return "", errors.Join(err, os.RemoveAll(temp))
 		}
 	}
-	if err == nil {
-		var s *State
-		if s, err = openReadOnly(ctx, dir, temp, false); err == nil {
-			s.temp = temp
-			return s, nil
-		}
-	}
-	return nil, errors.Join(err, os.RemoveAll(temp))
+	return temp, nil
 }
 
 // copyFile copies a file to a new one.

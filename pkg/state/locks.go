@@ -59,6 +59,88 @@ func (l *Locks) LockRestore(stream, tenancy string) (*Lock, error) {
 	return l.acquire(restoreName(stream, tenancy), stream+" is being restored")
 }
 
+// HoldTenancy says that the caller works for a tenancy, so that ForgetTenancy refuses to
+// delete its data. Any number may hold it. The error wraps ErrLocked while the data is
+// being deleted.
+func (l *Locks) HoldTenancy(tenancy string) (*Lock, error) {
+	file := l.tenancyFile(tenancy)
+	got, err := file.TryRLock()
+	if err != nil {
+		return nil, fmt.Errorf("lock: %w", err)
+	}
+	if !got {
+		return nil, fmt.Errorf("%w: the data of tenancy %s is being deleted", ErrLocked, tenancy)
+	}
+	return &Lock{file}, nil
+}
+
+func (l *Locks) tenancyFile(tenancy string) *flock.Flock {
+	return flock.New(filepath.Join(l.dir, "locks", "tenancy~"+fileName(tenancy)), flock.SetPermissions(0o600))
+}
+
+// lockWholeTenancy acquires the locks of everything that works for a tenancy, and returns
+// the function that releases them. It does not wait: the error wraps ErrLocked.
+func (l *Locks) lockWholeTenancy(tenancy string) (unlock func() error, err error) {
+	var held []*Lock
+	release := func() (err error) {
+		for _, lock := range held {
+			err = errors.Join(err, lock.Unlock())
+		}
+		return err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, release())
+		}
+	}()
+	file := l.tenancyFile(tenancy)
+	got, err := file.TryLock()
+	if err != nil {
+		return nil, fmt.Errorf("lock: %w", err)
+	}
+	if !got {
+		return nil, fmt.Errorf("%w: a service or a command works for tenancy %s: a service ends that by a reload when the file of the tenancy is gone", ErrLocked, tenancy)
+	}
+	held = append(held, &Lock{file})
+	names, err := l.namesOfTenancy(tenancy)
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range names {
+		lock, err := l.acquire(name, "work for tenancy "+tenancy+" is in progress ("+strings.ReplaceAll(name, "~", " ")+")")
+		if err != nil {
+			return nil, err
+		}
+		held = append(held, lock)
+	}
+	return release, nil
+}
+
+// namesOfTenancy returns the names of the locks of a tenancy's streams.
+func (l *Locks) namesOfTenancy(tenancy string) (names []string, err error) {
+	entries, err := os.ReadDir(filepath.Join(l.dir, "locks"))
+	if err != nil {
+		return nil, fmt.Errorf("lock: %w", err)
+	}
+	for _, entry := range entries {
+		name := entry.Name()
+		if strings.HasSuffix(name, "~"+fileName(tenancy)) && !strings.HasPrefix(name, "tenancy~") {
+			names = append(names, name)
+		}
+	}
+	return names, nil
+}
+
+// removeFiles removes the lock files of a tenancy's streams, which have its name. The caller
+// holds the locks of lockWholeTenancy: nothing acquires one of a stream without HoldTenancy.
+func (l *Locks) removeFiles(tenancy string) error {
+	names, err := l.namesOfTenancy(tenancy)
+	for _, name := range names {
+		err = errors.Join(err, os.Remove(filepath.Join(l.dir, "locks", name)))
+	}
+	return err
+}
+
 // acquire takes the lock of that name. When another owner has it, the error
 // says what that owner is doing.
 func (l *Locks) acquire(name, work string) (*Lock, error) {

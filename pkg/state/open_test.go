@@ -24,6 +24,8 @@ func init() {
 		"crash":      crashChild,
 		"work":       workChild,
 		"full":       fullChild,
+
+		"open and wait": openAndWaitChild,
 	}
 }
 

@@ -144,13 +144,17 @@ func (s *Snapshots) addRestored(ctx context.Context, tx *sql.Tx, sealed *snapsho
 	if _, err := s.makeLastKnown(ctx, tx, row, p); err != nil {
 		return RestoreUnneeded, err
 	}
-	// A held snapshot that is newer than the backup still waits for Accept,
-	// which requires the highest id.
-	_, err = tx.ExecContext(ctx,
+	return outcome, keepHeldNewest(ctx, tx, sealed.Header)
+}
+
+// keepHeldNewest lets a held snapshot that is newer than h, the header of the last-known one,
+// still wait for Accept, which requires the highest id.
+func keepHeldNewest(ctx context.Context, tx *sql.Tx, h snapshot.Header) error {
+	_, err := tx.ExecContext(ctx,
 		`UPDATE snapshots SET id = (SELECT max(id) + 1 FROM snapshots) WHERE id = (
 			SELECT max(id) FROM snapshots WHERE held AND stream = ? AND tenancy = ? AND taken > ?)`,
-		sealed.Stream, sealed.Tenancy, toMillis(sealed.UploadTimestamp))
-	return outcome, err
+		h.Stream, h.Tenancy, toMillis(h.UploadTimestamp))
+	return err
 }
 
 // hasHeldRun reports whether the snapshot of h was collected here and is held.

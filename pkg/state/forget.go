@@ -1,0 +1,175 @@
+package state
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// A TenancyUsage is what the state has of a tenancy.
+type TenancyUsage struct {
+	Tenancy string
+	// Streams is the number of streams with a last-known snapshot.
+	Streams int64
+	// Queued is the number of queued deliveries, Runs that of runs in the history.
+	Queued, Runs int64
+	// Controls is the number of controls, ControlDays that of their daily results.
+	Controls, ControlDays int64
+	// Notes is the number of notes.
+	Notes int64
+	// Bytes is the size of the snapshots, of the kept export chunks and of what is being
+	// written, on disk.
+	Bytes int64
+}
+
+// IsEmpty reports whether the state has nothing of the tenancy. Counters of runs and
+// deliveries are something.
+func (u TenancyUsage) IsEmpty() bool { return u == TenancyUsage{Tenancy: u.Tenancy} }
+
+// A tenancyTable is a table of the database with rows of tenancies.
+type tenancyTable struct{ name, of string }
+
+// tenancyTables are all tables with rows of tenancies, and the SQL conditions for those of the
+// tenancy ?1. A table is before those that it refers to.
+var tenancyTables = []tenancyTable{
+	{"deliveries", "snapshot IN (SELECT id FROM snapshots WHERE tenancy = ?1)"},
+	{"last_known", "tenancy = ?1"},
+	{"snapshots", "tenancy = ?1"},
+	{"undelivered", "tenancy = ?1"},
+	{"stored", "tenancy = ?1"},
+	{"sinks", "tenancy = ?1"},
+	{"runs", "tenancy = ?1"},
+	{"counters", "tenancy = ?1"},
+	{"controls", "tenancy = ?1"},
+	{"control_days", "tenancy = ?1"},
+	{"notes", "key >= ?1 || char(0) AND key < ?1 || char(1)"},
+}
+
+// Tenancies returns what the state has of each tenancy, ordered by name. Tenancies of
+// which the database has nothing are left out.
+func (s *State) Tenancies(ctx context.Context) (all []TenancyUsage, err error) {
+	names, err := queryAll(ctx, s.db, scanText, `SELECT tenancy FROM snapshots UNION SELECT tenancy FROM undelivered
+		UNION SELECT tenancy FROM stored UNION SELECT tenancy FROM sinks UNION SELECT tenancy FROM runs UNION SELECT tenancy FROM counters
+		UNION SELECT tenancy FROM controls UNION SELECT tenancy FROM control_days
+		UNION SELECT substr(key, 1, instr(key, char(0)) - 1) FROM notes ORDER BY tenancy`)
+	if err != nil {
+		return nil, fmt.Errorf("read the tenancies: %w", explainSQLiteError(err))
+	}
+	for _, name := range names {
+		usage, err := s.TenancyUsage(ctx, name)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, usage)
+	}
+	return all, nil
+}
+
+// TenancyUsage returns what the state has of a tenancy.
+func (s *State) TenancyUsage(ctx context.Context, tenancy string) (TenancyUsage, error) {
+	u := TenancyUsage{Tenancy: tenancy}
+	counts := map[string]*int64{
+		"last_known": &u.Streams, "deliveries": &u.Queued, "runs": &u.Runs,
+		"controls": &u.Controls, "control_days": &u.ControlDays, "notes": &u.Notes,
+	}
+	for _, table := range tenancyTables {
+		count := counts[table.name]
+		if count == nil {
+			continue
+		}
+		if err := s.db.QueryRowContext(ctx, `SELECT count(*) FROM `+table.name+` WHERE `+table.of, tenancy).Scan(count); err != nil {
+			return u, fmt.Errorf("read what the state has of tenancy %s: %w", tenancy, explainSQLiteError(err))
+		}
+	}
+	dirs, err := s.tenancyDirs(tenancy)
+	for _, dir := range dirs {
+		u.Bytes += sizeOf(filepath.Join(s.dir, dir))
+	}
+	return u, err
+}
+
+// tenancyDirs returns the directories of a tenancy, relative to the state directory.
+func (s *State) tenancyDirs(tenancy string) (dirs []string, err error) {
+	name := fileName(tenancy)
+	root := os.DirFS(s.dir)
+	for _, parent := range []string{"snapshots/*", "kept/*"} {
+		parents, err := fs.Glob(root, parent)
+		if err != nil {
+			return nil, err
+		}
+		for _, p := range parents {
+			if fileExists(filepath.Join(s.dir, p, name)) {
+				dirs = append(dirs, filepath.Join(p, name))
+			}
+		}
+	}
+	spools, err := fs.Glob(root, "spool/*/*")
+	if err != nil {
+		return nil, err
+	}
+	for _, spool := range spools {
+		base := filepath.Base(spool)
+		isSpool := strings.Contains(base, "~"+name+"~") && !strings.HasPrefix(base, "restore~")
+		if isSpool || strings.HasPrefix(base, "restore~") && strings.HasSuffix(base, "~"+name) {
+			dirs = append(dirs, spool)
+		}
+	}
+	return dirs, nil
+}
+
+// sizeOf returns the size in bytes of the files in a directory. What is removed meanwhile
+// does not count.
+func sizeOf(dir string) (size int64) {
+	_ = filepath.WalkDir(dir, func(_ string, entry fs.DirEntry, err error) error {
+		if err != nil || !entry.Type().IsRegular() {
+			return nil
+		}
+		if info, err := entry.Info(); err == nil {
+			size += info.Size()
+		}
+		return nil
+	})
+	return size
+}
+
+// ForgetTenancy deletes everything that the state has of a tenancy, except for one empty
+// lock file. What a call that was interrupted has left, the next one deletes. The error
+// wraps ErrLocked when something works for the tenancy.
+func (s *State) ForgetTenancy(ctx context.Context, tenancy string) (err error) {
+	unlock, err := s.Locks.lockWholeTenancy(tenancy)
+	if err != nil {
+		return fmt.Errorf("forget tenancy %s: %w", tenancy, err)
+	}
+	defer func() { err = errors.Join(err, unlock()) }()
+	dirs, err := s.tenancyDirs(tenancy)
+	if err != nil {
+		return fmt.Errorf("forget tenancy %s: %w", tenancy, err)
+	}
+	// The directories go first: without a row, Recover would add a snapshot again.
+	for _, dir := range dirs {
+		if err := s.discardDir(dir); err != nil {
+			return fmt.Errorf("forget tenancy %s: %w", tenancy, err)
+		}
+		crashPoint("forgetting")
+	}
+	defer s.emptyTrash()
+	err = s.inReservedTransaction(ctx, func(tx *sql.Tx) error {
+		for _, table := range tenancyTables {
+			if _, err := tx.ExecContext(ctx, `DELETE FROM `+table.name+` WHERE `+table.of, tenancy); err != nil {
+				return err
+			}
+		}
+		crashPoint("forgetting rows")
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("forget tenancy %s: %w", tenancy, err)
+	}
+	crashPoint("forgotten")
+	return errors.Join(s.Locks.removeFiles(tenancy), s.shrinkDatabase(ctx))
+}
