@@ -29,6 +29,7 @@ type assembly struct {
 	*configuration
 	*output
 	state *state.State // nil while no state is open
+	hold  *state.Lock  // of the tenancy; nil while the assembly is of none or does not work for it
 	// engine makes the Parquet files of the destinations, and runs controls and the
 	// queries of the service. It is nil until it is needed.
 	engine *query.Engine
@@ -232,6 +233,35 @@ func (a *assembly) openState(ctx context.Context) (err error) {
 	}
 	return err
 }
+
+// openTenancyState opens the state directory to work for the tenancy.
+func (a *assembly) openTenancyState(ctx context.Context) error {
+	if err := a.openState(ctx); err != nil {
+		return err
+	}
+	if err := a.holdTenancy(); err != nil {
+		return errors.Join(err, a.state.Close())
+	}
+	return nil
+}
+
+// holdTenancy says that the assembly works for its tenancy, until releaseTenancy.
+func (a *assembly) holdTenancy() (err error) {
+	if a.hold, err = a.state.Locks.HoldTenancy(a.settings.Tenancy); errors.Is(err, state.ErrLocked) {
+		return &exitError{exitLocked, err}
+	}
+	return err
+}
+
+func (a *assembly) releaseTenancy() error {
+	if a.hold == nil {
+		return nil
+	}
+	return a.hold.Unlock()
+}
+
+// closeState closes the state that openState or openTenancyState opened.
+func (a *assembly) closeState() error { return errors.Join(a.releaseTenancy(), a.state.Close()) }
 
 func (a *assembly) newRunner(sinks []store.Sink, d *delivery.Deliverer) *run.Runner {
 	return &run.Runner{

@@ -145,6 +145,9 @@ func (d *daemon) addTenant(file *tenancyFile) *tenant {
 
 // openTenant opens the parts of a tenancy.
 func (d *daemon) openTenant(a *assembly) (*tenant, error) {
+	if err := a.holdTenancy(); err != nil {
+		return nil, err
+	}
 	a.engine = newServiceEngine(a, d.base.engine)
 	if d.base.engine == nil {
 		d.base.engine = a.engine
@@ -152,7 +155,7 @@ func (d *daemon) openTenant(a *assembly) (*tenant, error) {
 	parts, err := a.openParts(nil)
 	if err != nil {
 		a.closeEngine()
-		return nil, err
+		return nil, errors.Join(err, a.releaseTenancy())
 	}
 	return newTenant(d, a, parts), nil
 }

@@ -35,10 +35,10 @@ func runOnce(ctx context.Context, p *program, names []string, asJSON bool) (err 
 	}
 	a.logWarnings()
 	defer a.startTracing(ctx)()
-	if err := a.openState(ctx); err != nil {
+	if err := a.openTenancyState(ctx); err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, a.state.Close()) }()
+	defer func() { err = errors.Join(err, a.closeState()) }()
 	defer a.closeEngine()
 	parts, err := a.openParts(names)
 	if err != nil {

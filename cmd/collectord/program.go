@@ -63,24 +63,38 @@ func (p *program) assemble(c *configuration) (*assembly, error) {
 	return &assembly{configuration: c, output: newOutput(p.stdout, p.stderr, c), shared: new(collector.Shared)}, nil
 }
 
-// withState calls do with the configuration loaded and the state open, as the user who
-// owns it. It creates no state: without one the settings are probably not those of the
-// service.
+// withState calls do with the configuration of one tenancy loaded and the state open, as the
+// user who owns it. It creates no state: without one the settings are probably not those of
+// the service.
 func (p *program) withState(ctx context.Context, do func(*assembly) error) (err error) {
 	a, err := p.load()
 	if err != nil {
 		return err
 	}
+	return a.withOpenState(ctx, a.openTenancyState, do)
+}
+
+// withWholeState is withState with the configuration of the program with all its tenancies.
+func (p *program) withWholeState(ctx context.Context, do func(*assembly) error) (err error) {
+	a, err := p.loadAll()
+	if err != nil {
+		return err
+	}
+	return a.withOpenState(ctx, a.openState, do)
+}
+
+// withOpenState calls do with the state that open opens, as the user who owns it.
+func (a *assembly) withOpenState(ctx context.Context, open func(context.Context) error, do func(*assembly) error) (err error) {
 	if !state.Exists(a.settings.StateDir) {
 		return &missingStateError{a.stateDir()}
 	}
 	if err := a.becomeStateOwner(); err != nil {
 		return err
 	}
-	if err := a.openState(ctx); err != nil {
+	if err := open(ctx); err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, a.state.Close()) }()
+	defer func() { err = errors.Join(err, a.closeState()) }()
 	defer a.closeEngine()
 	return do(a)
 }

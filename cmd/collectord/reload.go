@@ -98,7 +98,7 @@ func (t *tenant) applySettings(ctx context.Context, env *config.Environment) err
 	if err := c.requireActive(); err != nil {
 		return keptError(err)
 	}
-	after := &assembly{configuration: c, output: before.output, state: before.state, shared: before.shared, engine: before.engine}
+	after := &assembly{configuration: c, output: before.output, state: before.state, hold: before.hold, shared: before.shared, engine: before.engine}
 	after.redactor.Learn(c.secrets...)
 	parts, more := after.reopenParts(before, partsBefore)
 	refused = append(append(refused, more...), after.reloadControls(before))

@@ -109,10 +109,10 @@ func (a *assembly) streamsToRestoreOf(d collector.Definition, named bool) (strea
 
 // restore restores the streams into the state directory and prints the results.
 func (a *assembly) restore(ctx context.Context, streams []backup.Stream, asJSON bool) (err error) {
-	if err := a.openState(ctx); err != nil {
+	if err := a.openTenancyState(ctx); err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, a.state.Close()) }()
+	defer func() { err = errors.Join(err, a.closeState()) }()
 	defer a.closeEngine()
 	sinks, err := a.openDestinations()
 	if err != nil {

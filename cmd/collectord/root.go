@@ -72,6 +72,7 @@ destination failed; 65 a file of controls cannot be used; 75 another process is 
 		controlsCommand(p),
 		deliverCommand(p),
 		dropCommand(p),
+		tenancyCommand(p),
 		healthCommand(p),
 		manCommand(),
 		versionCommand(p),

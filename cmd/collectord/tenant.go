@@ -222,6 +222,9 @@ func (t *tenant) prepareColumns(results []run.Result) {
 func (t *tenant) close() {
 	t.assembly.closeDestinations(t.parts.sinks)
 	t.queries.Close()
+	if err := t.assembly.releaseTenancy(); err != nil {
+		t.log.Warn("the data of the tenancy cannot be deleted until the service ends", zap.Error(err))
+	}
 }
 
 // tenancyName returns the name of the tenancy.
