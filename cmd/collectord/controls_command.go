@@ -56,7 +56,7 @@ process measures; 78 bad settings.`,
 				return usageError(errors.New("--detail needs --dry-run: otherwise the rows are in the stream control_detail"))
 			}
 			if f.dryRun {
-				return p.withInspectedState(cmd.Context(), func(a *assembly) error { return a.previewControls(cmd.Context(), f) })
+				return p.withInspectedState(cmd.Context(), p.load, func(a *assembly) error { return a.previewControls(cmd.Context(), f) })
 			}
 			return p.withState(cmd.Context(), func(a *assembly) error { return a.runControls(cmd.Context(), f) })
 		},

@@ -49,10 +49,10 @@ func (e *missingStateError) Error() string {
 // Is reports whether target is fs.ErrNotExist.
 func (*missingStateError) Is(target error) bool { return target == fs.ErrNotExist }
 
-// withInspectedState calls do with the configuration loaded and the state open for
+// withInspectedState calls do with the configuration that load reads and the state open for
 // reading only.
-func (p *program) withInspectedState(ctx context.Context, do func(*assembly) error) (err error) {
-	a, err := p.load()
+func (p *program) withInspectedState(ctx context.Context, load func() (*assembly, error), do func(*assembly) error) (err error) {
+	a, err := load()
 	if err != nil {
 		return err
 	}

@@ -55,6 +55,18 @@ func (p *program) loadAll() (*assembly, error) {
 	return p.assemble(c)
 }
 
+// loadOneOrAll is load for the tenancy that --tenancy names, and loadAll without it.
+func (p *program) loadOneOrAll() (*assembly, error) {
+	if p.from.tenancy != "" {
+		return p.load()
+	}
+	a, err := p.loadAll()
+	if err == nil && a.hasTenancies() && len(a.tenancies) == 0 {
+		return nil, a.noTenancies()
+	}
+	return a, err
+}
+
 // assemble opens the log of a configuration.
 func (p *program) assemble(c *configuration) (*assembly, error) {
 	if err := c.exportVariables(nil); err != nil {

@@ -40,6 +40,9 @@ accessed with dots. The query has no access to files, network and settings. Its
 temporary files are in STATE_DIR for the user who owns that, and in TMPDIR or /tmp for
 others, such as root.
 
+With TENANCIES_DIR a table has the rows of all tenancies, whose names are in the column
+_tenancy; --tenancy chooses one.
+
 Without a SELECT it opens a prompt on a terminal, and elsewhere reads the SELECT from
 standard input if that is a pipe or a file. At the prompt statements end with a
 semicolon, .help lists the commands, Tab completes keywords, streams and columns,
@@ -67,7 +70,7 @@ off keeps none.`,
 			if q.prompt && !cmd.Flags().Changed("rows") {
 				q.rows = promptRows
 			}
-			return p.withInspectedState(cmd.Context(), func(a *assembly) error {
+			return p.withInspectedState(cmd.Context(), p.loadOneOrAll, func(a *assembly) error {
 				if q.prompt {
 					return a.runPrompt(cmd.Context(), q, p.signals)
 				}

@@ -182,9 +182,14 @@ func (p *program) forEachTenancy(isText bool, do func(*program) error) error {
 		}
 	}
 	if len(c.tenancies) == 0 {
-		errs = append(errs, &exitError{exitSettings, fmt.Errorf("TENANCIES_DIR: %s has no file NAME.env", c.settings.Tenancies)})
+		errs = append(errs, c.noTenancies())
 	}
 	return errors.Join(errs...)
+}
+
+// noTenancies returns the error of a command that needs a tenancy where there is none.
+func (c *configuration) noTenancies() error {
+	return &exitError{exitSettings, fmt.Errorf("TENANCIES_DIR: %s has no file NAME.env", c.settings.Tenancies)}
 }
 
 // assemblyOf returns the assembly of a tenancy of the service.

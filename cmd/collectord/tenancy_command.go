@@ -163,7 +163,7 @@ func (a *assembly) knownTenancies(usages []state.TenancyUsage) (all []knownTenan
 		all = append(all, knownTenancy{name: a.settings.Tenancy, state: "ok"})
 	}
 	for _, t := range a.tenancies {
-		one := knownTenancy{name: t.name(), file: t.file, state: "ok"}
+		one := knownTenancy{name: t.tenancyName(), file: t.file, state: "ok"}
 		if t.err != nil {
 			one.state, one.err = "error", t.problem()
 		}
@@ -187,7 +187,7 @@ func (c *configuration) requireForgettable(name string) error {
 	}
 	for _, t := range c.tenancies {
 		switch {
-		case strings.EqualFold(t.name(), name):
+		case strings.EqualFold(t.tenancyName(), name):
 			return usageError(fmt.Errorf("forget %s: %s is its file: remove that, and reload the service, first", name, filepath.Join(c.settings.Tenancies, t.file)))
 		case t.configuration == nil:
 			return &exitError{exitSettings, fmt.Errorf("forget %s: a file cannot be read and may be that of this tenancy: mend or remove it first: %w", name, t.problem())}
@@ -350,7 +350,7 @@ func (a *assembly) printTakeOver(u state.TenancyUsage, result state.TakeOverResu
 
 // missingTenancy returns a warning when a tenancy is none of the settings; "" when it is.
 func (c *configuration) missingTenancy(name string) string {
-	isIt := func(t *tenancyFile) bool { return t.name() == name }
+	isIt := func(t *tenancyFile) bool { return t.tenancyName() == name }
 	switch {
 	case c.hasTenancies() && !slices.ContainsFunc(c.tenancies, isIt):
 		return fmt.Sprintf("no file in %s is of tenancy %s yet: its data waits for one", c.settings.Tenancies, name)

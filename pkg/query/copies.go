@@ -217,7 +217,7 @@ func (e *Engine) makeCopy(ctx context.Context, source streamSource, file *FileOp
 		_, err = runWorker(ctx, t, defaultMemory, io.Discard)
 	} else {
 		t.Path, place = filepath.Join(dir, fileName), placeFile
-		err = makeFile(ctx, t, *file, e.o.State.Notes(e.o.Tenancy))
+		err = makeFile(ctx, t, *file, e.o.State.Notes(source.Tenancy))
 	}
 	if err == nil {
 		path = filepath.Join(source.Dir, filepath.Base(t.Path))
@@ -294,7 +294,7 @@ func (e *Engine) Prepare(streams []string, failed func(stream string, err error)
 // which is later than the snapshot's when the vendor has said since that it has not changed.
 func (e *Engine) sourceOf(s *snapshot.Snapshot, info state.LastKnownInfo) streamSource {
 	return streamSource{
-		Stream: s.Stream, UploadID: s.UploadID, Taken: info.DataTime(s.UploadTimestamp), Records: s.Records, Dir: s.Dir(), Optional: e.o.Optional[s.Stream],
+		Stream: s.Stream, Tenancy: s.Tenancy, UploadID: s.UploadID, Taken: info.DataTime(s.UploadTimestamp), Records: s.Records, Dir: s.Dir(), Optional: e.o.Optional[s.Stream],
 		Declared: e.o.Declared[s.Stream],
 	}
 }

@@ -43,37 +43,98 @@ func (n names) readsCatalog() bool {
 	return (n["show"] || n["describe"] || n["desc"]) && n["all"]
 }
 
+// mayRead reports whether the query may read a stream.
+func (n names) mayRead(stream string) bool { return n.has(stream) || n.readsCatalog() }
+
 // createViews creates a view of each stream.
 func (s *session) createViews(ctx context.Context) error {
 	if _, err := s.db.ExecContext(ctx, timestampMacro); err != nil {
 		return fmt.Errorf("query: %w", duckdb.Brief(err))
 	}
 	used := namesIn(s.task.Text)
-	for _, source := range s.task.Streams {
-		definition := "SELECT NULL::VARCHAR AS _tenancy, NULL::TIMESTAMP AS _upload_timestamp, NULL::UUID AS _upload_id WHERE false"
-		if source.Columns != "" {
-			definition = "SELECT " + cmp.Or(source.View, "*") + " FROM " + parquetFile(source.Columns)
+	for _, sources := range byStream(s.task.Streams) {
+		stream := sources[0].Stream
+		if err := s.createView(ctx, sources); err != nil {
+			return s.checkGone(fmt.Errorf("query: read the columns of %s: %w", stream, duckdb.Brief(err)))
 		}
-		if err := s.createView(ctx, source, definition); err != nil {
-			if source.Columns != "" && duckdb.KindOf(err) != duckdb.Memory {
-				// A copy that is damaged, or of another user, is made again.
-				_ = os.Remove(source.Columns)
-			}
-			return s.checkGone(fmt.Errorf("query: read the columns of %s: %w", source.Stream, duckdb.Brief(err)))
-		}
-		if used.has(source.Stream) {
-			s.summary.Streams = append(s.summary.Streams, UsedStream{Stream: source.Stream, UploadID: source.UploadID, Taken: source.Taken})
+		if used.has(stream) {
+			s.summary.Streams = append(s.summary.Streams, usedStream(sources))
 		}
 	}
 	return nil
 }
 
-// createView creates the view of a stream, with its optional members unless the data has
+// byStream returns the sources of each stream, one for each tenancy, in order.
+func byStream(all []streamSource) (streams [][]streamSource) {
+	places := map[string]int{}
+	for _, source := range all {
+		i, known := places[source.Stream]
+		if !known {
+			i = len(streams)
+			places[source.Stream] = i
+			streams = append(streams, nil)
+		}
+		streams[i] = append(streams[i], source)
+	}
+	return streams
+}
+
+// usedStream describes what a query reads of a stream.
+func usedStream(sources []streamSource) UsedStream {
+	used := UsedStream{Stream: sources[0].Stream, UploadID: sources[0].UploadID, Taken: sources[0].Taken}
+	for _, source := range sources[1:] {
+		used.UploadID = ""
+		if source.Taken.Before(used.Taken) {
+			used.Taken = source.Taken
+		}
+	}
+	return used
+}
+
+// noRows is the SELECT of the rows of a stream that has none, or that no query names.
+const noRows = "SELECT NULL::VARCHAR AS _tenancy, NULL::TIMESTAMP AS _upload_timestamp, NULL::UUID AS _upload_id WHERE false"
+
+// rowsOf returns the SELECT of the rows of one source with a columnar copy.
+func rowsOf(source streamSource) string {
+	return "SELECT " + cmp.Or(source.View, "*") + " FROM " + parquetFile(source.Columns)
+}
+
+// createView creates the view of a stream with one source for each tenancy.
+func (s *session) createView(ctx context.Context, sources []streamSource) error {
+	optional := sources[0].Optional
+	var withColumns []streamSource
+	for _, source := range sources {
+		if source.Columns != "" {
+			withColumns = append(withColumns, source)
+		}
+	}
+	switch len(withColumns) {
+	case 0:
+		return s.defineView(ctx, sources[0].Stream, optional, noRows)
+	case 1:
+		err := s.defineView(ctx, sources[0].Stream, optional, rowsOf(withColumns[0]))
+		if err != nil && duckdb.KindOf(err) != duckdb.Memory {
+			// A copy that is damaged, or of another user, is made again.
+			_ = os.Remove(withColumns[0].Columns)
+		}
+		return err
+	}
+	rows := noRows
+	if namesIn(s.task.Text).mayRead(sources[0].Stream) {
+		var err error
+		if rows, err = s.rowsOfTenancies(ctx, withColumns); err != nil {
+			return err
+		}
+	}
+	return s.defineView(ctx, sources[0].Stream, optional, rows)
+}
+
+// defineView defines the view of a stream, with its optional members unless the data has
 // something else in their place. A profile is of the data alone.
-func (s *session) createView(ctx context.Context, source streamSource, rows string) error {
-	create := "CREATE VIEW " + duckdb.Quote(source.Stream) + " AS "
-	if len(source.Optional) > 0 && s.task.Kind != profileTask {
-		missing, err := s.missingOptional(ctx, rows, source.Optional)
+func (s *session) defineView(ctx context.Context, stream string, optional []string, rows string) error {
+	create := "CREATE VIEW " + duckdb.Quote(stream) + " AS "
+	if len(optional) > 0 && s.task.Kind != profileTask {
+		missing, err := s.missingOptional(ctx, rows, optional)
 		if err != nil {
 			return err
 		}

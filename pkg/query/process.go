@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -59,15 +60,15 @@ func (e *Engine) streamSources(ctx context.Context, text string) (all []streamSo
 	}
 	names := namesIn(text)
 	for _, stream := range streams {
-		if stream.Tenancy != e.o.Tenancy || stream.Taken.IsZero() {
+		if !e.covers(stream.Tenancy) || stream.Taken.IsZero() {
 			continue
 		}
 		sealed, info, err := e.o.State.Snapshots.LastKnown(ctx, stream.Stream, stream.Tenancy)
 		if err != nil {
-			return all, fmt.Errorf("query: %w", err)
+			return all, fmt.Errorf("query: %w", e.withTenancy(stream.Tenancy, err))
 		}
 		source := e.sourceOf(sealed, info)
-		used := names.has(stream.Stream) || names.readsCatalog()
+		used := names.mayRead(stream.Stream)
 		if !used {
 			source.Optional = nil
 		}
@@ -79,10 +80,26 @@ func (e *Engine) streamSources(ctx context.Context, text string) (all []streamSo
 			source = withExistingColumns(source)
 		}
 		if all = append(all, source); err != nil {
-			return all, err
+			return all, e.withTenancy(stream.Tenancy, err)
 		}
 	}
 	return all, nil
+}
+
+// covers reports whether queries read the data of a tenancy.
+func (e *Engine) covers(tenancy string) bool {
+	if len(e.o.Tenancies) > 0 {
+		return slices.Contains(e.o.Tenancies, tenancy)
+	}
+	return tenancy == e.o.Tenancy
+}
+
+// withTenancy returns an error with the name of the tenancy, if there are several.
+func (e *Engine) withTenancy(tenancy string, err error) error {
+	if len(e.o.Tenancies) < 2 {
+		return err
+	}
+	return fmt.Errorf("tenancy %s: %w", tenancy, err)
 }
 
 // taskDirPrefix begins the names of directories that may be among those of other programs.

@@ -44,6 +44,9 @@ type Options struct {
 	// State has the snapshots of Tenancy.
 	State   *state.State
 	Tenancy string
+	// Tenancies, if there are some, are those whose rows the tables of Query, Parquet and
+	// QueryToFile have, in place of Tenancy's alone.
+	Tenancies []string
 	// Dir is the directory for the databases of running queries, in which the
 	// streams that a query names become tables.
 	Dir string
@@ -128,9 +131,11 @@ type Summary struct {
 
 // A UsedStream is a stream that a query has read.
 type UsedStream struct {
-	Stream, UploadID string
+	Stream string
+	// UploadID is that of the snapshot; "" when there are those of several tenancies.
+	UploadID string
 	// Taken is the time of the data: that of the snapshot, or when the vendor last said
-	// that it has not changed.
+	// that it has not changed. It is the oldest of several.
 	Taken time.Time
 }
 

@@ -136,8 +136,8 @@ func (s *session) explainUnknownTable(err error) error {
 	text := err.Error()
 	if strings.Contains(text, "Catalog Error: Table with name") {
 		var names []string
-		for _, source := range s.task.Streams {
-			names = append(names, source.Stream)
+		for _, sources := range byStream(s.task.Streams) {
+			names = append(names, sources[0].Stream)
 		}
 		if len(names) > 0 {
 			return fmt.Errorf("query: %w\nThe streams that have data are: %s", duckdb.Brief(err), strings.Join(names, ", "))

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/collectord/collectord/internal/duckdb"
@@ -13,9 +14,12 @@ import (
 
 // StreamData describes the last-known snapshot of a stream.
 type StreamData struct {
-	Stream, UploadID string
+	Stream string
+	// UploadID is that of the snapshot; those of several tenancies are joined.
+	UploadID string
 	// Taken is that of UsedStream.
-	Taken   time.Time
+	Taken time.Time
+	// Records is the number of the records of all tenancies.
 	Records int64
 }
 
@@ -29,8 +33,14 @@ func (e *Engine) StreamData(ctx context.Context) (list []StreamData, err error) 
 	if err != nil {
 		return nil, err
 	}
-	for _, s := range sources {
-		list = append(list, StreamData{Stream: s.Stream, UploadID: s.UploadID, Taken: s.Taken, Records: s.Records})
+	for _, one := range byStream(sources) {
+		data, ids := StreamData{Stream: one[0].Stream, Taken: usedStream(one).Taken}, []string(nil)
+		for _, s := range one {
+			data.Records += s.Records
+			ids = append(ids, s.UploadID)
+		}
+		data.UploadID = strings.Join(ids, " ")
+		list = append(list, data)
 	}
 	return list, nil
 }

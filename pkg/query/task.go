@@ -68,9 +68,10 @@ type fileTask struct {
 	Repair, Untyped bool
 }
 
-// A streamSource is a stream and its last-known snapshot.
+// A streamSource is a stream of a tenancy and its last-known snapshot.
 type streamSource struct {
 	Stream, UploadID string
+	Tenancy          string
 	Taken            time.Time
 	Records          int64
 	// Dir is the directory of the snapshot.

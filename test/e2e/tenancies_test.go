@@ -131,7 +131,7 @@ func TestTenancyCommands(t *testing.T) {
 	ws.AssertResult(r, harness.ExitOK, "# tenancy acme\n", "# tenancy globex\n")
 	ws.AssertResult(ws.Run("status", "--tenancy", "globex"), harness.ExitOK, "tenable_assets", "70")
 	ws.AssertResult(ws.Run("query", "--tenancy", "acme", "SELECT count(*) AS n FROM tenable_assets"), harness.ExitOK, "30")
-	ws.AssertResult(ws.Run("query", "SELECT 1"), harness.ExitUsage, "there are 2 tenancies: choose one with --tenancy: acme, globex")
+	ws.AssertResult(ws.Run("accept", "tenable_assets"), harness.ExitUsage, "there are 2 tenancies: choose one with --tenancy: acme, globex")
 	ws.AssertResult(ws.Run("status", "--tenancy", "none"), harness.ExitUsage, `there is no tenancy "none"`)
 	ws.write("bad", "TIO_ACCESS_KEY=x")
 	r = ws.Run("check")

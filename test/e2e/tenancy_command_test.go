@@ -45,7 +45,7 @@ func TestTenancyForget(t *testing.T) {
 	if got := strings.Count(ws.Content(ws.file("tenable_assets", "acme")), `"_tenancy"`); got != 30 {
 		t.Errorf("the destination has %d records, want 30", got)
 	}
-	ws.write("acme", acme...) // it begins anew
+	ws.write("acme", acme...) // it begins again
 	s.Signal(syscall.SIGHUP)
 	s.WaitForLog("a tenancy begins", `"tenancy":"acme"`)
 	s.Signal(syscall.SIGTERM)
@@ -139,13 +139,13 @@ func TestTenancyCommandsKilled(t *testing.T) {
 	ws.AssertResult(ws.Run("--once"), harness.ExitOK)
 	const count = "SELECT count(*) AS n FROM tenable_assets"
 	killed := 0
-	for i := range 12 {
-		killed += killAfter(ws.Workspace, time.Duration(20+i*7)*time.Millisecond, "tenancy", "import", old.Path("state"))
+	for i := range 6 {
+		killed += killAfter(ws.Workspace, time.Duration(20+i*14)*time.Millisecond, "tenancy", "import", old.Path("state"))
 		ws.AssertResult(ws.Run("tenancy", "import", old.Path("state")), harness.ExitOK)
 		ws.write("acme", lines...)
 		ws.AssertResult(ws.Run("query", "--tenancy", "acme", count), harness.ExitOK, "3000")
 		ws.remove("acme")
-		killed += killAfter(ws.Workspace, time.Duration(20+i*7)*time.Millisecond, "tenancy", "forget", "acme", "--yes")
+		killed += killAfter(ws.Workspace, time.Duration(20+i*14)*time.Millisecond, "tenancy", "forget", "acme", "--yes")
 		if r := ws.Run("tenancy", "forget", "acme", "--yes"); r.Code != harness.ExitOK && !strings.Contains(r.Output(), "has nothing of this tenancy") {
 			t.Fatal(r.Output())
 		}
@@ -173,4 +173,43 @@ func killAfter(ws *harness.Workspace, after time.Duration, args ...string) int {
 		ws.Fatal(fmt.Sprint(args, r.Output()))
 	}
 	return 1
+}
+
+// TestQueryOfTenancies checks that a query reads all tenancies, or the one that was chosen.
+func TestQueryOfTenancies(t *testing.T) {
+	t.Parallel()
+	ws := newTenancies(t)
+	ws.AssertResult(ws.Run("query", "SELECT 1"), harness.ExitSettings, "has no file NAME.env")
+	ws.write("acme", ws.vendorLines(30)...)
+	ws.write("globex", ws.vendorLines(70)...)
+	ws.AssertResult(ws.Run("--once"), harness.ExitOK)
+	const perTenancy = "SELECT _tenancy, count(*) AS n FROM tenable_assets GROUP BY ALL ORDER BY 1"
+	if r := ws.Run("query", "--format", "csv", perTenancy); r.Stdout != "_tenancy,n\nacme,30\nglobex,70\n" {
+		t.Errorf("all: %s", r.Output())
+	}
+	if r := ws.Run("query", "--format", "csv", "--tenancy", "globex", perTenancy); r.Stdout != "_tenancy,n\nglobex,70\n" {
+		t.Errorf("globex: %s", r.Output())
+	}
+	harness.WriteFile(t, ws.Path("query.sql"), perTenancy)
+	out := ws.Path("result.parquet")
+	ws.AssertResult(ws.Run("query", "-f", ws.Path("query.sql"), "--format", "parquet", "-o", out), harness.ExitOK)
+	if text := ws.Content(out); !strings.Contains(text, "acme") || !strings.Contains(text, "globex") {
+		t.Error("the Parquet file does not have both tenancies")
+	}
+	ws.write("globex", "TIO_ACCESS_KEY=x") // what cannot be used has data all the same
+	if r := ws.Run("query", "--format", "json", "SELECT count(*) AS n FROM tenable_assets"); !strings.Contains(r.Stdout, `"n":100`) {
+		t.Errorf("with a bad file: %s", r.Output())
+	}
+	ws.remove("globex")
+	if r := ws.Run("query", "--format", "csv", perTenancy); r.Stdout != "_tenancy,n\nacme,30\n" {
+		t.Errorf("without a file: %s", r.Output())
+	}
+	terminal := ws.StartInTerminal("query")
+	terminal.Expect("SQL over the last-known data of 1 stream")
+	terminal.Type("SELECT count(*) AS n FROM tenable_assets;\r")
+	terminal.Expect("30", "(1 row")
+	terminal.Type(".tables\r")
+	terminal.Expect("tenable_assets", "30")
+	terminal.Type("\x04")
+	ws.AssertResult(terminal.Wait(), harness.ExitOK)
 }
