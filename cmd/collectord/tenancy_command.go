@@ -190,7 +190,7 @@ func (c *configuration) requireForgettable(name string) error {
 		case strings.EqualFold(t.tenancyName(), name):
 			return usageError(fmt.Errorf("forget %s: %s is its file: remove that, and reload the service, first", name, filepath.Join(c.settings.Tenancies, t.file)))
 		case t.configuration == nil:
-			return &exitError{exitSettings, fmt.Errorf("forget %s: a file cannot be read and may be that of this tenancy: mend or remove it first: %w", name, t.problem())}
+			return &exitError{exitSettings, fmt.Errorf("forget %s: a file cannot be read and may be that of this tenancy: correct or remove it first: %w", name, t.problem())}
 		}
 	}
 	return nil
@@ -256,41 +256,20 @@ func (a *assembly) printUsage(u state.TenancyUsage) {
 // importTenancies takes over the state directory dir of another instance: its tenancies, or
 // the one with a name.
 func (a *assembly) importTenancies(ctx context.Context, dir, name string, withoutQueue bool) (err error) {
-	if sameDirectory(dir, a.stateDir()) {
-		return usageError(fmt.Errorf("import %s: it is the state directory (STATE_DIR) of these settings: want that of another instance", dir))
-	}
-	source, err := state.OpenTakeOver(ctx, dir)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return usageError(fmt.Errorf("import %s: it has no state: want the STATE_DIR of another instance, such as /var/lib/collectord-acme: %w", dir, err))
-	case errors.Is(err, state.ErrInUse):
-		return &exitError{exitLocked, fmt.Errorf("import: %w", err)}
-	case err != nil:
-		return fmt.Errorf("import %s: %w", dir, err)
+	source, err := a.openOther(ctx, dir)
+	if err != nil {
+		return err
 	}
 	defer func() { err = errors.Join(err, source.Close()) }()
-	usages, err := source.Tenancies(ctx)
+	chosen, err := chooseImports(ctx, source, name)
 	if err != nil {
 		return fmt.Errorf("import %s: %w", dir, err)
 	}
-	if name != "" {
-		named := func(u state.TenancyUsage) bool { return u.Tenancy == name }
-		if !slices.ContainsFunc(usages, named) {
-			return usageError(fmt.Errorf("import %s: it has nothing of tenancy %q; it has %s", dir, name, usageNames(usages)))
-		}
-		usages = slices.DeleteFunc(usages, func(u state.TenancyUsage) bool { return !named(u) })
-	}
-	for _, u := range usages {
-		if u.Queued > 0 && !withoutQueue {
-			return usageError(fmt.Errorf("import %s: tenancy %s has %s queued: call `collectord deliver` with the settings of that instance first, or add --without-queue, which leaves them undelivered",
-				dir, u.Tenancy, english.Plural(int(u.Queued), "delivery", "deliveries")))
-		}
-	}
-	if len(usages) == 0 {
-		return usageError(fmt.Errorf("import %s: it has nothing of any tenancy", dir))
+	if err := refuseQueued(chosen); err != nil && !withoutQueue {
+		return fmt.Errorf("import %s: %w", dir, err)
 	}
 	damaged := false
-	for _, u := range usages {
+	for _, u := range chosen {
 		result, err := a.state.TakeOver(ctx, source, u.Tenancy)
 		switch {
 		case errors.Is(err, state.ErrLocked):
@@ -303,6 +282,54 @@ func (a *assembly) importTenancies(ctx context.Context, dir, name string, withou
 	fmt.Fprintf(a.stdout, "%s was not changed\n", dir)
 	if damaged {
 		return &exitError{exitPartial, fmt.Errorf("import %s: a snapshot is damaged, see above: the next run collects the stream", dir)}
+	}
+	return nil
+}
+
+// openOther opens the state directory of another instance.
+func (a *assembly) openOther(ctx context.Context, dir string) (*state.TakeOverSource, error) {
+	if sameDirectory(dir, a.stateDir()) {
+		return nil, usageError(fmt.Errorf("import %s: it is the state directory (STATE_DIR) of these settings: want that of another instance", dir))
+	}
+	source, err := state.OpenTakeOver(ctx, dir)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, usageError(fmt.Errorf("import %s: it has no state: want the STATE_DIR of another instance, such as /var/lib/collectord-acme: %w", dir, err))
+	case errors.Is(err, state.ErrInUse):
+		return nil, &exitError{exitLocked, fmt.Errorf("import: %w", err)}
+	case err != nil:
+		return nil, fmt.Errorf("import %s: %w", dir, err)
+	}
+	return source, nil
+}
+
+// chooseImports returns what the other state has of its tenancies, or of the one with a name.
+func chooseImports(ctx context.Context, source *state.TakeOverSource, name string) (chosen []state.TenancyUsage, err error) {
+	all, err := source.Tenancies(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, u := range all {
+		if name == "" || u.Tenancy == name {
+			chosen = append(chosen, u)
+		}
+	}
+	switch {
+	case len(all) == 0:
+		return nil, usageError(errors.New("it has nothing of any tenancy"))
+	case len(chosen) == 0:
+		return nil, usageError(fmt.Errorf("it has nothing of tenancy %q; it has %s", name, usageNames(all)))
+	}
+	return chosen, nil
+}
+
+// refuseQueued returns an error when a tenancy has queued deliveries.
+func refuseQueued(chosen []state.TenancyUsage) error {
+	for _, u := range chosen {
+		if u.Queued > 0 {
+			return usageError(fmt.Errorf("tenancy %s has %s queued: call `collectord deliver` with the settings of that instance first, or add --without-queue, which leaves them undelivered",
+				u.Tenancy, english.Plural(int(u.Queued), "delivery", "deliveries")))
+		}
 	}
 	return nil
 }

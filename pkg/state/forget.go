@@ -29,7 +29,7 @@ type TenancyUsage struct {
 
 // IsEmpty reports whether the state has nothing of the tenancy. Counters of runs and
 // deliveries are something.
-func (u TenancyUsage) IsEmpty() bool { return u == TenancyUsage{Tenancy: u.Tenancy} }
+func (t TenancyUsage) IsEmpty() bool { return t == TenancyUsage{Tenancy: t.Tenancy} }
 
 // A tenancyTable is a table of the database with rows of tenancies.
 type tenancyTable struct{ name, of string }
