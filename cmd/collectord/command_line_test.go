@@ -45,11 +45,17 @@ func TestCommandLineReference(t *testing.T) {
 			continue
 		}
 		var want []string
-		c.LocalNonPersistentFlags().VisitAll(func(f *pflag.Flag) {
-			if f.Name != "help" {
-				want = append(want, f.Name)
-			}
-		})
+		described := []*cobra.Command{c}
+		if c != root && c.Name() != "completion" {
+			described = append(described, c.Commands()...) // they are in the same section
+		}
+		for _, one := range described {
+			one.LocalNonPersistentFlags().VisitAll(func(f *pflag.Flag) {
+				if f.Name != "help" {
+					want = append(want, f.Name)
+				}
+			})
+		}
 		slices.Sort(got)
 		slices.Sort(want)
 		if !slices.Equal(got, want) {

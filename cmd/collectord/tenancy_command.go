@@ -21,10 +21,10 @@ import (
 
 func tenancyCommand(p *program) *cobra.Command {
 	cmd := &cobra.Command{
-		Use: "tenancy", Short: "List tenancies, forget one, or take over that of another instance", Args: cobra.NoArgs,
+		Use: "tenancy", Short: "List tenancies, forget one, or take over that of another instance", Args: cobra.ArbitraryArgs,
 		ValidArgsFunction: cobra.NoFileCompletions,
-		RunE: func(*cobra.Command, []string) error {
-			return usageError(errors.New("tenancy takes a command: list, forget or import"))
+		RunE: func(_ *cobra.Command, args []string) error {
+			return usageError(fmt.Errorf("tenancy takes a command: list, forget or import, got %q", args))
 		},
 	}
 	cmd.AddCommand(tenancyListCommand(p), tenancyForgetCommand(p), tenancyImportCommand(p))

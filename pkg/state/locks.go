@@ -61,7 +61,7 @@ func (l *Locks) LockRestore(stream, tenancy string) (*Lock, error) {
 
 // HoldTenancy says that the caller works for a tenancy, so that ForgetTenancy refuses to
 // delete its data. Any number may hold it. The error wraps ErrLocked while the data is
-// being deleted.
+// being deleted, or taken over by another state.
 func (l *Locks) HoldTenancy(tenancy string) (*Lock, error) {
 	file := l.tenancyFile(tenancy)
 	got, err := file.TryRLock()
@@ -69,7 +69,7 @@ func (l *Locks) HoldTenancy(tenancy string) (*Lock, error) {
 		return nil, fmt.Errorf("lock: %w", err)
 	}
 	if !got {
-		return nil, fmt.Errorf("%w: the data of tenancy %s is being deleted", ErrLocked, tenancy)
+		return nil, fmt.Errorf("%w: the data of tenancy %s is being deleted, or imported elsewhere", ErrLocked, tenancy)
 	}
 	return &Lock{file}, nil
 }
