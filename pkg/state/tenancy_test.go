@@ -420,3 +420,46 @@ func TestTakeOverKilled(t *testing.T) {
 		}
 	}
 }
+
+// A state directory of an earlier version, with a run that was killed, is taken over, and
+// keeps its schema.
+func TestTakeOverEarlier(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(t.TempDir(), "earlier")
+	if err := os.CopyFS(dir, os.DirFS(earlierState)); err != nil {
+		t.Fatal(err)
+	}
+	before := fingerprint(t, dir)
+	f := openState(t)
+	f.clock.Store(earlierTime.UnixMilli())
+	result := takeAcme(f, dir)
+	assertEqual(t, "the other directory", fingerprint(t, dir), before)
+	earlier := openEarlier(t)
+	held := 0
+	for _, one := range result.Streams {
+		if one.Held == TakenAdded {
+			held++
+		}
+		sealed, info, err := earlier.Snapshots.LastKnown(ctx, one.Stream, "acme")
+		if errors.Is(err, ErrNoSnapshot) {
+			assertEqual(t, one.Stream, one.Snapshot, TakenNone)
+			continue
+		}
+		f.requireNoError(err)
+		assertEqual(t, one.Stream, one.Snapshot, TakenAdded)
+		copied, copiedInfo, err := f.Snapshots.LastKnown(ctx, one.Stream, "acme")
+		f.requireNoError(err)
+		f.requireNoError(copied.Verify(ctx))
+		assertEqual(t, "upload of "+one.Stream, copied.UploadID, sealed.UploadID)
+		assertEqual(t, "time of "+one.Stream, copied.UploadTimestamp, sealed.UploadTimestamp)
+		assertEqual(t, "records of "+one.Stream, copied.Records, sealed.Records)
+		assertEqual(t, "source of "+one.Stream, copiedInfo, info)
+	}
+	assertEqual(t, "held", held, 1)
+	want, err := earlier.Runs.OutcomeCounts(ctx)
+	f.requireNoError(err)
+	got, err := f.Runs.OutcomeCounts(ctx)
+	f.requireNoError(err)
+	assertEqual(t, "counts", fmt.Sprint(got), fmt.Sprint(want))
+	f.checkDirs()
+}
