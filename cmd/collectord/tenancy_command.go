@@ -165,7 +165,7 @@ func (a *assembly) knownTenancies(usages []state.TenancyUsage) (all []knownTenan
 	for _, t := range a.tenancies {
 		one := knownTenancy{name: t.tenancyName(), file: t.file, state: "ok"}
 		if t.err != nil {
-			one.state, one.err = "error", t.problem()
+			one.state, one.err = "error", t.err
 		}
 		all = append(all, one)
 	}
@@ -190,7 +190,7 @@ func (c *configuration) requireForgettable(name string) error {
 		case strings.EqualFold(t.tenancyName(), name):
 			return usageError(fmt.Errorf("forget %s: %s is its file: remove that, and reload the service, first", name, filepath.Join(c.settings.Tenancies, t.file)))
 		case t.configuration == nil:
-			return &exitError{exitSettings, fmt.Errorf("forget %s: a file cannot be read and may be that of this tenancy: correct or remove it first: %w", name, t.problem())}
+			return &exitError{exitSettings, fmt.Errorf("forget %s: a file cannot be read and may be that of this tenancy: correct or remove it first: %w", name, t.refusal())}
 		}
 	}
 	return nil
