@@ -37,7 +37,7 @@ func (p *program) loadPartly() (*assembly, error) {
 	if c == nil {
 		c, err = readConfiguration(p.from)
 	}
-	if err != nil && (c.problem == nil || c.settings.StateDir == "") {
+	if err != nil && (c.problem == nil || c.settings.StateDir == "" || c.hasTenancies()) {
 		return nil, err
 	}
 	if c, err = c.chooseTenancy(p.from.tenancy); err != nil {
