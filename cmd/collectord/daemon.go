@@ -33,6 +33,7 @@ type daemon struct {
 	log     *zap.Logger
 	from    settingSources
 	slots   *schedule.Slots // of MAX_PARALLEL_RUNS
+	offered *web.QueryFiles // of HTTP_QUERIES
 
 	reloading  sync.Mutex // held during a reload
 	background sync.WaitGroup
@@ -95,6 +96,7 @@ func runDaemon(ctx context.Context, p *program) (err error) {
 func newDaemon(a *assembly, p *program, notifier *systemd.Notifier) *daemon {
 	d := &daemon{state: a.state, signals: p.signals, log: a.log, from: p.from, systemd: notifier, base: a, notReady: errStarting, reloaded: time.Now()}
 	d.slots = schedule.NewSlots(a.settings.Run.MaxParallel)
+	d.offered = web.NewQueryFiles(a.settings.HTTP.Queries, a.log)
 	label := a.settings.Tenancy
 	if a.hasTenancies() {
 		label = ""

@@ -111,7 +111,7 @@ func (t *tenant) newServer(s config.HTTP) *web.Server {
 		ShowData: s.ShowData, Profiles: t.queries, Controls: t.controlSource,
 	}
 	if s.Query {
-		options.Queries, options.Offered = t.queries, web.NewQueryFiles(s.Queries, t.log)
+		options.Queries, options.Offered = t.queries, t.offered
 	}
 	return web.New(options)
 }
@@ -174,6 +174,13 @@ func (d *daemon) serveHTTP(server httpServer, l net.Listener) (stop func()) {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	var serving sync.WaitGroup
+	if d.settings().HTTP.Query {
+		serving.Go(func() { // which logs the files that are not valid
+			if _, _, err := d.offered.Read(ctx); err != nil && ctx.Err() == nil {
+				d.log.Error("the queries cannot be offered", zap.Error(err))
+			}
+		})
+	}
 	serving.Go(func() {
 		if err := server.Serve(ctx, l); err != nil {
 			d.log.Error("HTTP server stopped", zap.Error(err))
