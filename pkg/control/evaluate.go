@@ -42,12 +42,12 @@ type Settings struct {
 	Restore func(context.Context) error
 }
 
-// withoutLimits returns a runner for the results: what decides whether a vendor's data is
-// accepted does not apply to them.
+// withoutLimits returns a runner for the results: limits of time, and the guard against
+// vendors that lose records, do not apply to them.
 func withoutLimits(r *run.Runner) *run.Runner {
 	own := *r
 	own.Timeout, own.IdleTimeout = noLimit, noLimit
-	own.Policy.GuardDropPercent, own.Policy.StoreEmpty = 0, true
+	own.Policy.GuardDropPercent = 0
 	return &own
 }
 
@@ -298,7 +298,7 @@ func (e *evaluation) describeSkipped(skipped map[int][]string) string {
 func (e *evaluation) hashOf(c Control) string {
 	text := c.Hash
 	if e.registerErr != nil {
-		text += " without the register"
+		text += " " + hashOf([]byte(e.registerErr.Error()))
 	} else if e.register != nil {
 		text += " " + e.register.hash
 	}

@@ -380,10 +380,20 @@ func (e *evaluation) keepOtherDetails(ctx context.Context, out collector.Output)
 	return keepDetails(ctx, e.State, e.Tenancy, ids, out)
 }
 
+// runnerOf returns the runner of a stream. Results without a record replace those that this
+// state directory has, and no others: a new one knows none when no control can be measured,
+// and destinations may have those of yesterday.
+func (e *evaluation) runnerOf(ctx context.Context, stream string) *run.Runner {
+	own := *e.settings.Runner
+	_, _, err := e.State.Snapshots.LastKnown(ctx, stream, e.Tenancy)
+	own.Policy.StoreEmpty = err == nil
+	return &own
+}
+
 // seal seals the records that extract writes as a snapshot of one stream.
 func (e *evaluation) seal(ctx context.Context, trigger, stream string, done *Evaluation, extract func(context.Context, collector.Output) error) error {
 	job := run.Job{Collector: &collector.Collector{Name: CollectorName, Streams: []collector.Stream{{Name: stream, Extract: extract}}}}
-	results := e.settings.Runner.Run(ctx, job, trigger)
+	results := e.runnerOf(ctx, stream).Run(ctx, job, trigger)
 	done.Results = append(done.Results, results...)
 	for _, r := range results {
 		if r.Err != nil {

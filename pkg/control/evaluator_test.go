@@ -568,6 +568,28 @@ func TestFewerFindingsAreDelivered(t *testing.T) {
 	f.requireEqual("no details", []string(nil), f.details())
 }
 
+// TestNothingMeasuredIsNotDelivered checks that a new state directory, in which no control
+// could be measured yet, does not replace the details that a destination may have.
+func TestNothingMeasuredIsNotDelivered(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	f.collect("okta_users", `{"login":"a","mfa":1}`)
+	f.writeControl("mfa", "SELECT nothing FROM okta_users")
+	f.evaluate()
+	queue, err := f.State.Queue.List(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, d := range queue {
+		if d.Stream == DetailStream {
+			t.Errorf("%d records of %s are queued for %s", d.Records, d.Stream, d.Sink)
+		}
+	}
+	if len(queue) == 0 {
+		t.Error("nothing at all is queued: want the day of the failed control")
+	}
+}
+
 // TestPreview checks that a preview records nothing.
 func TestPreview(t *testing.T) {
 	t.Parallel()
