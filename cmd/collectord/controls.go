@@ -210,7 +210,7 @@ func failedControls(ids []string) error {
 	if len(ids) == 0 {
 		return nil
 	}
-	return &exitError{exitPartial, fmt.Errorf("controls that failed and keep their last score: %s", strings.Join(ids, ", "))}
+	return &exitError{exitPartial, fmt.Errorf("controls that failed, and keep the score that they had: %s", strings.Join(ids, ", "))}
 }
 
 // hasNewData reports whether a run has brought or confirmed data that controls may read.

@@ -111,11 +111,23 @@ func (a *assembly) previewControls(ctx context.Context, f controlFlags) error {
 		return cmp.Or(cmp.Compare(a.Category, b.Category), cmp.Compare(a.ID, b.ID))
 	})
 	if f.detail {
-		err = printRows(a, f.format, rowColumns, rows, controlRow.cells)
+		err = errors.Join(printRows(a, f.format, rowColumns, rows, controlRow.cells), a.explainMissingRows(all))
 	} else {
 		err = printStatuses(a, f.format, all)
 	}
 	return errors.Join(a.controlsFailure(failedIDs(all), problems), err)
+}
+
+// explainMissingRows prints why controls have no rows, or not all, which no row says.
+func (a *assembly) explainMissingRows(all []control.Status) error {
+	for _, s := range all {
+		if text := cmp.Or(s.Err, s.Note, s.Off); text != "" {
+			if _, err := fmt.Fprintf(a.stderr, "%s: %s: %s\n", s.ID, s.State, text); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // runControls measures controls and records their results.

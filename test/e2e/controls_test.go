@@ -98,8 +98,9 @@ func TestControls(t *testing.T) {
 	if strings.Contains(failed.Stderr, "Binder Error") {
 		t.Errorf("the error of the table is also in the log: %s", failed.Stderr)
 	}
+	ws.AssertResult(ws.Run("controls", "other", "--dry-run", "--detail"), harness.ExitPartial, "other: failed: other.yml:7: tenable_asset is no stream")
 	ws.AssertResult(ws.Run("check"), harness.ExitOK, "other.yml:7: tenable_asset is no stream: did you mean tenable_assets?")
-	ws.AssertResult(ws.Run("--once", vendorsim.TenableAssets), harness.ExitPartial, "controls that failed and keep their last score: agents")
+	ws.AssertResult(ws.Run("--once", vendorsim.TenableAssets), harness.ExitPartial, "controls that failed, and keep the score that they had: agents")
 	metrics = ws.Content(ws.Path("metrics.prom"))
 	for _, want := range []string{
 		`collectord_control_score{category="Assets",control="agents",tenancy="default"} 1`,

@@ -1,6 +1,7 @@
 package duckdb
 
 import (
+	"strings"
 	"time"
 
 	"github.com/collectord/collectord/pkg/config"
@@ -14,15 +15,23 @@ const setting = "STORE_DUCKDB"
 
 // Settings are the settings of the destination.
 type Settings struct {
-	Path     string        `env:"STORE_DUCKDB" want:"a path" example:"../data/collectord.duckdb" doc:"The database file; if unset, DuckDB is off."`
+	Path     string        `env:"STORE_DUCKDB" want:"a path, or off" example:"../data/collectord.duckdb" doc:"The database file; if unset or off, DuckDB is off."`
 	Mode     string        `env:"STORE_DUCKDB_MODE" envDefault:"append" oneof:"append,replace" doc:"Whether a snapshot is added to the tenancy's earlier ones or replaces them."`
 	Views    string        `env:"STORE_DUCKDB_VIEWS" envDefault:"on" oneof:"on,typed,off" doc:"Whether the views <stream>_latest of the newest snapshots are created; typed adds <stream>_latest_typed with a column for each member, off leaves existing views <stream>_latest as they are."`
 	Keep     config.Keep   `env:"STORE_DUCKDB_KEEP" doc:"How many snapshots of a tenancy to keep, or for how long."`
 	LockWait time.Duration `env:"STORE_DUCKDB_LOCK_WAIT" envDefault:"30s" doc:"How long to wait for another process that has the file open."`
 }
 
+// isOn reports whether the destination is switched on.
+func (s *Settings) isOn() bool {
+	return s.Path != "" && !strings.EqualFold(strings.TrimSpace(s.Path), "off")
+}
+
 // LocalDir implements store.LocalSettings.
 func (s *Settings) LocalDir() (string, string) {
+	if !s.isOn() {
+		return setting, ""
+	}
 	return setting, store.TemplateDir(setting, s.Path)
 }
 
@@ -37,7 +46,7 @@ func (s *Settings) Cautions() []store.Caution {
 
 // Definition describes the destination.
 var Definition = store.Define(store.Info{Name: Name, Title: "DuckDB"}, func(s *Settings, o store.Options) (store.Sink, error) {
-	if s.Path == "" {
+	if !s.isOn() {
 		return nil, nil
 	}
 	path, err := store.ParsePath(setting, s.Path)

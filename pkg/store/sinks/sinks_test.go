@@ -40,7 +40,7 @@ func TestOpen(t *testing.T) {
 		want    []string
 	}{
 		{name: "defaults", want: []string{"file"}},
-		{name: "nothing", environ: []string{"STORE_FILE=off"}},
+		{name: "nothing", environ: []string{"STORE_FILE=off", "STORE_DUCKDB=OFF"}},
 		{
 			name:    "everything",
 			environ: append([]string{"STORE_DUCKDB=x.duckdb", "STORE_AWS_S3_BUCKET=b", "STORE_AWS_S3_KEY=%TAG.json"}, postgres...),
