@@ -59,7 +59,7 @@ RACE := -race -gcflags='modernc.org/sqlite/lib=-race=false -d=checkptr=0'
 WITHOUT_RACE := ^TestSoak$$|MemoryDoesNotGrow$$|SplitMemoryIsBounded|MillionRecords|LargeRecords$$|MemoryLimit$$|UnderRandomFaults$$|^TestSinks$$/./^large_content$$
 
 test: lint test-servers ## run all checks and all tests with the race detector
-	@echo "== tests with the race detector; about twenty minutes on two cores"
+	@echo "== tests with the race detector; about thirteen minutes on two cores"
 	tools/test.sh "$(LONGEST) ./..." $(RACE) -timeout 40m -parallel 8
 	@echo "== a short soak, memory tests with full amounts of data, and 300 runs of each collector with random faults, without the race detector, which is too slow for them"
 	tools/test.sh "./internal/soak ./pkg/collector/sources/... ./pkg/store/... ./pkg/backup ./pkg/collector/rest ./pkg/query ./pkg/snapshot" -timeout 30m -run '$(WITHOUT_RACE)'
