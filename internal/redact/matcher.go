@@ -17,14 +17,21 @@ func newMatcher(spellings []string) *matcher {
 	for _, spelling := range spellings {
 		first := spelling[0]
 		m.byFirst[first] = append(m.byFirst[first], spelling)
-		for second := range 256 {
-			if len(spelling) == 1 || spelling[1] == byte(second) { // anything follows a single byte
-				pair := pairOf(first, byte(second))
-				m.pairs[pair>>6] |= 1 << (pair & 63)
-			}
+		if len(spelling) > 1 {
+			m.addPair(first, spelling[1])
+			continue
+		}
+		for second := range 256 { // anything may follow it
+			m.addPair(first, byte(second))
 		}
 	}
 	return m
+}
+
+// addPair notes two bytes that begin a spelling.
+func (m *matcher) addPair(first, second byte) {
+	pair := pairOf(first, second)
+	m.pairs[pair>>6] |= 1 << (pair & 63)
 }
 
 func pairOf(first, second byte) uint16 { return uint16(first)<<8 | uint16(second) }

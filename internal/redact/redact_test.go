@@ -186,6 +186,12 @@ func TestBasicAuthentication(t *testing.T) {
 	}
 }
 
+func TestSecretOfOneByte(t *testing.T) {
+	if got := redact.NewSet(1, "#").Redact("a#b %23 #"); got != "a[redacted]b [redacted] [redacted]" {
+		t.Errorf("%q", got)
+	}
+}
+
 func TestLearnKeepsEarlierSecrets(t *testing.T) {
 	set := redact.NewSet(4, "first")
 	set.Learn("second", "third")
