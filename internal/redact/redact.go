@@ -4,7 +4,6 @@
 package redact
 
 import (
-	"cmp"
 	"errors"
 	"io"
 	"slices"
@@ -27,14 +26,14 @@ type Set struct {
 
 	mu        sync.RWMutex
 	known     map[string]bool
-	spellings []string          // of all known secrets, the longest first
-	any       *strings.Replacer // finds whether a text contains one of them
+	spellings []string // of all known secrets
+	matcher   *matcher // finds them
 }
 
 // NewSet returns a set of secrets. It ignores secrets of fewer than least bytes,
 // which occur in any text by chance.
 func NewSet(least int, secrets ...string) *Set {
-	s := &Set{least: max(least, 1), known: map[string]bool{}, any: strings.NewReplacer()}
+	s := &Set{least: max(least, 1), known: map[string]bool{}, matcher: newMatcher(nil)}
 	s.Learn(secrets...)
 	return s
 }
@@ -43,7 +42,7 @@ func NewSet(least int, secrets ...string) *Set {
 func (s *Set) Learn(secrets ...string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	all := slices.Clone(s.spellings) // Redact reads the slice without the lock
+	all := slices.Clone(s.spellings) // the matcher reads the slice without the lock
 	for _, secret := range secrets {
 		if len(secret) < s.least || s.known[secret] {
 			continue
@@ -51,61 +50,25 @@ func (s *Set) Learn(secrets ...string) {
 		s.known[secret] = true
 		all = append(all, spellingsOf(secret)...)
 	}
-	slices.SortFunc(all, func(a, b string) int {
-		return cmp.Or(cmp.Compare(len(b), len(a)), cmp.Compare(a, b))
-	})
-	all = slices.Compact(all)
-	var pairs []string
-	for _, spelling := range all {
-		pairs = append(pairs, spelling, "")
-	}
-	s.spellings, s.any = all, strings.NewReplacer(pairs...)
+	slices.Sort(all)
+	s.spellings = slices.Compact(all)
+	s.matcher = newMatcher(s.spellings)
 }
 
 // Redact returns the text with Hidden in the place of each secret, in whichever
-// spelling it occurs, and of the start of a secret before CutMark. Secrets that
+// spelling it occurs and however its characters are escaped, and of the start of a secret before CutMark. Secrets that
 // overlap are hidden together.
 func (s *Set) Redact(text string) string {
 	s.mu.RLock()
-	spellings, quick, least := s.spellings, s.any, s.least
+	m, least := s.matcher, s.least
 	s.mu.RUnlock()
-	if quick.Replace(text) != text {
-		text = hideSpans(text, findSpans(text, spellings))
+	if spans := m.find(text); len(spans) > 0 {
+		text = hideSpans(text, spans)
 	}
 	if strings.Contains(text, CutMark) {
-		text = hideCut(text, spellings, least)
+		text = hideCut(text, m, least)
 	}
 	return text
-}
-
-// A span is a part of a text: from its first byte to the one after its last.
-type span struct{ from, to int }
-
-// findSpans returns where the spellings occur in a text, in the order of the
-// text. Spans that overlap are joined.
-func findSpans(text string, spellings []string) []span {
-	var found []span
-	for _, spelling := range spellings {
-		for from := 0; ; {
-			i := strings.Index(text[from:], spelling)
-			if i < 0 {
-				break
-			}
-			from += i
-			found = append(found, span{from, from + len(spelling)})
-			from++
-		}
-	}
-	slices.SortFunc(found, func(a, b span) int { return cmp.Or(cmp.Compare(a.from, b.from), cmp.Compare(b.to, a.to)) })
-	var joined []span
-	for _, next := range found {
-		if n := len(joined); n > 0 && next.from < joined[n-1].to {
-			joined[n-1].to = max(joined[n-1].to, next.to)
-			continue
-		}
-		joined = append(joined, next)
-	}
-	return joined
 }
 
 // hideSpans returns the text with Hidden in the place of each span.
@@ -123,7 +86,7 @@ func hideSpans(text string, spans []span) string {
 
 // hideCut hides the longest start of a spelling, of least bytes or more, before
 // each CutMark.
-func hideCut(text string, spellings []string, least int) string {
+func hideCut(text string, m *matcher, least int) string {
 	var clean strings.Builder
 	for {
 		before, after, found := strings.Cut(text, CutMark)
@@ -131,28 +94,13 @@ func hideCut(text string, spellings []string, least int) string {
 			clean.WriteString(text)
 			return clean.String()
 		}
-		longest := 0
-		for _, spelling := range spellings {
-			longest = max(longest, cutLength(before, spelling, max(least, longest+1)))
-		}
-		if longest > 0 {
-			before = before[:len(before)-longest] + Hidden
+		if from, found := m.findCut(before, least); found {
+			before = before[:from] + Hidden
 		}
 		clean.WriteString(before)
 		clean.WriteString(CutMark)
 		text = after
 	}
-}
-
-// cutLength returns the length of the longest start of the spelling, of least
-// bytes or more, at the end of the text; 0 if there is none.
-func cutLength(text, spelling string, least int) int {
-	for n := min(len(spelling), len(text)); n >= least; n-- {
-		if strings.HasSuffix(text, spelling[:n]) {
-			return n
-		}
-	}
-	return 0
 }
 
 // Error returns err with a text that contains no secret. [errors.Is] and

@@ -49,6 +49,91 @@ func TestWriterHidesEverySpelling(t *testing.T) {
 	}
 }
 
+// TestEscapedCharacters: any character of a secret may be escaped, in either case of its
+// digits, several times, and by a program that leaves others as they are.
+func TestEscapedCharacters(t *testing.T) {
+	const key = "Zm9v/YmFy+cXV4="
+	for _, test := range []struct{ name, secret, form string }{
+		{"quote of Python", key, "Zm9v/YmFy%2BcXV4%3D"},
+		{"lower case", key, "Zm9v%2fYmFy%2bcXV4%3d"},
+		{"either case", key, "Zm9v%2fYmFy%2BcXV4%3d"},
+		{"twice", key, "Zm9v%252FYmFy%252BcXV4%253D"},
+		{"twice in lower case", key, "Zm9v%252fYmFy%252bcXV4%253d"},
+		{"three times", key, "Zm9v%25252FYmFy%25252BcXV4%25253D"},
+		{"every character", "key/1", "%6B%65%79%2F%31"},
+		{"letters", "key/1", "%6be%79/1"},
+		{"spaces of a query", "a b+c", "a+b%2Bc"},
+		{"escaped plus of a query", "a b+c", "a%2Bb%252Bc"},
+		{"HTML", `a&b"c'd<e>`, "a&amp;b&#34;c&#39;d&lt;e&gt;"},
+		{"HTML of Python", `a&b"c'd<e>`, "a&amp;b&quot;c&#x27;d&lt;e&gt;"},
+		{"HTML twice", `a&b"c`, "a&amp;amp;b&amp;#34;c"},
+		{"HTML in JSON of Go", `a&b"c`, `a\u0026amp;b\u0026#34;c`},
+		{"HTML in a URL", `a&b"c`, `a%26amp;b%26#34;c`},
+		{"repr of Python", `a\b'c"d`, `a\\b\'c"d`},
+		{"repr of Python in JSON", `a\b'c"d`, `a\\\\b\\'c\"d`},
+		{"JSON twice", "a\"b\nc\\d", `a\\\"b\\nc\\\\d`},
+		{"JSON three times", "a\"b\nc", `a\\\\\\\"b\\\\nc`},
+		{"JSON of Python", "wörd😀", `w\u00f6rd\ud83d\ude00`},
+		{"JSON of Python twice", "wörd😀", `w\\u00f6rd\\ud83d\\ude00`},
+		{"ASCII of Go", "wörd😀", `w\u00f6rd\U0001f600`},
+		{"repr of bytes", "wörd", `w\xc3\xb6rd`},
+		{"ascii of Python", "wörd", `w\xf6rd`},
+		{"shell", "a b$c;d", `a\ b\$c\;d`},
+		{"base64 in a URL", "p?~>?~>x", url.QueryEscape(base64.StdEncoding.EncodeToString([]byte("p?~>?~>x")))},
+		{"percent signs", "%2F%25%", "%2F%25%25"},
+		{"percent signs escaped", "%2F%25%", "%252F%2525%25"},
+		{"no UTF-8", "key\xff1", `key\ufffd1`},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			if got := redact.NewSet(4, test.secret).Redact("<" + test.form + ">"); got != "<[redacted]>" {
+				t.Errorf("Redact(<%s>) = %s", test.form, got)
+			}
+		})
+	}
+}
+
+// TestTextsThatAreKept: a text that begins as a secret or has other escapes is shown.
+func TestTextsThatAreKept(t *testing.T) {
+	set := redact.NewSet(4, "key/12", `a\b"c`)
+	for _, text := range []string{
+		"", "%", "%2", "&", "&;", `\`, `\\\`, "key/1", "key%2F1", "key%252f1", `key\/1`, "key%2G12", "key/%12", `a\bc`, `a\\b`, "key&sol;1", `key\u002`, `key\ud83d\u`,
+	} {
+		if got := set.Redact(text); got != text {
+			t.Errorf("Redact(%s) = %s", text, got)
+		}
+	}
+}
+
+// TestManyWaysToRead: a text that can be read as a secret in many ways takes no longer than
+// another.
+func TestManyWaysToRead(t *testing.T) {
+	for _, c := range []string{`\`, "%25", "&amp;", " +"} {
+		secret, text := strings.Repeat(c, 30)+"x", strings.Repeat(c, 60)
+		redact.NewSet(4, secret).Redact(text + "…")
+	}
+}
+
+// TestRestIsValidJSON: no half of an escape is left before a secret.
+func TestRestIsValidJSON(t *testing.T) {
+	for _, secret := range []string{"n3cret", "/secret", `"secret`, `\secret`, "'secret"} {
+		set := redact.NewSet(4, secret)
+		for n := range 12 {
+			for _, mark := range []string{"", "\n", `"`, "x"} {
+				line, err := json.Marshal(strings.Repeat(`\`, n) + mark + secret + mark)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if got := set.Redact(string(line)); !json.Valid([]byte(got)) || !strings.Contains(got, redact.Hidden) {
+					t.Errorf("%s becomes %s", line, got)
+				}
+			}
+		}
+	}
+	if got := redact.NewSet(4, "n3cret").Redact(`"a\n3cret"`); got != `"a[redacted]"` {
+		t.Error(got)
+	}
+}
+
 func TestRedact(t *testing.T) {
 	for _, test := range []struct {
 		name    string
@@ -75,6 +160,8 @@ func TestRedact(t *testing.T) {
 			text:    "pa55%2Fw%C3…",
 			want:    "[redacted]…",
 		},
+		{name: "a cut escape", secrets: []string{"pa55/word"}, text: "<pa55%2…", want: "<[redacted]…"},
+		{name: "a cut escape of an escape", secrets: []string{"pa55/word"}, text: "<pa55%25…", want: "<[redacted]…"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			if got := redact.NewSet(4, test.secrets...).Redact(test.text); got != test.want {
@@ -96,6 +183,12 @@ func TestBasicAuthentication(t *testing.T) {
 				t.Errorf("user %q: %s", user, text)
 			}
 		}
+	}
+}
+
+func TestSecretOfOneByte(t *testing.T) {
+	if got := redact.NewSet(1, "#").Redact("a#b %23 #"); got != "a[redacted]b [redacted] [redacted]" {
+		t.Errorf("%q", got)
 	}
 }
 

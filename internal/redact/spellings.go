@@ -2,41 +2,19 @@ package redact
 
 import (
 	"encoding/base64"
-	"encoding/json"
 	"net/url"
 	"slices"
-	"strconv"
 	"strings"
-
-	"github.com/go-json-experiment/json/jsontext"
 )
 
-// spellingsOf returns how a secret may be written in a text: as it is, as part
-// of a URL, in a JSON string, in a Go string, and in base64, on its own or after
-// the user name of basic authentication.
+// spellingsOf returns the texts that show a secret: the secret, and its base64 on its own or
+// after the user name of basic authentication. The matcher finds them however their
+// characters are escaped.
 func spellingsOf(secret string) []string {
-	all := []string{secret, url.QueryEscape(secret), url.PathEscape(secret)}
-	for _, quoted := range quotations(secret) {
-		all = append(all, quoted, strings.ReplaceAll(quoted, "/", `\/`))
-	}
-	all = append(all, base64Spellings(secret)...)
+	// Programs write U+FFFD for bytes that are no UTF-8.
+	all := append(base64Spellings(secret), secret, string([]rune(secret)))
 	slices.Sort(all)
 	return slices.Compact(all)
-}
-
-// quotations returns a secret in the ways in which it is escaped within quotes,
-// without the quotes.
-func quotations(secret string) []string {
-	var all []string
-	add := func(quoted string) { all = append(all, quoted[1:len(quoted)-1]) }
-	quoted, _ := jsontext.AppendQuote(nil, secret) // it quotes invalid UTF-8 as well
-	add(string(quoted))
-	if escaped, err := json.Marshal(secret); err == nil { // escapes <, > and & as well
-		add(string(escaped))
-	}
-	add(strconv.Quote(secret))
-	add(strconv.QuoteToASCII(secret))
-	return all
 }
 
 // base64Spellings returns a secret in base64, padded or not. A secret that

@@ -2,6 +2,7 @@ package external
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"sync"
@@ -188,7 +189,7 @@ func (s *session) extract() error {
 	}
 	ctx := s.ctx
 	if s.timeout > 0 {
-		tooLong := fmt.Errorf("%w: the program took longer than its timeout, %v: raise timeout in %s", context.DeadlineExceeded, s.timeout, s.Name)
+		tooLong := &tooLongError{timeout: s.timeout, file: s.Name}
 		var stop context.CancelFunc
 		ctx, stop = context.WithTimeoutCause(ctx, s.timeout, tooLong)
 		defer stop()
@@ -211,23 +212,38 @@ func (s *session) extract() error {
 	if readErr == nil {
 		readErr = ctx.Err() // the program may have ended well when it was stopped
 	}
-	if readErr != nil {
+	var cut *cutLineError // of a program that is ending, whose exit says why
+	isCut := errors.As(readErr, &cut)
+	if readErr != nil && !isCut {
 		p.Stop()
 	}
 	exitErr := p.waitSuccess()
 	switch {
 	case ctx.Err() != nil:
 		return context.Cause(ctx)
+	case exitErr != nil && (readErr == nil || isCut):
+		return exitErr
 	case readErr != nil:
 		return readErr
-	case exitErr != nil:
-		return exitErr
 	}
 	if err := out.protocol.finish(); err != nil {
 		return err
 	}
 	return out.commit()
 }
+
+// A tooLongError is the error of a program that reached its timeout. It matches
+// context.DeadlineExceeded, whose text would say nothing more.
+type tooLongError struct {
+	timeout time.Duration
+	file    string
+}
+
+func (e *tooLongError) Error() string {
+	return fmt.Sprintf("the program took longer than its timeout, %v: raise timeout in %s", e.timeout, e.file)
+}
+
+func (e *tooLongError) Is(target error) bool { return target == context.DeadlineExceeded }
 
 // watchIdle returns a timer that ends the session when the program has printed nothing for
 // as long as the file allows.

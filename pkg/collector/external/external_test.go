@@ -210,7 +210,10 @@ func TestOutputThatIsRefused(t *testing.T) {
 		"after the end":      {streams: oneStream, output: "{\"_end\": {\"hr_people\": 0}}\n\n{\"id\": 1}", want: "line 3 of the output is after the end line"},
 		"array":              {streams: oneStream, output: "{\"id\": 1}\n[1]", want: `line 2 of the output is not a JSON object: it begins with "[1]"`},
 		"text":               {streams: oneStream, output: "Reading people", want: `line 1 of the output is not a JSON object: it begins with "Reading people"; let the program print anything else to standard error`},
-		"cut":                {streams: oneStream, output: `{"id": `, want: "line 1 of the output is not valid JSON"},
+		"cut":                {streams: oneStream, output: `{"id": `, want: "hr: incomplete: the output ends in the middle of line 1, with the exit status 0: let the program end after whole lines only"},
+		"cut character":      {streams: oneStream, output: "{\"id\": \"\xc3", want: "the output ends in the middle of line 1"},
+		"text at the end":    {streams: oneStream, output: "{\"id\": 1}\nReading teams", want: `line 2 of the output is not a JSON object: it begins with "Reading teams"`},
+		"cut within a line":  {streams: oneStream, output: "{\"id\": \n{}", want: "line 1 of the output is not valid JSON"},
 		"two objects":        {streams: oneStream, output: `{} {}`, want: `line 1 of the output has more than one JSON object: it continues with "{}"`},
 		"not UTF-8":          {streams: oneStream, output: "{\"id\": \"\xff\"}", want: "line 1 of the output is not UTF-8"},
 		"no stream":          {streams: twoStreams, output: `{"id": 1}`, want: `line 1 of the output is not {"stream": "…", "record": {…}}`},
@@ -237,13 +240,16 @@ func TestProgramsThatFail(t *testing.T) {
 		want         string
 		is           error
 	}{
-		"exit status":   {script: good + "echo starting >&2; echo the disk is full >&2; exit 3", want: "exit status 3: the disk is full: nothing of its output is used", is: collector.ErrIncomplete},
-		"refused":       {script: "exit 77", want: "exit status 77", is: collector.ErrRefused},
-		"signal":        {script: good + "kill -9 $$", want: "signal: killed: the system may have been out of memory", is: collector.ErrIncomplete},
-		"dies half way": {script: `echo '{"id": 1}'; exit 1`, want: "exit status 1", is: collector.ErrIncomplete},
-		"timeout":       {more: "timeout: 1s\n", script: "sleep 100000", want: "the program took longer than its timeout, 1s: raise timeout in hr.yaml", is: context.DeadlineExceeded},
-		"idle":          {more: "idle_timeout: 1s\n", script: "sleep 100000", want: "no progress for 1s: the program printed nothing", is: collector.ErrIdle},
-		"too large":     {more: "memory: 64MiB\n", script: `exec python3 -c 'bytearray(1 << 30)'`, want: "MemoryError", is: collector.ErrIncomplete},
+		"exit status":      {script: good + "echo starting >&2; echo the disk is full >&2; exit 3", want: "exit status 3: the disk is full: nothing of its output is used", is: collector.ErrIncomplete},
+		"refused":          {script: "exit 77", want: "exit status 77", is: collector.ErrRefused},
+		"signal":           {script: good + "kill -9 $$", want: "signal: killed: the system may have been out of memory", is: collector.ErrIncomplete},
+		"dies mid-line":    {script: `echo '{"id": 1}'; printf '{"id": '; echo the disk is full >&2; exit 1`, want: "/sh: exit status 1: the disk is full: nothing of its output is used; its standard error is in the log", is: collector.ErrIncomplete},
+		"killed mid-line":  {script: `echo '{"id": 1}'; printf '{"id": '; echo reading page 2 >&2; kill -9 $$`, want: "signal: killed: reading page 2: the system may have been out of memory", is: collector.ErrIncomplete},
+		"refused mid-line": {script: `printf '{"id": '; exit 77`, want: "exit status 77", is: collector.ErrRefused},
+		"dies half way":    {script: `echo '{"id": 1}'; exit 1`, want: "exit status 1", is: collector.ErrIncomplete},
+		"timeout":          {more: "timeout: 1s\n", script: "sleep 100000", want: "hr: the program took longer than its timeout, 1s: raise timeout in hr.yaml", is: context.DeadlineExceeded},
+		"idle":             {more: "idle_timeout: 1s\n", script: "sleep 100000", want: "no progress for 1s: the program printed nothing", is: collector.ErrIdle},
+		"too large":        {more: "memory: 64MiB\n", script: `exec python3 -c 'bytearray(1 << 30)'`, want: "MemoryError", is: collector.ErrIncomplete},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -254,6 +260,17 @@ func TestProgramsThatFail(t *testing.T) {
 				t.Errorf("%v, want %v", err, tc.is)
 			}
 		})
+	}
+}
+
+// TestErrorNamesTheLogOnlyWithLines: the error of a program without a word to standard error
+// does not send its reader to the log.
+func TestErrorNamesTheLogOnlyWithLines(t *testing.T) {
+	t.Parallel()
+	f, section := loadOne(t, script(oneStream, "exit 3"))
+	err := extractStreams(t.Context(), t, f, section).errs["hr_people"]
+	if err == nil || !strings.HasSuffix(err.Error(), "exit status 3: nothing of its output is used") {
+		t.Errorf("error %v", err)
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"unicode"
 
+	"github.com/go-json-experiment/json/jsontext"
 	"go.uber.org/zap"
 	"golang.org/x/time/rate"
 
@@ -125,8 +126,12 @@ func (rp *runningProgram) readLines(read func(line []byte, number int64) error) 
 			return fmt.Errorf("read the output of %s: %w", rp.path, err)
 		}
 		if trimmed := bytes.TrimSpace(line); len(trimmed) > 0 {
-			if err := read(trimmed, number); err != nil {
-				return err
+			readErr := read(trimmed, number)
+			switch {
+			case readErr != nil && err != nil && isCut(trimmed):
+				return &cutLineError{number}
+			case readErr != nil:
+				return readErr
 			}
 		}
 		if err != nil {
@@ -134,6 +139,22 @@ func (rp *runningProgram) readLines(read func(line []byte, number int64) error) 
 		}
 	}
 }
+
+// isCut reports whether a line is the beginning of a JSON object.
+func isCut(line []byte) bool {
+	d := jsontext.NewDecoder(bytes.NewBuffer(line), jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true))
+	_, err := d.ReadValue()
+	return errors.Is(err, io.ErrUnexpectedEOF)
+}
+
+// A cutLineError is the error of an output that ends in the middle of a line.
+type cutLineError struct{ number int64 }
+
+func (e *cutLineError) Error() string {
+	return incomplete("the output ends in the middle of line %d, with the exit status 0: let the program end after whole lines only, and with another status when it fails", e.number).Error()
+}
+
+func (e *cutLineError) Unwrap() error { return collector.ErrIncomplete }
 
 // lineError returns the error of a line of the output.
 func lineError(number int64, format string, args ...any) error {
@@ -176,7 +197,11 @@ func (rp *runningProgram) waitSuccess() error {
 	case exit.Signal == "killed":
 		text += ": the system may have been out of memory"
 	}
-	return fmt.Errorf("%w: %s: nothing of its output is used; its standard error is in the log", collector.ErrIncomplete, text)
+	text += ": nothing of its output is used"
+	if last != "" {
+		text += "; its standard error is in the log"
+	}
+	return incomplete("%s", text)
 }
 
 // The bounds of what is logged of standard error.

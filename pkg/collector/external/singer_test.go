@@ -74,13 +74,22 @@ func TestTapsThatAreRefused(t *testing.T) {
 		"other version":        {messages: `{"type": "RECORD", "stream": "users", "record": {}, "version": 1}` + "\n" + `{"type": "ACTIVATE_VERSION", "stream": "users", "version": 2}`, want: "line 2 of the output has another version than records of the stream before it: a snapshot has records of one version"},
 		"versions of records":  {messages: `{"type": "RECORD", "stream": "users", "record": {}, "version": 1}` + "\n" + `{"type": "RECORD", "stream": "users", "record": {}, "version": 2}`, want: "line 2 of the output has another version"},
 		"activates no version": {messages: `{"type": "ACTIVATE_VERSION", "stream": "users"}`, want: "is an ACTIVATE_VERSION message without version"},
-		"cut":                  {messages: record + `{"type": "RECORD", "stream": "users", "rec`, want: "line 2 of the output is not valid JSON"},
+		"cut":                  {messages: record + `{"type": "RECORD", "stream": "users", "rec`, want: "incomplete: the output ends in the middle of line 2, with the exit status 0"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			f, section := loadOne(t, catTap(t, tc.messages, tc.more))
 			extractStreams(t.Context(), t, f, section).requireError(t, tc.want)
 		})
+	}
+}
+
+// TestTapsThatDieMidLine: the error has the exit and the last line of standard error.
+func TestTapsThatDieMidLine(t *testing.T) {
+	t.Parallel()
+	for end, want := range map[string]string{"exit 1": "exit status 1: no more memory: ", "kill -9 $$": "signal: killed: no more memory: "} {
+		f, section := loadOne(t, script(tapStreams, `printf '{"type": "RECORD", "stream": "users", "rec'; echo no more memory >&2; `+end))
+		extractStreams(t.Context(), t, f, section).requireError(t, want)
 	}
 }
 
