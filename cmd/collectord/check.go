@@ -267,7 +267,9 @@ func (a *assembly) newProbes(sinks []store.Sink, withRecords bool) ([]*doctor.Pr
 	}
 	var probes []*doctor.Probe
 	for _, j := range jobs {
-		p := &doctor.Probe{Kind: doctor.KindCollector, Name: j.Collector.Name, Check: checkCredentials(j.Collector)}
+		p := &doctor.Probe{
+			Kind: doctor.KindCollector, Name: j.Collector.Name, IsPublic: a.isPublic(j.Collector.Name), Check: checkCredentials(j.Collector),
+		}
 		for _, s := range j.Collector.Streams {
 			p.Streams = append(p.Streams, &doctor.Probe{Kind: doctor.KindStream, Name: s.Name, Check: s.Check})
 		}
@@ -286,6 +288,11 @@ func (a *assembly) newProbes(sinks []store.Sink, withRecords bool) ([]*doctor.Pr
 		probes = append(probes, probe)
 	}
 	return probes, nil
+}
+
+// isPublic reports whether a collector reads public data.
+func (a *assembly) isPublic(name string) bool {
+	return slices.ContainsFunc(a.sections, func(s *config.Section) bool { return s.Collector && s.Name == name && s.IsPublic })
 }
 
 // checkDestination returns the check of a destination and of the tables that it has for

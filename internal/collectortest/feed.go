@@ -2,8 +2,11 @@ package collectortest
 
 import (
 	"errors"
+	"io"
 	"math/rand/v2"
+	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -133,6 +136,7 @@ func (f Feed) testChecks(t *testing.T) {
 				h.Errorf("the checks made a request %s %s", r.Method, r.Path)
 			}
 		}
+		f.testProxyPages(h, c, s)
 		h.Host.Vendor().(feedVendor).ChangeBehaviour(func(b *vendorsim.FeedBehaviour) { b.Forbidden = true })
 		for _, err := range []error{c.Check(h.Context()), s.Check(h.Context())} {
 			if !errors.Is(err, collector.ErrForbidden) || !strings.Contains(err.Error(), f.Setting) {
@@ -140,6 +144,31 @@ func (f Feed) testChecks(t *testing.T) {
 			}
 		}
 	})
+}
+
+// testProxyPages tests what the checks say when a proxy responds to every request.
+func (f Feed) testProxyPages(h *Harness, c *collector.Collector, s collector.Stream) {
+	const hint = "it may be from a proxy or firewall: check HTTPS_PROXY and "
+	for _, tc := range []struct{ body, contentType, want, hint string }{
+		{`<!DOCTYPE html><title>Log in</title>`, "text/html", `body is an HTML page with the title "Log in", want a file`, hint},
+		{`<!-- proxy --><body>`, "text/html; charset=utf-8", "body is an HTML page, want a file", hint},
+		{"", "", "body is empty, want a file", ": check "},
+	} {
+		page := h.Host.Inject(vendorsim.Fault{Times: vendorsim.Forever, Do: func(http.Handler) http.Handler {
+			return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+				w.Header().Set("Content-Type", tc.contentType)
+				w.Header().Set("Content-Length", strconv.Itoa(len(tc.body)))
+				_, _ = io.WriteString(w, tc.body)
+			})
+		}})
+		for _, err := range []error{c.Check(h.Context()), s.Check(h.Context())} {
+			if !errors.Is(err, collector.ErrIncomplete) || !strings.Contains(err.Error(), tc.want) || !strings.Contains(err.Error(), tc.hint) ||
+				!strings.Contains(err.Error(), "_URL, which is "+h.Host.URL()) {
+				h.Errorf("error %v, want %s, %s, and the address", err, tc.want, tc.hint)
+			}
+		}
+		page.Remove()
+	}
 }
 
 // TestUnderRandomFaults runs the collector with random faults.

@@ -95,7 +95,8 @@ func (l *loader) warnIgnored() []string {
 func (l *loader) warnReadable() []string {
 	var secrets []string
 	add := func(name string) {
-		if l.file.values[name].value != "" {
+		// Several sections may have the same setting.
+		if l.file.values[name].value != "" && !slices.Contains(secrets, name) {
 			secrets = append(secrets, name)
 		}
 	}

@@ -176,6 +176,31 @@ func TestReadableFiles(t *testing.T) {
 	}
 }
 
+// TestReadableSecretOfSeveralSections: a secret that several sections have is named once.
+func TestReadableSecretOfSeveralSections(t *testing.T) {
+	type login struct {
+		Secret config.Secret `env:"AZURE_CLIENT_SECRET" doc:"Secret."`
+	}
+	dir := t.TempDir()
+	if err := os.Chmod(writeFile(t, dir, ".env", "AZURE_CLIENT_SECRET=abcd\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	var core config.Settings
+	found, err := config.Open(config.Source{Dir: dir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	warnings, err := found.Load(&core,
+		&config.Section{Name: "one", Into: new(login)}, &config.Section{Name: "two", Into: new(login)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []string{".env: anyone on this machine can read it, and it contains AZURE_CLIENT_SECRET: run chmod 600 .env"}
+	if diff := cmp.Diff(want, warnings); diff != "" {
+		t.Errorf("warnings (-want +got):\n%s", diff)
+	}
+}
+
 // TestReadableFilesOfSecrets: a NAME_FILE of a secret that others can read is warned of,
 // unless a container runtime has mounted it.
 func TestReadableFilesOfSecrets(t *testing.T) {

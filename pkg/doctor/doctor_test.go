@@ -470,9 +470,11 @@ func TestNetwork(t *testing.T) {
 		}
 		return resp.Body.Close()
 	}
+	succeed := func(context.Context) error { return nil }
 	host := strings.TrimPrefix(s.URL, "http://")
 	findings := Network(t.Context(), []*Probe{
 		{Kind: KindCollector, Name: "okta", Check: request},
+		{Kind: KindCollector, Name: "epss", IsPublic: true, Check: succeed, Streams: []*Probe{{Kind: KindStream, Name: "epss_scores", Check: succeed}}},
 		{Kind: KindDestination, Name: "file", Check: func(context.Context) error { return nil }},
 		{Kind: KindDestination, Name: "postgres", Check: func(context.Context) error { return errors.New("refused") }, Inspect: inspectFailing},
 		{Kind: KindDestination, Name: "duckdb", Check: func(context.Context) error { return nil }, Inspect: inspectFailing},
@@ -480,6 +482,8 @@ func TestNetwork(t *testing.T) {
 	want := []Finding{
 		{Group: "collector okta", Check: "network", Result: OK, Text: host},
 		{Group: "collector okta", Check: "access", Result: OK, Text: "it accepts the credentials"},
+		{Group: "collector epss", Check: "access", Result: OK, Text: "the address responds"},
+		{Group: "collector epss", Check: "epss_scores", Result: OK, Text: "it can be read"},
 		{Group: "destination file", Check: "access", Result: OK, Text: "it can be written to"},
 		{Group: "destination postgres", Check: "access", Result: Failed, Text: "refused"},
 		{Group: "destination duckdb", Check: "access", Result: OK, Text: "it can be written to"},

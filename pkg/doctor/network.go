@@ -21,6 +21,9 @@ type Probe struct {
 	// Kind is KindCollector, KindStream, KindDestination or KindState.
 	Kind string
 	Name string
+	// IsPublic means that a collector reads public data, so that its success says
+	// nothing about credentials.
+	IsPublic bool
 	// Check makes the requests of the probe.
 	Check func(context.Context) error
 	// Describe, when it is not nil, describes what Check found out; "" for
@@ -72,7 +75,7 @@ func RunProbes(ctx context.Context, limit time.Duration, probes []*Probe, watch 
 // run runs the check of the probe and then its inspection, each no longer than
 // limit.
 func (p *Probe) run(ctx context.Context, limit time.Duration, watch func(context.Context, *Probe) context.Context) {
-	cause := fmt.Errorf("no response within %v", limit)
+	cause := fmt.Errorf("the check took longer than %v", limit)
 	checking, cancel := context.WithTimeoutCause(ctx, limit, cause)
 	defer cancel()
 	if watch != nil {
@@ -140,8 +143,11 @@ func (p *Probe) Summary(text string) string {
 // access returns the finding about the result of a probe.
 func access(p *Probe) Finding {
 	f := Finding{Group: p.Kind + " " + p.Name, Check: "access", Result: OK, Text: "it accepts the credentials"}
-	if p.Kind == KindDestination {
+	switch {
+	case p.Kind == KindDestination:
 		f.Text = "it can be written to"
+	case p.IsPublic:
+		f.Text = "the address responds"
 	}
 	if p.Err != nil {
 		return f.failed("%v", p.Err)
@@ -154,6 +160,9 @@ func access(p *Probe) Finding {
 // the collector p.
 func streamAccess(p, s *Probe) Finding {
 	f := Finding{Group: p.Kind + " " + p.Name, Check: s.Name, Result: OK, Text: "the credentials may read it"}
+	if p.IsPublic {
+		f.Text = "it can be read"
+	}
 	if s.Err != nil {
 		return f.failed("%v", s.Err)
 	}

@@ -3,6 +3,7 @@ package rest
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/url"
 	"sync"
@@ -72,6 +73,44 @@ type ClientCredentials struct {
 	token    token
 	previous string      // the text of the previous token, which errors must not show
 	fetch    *tokenFetch // the current request for a token; nil if there is none
+	began    time.Time   // when the last request for a token began
+	failed   failedAttempt
+	failedAt time.Time // of failed, the last failed attempt at a token that is still missing
+}
+
+// tokenFetcher is implemented by an Auth whose requests may have to wait for a token.
+type tokenFetcher interface {
+	// failedSince returns the last failed attempt at the token that is missing, if it was
+	// after the given time or belongs to the last token request. Its number is 0 if that
+	// has had no response.
+	failedSince(t time.Time) failedAttempt
+}
+
+// failedSince implements tokenFetcher. It also serves those that wait for the slot of
+// a request that waits for the token.
+func (c *ClientCredentials) failedSince(t time.Time) failedAttempt {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case !c.failedAt.Before(t) || !c.failedAt.Before(c.began):
+		return c.failed
+	case c.fetch != nil:
+		return c.withoutResponse()
+	}
+	return failedAttempt{} // c.failed is of another run
+}
+
+// withoutResponse stands for a token request that has had no response.
+func (c *ClientCredentials) withoutResponse() failedAttempt {
+	r := Request{Method: http.MethodPost, Path: c.Path}
+	return failedAttempt{0, &authError{fmt.Errorf("%s: no response yet", r.Step())}}
+}
+
+// setFailed records a failed attempt at the token.
+func (c *ClientCredentials) setFailed(f failedAttempt) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.failed, c.failedAt = f, time.Now()
 }
 
 // token is one token. Its serial counts the tokens. If a request with an older
@@ -135,6 +174,9 @@ func (c *ClientCredentials) currentToken(ctx context.Context) (token, error) {
 		if err := WaitOn(ctx, f.done, "a token", f.stats); err != nil {
 			return token{}, err
 		}
+		if ctx.Err() != nil { // with that of the request that was waited for
+			return token{}, context.Cause(ctx)
+		}
 		if !f.canceled {
 			return f.token, f.err
 		}
@@ -153,6 +195,7 @@ func (c *ClientCredentials) joinFetch(ctx context.Context) (_ token, f *tokenFet
 		return token{}, c.fetch, false
 	}
 	c.fetch = &tokenFetch{done: make(chan struct{}), stats: collector.StatsFrom(ctx)}
+	c.began = time.Now()
 	return token{}, c.fetch, true
 }
 
@@ -168,6 +211,12 @@ func (c *ClientCredentials) fetchToken(ctx context.Context, f *tokenFetch) {
 				c.previous = c.token.text
 			}
 			c.token = f.token
+		}
+		switch { // those that wait may end with a canceled request, and need the cause
+		case !f.canceled:
+			c.failed, c.failedAt = failedAttempt{}, time.Time{}
+		case c.failedAt.Before(c.began):
+			c.failed, c.failedAt = c.withoutResponse(), time.Now()
 		}
 		c.fetch = nil
 		close(f.done)
@@ -185,6 +234,7 @@ func (c *ClientCredentials) requestToken(ctx context.Context) (token, error) {
 	var t token
 	client := *c.Client
 	client.Redact = append(c.secrets(), client.Redact...)
+	client.onFailure = func(f failedAttempt) { c.setFailed(failedAttempt{f.number, &authError{f.err}}) }
 	err = client.Do(ctx, request, func(r *Response) (err error) {
 		t, err = c.parseToken(r)
 		return err

@@ -545,3 +545,43 @@ func TestSharedCredentials(t *testing.T) {
 		}
 	})
 }
+
+// TestRunEndsWhileTheTokenFails: the error of each request that needs the token says why
+// there is none, also if the request waits for the slot of another one.
+func TestRunEndsWhileTheTokenFails(t *testing.T) {
+	for name, fail := range map[string]http.HandlerFunc{
+		"body is an HTML page, want JSON: it may be from a proxy": respond(200, "<html>"),
+		"body is empty, want JSON":                                respond(200, ""),
+		"500 Internal Server Error: oops":                         respond(500, "oops"),
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			a := &tokenServer{fail: fail}
+			c, _, stop := startTokenServer(t, a)
+			defer stop()
+			c.Limits = NewLimiter(map[string]Limit{"": {Concurrent: 2}})
+			ended := errors.New("the run took longer than 20s")
+			ctx, cancel := context.WithTimeoutCause(collector.WithRetryTime(context.Background(), time.Hour), 20*time.Second, ended)
+			defer cancel()
+			for _, err := range runConcurrently(7, func() error {
+				_, err := c.Get(ctx, Request{Path: "/x"})
+				return err
+			}) {
+				assertError(t, err, "GET /x: the run took longer than 20s after ")
+				assertError(t, err, "the last: token: POST /oauth2/token: ")
+				assertError(t, err, name)
+				if !errors.Is(err, ended) || errors.Is(err, collector.ErrIncomplete) {
+					t.Errorf("the class of %v is not that of the context", err)
+				}
+			}
+			// A later run has a token request of its own, to which there is no response.
+			time.Sleep(time.Hour)
+			a.fail, a.slow = nil, time.Minute
+			later, cancelLater := context.WithTimeoutCause(context.Background(), time.Second, ended)
+			defer cancelLater()
+			if _, err := c.Get(later, Request{Path: "/x"}); !errors.Is(err, ended) ||
+				!strings.HasSuffix(err.Error(), "GET /x: the run took longer than 20s: token: POST /oauth2/token: no response yet") {
+				t.Errorf("later run: %v", err)
+			}
+		})
+	}
+}

@@ -56,6 +56,9 @@ type Client struct {
 	Redact []string
 
 	maxBody int64 // for tests; the constant when zero
+	// onFailure is called after each failed attempt that is not the end of the context;
+	// nil unless others wait for its requests.
+	onFailure func(failedAttempt)
 }
 
 // A Request describes a request. The toolkit does not change it.
@@ -122,17 +125,20 @@ type Response struct {
 // the request, and wrap collector.ErrRefused, collector.ErrForbidden or
 // *StatusError where they apply, and ErrNotModified if r.Unless is set.
 func (c *Client) Do(ctx context.Context, r Request, read func(*Response) error) error {
-	var retry retryState
+	retry := retryState{began: time.Now()}
 	for {
 		err := c.doAttempt(ctx, r, &retry, read)
 		if err == nil {
 			return nil
 		}
 		if ctx.Err() != nil {
-			return retry.contextError(ctx, r)
+			return retry.contextError(ctx, r, c)
 		}
 		err = c.redactor().Error(err)
 		retry.lastErr = err
+		if c.onFailure != nil {
+			c.onFailure(failedAttempt{retry.failures + 1, fmt.Errorf("%s: %w", r.Step(), c.withHint(err))})
+		}
 		plan, again := c.planRetry(ctx, &retry, r, err)
 		if !again {
 			return retry.finalError(r, err, c)
@@ -147,7 +153,7 @@ func (c *Client) Do(ctx context.Context, r Request, read func(*Response) error) 
 			if errors.As(waitErr, &tooLong) {
 				return retry.finalError(r, fmt.Errorf("%w: %w", err, waitErr), c)
 			}
-			return retry.contextError(ctx, r)
+			return retry.contextError(ctx, r, c)
 		}
 	}
 }

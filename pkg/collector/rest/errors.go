@@ -199,6 +199,7 @@ func (e *networkError) Is(target error) bool {
 
 // retryState is the state of one Do.
 type retryState struct {
+	began        time.Time
 	failures     int         // failed attempts
 	period       RetryPeriod // of failures of the network or of the vendor's servers
 	unauthorized unauthorizedState
@@ -218,13 +219,29 @@ func (retry *retryState) countStatus(status int) int {
 }
 
 // contextError returns the error of a request that was canceled or reached its
-// deadline. It includes the last failure.
-func (retry *retryState) contextError(ctx context.Context, r Request) error {
-	if retry.lastErr == nil {
+// deadline. It includes the last failure and its remedy: that of the token request, if the request
+// waits for one, and otherwise its own.
+func (retry *retryState) contextError(ctx context.Context, r Request, c *Client) error {
+	last := failedAttempt{retry.failures, c.withHint(retry.lastErr)}
+	if a, ok := c.Auth.(tokenFetcher); ok {
+		if failed := a.failedSince(retry.began); failed.number > 0 || last.err == nil {
+			last = failed
+		}
+	}
+	if last.err == nil {
 		return fmt.Errorf("%s: %w", r.Step(), context.Cause(ctx))
 	}
 	// The last failure is not wrapped: the error has the class of the context.
-	return fmt.Errorf("%s: %w after %s, the last: %v", r.Step(), context.Cause(ctx), english.Plural(retry.failures, "attempt", ""), retry.lastErr)
+	if last.number == 0 {
+		return fmt.Errorf("%s: %w: %v", r.Step(), context.Cause(ctx), last.err)
+	}
+	return fmt.Errorf("%s: %w after %s, the last: %v", r.Step(), context.Cause(ctx), english.Plural(last.number, "attempt", ""), last.err)
+}
+
+// failedAttempt is an attempt at a request that failed.
+type failedAttempt struct {
+	number int // of the attempt, from 1; 0 for a token request without a response
+	err    error
 }
 
 // finalError returns the error of a request that is not repeated, with the
@@ -237,10 +254,15 @@ func (retry *retryState) finalError(r Request, err error, c *Client) error {
 	case retry.failures > 1:
 		text += fmt.Sprintf(" (%d attempts)", retry.failures)
 	}
+	return fmt.Errorf("%s: %w", text, c.withHint(err))
+}
+
+// withHint returns err with what to do about it, if that is known.
+func (c *Client) withHint(err error) error {
 	if hint := c.hintFor(err); hint != "" {
-		return fmt.Errorf("%s: %w: %s", text, err, hint)
+		return fmt.Errorf("%w: %s", err, hint)
 	}
-	return fmt.Errorf("%s: %w", text, err)
+	return err
 }
 
 // reportFailing logs a request that has failed for a minute and is repeated. Of

@@ -68,10 +68,35 @@ func (r *Response) RefusePage() error {
 	if err != nil && err != io.EOF {
 		return err
 	}
-	if looksLikeHTML(start) {
+	if isPage(r.Header, start) {
 		return &BodyError{Err: fmt.Errorf("body is %s, want a file", describePage(start)), page: true}
 	}
 	return nil
+}
+
+// CheckFile makes the smallest requests that show whether the file of r can be read. A
+// proxy with a page to log in also responds to HEAD: the body is read, as in a run, if
+// the headers say that it is a page or empty.
+func (c *Client) CheckFile(ctx context.Context, r Request) error {
+	isDoubtful := false
+	head := r
+	head.Method = http.MethodHead
+	err := c.Do(ctx, head, func(resp *Response) error {
+		isDoubtful = isPageType(resp.Header) || resp.Header.Get("Content-Length") == "0"
+		return nil
+	})
+	if err != nil || !isDoubtful {
+		return err
+	}
+	return c.Do(ctx, r, func(resp *Response) error {
+		if err := resp.RefusePage(); err != nil {
+			return err
+		}
+		if n, err := io.CopyN(io.Discard, resp.Body, 1); n == 0 && err == io.EOF {
+			return &BodyError{Err: errors.New("body is empty, want a file")}
+		}
+		return nil
+	})
 }
 
 // SaveBody replaces the content of file with the body of the response, of at most

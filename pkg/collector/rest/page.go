@@ -30,9 +30,17 @@ func looksLikeHTML(body []byte) bool {
 }
 
 // isHTML reports whether the body is an HTML page.
-func (e *StatusError) isHTML() bool {
-	return looksLikeHTML(e.Body) ||
-		bytes.HasPrefix(bytes.TrimSpace(e.Body), []byte("<")) && strings.HasPrefix(strings.ToLower(e.Header.Get("Content-Type")), "text/html")
+func (e *StatusError) isHTML() bool { return isPage(e.Header, e.Body) }
+
+// isPage reports whether the start of a body is that of an HTML page. Some begin with
+// another element, and only their type shows it.
+func isPage(h http.Header, start []byte) bool {
+	return looksLikeHTML(start) || bytes.HasPrefix(bytes.TrimSpace(start), []byte("<")) && isPageType(h)
+}
+
+// isPageType reports whether a response says that its body is an HTML page.
+func isPageType(h http.Header) bool {
+	return strings.HasPrefix(strings.ToLower(h.Get("Content-Type")), "text/html")
 }
 
 // isFromProxy reports whether a proxy or a firewall sent the response and not the

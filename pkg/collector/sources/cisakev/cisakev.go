@@ -67,7 +67,7 @@ func (a *account) Streams() []collector.Stream {
 }
 
 // Check implements source.Account.
-func (a *account) Check(ctx context.Context) error { return source.CheckFile(ctx, a.api, a.request) }
+func (a *account) Check(ctx context.Context) error { return a.api.CheckFile(ctx, a.request) }
 
 func (a *account) extractVulnerabilities(ctx context.Context, out collector.Output) error {
 	return rest.FetchIfChanged(ctx, a.request, a.request.Path, out, func(r rest.Request) (http.Header, error) {

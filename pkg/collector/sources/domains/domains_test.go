@@ -347,6 +347,12 @@ func TestRDAPFaults(t *testing.T) {
 		if err := h.ExtractError(stream, 5*time.Hour); !errors.Is(err, collector.ErrIncomplete) || !strings.Contains(err.Error(), "check DOMAINS_RDAP_URL") {
 			t.Errorf("the error is %v", err)
 		}
+		refused := h.Host.Inject(vendorsim.Fault{Times: vendorsim.Forever, Do: vendorsim.Status(401, "")})
+		const want = "401 Unauthorized: the publisher refuses this client: check the proxy, or set DOMAINS_RDAP_URL to the address of a mirror"
+		if err := stream.Check(h.Context()); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("error %v, want %q", err, want)
+		}
+		refused.Remove()
 		if err := stream.Check(h.Context()); err == nil {
 			t.Error("the check returns no error")
 		}

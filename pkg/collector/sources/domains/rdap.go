@@ -41,7 +41,7 @@ func newRDAPClient(list url.URL, o collector.Options) *rdapClient {
 	list.Path = ""
 	c := &rdapClient{path: path, options: o, http: rest.NewHTTP(), clients: map[string]*rest.Client{}}
 	c.list = c.newClient(list)
-	c.list.Address = address
+	c.list.Address, c.list.Hints = address, source.PublicHints("DOMAINS_RDAP_URL")
 	return c
 }
 

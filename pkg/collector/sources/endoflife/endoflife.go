@@ -79,7 +79,7 @@ func (a *account) Streams() []collector.Stream {
 
 // Check implements source.Account.
 func (a *account) Check(ctx context.Context) error {
-	return source.CheckFile(ctx, a.api, rest.Request{Path: productsPath})
+	return a.api.CheckFile(ctx, rest.Request{Path: productsPath})
 }
 
 var products = rest.Shape{Records: "result"}

@@ -99,6 +99,7 @@ func openAccount(s *Settings, o collector.Options) (*account, error) {
 	a.api.Address = apiAddress
 	a.api.Hints = map[int]string{
 		http.StatusUnauthorized: "check NVD_API_KEY",
+		http.StatusForbidden:    "the API refuses more requests for now, or a proxy or firewall blocks the host: try again after some minutes, and check " + apiAddress,
 		http.StatusNotFound:     "check NVD_API_KEY, and " + apiAddress,
 	}
 	a.api.Classify = classifyRefusal
@@ -106,9 +107,8 @@ func openAccount(s *Settings, o collector.Options) (*account, error) {
 	a.api.Retry = rest.Retry{First: 10 * time.Second}
 	a.files = source.NewClient(feeds, "NVD_FEEDS", nil, map[string]rest.Limit{"": {Concurrent: 1}}, o)
 	a.files.Address = filesAddress
-	a.files.Hints = map[int]string{
-		http.StatusForbidden: "the files are public, so that a proxy or firewall may block the host: check " + filesAddress,
-	}
+	blocked := "the files are public, so that a proxy or firewall may block the host: check " + filesAddress
+	a.files.Hints = map[int]string{http.StatusUnauthorized: blocked, http.StatusForbidden: blocked}
 	return a, nil
 }
 

@@ -14,6 +14,7 @@ import (
 	"github.com/collectord/collectord/pkg/collector/rest"
 	"github.com/collectord/collectord/pkg/collector/sources/internal/source"
 	"github.com/collectord/collectord/pkg/config"
+	"github.com/collectord/collectord/pkg/doctor"
 	"github.com/collectord/collectord/pkg/run"
 	"github.com/collectord/collectord/pkg/state"
 )
@@ -300,6 +301,31 @@ func TestNVDCheck(t *testing.T) {
 		}
 		h.AssertNoViolations()
 	})
+}
+
+// TestNVDRefusals: the errors of a check that a proxy or the limit of the API refuses
+// say what to do.
+func TestNVDRefusals(t *testing.T) {
+	for _, tc := range []struct {
+		path   string
+		status int
+		want   []string
+	}{
+		{"/feeds/**", 401, []string{"GET /feeds/", "401 Unauthorized: the files are public", "check NVD_FEEDS, which is http"}},
+		{"/rest/**", 403, []string{"GET /rest/json/cves/2.0: the check took longer than 30s after ", "the last: 403 Forbidden: the API refuses more requests for now", "check NVD_ENDPOINT, which is http"}},
+	} {
+		_, options := simulateNVD(10)
+		collectortest.Run(t, options, func(h *collectortest.Harness) {
+			h.Host.Inject(vendorsim.Fault{Path: tc.path, Times: vendorsim.Forever, Do: vendorsim.Status(tc.status, "")})
+			probe := &doctor.Probe{Check: openNVD(h, "").Streams[0].Check}
+			doctor.RunProbes(h.Context(), 30*time.Second, []*doctor.Probe{probe}, nil)
+			for _, want := range tc.want {
+				if probe.Err == nil || !strings.Contains(probe.Err.Error(), want) {
+					t.Errorf("error %v, want %q", probe.Err, want)
+				}
+			}
+		})
+	}
 }
 
 func TestNVDSettings(t *testing.T) {

@@ -111,7 +111,7 @@ func (a *account) Streams() []collector.Stream {
 // Check implements source.Account.
 func (a *account) Check(ctx context.Context) error {
 	for _, ecosystem := range a.ecosystems {
-		if err := source.CheckFile(ctx, a.api, archiveRequest(ecosystem)); err != nil {
+		if err := a.api.CheckFile(ctx, archiveRequest(ecosystem)); err != nil {
 			return fmt.Errorf("ecosystem %s: %w", ecosystem, err)
 		}
 	}

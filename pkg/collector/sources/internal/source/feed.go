@@ -1,7 +1,6 @@
 package source
 
 import (
-	"context"
 	"net/http"
 	"net/url"
 
@@ -20,18 +19,18 @@ const FeedRateLimit = "None is published. A run makes one conditional request: w
 func NewFeedClient(address url.URL, variable string, o collector.Options) *rest.Client {
 	api := NewClient(address, variable, nil, map[string]rest.Limit{"": {Concurrent: 1}}, o)
 	api.ShareLimits(o.Shared, "")
-	refused := "the publisher refuses this client: check the proxy, or set " + variable + " to the address of a mirror"
-	api.Hints = map[int]string{http.StatusUnauthorized: refused, http.StatusForbidden: refused}
+	api.Hints = PublicHints(variable)
 	return api
+}
+
+// PublicHints returns the remedies when a publisher that needs no credentials refuses a
+// request. variable is the setting of the address.
+func PublicHints(variable string) map[int]string {
+	refused := "the publisher refuses this client: check the proxy, or set " + variable + " to the address of a mirror"
+	return map[int]string{http.StatusUnauthorized: refused, http.StatusForbidden: refused}
 }
 
 // FileRequest returns the request for the file at address, of any type.
 func FileRequest(address url.URL) rest.Request {
 	return rest.Request{Path: address.String(), Header: http.Header{"Accept": {"*/*"}}}
-}
-
-// CheckFile makes the smallest request that shows whether the file of r can be read.
-func CheckFile(ctx context.Context, api *rest.Client, r rest.Request) error {
-	r.Method = http.MethodHead
-	return api.Do(ctx, r, func(*rest.Response) error { return nil })
 }
