@@ -67,12 +67,11 @@ func (r *vulnerabilityReader) readAll(ctx context.Context) (rest.CompleteRead, e
 	cursors := max(1, min(int64(r.cursors), total/int64(2*r.maxPage)))
 	if cursors > 1 || total > int64(r.partCount) {
 		read, complete, err := r.readSplit(ctx, total, int(cursors))
-		if errors.Is(err, collector.ErrIncomplete) && total <= int64(r.partCount) {
-			// In a small part, a total that changes meanwhile is a large difference.
+		isPartIncomplete := errors.Is(err, collector.ErrIncomplete) && total <= int64(r.partCount)
+		switch {
+		case isPartIncomplete: // in a small part, a total that changes meanwhile is a large difference
 			r.log.Warn("a part of the vulnerabilities is incomplete; reading all of them again with one cursor", zap.Error(err))
-			err = nil
-		}
-		if err != nil || complete {
+		case err != nil || complete:
 			return read, err
 		}
 		if err := r.out.Reset(); err != nil {
