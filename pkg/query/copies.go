@@ -211,7 +211,7 @@ func (e *Engine) makeCopy(ctx context.Context, source streamSource, file *FileOp
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, copyTimeout, fmt.Errorf("it took longer than %v", copyTimeout))
 	defer cancel()
-	t := task{Kind: copyTask, Dir: dir, Path: filepath.Join(dir, columnsName), Streams: []streamSource{source}, Disk: e.o.Disk, Memory: defaultMemory / 2, lowPriority: e.o.LowPriority}
+	t := task{Kind: copyTask, Dir: dir, Path: filepath.Join(dir, columnsName), Streams: []streamSource{source}, Disk: e.o.Disk, Memory: defaultMemory / 2, lowPriority: e.o.LowPriority || source.background}
 	place := placeCopy
 	if file == nil {
 		_, err = runWorker(ctx, t, defaultMemory, io.Discard)
@@ -281,7 +281,9 @@ func (e *Engine) Prepare(streams []string, failed func(stream string, err error)
 		for _, stream := range streams {
 			sealed, info, err := e.o.State.Snapshots.LastKnown(ctx, stream, e.o.Tenancy)
 			if err == nil && sealed.Records > 0 {
-				_, err = e.withColumns(ctx, e.sourceOf(sealed, info))
+				source := e.sourceOf(sealed, info)
+				source.background = true
+				_, err = e.withColumns(ctx, source)
 			}
 			if err != nil && ctx.Err() == nil && !errors.Is(err, errGone) {
 				failed(stream, err)

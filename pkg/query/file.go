@@ -81,6 +81,7 @@ func (e *Engine) ParquetFile(ctx context.Context, s *snapshot.Snapshot) (*Parque
 		o = *shared
 	}
 	source := e.sourceOf(s, state.LastKnownInfo{})
+	source.background = true
 	path, description, err := e.fileOf(ctx, source, o)
 	if err != nil {
 		return nil, err

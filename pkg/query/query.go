@@ -70,7 +70,8 @@ type Options struct {
 	// shares.
 	Bounds *Engine
 	// LowPriority gives the processes of queries less of the processor than others, such
-	// as the extractions of a service. Without it, they have that of this process.
+	// as the extractions of a service. Without it, they have that of this process. Copies
+	// that no query waits for always have less.
 	LowPriority bool
 }
 

@@ -84,6 +84,9 @@ type streamSource struct {
 	Optional []string `json:",omitempty"`
 	// Declared are the members whose kinds are known, for copyTask.
 	Declared []columns.Remembered `json:",omitempty"`
+
+	// background means that no query waits for a copy, whose process has low priority then.
+	background bool
 }
 
 type taskKind string
