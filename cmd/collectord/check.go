@@ -52,7 +52,7 @@ with 0; with --strict they are errors.`,
 
 // checkTokens returns what is wrong with HTTP_TOKENS_FILE.
 func (p *program) checkTokens() error {
-	c, err := readConfiguration(p.from)
+	c, err := p.read()
 	if err != nil || c.settings.HTTP.TokensFile == "" {
 		return nil // the check of the settings reports the error
 	}

@@ -76,12 +76,8 @@ func (a *assembly) newSharedEngine() *query.Engine {
 }
 
 func (a *assembly) queryOptions(memory int64) query.Options {
-	var names []string // of all tenancies, unless one was chosen
-	for _, t := range a.tenancies {
-		names = append(names, t.tenancyName())
-	}
 	return query.Options{
-		State: a.state, Tenancy: a.settings.Tenancy, Tenancies: names, Dir: a.queryDir(), Memory: memory, Optional: optionalMembers(),
+		State: a.state, Tenancy: a.settings.Tenancy, Tenancies: a.tenancyNames(), Dir: a.queryDir(), Memory: memory, Optional: optionalMembers(),
 		Declared: control.DeclaredMembers(),
 	}
 }

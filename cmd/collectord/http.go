@@ -134,11 +134,7 @@ func (a *assembly) readTokens() (*web.Tokens, error) {
 		return nil, err
 	}
 	a.redactor.Learn(tokens.Secrets()...)
-	var names []string
-	for _, t := range a.tenancies {
-		names = append(names, t.tenancyName())
-	}
-	for _, note := range tokens.Unknown(names) {
+	for _, note := range tokens.Unknown(a.tenancyNames()) {
 		a.log.Warn(note)
 	}
 	return tokens, nil

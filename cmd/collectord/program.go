@@ -14,8 +14,17 @@ type program struct {
 	stdout, stderr io.Writer
 	from           settingSources
 	signals        *signals
-	// configuration, if not nil, has been read already.
+	// configuration and readErr are the result of read; both are nil before.
 	configuration *configuration
+	readErr       error
+}
+
+// read reads the configuration once: a command for each tenancy needs the same several times.
+func (p *program) read() (*configuration, error) {
+	if p.configuration == nil {
+		p.configuration, p.readErr = readConfiguration(p.from)
+	}
+	return p.configuration, p.readErr
 }
 
 // load reads the configuration of the tenancy that the command is for, and opens the log.
@@ -33,10 +42,7 @@ func (p *program) load() (*assembly, error) {
 // loadPartly is load for commands that can do without some settings: it accepts settings of
 // which some cannot be used, as long as they say where the state is.
 func (p *program) loadPartly() (*assembly, error) {
-	c, err := p.configuration, error(nil)
-	if c == nil {
-		c, err = readConfiguration(p.from)
-	}
+	c, err := p.read()
 	if err != nil && (c.problem == nil || c.settings.StateDir == "" || c.hasTenancies()) {
 		return nil, err
 	}

@@ -123,15 +123,20 @@ func (c *configuration) findTenancy(name string) (*configuration, error) {
 			return t.configuration, nil
 		}
 	}
-	return nil, usageError(fmt.Errorf("--tenancy: there is no tenancy %q; the tenancies in %s are %s", name, c.settings.Tenancies, c.tenancyNames()))
+	return nil, usageError(fmt.Errorf("--tenancy: there is no tenancy %q; the tenancies in %s are %s", name, c.settings.Tenancies, c.describeTenancies()))
 }
 
-func (c *configuration) tenancyNames() string {
-	var names []string
+// tenancyNames returns the names of the tenancies in TENANCIES_DIR.
+func (c *configuration) tenancyNames() (names []string) {
 	for _, t := range c.tenancies {
 		names = append(names, t.tenancyName())
 	}
-	return cmp.Or(strings.Join(names, ", "), "none")
+	return names
+}
+
+// describeTenancies returns the names of the tenancies for an error.
+func (c *configuration) describeTenancies() string {
+	return cmp.Or(strings.Join(c.tenancyNames(), ", "), "none")
 }
 
 // settingsError returns the error of a file that cannot be used, for a command.
@@ -148,7 +153,7 @@ func (t *tenancyFile) refusal() error {
 func (c *configuration) chooseTenancy(name string) (*configuration, error) {
 	switch {
 	case c.hasTenancies() && name == "":
-		return nil, usageError(fmt.Errorf("there are %s: choose one with --tenancy: %s", english.Plural(len(c.tenancies), "tenancy", "tenancies"), c.tenancyNames()))
+		return nil, usageError(fmt.Errorf("there are %s: choose one with --tenancy: %s", english.Plural(len(c.tenancies), "tenancy", "tenancies"), c.describeTenancies()))
 	case c.hasTenancies():
 		return c.findTenancy(name)
 	case name != "" && name != c.settings.Tenancy:
@@ -163,7 +168,7 @@ func (p *program) forEachTenancy(isText bool, do func(*program) error) error {
 	if p.from.tenancy != "" {
 		return do(p)
 	}
-	c, err := readConfiguration(p.from)
+	c, err := p.read()
 	if err != nil || !c.hasTenancies() {
 		return do(p) // which reports the error
 	}
@@ -176,7 +181,7 @@ func (p *program) forEachTenancy(isText bool, do func(*program) error) error {
 			fmt.Fprintf(p.stdout, "# tenancy %s\n", t.tenancyName())
 		}
 		one := *p
-		one.from.tenancy, one.configuration = t.tenancyName(), c
+		one.from.tenancy = t.tenancyName()
 		if err := do(&one); err != nil {
 			errs = append(errs, fmt.Errorf("tenancy %s: %w", t.tenancyName(), err))
 		}
