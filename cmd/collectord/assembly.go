@@ -19,6 +19,7 @@ import (
 	"github.com/collectord/collectord/pkg/run"
 	"github.com/collectord/collectord/pkg/snapshot"
 	"github.com/collectord/collectord/pkg/state"
+	"github.com/collectord/collectord/pkg/state/local"
 	"github.com/collectord/collectord/pkg/store"
 	"github.com/collectord/collectord/pkg/store/file"
 	"github.com/collectord/collectord/pkg/store/sinks"
@@ -29,7 +30,7 @@ type assembly struct {
 	*configuration
 	*output
 	state *state.State // nil while no state is open
-	hold  *state.Lock  // of the tenancy; nil while the assembly is of none or does not work for it
+	hold  state.Lock   // of the tenancy; nil while the assembly is of none or does not work for it
 	// engine makes the Parquet files of the destinations, and runs controls and the
 	// queries of the service. It is nil until it is needed.
 	engine *query.Engine
@@ -224,7 +225,7 @@ func sinkNames(sinks []store.Sink) []string {
 
 // openState opens the state directory.
 func (a *assembly) openState(ctx context.Context) (err error) {
-	a.state, err = state.Open(ctx, a.settings.StateDir, state.Options{Log: a.log})
+	a.state, err = local.Open(ctx, a.settings.StateDir, local.Options{Log: a.log})
 	if errors.Is(err, state.ErrUnusable) {
 		return &exitError{exitSettings, err}
 	}

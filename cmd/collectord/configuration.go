@@ -16,7 +16,7 @@ import (
 	"github.com/collectord/collectord/pkg/freshness"
 	"github.com/collectord/collectord/pkg/run"
 	"github.com/collectord/collectord/pkg/schedule"
-	"github.com/collectord/collectord/pkg/state"
+	"github.com/collectord/collectord/pkg/state/local"
 	"github.com/collectord/collectord/pkg/store"
 	"github.com/collectord/collectord/pkg/store/sinks"
 	"github.com/collectord/collectord/pkg/web"
@@ -361,7 +361,7 @@ func (c *configuration) longestJitterOf(name string) time.Duration {
 // on the host, whose name is random in containers; it is 0 before the state directory
 // exists.
 func (c *configuration) jitterOf(name string) time.Duration {
-	instance, err := state.ReadInstance(c.settings.StateDir)
+	instance, err := local.ReadInstance(c.settings.StateDir)
 	if err != nil || instance == "" {
 		return 0
 	}

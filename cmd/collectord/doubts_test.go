@@ -14,6 +14,7 @@ import (
 	"github.com/collectord/collectord/pkg/run"
 	"github.com/collectord/collectord/pkg/snapshot"
 	"github.com/collectord/collectord/pkg/state"
+	"github.com/collectord/collectord/pkg/state/local"
 )
 
 // twoDoubts are the doubts in these tests.
@@ -24,7 +25,7 @@ const acceptedHosts = "crowdstrike_hosts: accepted: received fewer hosts than de
 // commitWithDoubts adds a successful run with doubts to the state directory.
 func commitWithDoubts(t *testing.T, dir, stream string, doubts snapshot.Doubts) {
 	t.Helper()
-	st, err := state.Open(t.Context(), dir, state.Options{})
+	st, err := local.Open(t.Context(), dir, local.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 
 	"github.com/collectord/collectord/pkg/state"
+	"github.com/collectord/collectord/pkg/state/local"
 )
 
 // stateDir returns the absolute path of the state directory.
@@ -22,7 +23,7 @@ func (a *assembly) stateDir() string {
 // inspectState opens the state for reading only, for commands that change nothing. The
 // error wraps fs.ErrNotExist when there is none.
 func (a *assembly) inspectState(ctx context.Context) (err error) {
-	a.state, err = state.Inspect(ctx, a.settings.StateDir)
+	a.state, err = local.Inspect(ctx, a.settings.StateDir)
 	switch {
 	case err == nil:
 		return nil

@@ -6,7 +6,7 @@ import (
 	"io"
 
 	"github.com/collectord/collectord/pkg/collector"
-	"github.com/collectord/collectord/pkg/state"
+	"github.com/collectord/collectord/pkg/state/local"
 )
 
 // program is one call of collectord.
@@ -103,7 +103,7 @@ func (p *program) withWholeState(ctx context.Context, do func(*assembly) error) 
 
 // withOpenState calls do with the state that open opens, as the user who owns it.
 func (a *assembly) withOpenState(ctx context.Context, open func(context.Context) error, do func(*assembly) error) (err error) {
-	if !state.Exists(a.settings.StateDir) {
+	if !local.Exists(a.settings.StateDir) {
 		return &missingStateError{a.stateDir()}
 	}
 	if err := a.becomeStateOwner(); err != nil {

@@ -17,6 +17,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/collectord/collectord/pkg/state"
+	"github.com/collectord/collectord/pkg/state/local"
 )
 
 func tenancyCommand(p *program) *cobra.Command {
@@ -287,11 +288,11 @@ func (a *assembly) importTenancies(ctx context.Context, dir, name string, withou
 }
 
 // openOther opens the state directory of another instance.
-func (a *assembly) openOther(ctx context.Context, dir string) (*state.TakeOverSource, error) {
+func (a *assembly) openOther(ctx context.Context, dir string) (*state.State, error) {
 	if sameDirectory(dir, a.stateDir()) {
 		return nil, usageError(fmt.Errorf("import %s: it is the state directory (STATE_DIR) of these settings: want that of another instance", dir))
 	}
-	source, err := state.OpenTakeOver(ctx, dir)
+	source, err := local.OpenTakeOver(ctx, dir)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return nil, usageError(fmt.Errorf("import %s: it has no state: want the STATE_DIR of another instance, such as /var/lib/collectord-acme: %w", dir, err))
@@ -304,7 +305,7 @@ func (a *assembly) openOther(ctx context.Context, dir string) (*state.TakeOverSo
 }
 
 // chooseImports returns what the other state has of its tenancies, or of the one with a name.
-func chooseImports(ctx context.Context, source *state.TakeOverSource, name string) (chosen []state.TenancyUsage, err error) {
+func chooseImports(ctx context.Context, source *state.State, name string) (chosen []state.TenancyUsage, err error) {
 	all, err := source.Tenancies(ctx)
 	if err != nil {
 		return nil, err

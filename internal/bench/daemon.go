@@ -15,6 +15,7 @@ import (
 
 	"github.com/collectord/collectord/pkg/snapshot"
 	"github.com/collectord/collectord/pkg/state"
+	"github.com/collectord/collectord/pkg/state/local"
 )
 
 // A daemon is a running collectord that was started without --once.
@@ -223,7 +224,7 @@ func (l *lab) medianPageTime(url string) (float64, error) {
 
 // fillHistory adds hourly runs of five collectors to a state directory.
 func fillHistory(ctx context.Context, dir string, hours int) (err error) {
-	st, err := state.Open(ctx, dir, state.Options{})
+	st, err := local.Open(ctx, dir, local.Options{})
 	if err != nil {
 		return err
 	}

@@ -22,6 +22,7 @@ import (
 	"github.com/collectord/collectord/pkg/collector"
 	"github.com/collectord/collectord/pkg/run"
 	"github.com/collectord/collectord/pkg/state"
+	"github.com/collectord/collectord/pkg/state/local"
 )
 
 var (
@@ -167,7 +168,7 @@ func (f FaultyVendor) runOnce(t *testing.T, seed uint64, counts *faultCounts) {
 	o := f.Options(random)
 	o.Seed, o.Gzip = seed, vendorsim.GzipStored
 	Run(t, o, func(h *Harness) {
-		st, err := state.Open(h.Context(), filepath.Join(h.TempDir(), "state"), state.Options{})
+		st, err := local.Open(h.Context(), filepath.Join(h.TempDir(), "state"), local.Options{})
 		if err != nil {
 			h.Fatal(err)
 		}

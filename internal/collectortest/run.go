@@ -12,6 +12,7 @@ import (
 	"github.com/collectord/collectord/pkg/collector"
 	"github.com/collectord/collectord/pkg/run"
 	"github.com/collectord/collectord/pkg/state"
+	"github.com/collectord/collectord/pkg/state/local"
 )
 
 // A Runs is a state directory and a Runner with the default limits, for tests of
@@ -26,7 +27,7 @@ type Runs struct {
 // synctest bubble ends.
 func OpenRuns(t testing.TB) *Runs {
 	t.Helper()
-	st, err := state.Open(t.Context(), filepath.Join(t.TempDir(), "state"), state.Options{})
+	st, err := local.Open(t.Context(), filepath.Join(t.TempDir(), "state"), local.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}

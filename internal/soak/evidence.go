@@ -17,6 +17,7 @@ import (
 
 	"github.com/collectord/collectord/pkg/snapshot"
 	"github.com/collectord/collectord/pkg/state"
+	"github.com/collectord/collectord/pkg/state/local"
 )
 
 // evidence is the final state of the daemon and of all destinations.
@@ -116,7 +117,7 @@ func (s *soak) gatherEvidence() (_ *evidence, err error) {
 }
 
 func (s *soak) readState(e *evidence) (err error) {
-	st, err := state.Open(s.ctx, s.file("state"), state.Options{})
+	st, err := local.Open(s.ctx, s.file("state"), local.Options{})
 	if err != nil {
 		return err
 	}

@@ -16,6 +16,7 @@ import (
 
 	"github.com/collectord/collectord/pkg/snapshot"
 	"github.com/collectord/collectord/pkg/state"
+	"github.com/collectord/collectord/pkg/state/local"
 	"github.com/collectord/collectord/pkg/store"
 	"github.com/collectord/collectord/pkg/store/file"
 	"github.com/collectord/collectord/pkg/store/storetest"
@@ -31,7 +32,7 @@ var oktaUsers = snapshot.Header{Collector: "okta", Stream: "okta_users", Tenancy
 
 func openState(t *testing.T) *state.State {
 	t.Helper()
-	st, err := state.Open(t.Context(), t.TempDir(), state.Options{Log: zap.NewNop()})
+	st, err := local.Open(t.Context(), t.TempDir(), local.Options{Log: zap.NewNop()})
 	if err != nil {
 		t.Fatal(err)
 	}

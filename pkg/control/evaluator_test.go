@@ -21,6 +21,7 @@ import (
 	"github.com/collectord/collectord/pkg/run"
 	"github.com/collectord/collectord/pkg/snapshot"
 	"github.com/collectord/collectord/pkg/state"
+	"github.com/collectord/collectord/pkg/state/local"
 )
 
 func TestMain(m *testing.M) {
@@ -58,7 +59,7 @@ func newFixture(t *testing.T) *fixture {
 
 // openEvaluator opens a state and returns an evaluator with the files of dir.
 func openEvaluator(ctx context.Context, stateDir, dir string, now func() time.Time) *Evaluator {
-	st, err := state.Open(ctx, stateDir, state.Options{Now: now})
+	st, err := local.Open(ctx, stateDir, local.Options{Now: now})
 	if err != nil {
 		panic(err)
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/collectord/collectord/pkg/query"
 	"github.com/collectord/collectord/pkg/snapshot"
 	"github.com/collectord/collectord/pkg/state"
+	"github.com/collectord/collectord/pkg/state/local"
 	"github.com/collectord/collectord/test/checkout"
 )
 
@@ -110,7 +111,7 @@ func newPreviewer(t *testing.T, streams map[string][]string, dir string) *contro
 			optional[s.Name] = s.Optional
 		}
 	}
-	st, err := state.Open(t.Context(), t.TempDir(), state.Options{})
+	st, err := local.Open(t.Context(), t.TempDir(), local.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -113,7 +113,7 @@ func appendResult(b collector.Batch, value any) error {
 }
 
 // writeSummary writes all days to out.
-func writeSummary(ctx context.Context, st *state.Controls, out collector.Output) error {
+func writeSummary(ctx context.Context, st state.Controls, out collector.Output) error {
 	b := out.NewBatch()
 	defer b.Discard()
 	if err := st.EachDay(ctx, "", func(d state.ControlDay) error { return appendResult(b, newSummaryRecord(d)) }); err != nil {

@@ -15,6 +15,7 @@ import (
 
 	"github.com/collectord/collectord/pkg/snapshot"
 	"github.com/collectord/collectord/pkg/state"
+	"github.com/collectord/collectord/pkg/state/local"
 	"github.com/collectord/collectord/pkg/store"
 )
 
@@ -40,7 +41,7 @@ func (panickingSink) Write(context.Context, *snapshot.Snapshot) error {
 // openState opens a state directory for the duration of the test.
 func openState(t *testing.T) *state.State {
 	t.Helper()
-	st, err := state.Open(t.Context(), filepath.Join(t.TempDir(), "state"), state.Options{})
+	st, err := local.Open(t.Context(), filepath.Join(t.TempDir(), "state"), local.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}

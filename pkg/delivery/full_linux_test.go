@@ -16,6 +16,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/collectord/collectord/pkg/state"
+	"github.com/collectord/collectord/pkg/state/local"
 	"github.com/collectord/collectord/pkg/store"
 )
 
@@ -135,7 +136,7 @@ func assertStart(t *testing.T, disk *smallDisk) {
 	}
 	dir := filepath.Join(disk.dir, "state")
 	open := func() error {
-		st, err := state.Open(t.Context(), dir, state.Options{})
+		st, err := local.Open(t.Context(), dir, local.Options{})
 		if err != nil {
 			return err
 		}
@@ -148,7 +149,7 @@ func assertStart(t *testing.T, disk *smallDisk) {
 		t.Fatal(err)
 	}
 	disk.fill()
-	if err := open(); !state.IsDiskFull(err) {
+	if err := open(); !local.IsDiskFull(err) {
 		t.Errorf("on a full disk without a reserve: %v, want an error for which IsDiskFull is true", err)
 	}
 	disk.free()
@@ -212,7 +213,7 @@ func TestFullStateDiskChild(t *testing.T) {
 func openFullDiskState(t *testing.T, disk *smallDisk, deliveries int) *state.State {
 	t.Helper()
 	dir := filepath.Join(disk.dir, "state")
-	st, err := state.Open(t.Context(), dir, state.Options{})
+	st, err := local.Open(t.Context(), dir, local.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -225,7 +226,7 @@ func openFullDiskState(t *testing.T, disk *smallDisk, deliveries int) *state.Sta
 	if disk.mode == "reserve" { // it is also the room to open the state again
 		disk.fill()
 	}
-	st, err = state.Open(t.Context(), dir, state.Options{})
+	st, err = local.Open(t.Context(), dir, local.Options{})
 	if err != nil {
 		t.Fatalf("open on a full disk: %v", err)
 	}

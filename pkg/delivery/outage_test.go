@@ -25,6 +25,7 @@ import (
 	"github.com/collectord/collectord/pkg/run"
 	"github.com/collectord/collectord/pkg/snapshot"
 	"github.com/collectord/collectord/pkg/state"
+	"github.com/collectord/collectord/pkg/state/local"
 	"github.com/collectord/collectord/pkg/store"
 	duckdbsink "github.com/collectord/collectord/pkg/store/duckdb"
 	"github.com/collectord/collectord/pkg/store/file"
@@ -66,7 +67,7 @@ func newOutageTest(t *testing.T) *outageTest {
 		t.Fatal(err)
 	}
 	now := func() time.Time { return o.clock }
-	st, err := state.Open(t.Context(), filepath.Join(dir, "state"), state.Options{Now: now})
+	st, err := local.Open(t.Context(), filepath.Join(dir, "state"), local.Options{Now: now})
 	if err != nil {
 		t.Fatal(err)
 	}

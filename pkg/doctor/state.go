@@ -14,6 +14,7 @@ import (
 	"github.com/dustin/go-humanize/english"
 
 	"github.com/collectord/collectord/pkg/state"
+	"github.com/collectord/collectord/pkg/state/local"
 )
 
 const stateGroup = "state"
@@ -65,7 +66,7 @@ func State(ctx context.Context, c StateChecks) []Finding {
 	if f, ok := serviceAt(ctx, c.Listen, c.WebConfig); ok {
 		findings = append(findings, f)
 	}
-	st, err := state.Inspect(ctx, dir)
+	st, err := local.Inspect(ctx, dir)
 	database := Finding{Group: stateGroup, Check: "database", Result: OK, Text: "opens and is intact"}
 	switch {
 	case errors.Is(err, fs.ErrNotExist):

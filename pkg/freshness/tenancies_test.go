@@ -9,6 +9,7 @@ import (
 	"github.com/collectord/collectord/pkg/schedule"
 	"github.com/collectord/collectord/pkg/snapshot"
 	"github.com/collectord/collectord/pkg/state"
+	"github.com/collectord/collectord/pkg/state/local"
 )
 
 // planned is a StatusSource with one stream of a collector.
@@ -24,7 +25,7 @@ func (planned) MaxAge(string) time.Duration       { return 0 }
 // TestReadTenancies checks that each tenancy has its own streams, also one without a source.
 func TestReadTenancies(t *testing.T) {
 	now := at(t, "02 12:00")
-	st, err := state.Open(t.Context(), t.TempDir(), state.Options{Now: func() time.Time { return now }})
+	st, err := local.Open(t.Context(), t.TempDir(), local.Options{Now: func() time.Time { return now }})
 	if err != nil {
 		t.Fatal(err)
 	}

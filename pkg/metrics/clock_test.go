@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/collectord/collectord/pkg/state"
+	"github.com/collectord/collectord/pkg/state/local"
 )
 
 // TestDeliveriesFromTheFuture checks that deliveries that were recorded with a clock that
@@ -15,7 +16,7 @@ func TestDeliveriesFromTheFuture(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	newFixture(t, dir).addSuccess()
-	ahead, err := state.Open(t.Context(), dir, state.Options{Now: func() time.Time { return noon.AddDate(1, 0, 0) }})
+	ahead, err := local.Open(t.Context(), dir, local.Options{Now: func() time.Time { return noon.AddDate(1, 0, 0) }})
 	if err != nil {
 		t.Fatal(err)
 	}

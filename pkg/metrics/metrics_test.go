@@ -25,6 +25,7 @@ import (
 	"github.com/collectord/collectord/pkg/schedule"
 	"github.com/collectord/collectord/pkg/snapshot"
 	"github.com/collectord/collectord/pkg/state"
+	"github.com/collectord/collectord/pkg/state/local"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -84,7 +85,7 @@ type fixture struct {
 // newFixture opens the state directory dir. The time of the metrics is 90 s after noon.
 func newFixture(t *testing.T, dir string) *fixture {
 	t.Helper()
-	st, err := state.Open(t.Context(), dir, state.Options{Now: func() time.Time { return noon }})
+	st, err := local.Open(t.Context(), dir, local.Options{Now: func() time.Time { return noon }})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -28,6 +28,7 @@ import (
 	"github.com/collectord/collectord/pkg/run"
 	"github.com/collectord/collectord/pkg/schedule"
 	"github.com/collectord/collectord/pkg/state"
+	"github.com/collectord/collectord/pkg/state/local"
 )
 
 // A world has instances of the program on a fake clock, and records the metrics that they
@@ -98,7 +99,7 @@ func (h *host) setVendor(stream string, v vendor) { h.mu.Lock(); h.vendors[strea
 // addHost adds a host that exports metrics from now on.
 func (w *world) addHost(dir, instance, job, tenancy string) *host {
 	w.Helper()
-	st, err := state.Open(w.Context(), filepath.Join(dir, instance+"-"+tenancy), state.Options{})
+	st, err := local.Open(w.Context(), filepath.Join(dir, instance+"-"+tenancy), local.Options{})
 	if err != nil {
 		w.Fatal(err)
 	}

@@ -63,7 +63,7 @@ type Settings struct {
 // A Notifier reports problems. Its methods are safe for concurrent use.
 type Notifier struct {
 	Options
-	notes *state.Notes
+	notes state.Notes
 	wake  chan struct{}
 
 	checking sync.Mutex // held during a check

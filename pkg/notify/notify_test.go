@@ -23,6 +23,7 @@ import (
 	"github.com/collectord/collectord/pkg/run"
 	"github.com/collectord/collectord/pkg/snapshot"
 	"github.com/collectord/collectord/pkg/state"
+	"github.com/collectord/collectord/pkg/state/local"
 )
 
 func TestMain(m *testing.M) {
@@ -100,7 +101,7 @@ func newWorkspace(t *testing.T) *workspace {
 
 func (w *workspace) openState() *state.State {
 	w.Helper()
-	st, err := state.Open(w.Context(), w.dir, state.Options{Now: func() time.Time { return noon }})
+	st, err := local.Open(w.Context(), w.dir, local.Options{Now: func() time.Time { return noon }})
 	if err != nil {
 		w.Fatal(err)
 	}
@@ -380,7 +381,7 @@ func TestHangingTargetDelaysNothing(t *testing.T) {
 	}))
 	defer hanging.Close()
 	defer close(release)
-	st, err := state.Open(t.Context(), filepath.Join(t.TempDir(), "state"), state.Options{})
+	st, err := local.Open(t.Context(), filepath.Join(t.TempDir(), "state"), local.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}

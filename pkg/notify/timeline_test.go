@@ -18,6 +18,7 @@ import (
 	"github.com/collectord/collectord/pkg/schedule"
 	"github.com/collectord/collectord/pkg/snapshot"
 	"github.com/collectord/collectord/pkg/state"
+	"github.com/collectord/collectord/pkg/state/local"
 )
 
 // A simulation is a service of which time passes as the test says. It reports to a real
@@ -66,7 +67,7 @@ func (s *simulation) restart() {
 	s.Helper()
 	s.stop()
 	var err error
-	if s.state, err = state.Open(context.Background(), s.dir, state.Options{Now: func() time.Time { return s.now }}); err != nil {
+	if s.state, err = local.Open(context.Background(), s.dir, local.Options{Now: func() time.Time { return s.now }}); err != nil {
 		s.Fatal(err)
 	}
 	s.n = notify.New(notify.Options{

@@ -10,13 +10,14 @@ import (
 
 	"github.com/collectord/collectord/pkg/snapshot"
 	"github.com/collectord/collectord/pkg/state"
+	"github.com/collectord/collectord/pkg/state/local"
 )
 
 // newOperator returns an operator with the destinations file and postgres, and the number
 // of times that it reported a changed queue.
 func newOperator(t *testing.T) (o *Operator, changes *int) {
 	t.Helper()
-	st, err := state.Open(t.Context(), t.TempDir(), state.Options{})
+	st, err := local.Open(t.Context(), t.TempDir(), local.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}

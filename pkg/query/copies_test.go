@@ -13,7 +13,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/collectord/collectord/pkg/state"
+	"github.com/collectord/collectord/pkg/state/local"
 )
 
 // columnsFile returns the path of the columnar copy of a stream's last-known snapshot.
@@ -186,7 +186,7 @@ func TestPrepare(t *testing.T) {
 // The path of the state directory may have any characters.
 func TestColumnsInADirectoryWithAnyName(t *testing.T) {
 	t.Parallel()
-	st, err := state.Open(t.Context(), filepath.Join(t.TempDir(), `a [b]*'c"?{d,e}é%20#`), state.Options{})
+	st, err := local.Open(t.Context(), filepath.Join(t.TempDir(), `a [b]*'c"?{d,e}é%20#`), local.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -193,7 +193,7 @@ func TestFileOfAnotherProcess(t *testing.T) {
 
 // racingNotes are notes that another process changes before the first swap.
 type racingNotes struct {
-	*state.Notes
+	state.Notes
 	other string // "" when it was stored
 }
 

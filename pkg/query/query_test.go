@@ -22,6 +22,7 @@ import (
 	"github.com/collectord/collectord/internal/duckdb"
 	"github.com/collectord/collectord/pkg/snapshot"
 	"github.com/collectord/collectord/pkg/state"
+	"github.com/collectord/collectord/pkg/state/local"
 )
 
 func TestMain(m *testing.M) {
@@ -34,7 +35,7 @@ func TestMain(m *testing.M) {
 // newEngine returns an engine over a new state directory with the streams.
 func newEngine(t *testing.T, streams map[string][]string) *Engine {
 	t.Helper()
-	st, err := state.Open(t.Context(), t.TempDir(), state.Options{})
+	st, err := local.Open(t.Context(), t.TempDir(), local.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}

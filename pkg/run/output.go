@@ -17,7 +17,7 @@ import (
 type output struct {
 	w      *snapshot.Writer
 	stats  *collector.Stats
-	chunks *state.ExportChunks
+	chunks state.ExportChunks
 	last   *lastKnown
 	log    *zap.Logger
 }

@@ -18,7 +18,7 @@ import (
 // A lastKnown is the last-known snapshot of a stream while an extraction uses it. The
 // extraction sees one snapshot, also when another becomes the last-known one meanwhile.
 type lastKnown struct {
-	snapshots *state.Snapshots
+	snapshots state.Snapshots
 	header    snapshot.Header
 	log       *zap.Logger
 

@@ -15,13 +15,14 @@ import (
 
 	"github.com/collectord/collectord/pkg/collector"
 	"github.com/collectord/collectord/pkg/state"
+	"github.com/collectord/collectord/pkg/state/local"
 )
 
 // newRunner returns a Runner over an empty state directory. Its snapshots are queued for
 // the destination "file".
 func newRunner(t *testing.T) *Runner {
 	t.Helper()
-	st, err := state.Open(t.Context(), filepath.Join(t.TempDir(), "state"), state.Options{})
+	st, err := local.Open(t.Context(), filepath.Join(t.TempDir(), "state"), local.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -19,6 +19,7 @@ import (
 	"github.com/collectord/collectord/pkg/run"
 	"github.com/collectord/collectord/pkg/schedule"
 	"github.com/collectord/collectord/pkg/state"
+	"github.com/collectord/collectord/pkg/state/local"
 )
 
 // fixture is a scheduler on a fake clock, over a real state directory.
@@ -54,7 +55,7 @@ func withFixture(t *testing.T, start string, zone string, test func(f *fixture))
 		}
 		core, logs := observer.New(zap.InfoLevel)
 		f := &fixture{T: t, zone: location, logs: logs, shift: time.Until(at), began: map[string][]time.Time{}}
-		if f.state, err = state.Open(t.Context(), dir, state.Options{Now: f.now}); err != nil {
+		if f.state, err = local.Open(t.Context(), dir, local.Options{Now: f.now}); err != nil {
 			t.Fatal(err)
 		}
 		defer f.state.Close()

@@ -21,6 +21,7 @@ import (
 	"github.com/collectord/collectord/pkg/schedule"
 	"github.com/collectord/collectord/pkg/snapshot"
 	"github.com/collectord/collectord/pkg/state"
+	"github.com/collectord/collectord/pkg/state/local"
 )
 
 // A service has a scheduler for each of several tenancies, which share Slots, over one
@@ -59,7 +60,7 @@ func withService(t *testing.T, n int, test func(s *service)) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &service{T: t, slots: schedule.NewSlots(n), tenants: map[string]*tenant{}, takes: map[string]time.Duration{}}
 		var err error
-		if s.state, err = state.Open(t.Context(), dir, state.Options{}); err != nil {
+		if s.state, err = local.Open(t.Context(), dir, local.Options{}); err != nil {
 			t.Fatal(err)
 		}
 		defer s.state.Close()

@@ -154,7 +154,7 @@ func TestManifestWithoutDoubtsIsUnchanged(t *testing.T) {
 	if diff := cmp.Diff(string(want), string(readBytes(t, path))); diff != "" {
 		t.Errorf("manifest (-want +got):\n%s", diff)
 	}
-	manifests, err := filepath.Glob("../state/testdata/state-2026-11/snapshots/*/*/*/" + manifestName)
+	manifests, err := filepath.Glob("../state/local/testdata/state-2026-11/snapshots/*/*/*/" + manifestName)
 	if err != nil || len(manifests) == 0 {
 		t.Fatalf("manifests %q, error %v", manifests, err)
 	}

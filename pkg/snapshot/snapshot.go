@@ -33,6 +33,12 @@ const TimestampLayout = "2006-01-02 15:04:05"
 // ErrDamaged means that a snapshot on disk differs from what was sealed.
 var ErrDamaged = errors.New("snapshot damaged")
 
+// IsUnusable reports whether err means that a snapshot is missing or damaged. Other errors
+// may be temporary.
+func IsUnusable(err error) bool {
+	return errors.Is(err, ErrDamaged) || errors.Is(err, fs.ErrNotExist)
+}
+
 // A Header identifies a snapshot: whose records it has, and of which run.
 type Header struct {
 	// Collector is the vendor's name, such as "okta".

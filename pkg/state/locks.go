@@ -1,190 +1,32 @@
 package state
 
-import (
-	"encoding/json"
-	"errors"
-	"fmt"
-	"os"
-	"path/filepath"
-	"strings"
-	"time"
+import "errors"
 
-	"github.com/gofrs/flock"
-)
+// Locks keep two processes, and two goroutines of one, from doing the same work at once.
+type Locks interface {
+	// LockStream acquires the lock for collecting a stream of a tenancy. It does not wait:
+	// the error wraps ErrLocked and names the owner.
+	LockStream(stream, tenancy string) (Lock, error)
+	// LockDelivery acquires the lock for delivering a stream of a tenancy to a sink. It
+	// does not wait: the error wraps ErrLocked and names the owner. With the lock held
+	// the caller calls Queue.Contains before it delivers, since the previous owner may
+	// have delivered the same.
+	LockDelivery(sink, stream, tenancy string) (Lock, error)
+	// LockRestore acquires the lock for restoring a stream of a tenancy from a
+	// backup. It does not wait: the error wraps ErrLocked and names the owner.
+	LockRestore(stream, tenancy string) (Lock, error)
+	// HoldTenancy says that the caller works for a tenancy, so that ForgetTenancy refuses to
+	// delete its data. Any number may hold it. The error wraps ErrLocked while the data is
+	// being deleted, or taken over by another state.
+	HoldTenancy(tenancy string) (Lock, error)
+}
 
-// Locks keep two processes, and two goroutines of one, from doing the same
-// work at once.
-type Locks struct{ *core }
+// A Lock is held until Unlock is called or its owner dies.
+type Lock interface {
+	// Unlock releases the lock.
+	Unlock() error
+}
 
 // ErrLocked means that another process, or another part of this one, holds the
 // lock.
 var ErrLocked = errors.New("locked")
-
-// A Lock is held until Unlock is called or the process dies.
-type Lock struct{ file *flock.Flock }
-
-// Unlock releases the lock.
-func (l *Lock) Unlock() error {
-	if err := l.file.Unlock(); err != nil {
-		return fmt.Errorf("unlock: %w", err)
-	}
-	return nil
-}
-
-// lockOwner is the content of a lock's file: who holds it.
-type lockOwner struct {
-	PID     int       `json:"pid"`
-	Host    string    `json:"host"`
-	Since   time.Time `json:"since"`
-	Command string    `json:"command"`
-}
-
-// LockStream acquires the lock for collecting a stream of a tenancy. It does not wait:
-// the error wraps ErrLocked and names the owner.
-func (l *Locks) LockStream(stream, tenancy string) (*Lock, error) {
-	return l.acquire("stream~"+fileName(stream)+"~"+fileName(tenancy), stream+" is being collected")
-}
-
-// LockDelivery acquires the lock for delivering a stream of a tenancy to a sink. It
-// does not wait: the error wraps ErrLocked and names the owner. With the lock held
-// the caller calls Queue.Contains before it delivers, since the previous owner may
-// have delivered the same.
-func (l *Locks) LockDelivery(sink, stream, tenancy string) (*Lock, error) {
-	return l.acquire("delivery~"+fileName(sink)+"~"+fileName(stream)+"~"+fileName(tenancy), stream+" is being delivered to "+sink)
-}
-
-// LockRestore acquires the lock for restoring a stream of a tenancy from a
-// backup. It does not wait: the error wraps ErrLocked and names the owner.
-func (l *Locks) LockRestore(stream, tenancy string) (*Lock, error) {
-	return l.acquire(restoreName(stream, tenancy), stream+" is being restored")
-}
-
-// HoldTenancy says that the caller works for a tenancy, so that ForgetTenancy refuses to
-// delete its data. Any number may hold it. The error wraps ErrLocked while the data is
-// being deleted, or taken over by another state.
-func (l *Locks) HoldTenancy(tenancy string) (*Lock, error) {
-	file := l.tenancyFile(tenancy)
-	got, err := file.TryRLock()
-	if err != nil {
-		return nil, fmt.Errorf("lock: %w", err)
-	}
-	if !got {
-		return nil, fmt.Errorf("%w: the data of tenancy %s is being deleted, or imported elsewhere", ErrLocked, tenancy)
-	}
-	return &Lock{file}, nil
-}
-
-func (l *Locks) tenancyFile(tenancy string) *flock.Flock {
-	return flock.New(filepath.Join(l.dir, "locks", "tenancy~"+fileName(tenancy)), flock.SetPermissions(0o600))
-}
-
-// lockWholeTenancy acquires the locks of everything that works for a tenancy, and returns
-// the function that releases them. It does not wait: the error wraps ErrLocked.
-func (l *Locks) lockWholeTenancy(tenancy string) (unlock func() error, err error) {
-	var held []*Lock
-	release := func() (err error) {
-		for _, lock := range held {
-			err = errors.Join(err, lock.Unlock())
-		}
-		return err
-	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, release())
-		}
-	}()
-	file := l.tenancyFile(tenancy)
-	got, err := file.TryLock()
-	if err != nil {
-		return nil, fmt.Errorf("lock: %w", err)
-	}
-	if !got {
-		return nil, fmt.Errorf("%w: a service or a command works for tenancy %s: a service ends that by a reload when the file of the tenancy is gone", ErrLocked, tenancy)
-	}
-	held = append(held, &Lock{file})
-	names, err := l.namesOfTenancy(tenancy)
-	if err != nil {
-		return nil, err
-	}
-	for _, name := range names {
-		lock, err := l.acquire(name, "work for tenancy "+tenancy+" is in progress ("+strings.ReplaceAll(name, "~", " ")+")")
-		if err != nil {
-			return nil, err
-		}
-		held = append(held, lock)
-	}
-	return release, nil
-}
-
-// namesOfTenancy returns the names of the locks of a tenancy's streams.
-func (l *Locks) namesOfTenancy(tenancy string) (names []string, err error) {
-	entries, err := os.ReadDir(filepath.Join(l.dir, "locks"))
-	if err != nil {
-		return nil, fmt.Errorf("lock: %w", err)
-	}
-	for _, entry := range entries {
-		name := entry.Name()
-		if strings.HasSuffix(name, "~"+fileName(tenancy)) && !strings.HasPrefix(name, "tenancy~") {
-			names = append(names, name)
-		}
-	}
-	return names, nil
-}
-
-// removeFiles removes the lock files of a tenancy's streams, which have its name. The caller
-// holds the locks of lockWholeTenancy: nothing acquires one of a stream without HoldTenancy.
-func (l *Locks) removeFiles(tenancy string) error {
-	names, err := l.namesOfTenancy(tenancy)
-	for _, name := range names {
-		err = errors.Join(err, os.Remove(filepath.Join(l.dir, "locks", name)))
-	}
-	return err
-}
-
-// acquire takes the lock of that name. When another owner has it, the error
-// says what that owner is doing.
-func (l *Locks) acquire(name, work string) (*Lock, error) {
-	path := filepath.Join(l.dir, "locks", name)
-	file := flock.New(path, flock.SetPermissions(0o600))
-	got, err := file.TryLock()
-	if err != nil {
-		return nil, fmt.Errorf("lock: %w", err)
-	}
-	if !got {
-		return nil, fmt.Errorf("%w: %s%s", ErrLocked, work, describeOwner(path))
-	}
-	host, err := os.Hostname()
-	if err != nil {
-		host = "unknown"
-	}
-	text, err := json.Marshal(lockOwner{os.Getpid(), host, l.now().UTC().Truncate(time.Second), shortCommand(os.Args)})
-	if err == nil {
-		// The file is only for the error messages of others: a full disk must not
-		// stop a delivery, which frees disk space.
-		_ = os.WriteFile(path, text, 0o600)
-	}
-	return &Lock{file}, nil
-}
-
-// shortCommand returns the start of a command line, without arguments that may
-// be long or private.
-func shortCommand(args []string) string {
-	words := []string{filepath.Base(args[0])}
-	for _, a := range args[1:] {
-		if len(words) == 4 {
-			break
-		}
-		words = append(words, a)
-	}
-	return strings.Join(words, " ")
-}
-
-// describeOwner returns who holds the lock at path, as far as its file says.
-func describeOwner(path string) string {
-	var o lockOwner
-	text, err := os.ReadFile(path)
-	if err != nil || json.Unmarshal(text, &o) != nil || o.PID == 0 {
-		return " by another process"
-	}
-	return fmt.Sprintf(" by process %d on %s since %s (%s)", o.PID, o.Host, o.Since.Format("2006-01-02 15:04:05 MST"), o.Command)
-}

@@ -2,17 +2,83 @@ package state
 
 import (
 	"context"
-	"database/sql"
 	"errors"
-	"fmt"
-	"path/filepath"
 	"time"
 )
 
 // Queue has the deliveries that are still to be made.
-type Queue struct {
-	*core
-	snapshots *Snapshots
+type Queue interface {
+	// Next returns the first queued delivery of each stream of a tenancy and sink,
+	// in the order in which they were queued. Later ones must wait for it.
+	Next(ctx context.Context, tenancy string) ([]Delivery, error)
+	// List returns all queued deliveries, in the order in which they were queued.
+	List(ctx context.Context) ([]Delivery, error)
+	// Contains reports whether a delivery is still queued.
+	Contains(ctx context.Context, id int64) (queued bool, err error)
+	// MarkDelivered removes a delivery from the queue: the sink has the snapshot.
+	// The snapshot is removed when nothing else needs it. A delivery that is not
+	// queued any more is no error: another process has delivered the same.
+	MarkDelivered(ctx context.Context, id int64) error
+	// ScheduleRetry records a failed attempt and the time of the next one. A
+	// delivery that is not queued any more is no error.
+	ScheduleRetry(ctx context.Context, id int64, cause error, class Class, next time.Time) error
+	// RetryAllNow makes every queued delivery of a tenancy due at once.
+	RetryAllNow(ctx context.Context, tenancy string) error
+	// RetryRefusedNow makes every refused delivery of a tenancy due at once.
+	RetryRefusedNow(ctx context.Context, tenancy string) error
+	// DropDamaged reads the snapshot of a delivery. When it is missing or damaged,
+	// it can never be delivered and would block later ones: DropDamaged removes it
+	// from the queues of all sinks and from the last-known ones, counts a failed
+	// delivery for each of the sinks, and returns true. It returns false when the
+	// snapshot is intact or the delivery is not queued any more.
+	DropDamaged(ctx context.Context, id int64) (bool, error)
+	// SinkStatuses returns the delivery counts of every stream and sink.
+	SinkStatuses(ctx context.Context) ([]SinkStatus, error)
+	// RegisterSinks records the destinations of a tenancy, which are those of the
+	// policy, with their targets: texts that differ when the place differs that
+	// snapshots are stored in. It queues the last-known snapshots for each
+	// destination that is new or has another target, and returns these.
+	RegisterSinks(ctx context.Context, tenancy string, targets map[string]string, p Policy) (changes []SinkChange, err error)
+	// Refill queues the last-known snapshot of a stream for each sink of the policy
+	// with Refill set, and makes what is queued for them due at once. It returns
+	// the snapshot's upload id, or "" when it is empty and the policy delivers no
+	// empty ones. The error wraps ErrNoSnapshot when no snapshot is known.
+	Refill(ctx context.Context, stream, tenancy string, p Policy) (uploadID string, err error)
+	// RefillLost queues the last-known snapshot of a stream for sinks that have lost it, as
+	// Refill does, and returns the names of those for which it did. A sink for which a
+	// snapshot of the stream is queued does not have it yet, and one for which its delivery
+	// ended without being made, such as by a person, does not get it.
+	RefillLost(ctx context.Context, stream, tenancy string, sinks []string) (refilled []string, err error)
+	// SupersedeAll ends the older deliveries of every stream of a tenancy to sinks in
+	// which a newer snapshot replaces them.
+	SupersedeAll(ctx context.Context, tenancy string, p Policy) error
+	// SupersedeOlder ends the queued deliveries of a stream to a sink before the
+	// newest as superseded. One that is from the future, see snapshot.IsFromFuture,
+	// is the newest only if all are. The newest one takes over the failed attempts and the
+	// waiting time of the first, so that a sink that fails is not attempted more
+	// often. SupersedeOlder returns the newest one, which may be the only one, and
+	// the number of deliveries that it ended. The caller holds the lock from
+	// Locks.LockDelivery, so that no delivery in progress is ended.
+	SupersedeOlder(ctx context.Context, sink, stream, tenancy string) (newest Delivery, ended int, err error)
+	// ListUndelivered returns the newest deliveries of a tenancy that ended without
+	// being made, at most limit, newest first.
+	ListUndelivered(ctx context.Context, tenancy string, limit int) ([]Undelivered, error)
+	// FindEnd returns how a delivery ended that is not queued any more; "" when it
+	// was made.
+	FindEnd(ctx context.Context, d Delivery) (end DeliveryEnd, err error)
+	// MarkKeptOut removes a delivery from the queue: the sink has a snapshot that must
+	// stay in place of this one. A delivery that is not queued any more is no error.
+	MarkKeptOut(ctx context.Context, d Delivery) error
+	// DropFirst gives up the first queued delivery of a stream to a sink, which the
+	// later ones wait for, and returns it and the number of those. With an upload id
+	// other than "", only that one is given up. The error wraps ErrNoDelivery when none
+	// is queued, and ErrNotFirst when the first is another one. The caller holds the
+	// lock from Locks.LockDelivery.
+	DropFirst(ctx context.Context, sink, stream, tenancy, uploadID string) (first Delivery, left int, err error)
+	// DropSink gives up everything of a tenancy that is queued for a sink and
+	// returns the number of deliveries. Snapshots that nothing else needs are
+	// removed. A delivery that is in progress continues.
+	DropSink(ctx context.Context, sink, tenancy string) (n int64, err error)
 }
 
 // A Class classifies a failed delivery.
@@ -43,137 +109,6 @@ type Delivery struct {
 	Refill bool
 }
 
-// Next returns the first queued delivery of each stream of a tenancy and sink,
-// in the order in which they were queued. Later ones must wait for it.
-func (q *Queue) Next(ctx context.Context, tenancy string) ([]Delivery, error) {
-	return q.listWhere(ctx, `WHERE d.id IN (
-		SELECT min(e.id) FROM deliveries e JOIN snapshots t ON t.id = e.snapshot WHERE t.tenancy = ? GROUP BY e.sink, t.stream)`, tenancy)
-}
-
-// List returns all queued deliveries, in the order in which they were queued.
-func (q *Queue) List(ctx context.Context) ([]Delivery, error) { return q.listWhere(ctx, "") }
-
-func (q *Queue) listWhere(ctx context.Context, where string, args ...any) ([]Delivery, error) {
-	all, err := queryAll(ctx, q.db, func(rows *sql.Rows) (d Delivery, err error) {
-		var taken, queued, next int64
-		err = rows.Scan(&d.ID, &d.Sink, &d.Collector, &d.Stream, &d.Tenancy, &d.UploadID, &taken, &d.Records, &d.SpoolBytes, &d.Dir,
-			&queued, &next, &d.Attempts, &d.Class, &d.Err, &d.Refill)
-		d.Dir = filepath.Join(q.dir, d.Dir)
-		d.Taken, d.Queued, d.NextTry = fromMillis(taken), fromMillis(queued), fromMillis(next)
-		return d, err
-	}, `SELECT d.id, d.sink, s.collector, s.stream, s.tenancy, s.upload_id, s.taken, s.records, s.spool_bytes, s.dir,
-		d.queued, d.next_try, d.attempts, d.class, d.error, d.refill
-		FROM deliveries d JOIN snapshots s ON s.id = d.snapshot `+where+` ORDER BY d.id`, args...)
-	if err != nil {
-		return nil, fmt.Errorf("read the queue: %w", err)
-	}
-	return all, nil
-}
-
-// Contains reports whether a delivery is still queued.
-func (q *Queue) Contains(ctx context.Context, id int64) (queued bool, err error) {
-	if err := q.db.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM deliveries WHERE id = ?)`, id).Scan(&queued); err != nil {
-		return false, fmt.Errorf("read the queue: %w", err)
-	}
-	return queued, nil
-}
-
-// MarkDelivered removes a delivery from the queue: the sink has the snapshot.
-// The snapshot is removed when nothing else needs it. A delivery that is not
-// queued any more is no error: another process has delivered the same.
-func (q *Queue) MarkDelivered(ctx context.Context, id int64) error {
-	var stream, tenancy string
-	err := q.inReservedTransaction(ctx, func(tx *sql.Tx) error {
-		err := tx.QueryRowContext(ctx,
-			`SELECT s.stream, s.tenancy FROM deliveries d JOIN snapshots s ON s.id = d.snapshot WHERE d.id = ?`, id).Scan(&stream, &tenancy)
-		if err != nil {
-			return err
-		}
-		if err := countSuccess(ctx, tx, id, q.now()); err != nil {
-			return err
-		}
-		_, err = tx.ExecContext(ctx, `DELETE FROM deliveries WHERE id = ?`, id)
-		crashPoint("delivering")
-		return err
-	})
-	if errors.Is(err, sql.ErrNoRows) {
-		return nil
-	}
-	if err != nil {
-		return fmt.Errorf("record the delivery: %w", err)
-	}
-	crashPoint("delivered")
-	q.snapshots.sweepStream(ctx, stream, tenancy)
-	q.keepReserve()
-	return nil
-}
-
-// ScheduleRetry records a failed attempt and the time of the next one. A
-// delivery that is not queued any more is no error.
-func (q *Queue) ScheduleRetry(ctx context.Context, id int64, cause error, class Class, next time.Time) error {
-	err := q.inTransaction(ctx, func(tx *sql.Tx) error {
-		if err := countFailure(ctx, tx, id, q.now()); err != nil {
-			return err
-		}
-		_, err := tx.ExecContext(ctx,
-			`UPDATE deliveries SET attempts = attempts + 1, error = ?, class = ?, next_try = ? WHERE id = ?`,
-			truncateText(cause.Error()), class, toMillis(next), id)
-		return err
-	})
-	if err != nil {
-		return fmt.Errorf("record the failed delivery: %w", err)
-	}
-	return nil
-}
-
-// ofTenancy is the SQL condition for a row of deliveries that is of a tenancy.
-const ofTenancy = `snapshot IN (SELECT id FROM snapshots WHERE tenancy = ?)`
-
-// RetryAllNow makes every queued delivery of a tenancy due at once.
-func (q *Queue) RetryAllNow(ctx context.Context, tenancy string) error {
-	return q.retryNowWhere(ctx, ofTenancy, tenancy)
-}
-
-// RetryRefusedNow makes every refused delivery of a tenancy due at once.
-func (q *Queue) RetryRefusedNow(ctx context.Context, tenancy string) error {
-	return q.retryNowWhere(ctx, ofTenancy+` AND class = ?`, tenancy, Refused)
-}
-
-func (q *Queue) retryNowWhere(ctx context.Context, where string, args ...any) error {
-	if _, err := q.db.ExecContext(ctx, `UPDATE deliveries SET next_try = 0, class = '' WHERE (next_try > 0 OR class <> '') AND `+where, args...); err != nil {
-		return fmt.Errorf("make deliveries due: %w", explainSQLiteError(err))
-	}
-	return nil
-}
-
-// DropDamaged reads the snapshot of a delivery. When it is missing or damaged,
-// it can never be delivered and would block later ones: DropDamaged removes it
-// from the queues of all sinks and from the last-known ones, counts a failed
-// delivery for each of the sinks, and returns true. It returns false when the
-// snapshot is intact or the delivery is not queued any more.
-func (q *Queue) DropDamaged(ctx context.Context, id int64) (bool, error) {
-	var row int64
-	var dir, stream, tenancy string
-	err := q.db.QueryRowContext(ctx,
-		`SELECT s.id, s.dir, s.stream, s.tenancy FROM deliveries d JOIN snapshots s ON s.id = d.snapshot WHERE d.id = ?`, id).
-		Scan(&row, &dir, &stream, &tenancy)
-	if errors.Is(err, sql.ErrNoRows) {
-		return false, nil
-	}
-	if err != nil {
-		return false, fmt.Errorf("read the queue: %w", err)
-	}
-	_, err = q.snapshots.openVerified(ctx, dir)
-	if !isUnusable(err) {
-		return false, err
-	}
-	if _, err := q.snapshots.dropUnusable(ctx, row); err != nil {
-		return false, fmt.Errorf("drop a damaged snapshot: %w", err)
-	}
-	q.snapshots.sweepStream(ctx, stream, tenancy)
-	return true, nil
-}
-
 // SinkStatus has the delivery counts of a stream and sink over all time.
 type SinkStatus struct {
 	Stream, Tenancy, Sink    string
@@ -184,90 +119,40 @@ type SinkStatus struct {
 	Superseded, Skipped, Dropped, KeptOut int64
 }
 
-// SinkStatuses returns the delivery counts of every stream and sink.
-func (q *Queue) SinkStatuses(ctx context.Context) ([]SinkStatus, error) {
-	all, err := queryAll(ctx, q.db, func(rows *sql.Rows) (st SinkStatus, err error) {
-		var success, failure int64
-		err = rows.Scan(&st.Stream, &st.Tenancy, &st.Sink, &success, &failure, &st.Successes, &st.Failures,
-			&st.Superseded, &st.Skipped, &st.Dropped, &st.KeptOut)
-		st.LastSuccess, st.LastFailure = fromMillis(success), fromMillis(failure)
-		return st, err
-	}, `SELECT stream, tenancy, sink, last_success, last_failure, successes, failures, superseded, skipped, dropped, kept_out
-		FROM stored ORDER BY stream, tenancy, sink`)
-	if err != nil {
-		return nil, fmt.Errorf("read the deliveries: %w", err)
-	}
-	return all, nil
+// A SinkChange is a destination that is new in the settings, or whose target
+// has changed.
+type SinkChange struct {
+	Sink string
+	// Before is the earlier target; "" when the destination is new.
+	Before string
+	// Queued is the number of last-known snapshots that were queued for it.
+	Queued int
 }
 
-// queueDeliveries queues a delivery of the snapshot for each sink that does not
-// have one, and returns how many it queued.
-func queueDeliveries(ctx context.Context, tx *sql.Tx, snapshot int64, sinks []string, now time.Time) (queued int, err error) {
-	for _, sink := range sinks {
-		result, err := tx.ExecContext(ctx,
-			`INSERT INTO deliveries (snapshot, sink, queued) VALUES (?, ?, ?) ON CONFLICT DO NOTHING`, snapshot, sink, toMillis(now))
-		if err != nil {
-			return 0, err
-		}
-		n, err := result.RowsAffected()
-		if err != nil {
-			return 0, err
-		}
-		queued += int(n)
-		if _, err := tx.ExecContext(ctx,
-			`DELETE FROM undelivered WHERE sink = ? AND (stream, tenancy, upload_id) IN (SELECT stream, tenancy, upload_id FROM snapshots WHERE id = ?)`,
-			sink, snapshot); err != nil {
-			return 0, err
-		}
-	}
-	return queued, nil
+// A DeliveryEnd is how a delivery ended without being made.
+type DeliveryEnd string
+
+// The ends. A delivery that was made has none.
+const (
+	DeliverySuperseded DeliveryEnd = "superseded" // a newer snapshot replaces it in the destination
+	DeliverySkipped    DeliveryEnd = "skipped"    // the queue of the destination was full
+	DeliveryDropped    DeliveryEnd = "dropped"    // a person gave it up
+	DeliveryKeptOut    DeliveryEnd = "kept_out"   // the destination has one that must stay
+	DeliveryDamaged    DeliveryEnd = "damaged"    // the snapshot could not be read
+)
+
+// An Undelivered is a snapshot that a destination did not receive.
+type Undelivered struct {
+	Stream, Tenancy, Sink, UploadID string
+	Taken, Ended                    time.Time
+	Outcome                         DeliveryEnd
 }
 
-// dropDeliveries removes all deliveries of the snapshot, counts each as failed,
-// and returns their sinks.
-func dropDeliveries(ctx context.Context, tx *sql.Tx, snapshot int64, now time.Time) (sinks []string, err error) {
-	queued, err := queryAll(ctx, tx, scanID, `SELECT id FROM deliveries WHERE snapshot = ? ORDER BY sink`, snapshot)
-	if err != nil {
-		return nil, err
-	}
-	for _, id := range queued {
-		if err := countFailure(ctx, tx, id, now); err != nil {
-			return nil, err
-		}
-		sink, err := endUndelivered(ctx, tx, id, DeliveryDamaged, now)
-		if err != nil {
-			return nil, err
-		}
-		sinks = append(sinks, sink)
-	}
-	return sinks, nil
-}
-
-// countSuccess counts a successful attempt of a delivery.
-func countSuccess(ctx context.Context, tx *sql.Tx, id int64, now time.Time) error {
-	return countAttempt(ctx, tx, id, now, "last_success", "successes")
-}
-
-// countFailure counts a failed attempt of a delivery.
-func countFailure(ctx context.Context, tx *sql.Tx, id int64, now time.Time) error {
-	return countAttempt(ctx, tx, id, now, "last_failure", "failures")
-}
-
-func countAttempt(ctx context.Context, tx *sql.Tx, id int64, now time.Time, timeColumn, countColumn string) error {
-	if err := countDelivery(ctx, tx, id, countColumn); err != nil {
-		return err
-	}
-	_, err := tx.ExecContext(ctx,
-		`UPDATE stored SET `+timeColumn+` = ? WHERE (stream, tenancy, sink) IN (
-			SELECT s.stream, s.tenancy, d.sink FROM deliveries d JOIN snapshots s ON s.id = d.snapshot WHERE d.id = ?)`, toMillis(now), id)
-	return err
-}
-
-// countDelivery adds 1 to a count of the stream and sink of a delivery.
-func countDelivery(ctx context.Context, tx *sql.Tx, id int64, column string) error {
-	_, err := tx.ExecContext(ctx,
-		`INSERT INTO stored (stream, tenancy, sink, `+column+`)
-		 SELECT s.stream, s.tenancy, d.sink, 1 FROM deliveries d JOIN snapshots s ON s.id = d.snapshot WHERE d.id = ?
-		 ON CONFLICT DO UPDATE SET `+column+` = `+column+` + 1`, id)
-	return err
-}
+// Errors of DropFirst.
+var (
+	// ErrNoDelivery means that no such delivery is queued.
+	ErrNoDelivery = errors.New("no queued delivery")
+	// ErrNotFirst means that another delivery is queued before this one, or that this
+	// one is not queued any more.
+	ErrNotFirst = errors.New("is not the first in the queue")
+)

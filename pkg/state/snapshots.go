@@ -2,21 +2,127 @@ package state
 
 import (
 	"context"
-	"database/sql"
 	"errors"
-	"fmt"
-	"io"
-	"io/fs"
-	"os"
-	"path/filepath"
 	"time"
 
 	"github.com/collectord/collectord/pkg/snapshot"
 )
 
-// Snapshots has the last-known snapshot of each stream, and adds new ones from
-// runs and backups.
-type Snapshots struct{ *core }
+// ExportChunks are the chunks of a stream's export job. They are kept outside of the spool, so
+// that the next run can use them when this one fails or is interrupted. The caller holds the
+// stream's lock.
+type ExportChunks interface {
+	// Find returns the job that was started with the same request and is not too
+	// old; "" when there is none.
+	Find(request string) (job string, err error)
+	// Others returns the jobs that were started with another request.
+	Others(request string) (jobs []string, err error)
+	// Begin selects the job whose chunks are kept from now on, drops those of other
+	// jobs, and returns how many chunks of this one there are.
+	Begin(request, job string) (int, error)
+	// ChunkDir returns the directory of a chunk.
+	ChunkDir(chunk string) string
+	// CopyTo adds a chunk to w. When the chunk cannot be used it is dropped, and
+	// IsUnusableChunk reports true for the error.
+	CopyTo(ctx context.Context, w *snapshot.Writer, chunk string) (records, bytes int64, err error)
+	// Drop removes all kept chunks of the stream.
+	Drop() error
+}
+
+// Snapshots has the last-known snapshot of each stream, and adds new ones from runs and
+// backups.
+type Snapshots interface {
+	// ExportChunks returns the chunks that are kept for the run h of a stream.
+	ExportChunks(h snapshot.Header) ExportChunks
+	// SpoolRestore starts a snapshot of records from a backup, which have
+	// collectord's members already. The caller holds the lock from LockRestore,
+	// fills the writer, and passes it to Restore or aborts it.
+	SpoolRestore(h snapshot.Header) (*snapshot.Writer, error)
+	// Restore seals w, a writer from SpoolRestore, and makes the snapshot the
+	// last-known one of its stream with the source Restored. It holds the snapshot
+	// when p holds it, as it does for one that was collected. The last-known one
+	// stays when PrefersBackup says so; one that is missing or damaged is always
+	// replaced. Deliveries to the destinations of p are queued, and no run is added
+	// to the history. After an error the caller aborts w.
+	Restore(ctx context.Context, w *snapshot.Writer, p Policy) (outcome RestoreOutcome, err error)
+	// HasHeldBackup reports whether a snapshot that was restored from a backup is
+	// held.
+	HasHeldBackup(ctx context.Context, h snapshot.Header) (held bool, err error)
+	// Spool starts a snapshot. The caller holds the stream's lock.
+	Spool(h snapshot.Header) (*snapshot.Writer, error)
+	// LastKnown opens the last-known snapshot of a stream. The error wraps ErrNone
+	// when there is none, and snapshot.ErrDamaged when it cannot be used. A newer
+	// snapshot may replace it, and its directory be removed, while the caller
+	// reads.
+	LastKnown(ctx context.Context, stream, tenancy string) (*snapshot.Snapshot, LastKnownInfo, error)
+	// EachRecord calls visit with each record of the last-known snapshot of a stream, in
+	// order, and returns the snapshot. A record is valid until visit returns. The error is that
+	// of visit, or of reading; it wraps ErrNoSnapshot when there is no snapshot.
+	EachRecord(ctx context.Context, stream, tenancy string, visit func(record []byte) error) (*snapshot.Snapshot, error)
+	// Accept releases the newest held snapshot of a stream: it becomes the
+	// last-known one and its deliveries are queued. The error wraps ErrNone when
+	// none is held or the last-known one is newer, and snapshot.ErrDamaged when it
+	// cannot be used.
+	Accept(ctx context.Context, stream, tenancy string, p Policy) (snapshot.Info, error)
+}
+
+// IsUnusableChunk reports whether err means that a chunk is missing or damaged.
+func IsUnusableChunk(err error) bool {
+	return snapshot.IsUnusable(err) || errors.Is(err, snapshot.ErrForeign)
+}
+
+// A Policy decides what happens to a sealed snapshot.
+type Policy struct {
+	// Sinks are the names of the destinations that receive it.
+	Sinks []string
+	// NewestOnly are those of them in which a newer snapshot replaces the older
+	// one: only the newest waits.
+	NewestOnly []string
+	// SpoolMax is the size in bytes of what is queued for one destination,
+	// beyond which a snapshot that is not the newest is not delivered to it; 0
+	// means no bound.
+	SpoolMax int64
+	// StoreEmpty lets a snapshot without records replace one that has records.
+	StoreEmpty bool
+	// GuardDropPercent holds a snapshot that has fewer than this percentage of
+	// the last-known one's records; 0 holds none.
+	GuardDropPercent int
+}
+
+// A CommitResult is the outcome of Commit.
+type CommitResult struct {
+	Outcome Outcome
+	// Info describes the snapshot.
+	Info snapshot.Info
+	// LastRecords is the number of records of the last-known snapshot before.
+	LastRecords int64
+	// Queued is the number of deliveries that were queued.
+	Queued int
+	// Skipped are the destinations whose queue was too large, so that the
+	// snapshot before this one is not delivered to them.
+	Skipped []string
+}
+
+// A RestoreOutcome is the outcome of Restore.
+type RestoreOutcome int
+
+// The outcomes of Restore.
+const (
+	// RestoreUnneeded: the last-known snapshot stays, and nothing was changed.
+	RestoreUnneeded RestoreOutcome = iota
+	// RestoreDone: the backup is the last-known snapshot.
+	RestoreDone
+	// RestoreHeld: the backup waits for Accept.
+	RestoreHeld
+)
+
+// PrefersBackup reports whether a backup with records, -1 for an unknown
+// number, is to replace the last-known snapshot by its age: whether it is newer
+// by the rule of time, see snapshot.IsFromFuture, and is not empty where the
+// last-known one has records.
+func PrefersBackup(taken time.Time, records int64, last snapshot.Info, now time.Time) bool {
+	return snapshot.IsNewer(taken, last.UploadTimestamp, now) && (records != 0 || last.Records == 0)
+}
 
 // ErrNoSnapshot means that there is no such snapshot.
 var ErrNoSnapshot = errors.New("no snapshot")
@@ -53,275 +159,5 @@ func laterOf(a, b time.Time) time.Time {
 	return a
 }
 
-// queue returns the queue of the snapshots' deliveries.
-func (s *Snapshots) queue() *Queue { return &Queue{s.core, s} }
-
-// Spool starts a snapshot. The caller holds the stream's lock.
-func (s *Snapshots) Spool(h snapshot.Header) (*snapshot.Writer, error) {
-	dir := filepath.Join(s.dir, "spool", fileName(h.Collector))
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, fmt.Errorf("spool: %w", err)
-	}
-	return snapshot.Create(filepath.Join(dir, spoolPrefix(h.Stream, h.Tenancy)+fileName(h.UploadID)), h)
-}
-
-// spoolPrefix returns the start of the names of the unfinished snapshots of a stream and
-// tenancy.
-func spoolPrefix(stream, tenancy string) string {
-	return fileName(stream) + "~" + fileName(tenancy) + "~"
-}
-
-// LastKnown opens the last-known snapshot of a stream. The error wraps ErrNone
-// when there is none, and snapshot.ErrDamaged when it cannot be used. A newer
-// snapshot may replace it, and its directory be removed, while the caller
-// reads.
-func (s *Snapshots) LastKnown(ctx context.Context, stream, tenancy string) (*snapshot.Snapshot, LastKnownInfo, error) {
-	for previous := ""; ; {
-		dir, info, err := s.lastKnownDir(ctx, stream, tenancy)
-		if err != nil {
-			return nil, info, fmt.Errorf("%s: %w", stream, err)
-		}
-		sealed, err := snapshot.Open(filepath.Join(s.dir, dir))
-		switch {
-		case err == nil:
-			return sealed, info, nil
-		case !errors.Is(err, fs.ErrNotExist):
-			return nil, info, fmt.Errorf("%s: %w", stream, err)
-		case dir == previous:
-			return nil, info, fmt.Errorf("%s: %w: %w", stream, snapshot.ErrDamaged, err)
-		}
-		previous = dir // a newer snapshot may have replaced it meanwhile
-	}
-}
-
 // ErrEnough ends the calls of visit by EachRecord, which then returns no error.
 var ErrEnough = errors.New("enough")
-
-// EachRecord calls visit with each record of the last-known snapshot of a stream, in
-// order, and returns the snapshot. A record is valid until visit returns. The error is that
-// of visit, or of reading; it wraps ErrNoSnapshot when there is no snapshot.
-func (s *Snapshots) EachRecord(ctx context.Context, stream, tenancy string, visit func(record []byte) error) (*snapshot.Snapshot, error) {
-	for previous := ""; ; {
-		sealed, _, err := s.LastKnown(ctx, stream, tenancy)
-		if err != nil {
-			return nil, err
-		}
-		r, err := sealed.Reader(ctx)
-		if errors.Is(err, fs.ErrNotExist) && sealed.UploadID != previous {
-			previous = sealed.UploadID // a newer snapshot may have replaced it meanwhile
-			continue
-		}
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", stream, err)
-		}
-		return sealed, errors.Join(visitRecords(r, stream, visit), r.Close())
-	}
-}
-
-// visitRecords calls visit with each record of a reader.
-func visitRecords(r *snapshot.Reader, stream string, visit func(record []byte) error) error {
-	for {
-		record, err := r.Next()
-		if err == io.EOF {
-			return nil
-		}
-		if err != nil {
-			return fmt.Errorf("%s: %w", stream, err)
-		}
-		if err := visit(record); errors.Is(err, ErrEnough) {
-			return nil
-		} else if err != nil {
-			return err
-		}
-	}
-}
-
-func (s *Snapshots) lastKnownDir(ctx context.Context, stream, tenancy string) (dir string, info LastKnownInfo, err error) {
-	var since, checked int64
-	err = s.db.QueryRowContext(ctx,
-		`SELECT s.dir, s.source, l.since, l.checked, l.fallback FROM last_known l JOIN snapshots s ON s.id = l.snapshot
-		 WHERE l.stream = ? AND l.tenancy = ?`,
-		stream, tenancy).Scan(&dir, &info.Source, &since, &checked, &info.Fallback)
-	if errors.Is(err, sql.ErrNoRows) {
-		return "", LastKnownInfo{}, fmt.Errorf("%w is known", ErrNoSnapshot)
-	}
-	if err != nil {
-		return "", LastKnownInfo{}, fmt.Errorf("read the last-known snapshot: %w", err)
-	}
-	info.Since, info.Checked = fromMillis(since), fromMillis(checked)
-	return dir, info, nil
-}
-
-// lastKnownRecords returns the number of records of the last-known snapshot; 0
-// when there is none.
-func lastKnownRecords(ctx context.Context, tx *sql.Tx, stream, tenancy string) (n int64, err error) {
-	err = tx.QueryRowContext(ctx,
-		`SELECT s.records FROM last_known l JOIN snapshots s ON s.id = l.snapshot WHERE l.stream = ? AND l.tenancy = ?`,
-		stream, tenancy).Scan(&n)
-	if errors.Is(err, sql.ErrNoRows) {
-		return 0, nil
-	}
-	return n, err
-}
-
-// Accept releases the newest held snapshot of a stream: it becomes the
-// last-known one and its deliveries are queued. The error wraps ErrNone when
-// none is held or the last-known one is newer, and snapshot.ErrDamaged when it
-// cannot be used.
-func (s *Snapshots) Accept(ctx context.Context, stream, tenancy string, p Policy) (snapshot.Info, error) {
-	info, err := s.releaseHeld(ctx, stream, tenancy, p)
-	if err != nil {
-		return snapshot.Info{}, fmt.Errorf("accept %s: %w", stream, err)
-	}
-	s.queue().trimQueues(ctx, stream, tenancy, p)
-	s.sweepStream(ctx, stream, tenancy)
-	return info, nil
-}
-
-func (s *Snapshots) releaseHeld(ctx context.Context, stream, tenancy string, p Policy) (snapshot.Info, error) {
-	row, dir, err := findHeld(ctx, s.db, stream, tenancy)
-	if err != nil {
-		return snapshot.Info{}, err
-	}
-	// Verifying takes long, and would block other writers inside the transaction.
-	sealed, err := s.openVerified(ctx, dir)
-	if err != nil {
-		return snapshot.Info{}, err
-	}
-	return sealed.Info, s.inTransaction(ctx, func(tx *sql.Tx) error {
-		current, _, err := findHeld(ctx, tx, stream, tenancy)
-		if err != nil {
-			return err
-		}
-		if current != row {
-			return errors.New("a newer snapshot was held meanwhile: check it and accept again")
-		}
-		if _, err := tx.ExecContext(ctx, `UPDATE snapshots SET held = 0 WHERE id = ?`, row); err != nil {
-			return err
-		}
-		_, err = s.makeLastKnown(ctx, tx, row, p)
-		return err
-	})
-}
-
-// findHeld returns the snapshot of a stream that waits for Accept.
-func findHeld(ctx context.Context, q querier, stream, tenancy string) (row int64, dir string, err error) {
-	err = q.QueryRowContext(ctx,
-		`SELECT s.id, s.dir FROM snapshots s WHERE s.stream = ? AND s.tenancy = ? AND `+waitsForAccept, stream, tenancy).Scan(&row, &dir)
-	if errors.Is(err, sql.ErrNoRows) {
-		return 0, "", fmt.Errorf("%w is held, or the last-known one is newer", ErrNoSnapshot)
-	}
-	return row, dir, err
-}
-
-// hasDir reports whether the database has a snapshot in dir.
-func (s *Snapshots) hasDir(ctx context.Context, dir string) (found bool, err error) {
-	err = s.db.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM snapshots WHERE dir = ?)`, dir).Scan(&found)
-	return found, err
-}
-
-// addCollected adds a collected snapshot and, unless it is held, makes it the
-// last-known one. It returns the number of deliveries that were queued.
-func (s *Snapshots) addCollected(
-	ctx context.Context, tx *sql.Tx, sealed *snapshot.Snapshot, dir string, held bool, p Policy,
-) (queued int, err error) {
-	row, err := s.insertSnapshot(ctx, tx, sealed, dir, Collected, held)
-	if err != nil || held {
-		return 0, err
-	}
-	return s.makeLastKnown(ctx, tx, row, p)
-}
-
-// insertSnapshot adds a sealed snapshot and returns its row.
-func (s *Snapshots) insertSnapshot(
-	ctx context.Context, tx *sql.Tx, sealed *snapshot.Snapshot, dir string, source Source, held bool,
-) (int64, error) {
-	result, err := tx.ExecContext(ctx,
-		`INSERT INTO snapshots (collector, stream, tenancy, upload_id, taken, records, bytes, spool_bytes, dir, source, held, added, doubts)
-		 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
-		sealed.Collector, sealed.Stream, sealed.Tenancy, sealed.UploadID, toMillis(sealed.UploadTimestamp),
-		sealed.Records, sealed.Bytes, sealed.SpoolBytes, dir, source, held, toMillis(s.now()), encodeDoubts(sealed.Doubts))
-	if err != nil {
-		return 0, err
-	}
-	return result.LastInsertId()
-}
-
-// makeLastKnown makes a snapshot the last-known one and queues its deliveries.
-// It returns the number of these.
-func (s *Snapshots) makeLastKnown(ctx context.Context, tx *sql.Tx, row int64, p Policy) (queued int, err error) {
-	if _, err := tx.ExecContext(ctx,
-		`INSERT INTO last_known (stream, tenancy, snapshot, since) SELECT stream, tenancy, id, ? FROM snapshots WHERE id = ?
-		 ON CONFLICT DO UPDATE SET snapshot = excluded.snapshot, since = excluded.since, checked = 0, fallback = 0`, toMillis(s.now()), row); err != nil {
-		return 0, err
-	}
-	var records int64
-	if err := tx.QueryRowContext(ctx, `SELECT records FROM snapshots WHERE id = ?`, row).Scan(&records); err != nil {
-		return 0, err
-	}
-	if records == 0 && !p.StoreEmpty {
-		return 0, nil
-	}
-	return queueDeliveries(ctx, tx, row, p.Sinks, s.now())
-}
-
-// dropUnusable removes a snapshot from every queue, and replaces it as the
-// last-known one by the newest usable snapshot of the stream, if any. It
-// returns the sinks that the snapshot was queued for. Each counts a failed
-// delivery.
-func (s *Snapshots) dropUnusable(ctx context.Context, row int64) (sinks []string, err error) {
-	err = s.inTransaction(ctx, func(tx *sql.Tx) error {
-		if sinks, err = dropDeliveries(ctx, tx, row, s.now()); err != nil {
-			return err
-		}
-		next, err := s.newestUsable(ctx, tx, row)
-		if err != nil {
-			return err
-		}
-		if next == 0 {
-			_, err = tx.ExecContext(ctx, `DELETE FROM last_known WHERE snapshot = ?`, row)
-		} else {
-			_, err = tx.ExecContext(ctx, `UPDATE last_known SET snapshot = ?, checked = 0, fallback = 1 WHERE snapshot = ?`, next, row)
-		}
-		return err
-	})
-	return sinks, err
-}
-
-// newestUsable returns the newest snapshot of the same stream that can be
-// opened and is not held; 0 when there is none.
-func (s *Snapshots) newestUsable(ctx context.Context, tx *sql.Tx, row int64) (int64, error) {
-	type candidate struct {
-		id  int64
-		dir string
-	}
-	candidates, err := queryAll(ctx, tx, func(rows *sql.Rows) (c candidate, err error) {
-		err = rows.Scan(&c.id, &c.dir)
-		return c, err
-	}, `SELECT o.id, o.dir FROM snapshots o JOIN snapshots s ON o.stream = s.stream AND o.tenancy = s.tenancy
-		WHERE s.id = ? AND o.id <> s.id AND NOT o.held ORDER BY o.id DESC`, row)
-	if err != nil {
-		return 0, err
-	}
-	for _, c := range candidates {
-		if _, err := snapshot.Open(filepath.Join(s.dir, c.dir)); err == nil {
-			return c.id, nil
-		}
-	}
-	return 0, nil
-}
-
-// openVerified opens the snapshot in dir and checks its sum.
-func (s *Snapshots) openVerified(ctx context.Context, dir string) (*snapshot.Snapshot, error) {
-	sealed, err := snapshot.Open(filepath.Join(s.dir, dir))
-	if err != nil {
-		return nil, err
-	}
-	return sealed, sealed.Verify(ctx)
-}
-
-// isUnusable reports whether err means that a snapshot is missing or damaged.
-// Other errors may be temporary.
-func isUnusable(err error) bool {
-	return errors.Is(err, snapshot.ErrDamaged) || errors.Is(err, fs.ErrNotExist)
-}

@@ -1,235 +1,83 @@
-// Package state is what collectord remembers between runs and restarts: the
-// last-known snapshot of each stream, the queue of deliveries, the history of
-// runs, and locks that keep two processes from doing the same work. It is one
-// directory:
-//
-//	collectord.db                             an SQLite database
-//	snapshots/<stream>/<tenancy>/<id>/        sealed snapshots
-//	spool/<collector>/                        snapshots being written
-//	spool/.restore/                           snapshots being restored from a backup
-//	spool/.trash-*                            directories being removed
-//	spool/.scratch-*                          temporary files of destinations
-//	kept/<stream>/<tenancy>/<job>/<chunk>/    chunks of interrupted export jobs
-//	locks/                                    lock files, which name their owners
-//	reserve                                   room for the database when the disk is full
-//	instance-id                               a random text that identifies the directory
-//
-// A snapshot's directory is created first; then one transaction adds it to the
-// database. After a crash between the two, Recover completes the transaction.
-// Recover rebuilds a lost database from the directories in the same way.
+// Package state is what collectord remembers between runs and restarts: the last-known
+// snapshot of each stream, the queue of deliveries, the history of runs, and locks that keep
+// two processes from doing the same work. This package has the types and the errors; the
+// packages below it keep a state: package local in a directory.
 package state
 
 import (
 	"context"
-	"database/sql"
 	"errors"
-	"fmt"
-	"os"
-	"path/filepath"
-	"syscall"
 	"time"
-
-	"go.uber.org/zap"
-
-	"github.com/collectord/collectord/internal/systemd"
-	"github.com/collectord/collectord/pkg/snapshot"
 )
 
-// Options are the settings of a State. The zero value is the default.
-type Options struct {
-	// Now returns the current time; nil means time.Now.
-	Now func() time.Time
-	// Log receives a warning when a directory that is not needed any more could
-	// not be removed. It costs disk space until the next attempt succeeds.
-	Log *zap.Logger
-}
+// Errors of opening a state.
+var (
+	// ErrUnusable means that a person must fix something: the directory is a file, or the
+	// database is damaged, another program's or that of a newer collectord. Other errors,
+	// such as those of a full disk, may pass.
+	ErrUnusable = errors.New("cannot be used")
+	// ErrOlder means that the schema of the database is older than this program's. Opening
+	// the state migrates it; until then it cannot be inspected.
+	ErrOlder = errors.New("an earlier collectord wrote it")
+)
 
-// A State is an open state directory. Its methods may be called from several
-// goroutines, and several processes may have the same directory open.
+// A State is what collectord remembers. Its methods may be called from several goroutines, and
+// several processes may have the same one open.
 type State struct {
-	*core
 	// Runs begins and ends runs, and has their history.
-	Runs *Runs
+	Runs Runs
 	// Snapshots has the last-known snapshots and writes new ones.
-	Snapshots *Snapshots
+	Snapshots Snapshots
 	// Queue has the deliveries that are still to be made.
-	Queue *Queue
+	Queue Queue
 	// Locks keep two processes from doing the same work at once.
-	Locks *Locks
+	Locks Locks
+	Backend
 }
 
-// newState returns the State over c.
-func newState(c *core) *State {
-	snapshots := &Snapshots{c}
-	return &State{core: c, Runs: &Runs{c, snapshots}, Snapshots: snapshots, Queue: &Queue{c, snapshots}, Locks: &Locks{c}}
+// A Backend is where a State is kept. Its methods concern more than one part of the state.
+type Backend interface {
+	// Controls returns the controls of a tenancy.
+	Controls(tenancy string) Controls
+	// Tenancies returns what the state has of each tenancy, ordered by name. Tenancies of
+	// which the database has nothing are left out.
+	Tenancies(ctx context.Context) (all []TenancyUsage, err error)
+	// TenancyUsage returns what the state has of a tenancy.
+	TenancyUsage(ctx context.Context, tenancy string) (TenancyUsage, error)
+	// ForgetTenancy deletes everything that the state has of a tenancy, except for one empty
+	// lock file. What a call that was interrupted has left, the next one deletes. The error
+	// wraps ErrLocked when something works for the tenancy.
+	ForgetTenancy(ctx context.Context, tenancy string) (err error)
+	// Notes returns the notes of a tenancy.
+	Notes(tenancy string) Notes
+	// Recover completes or removes what processes that died have left of a
+	// collector's runs for a tenancy: of the named streams, or of all without names. A
+	// snapshot that was sealed but not recorded is recorded as its run would have done; that
+	// of a failed run is removed. A snapshot that cannot be used is removed from the queues,
+	// so that it does not block later ones, and the newest usable one of the stream replaces
+	// it as the last-known one. The caller holds the locks of these streams.
+	Recover(ctx context.Context, collector, tenancy string, p Policy, streams ...string) (RecoverResult, error)
+	// Dir returns the directory of this machine in which snapshots are written, with other
+	// files that only this machine needs.
+	Dir() string
+	// Close closes the state.
+	Close() error
+	// Sweep removes runs and deliveries that ended more than keep ago from the
+	// history, and the snapshots, interrupted restores and export chunks that are not needed any
+	// more. Run counts, last-known snapshots and those that wait for Accept stay,
+	// however old they are.
+	Sweep(ctx context.Context, keep time.Duration) error
+	// Streams returns the status of every stream that was ever run or restored.
+	Streams(ctx context.Context) ([]StreamStatus, error)
+	// TakeOver adds what another state, which the backend opened for this, has of a tenancy: the last-known snapshots and those that
+	// wait for Accept as they are, each after its sum was verified, the history and the counts
+	// of streams that have none here, the export chunks of streams that have none here, notes,
+	// controls, and the counts and targets of destinations. What is here stays where both have
+	// something, except for an older last-known snapshot. Deliveries are not taken over: a
+	// destination for which a delivery is queued there is not recorded as known here.
+	//
+	// Each stream is added in one transaction. Calling TakeOver again continues what was
+	// interrupted, and changes nothing when all is there. The error wraps ErrLocked when a
+	// stream is being collected or restored here.
+	TakeOver(ctx context.Context, from *State, tenancy string) (result TakeOverResult, err error)
 }
-
-// ErrUnusable is wrapped by the errors of Open that a person must fix: the directory
-// is a file, or the database is damaged, another program's or that of a newer
-// collectord. Other errors, such as those of a full disk, may pass.
-var ErrUnusable = errors.New("cannot be used")
-
-// Open opens the state in dir and creates it when it is missing.
-func Open(ctx context.Context, dir string, o Options) (*State, error) {
-	dir, err := filepath.Abs(dir)
-	if err != nil {
-		return nil, fmt.Errorf("STATE_DIR: %w", err)
-	}
-	if err := createLayout(dir); err != nil {
-		if errors.Is(err, syscall.ENOTDIR) {
-			return nil, fmt.Errorf("STATE_DIR: %w: %w: want a directory, not a file", ErrUnusable, err)
-		}
-		if sandbox := systemd.SandboxAdvice(err); sandbox != "" {
-			return nil, fmt.Errorf("STATE_DIR: %w: %s, or unset STATE_DIR", err, sandbox)
-		}
-		return nil, fmt.Errorf("STATE_DIR: %w: %w", err, errUnwritable)
-	}
-	c := &core{dir: dir, now: o.Now, log: o.Log}
-	if c.now == nil {
-		c.now = time.Now
-	}
-	if c.log == nil {
-		c.log = zap.NewNop()
-	}
-	if err := createInstance(dir); err != nil {
-		c.log.Warn("the state directory cannot be identified, and SCHEDULE_JITTER has no effect; the next start tries again", zap.Error(err))
-	}
-	err = c.openDatabase(ctx)
-	if IsDiskFull(err) && c.releaseReserve() {
-		err = c.openDatabase(ctx)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("STATE_DIR: %s: %w", filepath.Join(dir, databaseName), err)
-	}
-	c.keepReserve()
-	return newState(c), nil
-}
-
-// Dir returns the state directory.
-func (s *State) Dir() string { return s.dir }
-
-// Close closes the state.
-func (s *State) Close() error {
-	err := s.db.Close()
-	if s.temp != "" {
-		err = errors.Join(err, os.RemoveAll(s.temp))
-	}
-	if err != nil {
-		return fmt.Errorf("close state: %w", err)
-	}
-	return nil
-}
-
-// Sweep removes runs and deliveries that ended more than keep ago from the
-// history, and the snapshots, interrupted restores and export chunks that are not needed any
-// more. Run counts, last-known snapshots and those that wait for Accept stay,
-// however old they are.
-func (s *State) Sweep(ctx context.Context, keep time.Duration) error {
-	if err := s.Runs.deleteBefore(ctx, s.now().Add(-keep)); err != nil {
-		return err
-	}
-	if err := s.Queue.deleteUndeliveredBefore(ctx, s.now().Add(-keep)); err != nil {
-		return err
-	}
-	if err := s.Snapshots.sweepUnneeded(ctx); err != nil {
-		return err
-	}
-	s.keepReserve()
-	return errors.Join(s.sweepRestores(), s.Snapshots.sweepChunks(), s.shrinkDatabase(ctx))
-}
-
-// A StreamStatus is the status of a stream.
-type StreamStatus struct {
-	Collector, Stream, Tenancy string
-	// Last is the newest run that was not skipped, running or ended; zero when
-	// the history has none.
-	Last Run
-	// LastSuccess is when a run last ended with the vendor's complete data, even
-	// if that was empty; zero for never.
-	LastSuccess time.Time
-	// LastFailure is when a run last ended otherwise, and FailureErr its error.
-	// Skipped runs do not count.
-	LastFailure time.Time
-	FailureErr  string
-	// FirstFailure is when the first run in the history failed of a stream that has
-	// never succeeded and has no data; zero for other streams.
-	FirstFailure time.Time
-	// Taken is the upload timestamp of the last-known snapshot; zero when there
-	// is none.
-	Taken time.Time
-	// Checked is the start of the last run that found the last-known snapshot to be
-	// still the vendor's data; zero when there was none.
-	Checked time.Time
-	Records int64
-	Source  Source
-	// Doubts are those of the last-known snapshot, or of a later successful run
-	// that did not replace it because the stream was empty.
-	Doubts snapshot.Doubts
-	// Held reports whether a snapshot waits for Accept.
-	Held bool
-	// Queued is the number of queued deliveries.
-	Queued int
-}
-
-// DataTime returns the time of the last-known data: when it was taken or, if that is
-// later, when the vendor last said that it has not changed; zero when there is none.
-func (s StreamStatus) DataTime() time.Time { return laterOf(s.Taken, s.Checked) }
-
-// Streams returns the status of every stream that was ever run or restored.
-func (s *State) Streams(ctx context.Context) ([]StreamStatus, error) {
-	all, err := queryAll(ctx, s.db, func(rows *sql.Rows) (st StreamStatus, err error) {
-		var started, ended, limited, success, failure, firstFailure, taken, checked int64
-		err = rows.Scan(&st.Collector, &st.Stream, &st.Tenancy,
-			&st.Last.ID, &st.Last.Collector, &st.Last.Stream, &st.Last.Tenancy, &st.Last.UploadID, &st.Last.Trigger,
-			&started, &ended, &st.Last.Outcome, &st.Last.Err, &st.Last.Records, &st.Last.Bytes, &st.Last.Pages,
-			&st.Last.Requests, &st.Last.Retries, &limited, doubtsColumn{&st.Last.Doubts},
-			&success, &failure, &st.FailureErr, &firstFailure, &taken, &checked, &st.Records, &st.Source, doubtsColumn{&st.Doubts}, &st.Held, &st.Queued)
-		st.Last.Started, st.Last.Ended = fromMillis(started), fromMillis(ended)
-		st.Last.RateLimitWait = time.Duration(limited) * time.Millisecond
-		st.LastSuccess, st.LastFailure, st.Taken = fromMillis(success), fromMillis(failure), fromMillis(taken)
-		st.FirstFailure, st.Checked = fromMillis(firstFailure), fromMillis(checked)
-		return st, err
-	}, streamsQuery)
-	if err != nil {
-		return nil, fmt.Errorf("read the status: %w", err)
-	}
-	return all, nil
-}
-
-// streamsQuery reads the last success and failure from counters, which outlive
-// the history.
-const streamsQuery = `
-WITH streams AS (
-	SELECT collector, stream, tenancy FROM counters
-	UNION SELECT collector, stream, tenancy FROM runs WHERE outcome = ''
-	UNION SELECT collector, stream, tenancy FROM snapshots),
-failures AS (
-	SELECT collector, stream, tenancy, max(last_run) AS run, ended, error FROM counters
-	WHERE outcome NOT IN ('success', 'unchanged', 'empty', 'skipped') GROUP BY collector, stream, tenancy),
-successes AS (
-	SELECT collector, stream, tenancy, ended, last_run AS run FROM (
-		SELECT *, row_number() OVER (PARTITION BY collector, stream, tenancy ORDER BY last_run DESC, ended DESC) AS place
-		FROM counters WHERE outcome IN ('success', 'unchanged', 'empty')) WHERE place = 1),
-queues AS (
-	SELECT q.collector, q.stream, q.tenancy, count(*) AS n
-	FROM deliveries d JOIN snapshots q ON q.id = d.snapshot GROUP BY q.collector, q.stream, q.tenancy)
-SELECT n.collector, n.stream, n.tenancy,
-	coalesce(r.id, 0), coalesce(r.collector, ''), coalesce(r.stream, ''), coalesce(r.tenancy, ''), coalesce(r.upload_id, ''), coalesce(r.cause, ''),
-	coalesce(r.started, 0), coalesce(r.ended, 0), coalesce(r.outcome, ''), coalesce(r.error, ''), coalesce(r.records, 0), coalesce(r.bytes, 0),
-	coalesce(r.pages, 0), coalesce(r.requests, 0), coalesce(r.retries, 0), coalesce(r.limited, 0), coalesce(r.doubts, ''),
-	coalesce(g.ended, 0), coalesce(f.ended, 0), coalesce(f.error, ''),
-	CASE WHEN g.run IS NULL AND s.id IS NULL THEN coalesce((SELECT ended FROM runs
-		WHERE stream = n.stream AND tenancy = n.tenancy AND collector = n.collector AND outcome IN ('failed', 'timeout') ORDER BY id LIMIT 1), 0) ELSE 0 END,
-	coalesce(s.taken, 0), CASE WHEN s.id IS NULL THEN 0 ELSE l.checked END, coalesce(s.records, 0), coalesce(s.source, ''),
-	CASE WHEN u.outcome <> 'unchanged' AND u.started >= coalesce(s.taken, 0) THEN u.doubts ELSE coalesce(s.doubts, '') END,
-	EXISTS (SELECT 1 FROM snapshots h WHERE h.held AND h.stream = n.stream AND h.tenancy = n.tenancy AND h.id > coalesce(s.id, 0) AND h.taken > coalesce(l.checked, 0)),
-	coalesce(q.n, 0)
-FROM streams n
-LEFT JOIN runs r ON r.id = (SELECT max(id) FROM runs WHERE stream = n.stream AND tenancy = n.tenancy AND collector = n.collector AND outcome <> 'skipped')
-LEFT JOIN successes g USING (collector, stream, tenancy)
-LEFT JOIN runs u ON u.id = g.run
-LEFT JOIN failures f USING (collector, stream, tenancy)
-LEFT JOIN queues q USING (collector, stream, tenancy)
-LEFT JOIN last_known l ON l.stream = n.stream AND l.tenancy = n.tenancy
-LEFT JOIN snapshots s ON s.id = l.snapshot AND s.collector = n.collector
-ORDER BY n.collector, n.stream, n.tenancy`

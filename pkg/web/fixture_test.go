@@ -24,6 +24,7 @@ import (
 	"github.com/collectord/collectord/pkg/schedule"
 	"github.com/collectord/collectord/pkg/snapshot"
 	"github.com/collectord/collectord/pkg/state"
+	"github.com/collectord/collectord/pkg/state/local"
 )
 
 // hostileText is a text of a vendor that would run a script if it were not escaped.
@@ -96,7 +97,7 @@ type fixture struct {
 // newFixture opens an empty state directory.
 func newFixture(t testing.TB) *fixture {
 	f := &fixture{TB: t, dir: t.TempDir(), daemon: &fakeDaemon{}, now: shownAt, tenancy: "acme"}
-	st, err := state.Open(t.Context(), f.dir, state.Options{Now: func() time.Time { return f.now }})
+	st, err := local.Open(t.Context(), f.dir, local.Options{Now: func() time.Time { return f.now }})
 	if err != nil {
 		t.Fatal(err)
 	}

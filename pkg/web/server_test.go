@@ -24,6 +24,7 @@ import (
 	"github.com/collectord/collectord/pkg/schedule"
 	"github.com/collectord/collectord/pkg/snapshot"
 	"github.com/collectord/collectord/pkg/state"
+	"github.com/collectord/collectord/pkg/state/local"
 	"github.com/collectord/collectord/pkg/web"
 )
 
@@ -111,7 +112,7 @@ type testServer struct {
 // startServer starts a Server whose clock is at now. change, if not nil, changes its options.
 func startServer(t *testing.T, now time.Time, change func(*web.Options)) *testServer {
 	t.Helper()
-	st, err := state.Open(t.Context(), t.TempDir(), state.Options{Now: func() time.Time { return noon }})
+	st, err := local.Open(t.Context(), t.TempDir(), local.Options{Now: func() time.Time { return noon }})
 	if err != nil {
 		t.Fatal(err)
 	}

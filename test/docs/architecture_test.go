@@ -19,7 +19,7 @@ import (
 
 // layers lists, for each package, the packages of this module that it may import. docs/internals/architecture.md draws the same.
 var layers = map[string][]string{
-	"cmd/collectord":         {"pkg/calendar", "pkg/config", "pkg/collector", "pkg/collector/external", "pkg/collector/sources", "pkg/snapshot", "pkg/store", "pkg/store/file", "pkg/store/sinks", "pkg/state", "pkg/backup", "pkg/run", "pkg/delivery", "pkg/schedule", "pkg/freshness", "pkg/operation", "pkg/web", "pkg/query", "pkg/query/prompt", "pkg/control", "pkg/metrics", "pkg/notify", "pkg/doctor", "internal/listen", "internal/redact", "internal/supervise", "internal/systemd", "internal/rss", "internal/tracing"},
+	"cmd/collectord":         {"pkg/calendar", "pkg/config", "pkg/collector", "pkg/collector/external", "pkg/collector/sources", "pkg/snapshot", "pkg/store", "pkg/store/file", "pkg/store/sinks", "pkg/state", "pkg/state/local", "pkg/backup", "pkg/run", "pkg/delivery", "pkg/schedule", "pkg/freshness", "pkg/operation", "pkg/web", "pkg/query", "pkg/query/prompt", "pkg/control", "pkg/metrics", "pkg/notify", "pkg/doctor", "internal/listen", "internal/redact", "internal/supervise", "internal/systemd", "internal/rss", "internal/tracing"},
 	"pkg/calendar":           {},
 	"pkg/config":             {"internal/listen", "internal/redact", "pkg/calendar"},
 	"pkg/collector":          {},
@@ -37,7 +37,8 @@ var layers = map[string][]string{
 	"pkg/store/s3":           {"internal/backoff", "internal/netadvice", "pkg/config", "pkg/snapshot", "pkg/store"},
 	"pkg/store/sinks":        {"pkg/backup", "pkg/config", "pkg/snapshot", "pkg/state", "pkg/store", "pkg/store/duckdb", "pkg/store/file", "pkg/store/postgres", "pkg/store/s3"},
 	"pkg/store/storetest":    {"pkg/snapshot", "pkg/store", "internal/durable", "internal/faultproxy", "internal/testserver"},
-	"pkg/state":              {"pkg/snapshot", "internal/durable", "internal/systemd"},
+	"pkg/state":              {"pkg/snapshot"},
+	"pkg/state/local":        {"pkg/snapshot", "pkg/state", "internal/durable", "internal/systemd"},
 	"pkg/backup":             {"internal/backoff", "pkg/snapshot", "pkg/state", "pkg/store", "pkg/store/file", "pkg/store/s3"},
 	"pkg/run":                {"pkg/collector", "pkg/snapshot", "pkg/state"},
 	"pkg/delivery":           {"internal/backoff", "pkg/snapshot", "pkg/state", "pkg/store"},
@@ -50,10 +51,10 @@ var layers = map[string][]string{
 	"pkg/control":            {"pkg/collector", "pkg/query", "pkg/run", "pkg/snapshot", "pkg/snapshot/columns", "pkg/state"},
 	"pkg/metrics":            {"internal/systemd", "pkg/backup", "pkg/collector", "pkg/control", "pkg/freshness", "pkg/notify", "pkg/run", "pkg/snapshot", "pkg/state"},
 	"pkg/notify":             {"internal/backoff", "internal/redact", "pkg/collector", "pkg/freshness", "pkg/run", "pkg/snapshot", "pkg/state"},
-	"pkg/doctor":             {"internal/listen", "internal/netadvice", "pkg/state"},
+	"pkg/doctor":             {"internal/listen", "internal/netadvice", "pkg/state", "pkg/state/local"},
 	"internal/backoff":       {},
 	"internal/duckdb":        {},
-	"internal/collectortest": {"internal/vendorsim", "pkg/collector", "pkg/collector/rest", "pkg/config", "pkg/run", "pkg/snapshot", "pkg/state"},
+	"internal/collectortest": {"internal/vendorsim", "pkg/collector", "pkg/collector/rest", "pkg/config", "pkg/run", "pkg/snapshot", "pkg/state", "pkg/state/local"},
 	"internal/durable":       {},
 	"internal/faultproxy":    {},
 	"internal/listen":        {},
@@ -68,8 +69,8 @@ var layers = map[string][]string{
 	"internal/vendorsim":     {},
 	"test":                   {"internal/duckdb", "internal/testserver", "internal/vendorsim"},
 	"internal/demo":          {"internal/vendorsim", "internal/duckdb"},
-	"internal/bench":         {"internal/duckdb", "internal/testserver", "internal/vendorsim", "pkg/collector", "pkg/collector/sources", "pkg/snapshot", "pkg/state", "pkg/backup", "pkg/store", "pkg/store/duckdb", "pkg/store/file", "pkg/store/postgres", "pkg/store/s3"},
-	"internal/soak":          {"internal/duckdb", "internal/faultproxy", "internal/testserver", "internal/vendorsim", "pkg/snapshot", "pkg/state"},
+	"internal/bench":         {"internal/duckdb", "internal/testserver", "internal/vendorsim", "pkg/collector", "pkg/collector/sources", "pkg/snapshot", "pkg/state", "pkg/state/local", "pkg/backup", "pkg/store", "pkg/store/duckdb", "pkg/store/file", "pkg/store/postgres", "pkg/store/s3"},
+	"internal/soak":          {"internal/duckdb", "internal/faultproxy", "internal/testserver", "internal/vendorsim", "pkg/snapshot", "pkg/state", "pkg/state/local"},
 }
 
 // layerOf returns the package of layers that a package belongs to: the package itself,

@@ -13,7 +13,7 @@ import (
 // are drivers or belong to one.
 var (
 	driverFree = []string{"pkg/delivery", "pkg/freshness", "pkg/notify", "pkg/run", "pkg/schedule", "pkg/snapshot", "pkg/state", "pkg/store"}
-	drivers    = []string{"github.com/aws/", "github.com/jackc/pgx", "github.com/duckdb/", checkout.Module + "/internal/duckdb"}
+	drivers    = []string{"github.com/aws/", "github.com/jackc/pgx", "github.com/duckdb/", "modernc.org/sqlite", checkout.Module + "/internal/duckdb"}
 )
 
 // TestNoDriverIsLinked checks that packages which only need the contract of a destination

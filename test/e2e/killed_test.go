@@ -19,6 +19,7 @@ import (
 	"github.com/collectord/collectord/internal/testserver"
 	"github.com/collectord/collectord/internal/vendorsim"
 	"github.com/collectord/collectord/pkg/state"
+	"github.com/collectord/collectord/pkg/state/local"
 	"github.com/collectord/collectord/test/harness"
 )
 
@@ -136,7 +137,7 @@ func (k *killing) assertRecovers() {
 // stream. It also records the successful runs of the history.
 func (k *killing) verifyLastKnown(mayMiss bool) map[string]string {
 	k.Helper()
-	st, err := state.Open(k.Context(), k.Env["STATE_DIR"], state.Options{})
+	st, err := local.Open(k.Context(), k.Env["STATE_DIR"], local.Options{})
 	if err != nil {
 		k.Fatal(err)
 	}

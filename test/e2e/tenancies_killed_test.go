@@ -16,6 +16,7 @@ import (
 	"github.com/collectord/collectord/internal/testserver"
 	"github.com/collectord/collectord/internal/vendorsim"
 	"github.com/collectord/collectord/pkg/state"
+	"github.com/collectord/collectord/pkg/state/local"
 	"github.com/collectord/collectord/test/harness"
 )
 
@@ -88,7 +89,7 @@ func (t *tenancyKilling) killService() {
 // assertNothingLost compares the history with the files and the table.
 func (t *tenancyKilling) assertNothingLost() {
 	t.Helper()
-	st, err := state.Open(t.Context(), t.Env["STATE_DIR"], state.Options{})
+	st, err := local.Open(t.Context(), t.Env["STATE_DIR"], local.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,0 +1,175 @@
+package local
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/url"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/collectord/collectord/internal/durable"
+	"github.com/collectord/collectord/pkg/snapshot"
+	"github.com/collectord/collectord/pkg/state"
+)
+
+// maxChunkAge is how long an export job that a run did not end can be continued:
+// the vendors delete its chunks after a day.
+const maxChunkAge = 24 * time.Hour
+
+// ExportChunks are the chunks of a stream's export job. They are kept outside
+// the spool, so that the next run can use them when this one fails or is
+// interrupted. The caller holds the stream's lock.
+type ExportChunks struct {
+	core   *core
+	header snapshot.Header
+	root   string // directory of the stream and tenancy, relative to the state directory
+	dir    string // directory of the job, relative to the state directory
+}
+
+// ExportChunks implements [state.Snapshots].
+func (s *Snapshots) ExportChunks(h snapshot.Header) state.ExportChunks {
+	return &ExportChunks{core: s.core, header: h, root: filepath.Join("kept", fileName(h.Stream), fileName(h.Tenancy))}
+}
+
+// requestPart returns the part of the name of a job's directory that stands for
+// its request. It follows the time at which the job began.
+func requestPart(request string) string {
+	return fmt.Sprintf("-%x-", sha256.Sum256([]byte(request)))[:18] + "-"
+}
+
+// Find implements [state.ExportChunks].
+func (e *ExportChunks) Find(request string) (job string, err error) {
+	name, err := e.findJobDir(request)
+	if name == "" || err != nil {
+		return "", err
+	}
+	return url.PathUnescape(name[len(stampLayout)+len(requestPart(request)):])
+}
+
+// Others implements [state.ExportChunks].
+func (e *ExportChunks) Others(request string) (jobs []string, err error) {
+	names, err := e.jobDirs()
+	part := requestPart(request)
+	for _, name := range names {
+		if len(name) <= len(stampLayout)+len(part) || name[len(stampLayout):len(stampLayout)+len(part)] == part {
+			continue
+		}
+		if job, err := url.PathUnescape(name[len(stampLayout)+len(part):]); err == nil {
+			jobs = append(jobs, job)
+		}
+	}
+	return jobs, err
+}
+
+// jobDirs returns the names of the directories of jobs, the oldest first.
+func (e *ExportChunks) jobDirs() (names []string, err error) {
+	entries, err := os.ReadDir(filepath.Join(e.core.dir, e.root))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("kept chunks: %w", err)
+	}
+	for _, entry := range entries {
+		names = append(names, entry.Name())
+	}
+	return names, nil
+}
+
+// findJobDir returns the name of the newest directory of a job with the same
+// request.
+func (e *ExportChunks) findJobDir(request string) (string, error) {
+	names, err := e.jobDirs()
+	if err != nil {
+		return "", err
+	}
+	found, part := "", requestPart(request)
+	for _, name := range names {
+		if len(name) <= len(stampLayout)+len(part) || name[len(stampLayout):len(stampLayout)+len(part)] != part {
+			continue
+		}
+		began, err := time.Parse(stampLayout, name[:len(stampLayout)])
+		age := e.header.UploadTimestamp.Sub(began)
+		if err == nil && age >= 0 && age < maxChunkAge {
+			found = name
+		}
+	}
+	return found, nil
+}
+
+// Begin implements [state.ExportChunks].
+func (e *ExportChunks) Begin(request, job string) (int, error) {
+	name, err := e.findJobDir(request)
+	if err != nil {
+		return 0, err
+	}
+	if name == "" || name[len(stampLayout)+len(requestPart(request)):] != fileName(job) {
+		if err := e.Drop(); err != nil {
+			return 0, err
+		}
+		name = e.header.UploadTimestamp.UTC().Format(stampLayout) + requestPart(request) + fileName(job)
+	}
+	e.dir = filepath.Join(e.root, name)
+	if err := durable.MkdirBelow(e.core.dir, e.dir, 0o700); err != nil {
+		return 0, fmt.Errorf("kept chunks: %w", err)
+	}
+	entries, err := os.ReadDir(filepath.Join(e.core.dir, e.dir))
+	if err != nil {
+		return 0, fmt.Errorf("kept chunks: %w", err)
+	}
+	return len(entries), nil
+}
+
+// ChunkDir implements [state.ExportChunks].
+func (e *ExportChunks) ChunkDir(chunk string) string {
+	return filepath.Join(e.core.dir, e.dir, fileName(chunk))
+}
+
+// CopyTo implements [state.ExportChunks].
+func (e *ExportChunks) CopyTo(ctx context.Context, w *snapshot.Writer, chunk string) (records, bytes int64, err error) {
+	sealed, err := snapshot.Open(e.ChunkDir(chunk))
+	if err == nil {
+		records, bytes, err = sealed.CopyTo(ctx, w)
+	}
+	if state.IsUnusableChunk(err) {
+		if err := e.core.discardDir(filepath.Join(e.dir, fileName(chunk))); err != nil {
+			return 0, 0, err
+		}
+	}
+	return records, bytes, err
+}
+
+// Drop implements [state.ExportChunks].
+func (e *ExportChunks) Drop() error {
+	if _, err := os.Stat(filepath.Join(e.core.dir, e.root)); errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	err := e.core.discardDir(e.root)
+	e.core.emptyTrash()
+	return err
+}
+
+// sweepChunks removes chunks that are too old to be used, such as those of a
+// collector that was switched off. The job of a run in progress is younger, or
+// the vendor has deleted it.
+func (s *Snapshots) sweepChunks() error {
+	jobs, err := fs.Glob(os.DirFS(s.dir), "kept/*/*/*")
+	if err != nil {
+		return fmt.Errorf("sweep kept chunks: %w", err)
+	}
+	for _, job := range jobs {
+		name := filepath.Base(job)
+		if len(name) < len(stampLayout) {
+			continue
+		}
+		began, err := time.Parse(stampLayout, name[:len(stampLayout)])
+		if err != nil || s.now().Sub(began) < maxChunkAge {
+			continue
+		}
+		if err := os.RemoveAll(filepath.Join(s.dir, job)); err != nil {
+			return fmt.Errorf("sweep kept chunks: %w", err)
+		}
+	}
+	return nil
+}

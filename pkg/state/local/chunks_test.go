@@ -1,0 +1,70 @@
+package local
+
+import (
+	"path/filepath"
+	"testing"
+	"time"
+)
+
+// Chunks belong to one job. They are found with the same request for a day.
+func TestExportChunks(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct {
+		name    string
+		request string        // the first run's is "filters"
+		later   time.Duration // between the two runs
+		job     string
+		chunks  int
+	}{
+		{name: "same request", request: "filters", later: time.Hour, job: "job 1", chunks: 1},
+		{name: "same time", request: "filters", job: "job 1", chunks: 1},
+		{name: "almost a day later", request: "filters", later: 24*time.Hour - time.Second, job: "job 1", chunks: 1},
+		{name: "a day later", request: "filters", later: 24 * time.Hour},
+		{name: "clock set back", request: "filters", later: -time.Second},
+		{name: "other request", request: "other filters", later: time.Hour},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			f := openState(t)
+			h := newHeader("tenable_assets", "acme", 1)
+			w, err := f.Snapshots.Spool(h)
+			f.requireNoError(err)
+			chunks := f.Snapshots.ExportChunks(h)
+			_, err = chunks.Begin("filters", "job 1")
+			f.requireNoError(err)
+			batch := w.NewBatch()
+			f.requireNoError(batch.Append([]byte(`{"id":1}`)))
+			f.requireNoError(batch.CommitTo(chunks.ChunkDir("7")))
+			f.requireNoError(w.Abort())
+
+			h.UploadTimestamp = h.UploadTimestamp.Add(tc.later)
+			chunks = f.Snapshots.ExportChunks(h)
+			job, err := chunks.Find(tc.request)
+			f.requireNoError(err)
+			assertEqual(t, "job found", job, tc.job)
+			others, err := chunks.Others(tc.request)
+			f.requireNoError(err)
+			if wantOther := tc.request != "filters"; (len(others) == 1 && others[0] == "job 1") != wantOther {
+				t.Errorf("jobs of other requests: %q, want job 1: %v", others, wantOther)
+			}
+			n, err := chunks.Begin(tc.request, "job 1")
+			f.requireNoError(err)
+			assertEqual(t, "chunks", n, tc.chunks)
+			// Begin with another job drops all chunks.
+			n, err = chunks.Begin(tc.request, "job 2")
+			f.requireNoError(err)
+			assertEqual(t, "chunks of another job", n, 0)
+			job, err = chunks.Find(tc.request)
+			f.requireNoError(err)
+			assertEqual(t, "job found after Begin with another", job, "job 2")
+			f.requireNoError(f.Sweep(t.Context(), time.Hour))
+			job, err = chunks.Find(tc.request)
+			f.requireNoError(err)
+			assertEqual(t, "job found after Sweep", job, "job 2")
+			f.requireNoError(chunks.Drop())
+			left, err := filepath.Glob(filepath.Join(f.dir, "kept", "*", "*"))
+			f.requireNoError(err)
+			assertEqual(t, "directories left", len(left), 0)
+		})
+	}
+}

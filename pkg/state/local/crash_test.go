@@ -1,0 +1,377 @@
+package local
+
+import (
+	"bufio"
+	"errors"
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"os/exec"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/collectord/collectord/pkg/state"
+)
+
+// crashActions are what a child does until it is killed. Each begins with a state in
+// which id-001 with 100 records is last-known.
+var crashActions = map[string]func(*State) error{
+	"commit": func(s *State) error {
+		_, err := collectSnapshot(s, newHeader("okta_users", "acme", 2), 90, twoSinks)
+		return err
+	},
+	"hold": func(s *State) error {
+		_, err := collectSnapshot(s, newHeader("okta_users", "acme", 2), 3, twoSinks)
+		return err
+	},
+	"empty": func(s *State) error {
+		_, err := collectSnapshot(s, newHeader("okta_users", "acme", 2), 0, twoSinks)
+		return err
+	},
+	"unchanged": func(s *State) error { return confirm(s, 2) },
+	"deliver": func(s *State) error {
+		_, err := collectSnapshot(s, newHeader("okta_users", "acme", 2), 90, twoSinks)
+		if err != nil {
+			return err
+		}
+		crashPoint("collected")
+		queue, err := s.Queue.List(ctx)
+		if err != nil {
+			return err
+		}
+		return s.Queue.MarkDelivered(ctx, queue[0].ID)
+	},
+	"restore": func(s *State) error {
+		_, err := restoreSnapshot(s, newHeader("okta_users", "acme", 5), 80, state.Policy{})
+		return err
+	},
+	"forget": func(s *State) error { return s.ForgetTenancy(ctx, "acme") },
+	"take over": func(s *State) error {
+		source, err := OpenTakeOver(ctx, s.dir+"-old")
+		if err != nil {
+			return err
+		}
+		_, err = s.TakeOver(ctx, source, "acme")
+		return err
+	},
+}
+
+// crashChild runs the action args[2] and kills itself at the step args[1].
+func crashChild(args []string) error {
+	dir, step, action := args[0], args[1], args[2]
+	if action == "deliver" { // not while it collects what it delivers
+		crashPoint = func(at string) {
+			if at == "collected" {
+				killAt(step)
+			}
+		}
+	} else {
+		killAt(step)
+	}
+	s, err := openDirectory(ctx, dir, Options{})
+	if err != nil {
+		return err
+	}
+	if err := crashActions[action](s); err != nil {
+		return err
+	}
+	return fmt.Errorf("%s was not reached", step)
+}
+
+// After a process was killed at any step, recovery continues its work: nothing is
+// lost and nothing is done twice.
+func TestKilledAtEveryStep(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct {
+		action   string       // key of crashActions
+		step     string       // the crash point at which the process is killed
+		first    state.Policy // of id-001
+		last     string       // the last-known snapshot after recovery
+		queue    string
+		outcomes string
+	}{
+		{action: "commit", step: "sealed", last: "id-002/90/collected", queue: "id-002>file id-002>s3", outcomes: "success success"},
+		{action: "commit", step: "recording", last: "id-002/90/collected", queue: "id-002>file id-002>s3", outcomes: "success success"},
+		{action: "commit", step: "recorded", last: "id-002/90/collected", queue: "id-002>file id-002>s3", outcomes: "success success"},
+		{action: "commit", step: "sweeping", last: "id-002/90/collected", queue: "id-002>file id-002>s3", outcomes: "success success"},
+		{action: "commit", step: "swept", last: "id-002/90/collected", queue: "id-002>file id-002>s3", outcomes: "success success"},
+		{action: "commit", step: "recording", first: twoSinks, last: "id-002/90/collected",
+			queue: "id-001>file id-001>s3 id-002>file id-002>s3", outcomes: "success success"},
+		{action: "hold", step: "sealed", last: "id-001/100/collected", outcomes: "success held"},
+		{action: "hold", step: "recording", last: "id-001/100/collected", outcomes: "success held"},
+		{action: "hold", step: "recorded", last: "id-001/100/collected", outcomes: "success held"},
+		{action: "empty", step: "sealed", last: "id-001/100/collected", outcomes: "success empty"},
+		{action: "empty", step: "recording", last: "id-001/100/collected", outcomes: "success interrupted"},
+		{action: "empty", step: "recorded", last: "id-001/100/collected", outcomes: "success empty"},
+		{action: "unchanged", step: "confirming", last: "id-001/100/collected", outcomes: "success interrupted"},
+		{action: "unchanged", step: "confirmed", last: "id-001/100/collected", outcomes: "success unchanged"},
+		{action: "deliver", step: "delivering", first: state.Policy{Sinks: []string{"s3"}}, last: "id-002/90/collected",
+			queue: "id-001>s3 id-002>file id-002>s3", outcomes: "success success"},
+		{action: "deliver", step: "delivered", first: state.Policy{Sinks: []string{"s3"}}, last: "id-002/90/collected",
+			queue: "id-002>file id-002>s3", outcomes: "success success"},
+		{action: "deliver", step: "sweeping", first: state.Policy{Sinks: []string{"s3"}}, last: "id-002/90/collected",
+			queue: "id-002>file id-002>s3", outcomes: "success success"},
+		{action: "deliver", step: "swept", first: state.Policy{Sinks: []string{"s3"}}, last: "id-002/90/collected",
+			queue: "id-002>file id-002>s3", outcomes: "success success"},
+		{action: "restore", step: "restore sealed", last: "id-001/100/collected", outcomes: "success"},
+		{action: "restore", step: "restore moved", last: "id-001/100/collected", outcomes: "success"},
+		{action: "restore", step: "restored", last: "id-005/80/restored", outcomes: "success"},
+		{action: "restore", step: "sweeping", last: "id-005/80/restored", outcomes: "success"},
+		{action: "restore", step: "swept", last: "id-005/80/restored", outcomes: "success"},
+	} {
+		t.Run(tc.action+" "+tc.step, func(t *testing.T) {
+			t.Parallel()
+			f := openState(t)
+			f.collectUsers(1, 100, tc.first)
+			cmd, stderr := newChild(t, "crash", f.dir, tc.step, tc.action)
+			if err := cmd.Run(); !wasKilled(err) {
+				t.Fatal(err, stderr)
+			}
+			// Readers find an intact snapshot before recovery.
+			if got := f.lastKnown(); got != "id-001/100/collected" && got != tc.last {
+				t.Errorf("last before recovery: %s", got)
+			}
+			lock, err := f.Locks.LockStream("okta_users", "acme") // the lock was released when its owner died
+			f.requireNoError(err)
+			f.recoverOkta()
+			f.requireNoError(f.Sweep(ctx, keepHistory))
+			for range 2 {
+				assertEqual(t, "last", f.lastKnown(), tc.last)
+				assertEqual(t, "queue", f.queuedDeliveries(), tc.queue)
+				assertEqual(t, "history", f.outcomes(), tc.outcomes)
+				f.checkDirs()
+				assertEqual(t, "found again", f.recoverOkta(), foundNothing)
+			}
+			f.requireNoError(lock.Unlock())
+			counts, err := f.Runs.OutcomeCounts(ctx)
+			f.requireNoError(err)
+			var runs int64
+			for _, n := range counts {
+				runs += n.Runs
+			}
+			assertEqual(t, "runs counted", runs, int64(len(strings.Fields(tc.outcomes))))
+			f.collectUsers(9, 100, twoSinks)
+			assertEqual(t, "last after the next run", f.lastKnown(), "id-009/100/collected")
+		})
+	}
+}
+
+// workChild collects, delivers and sweeps, args[2] times or forever if that is 0, and
+// prints the number of each snapshot that it has committed.
+func workChild(args []string) error {
+	times, err := strconv.Atoi(args[2])
+	if err != nil {
+		return err
+	}
+	s, err := openDirectory(ctx, args[0], Options{})
+	if err != nil {
+		return err
+	}
+	lock, err := s.Locks.LockStream("okta_"+args[1], "acme")
+	if err != nil {
+		return err
+	}
+	if _, err := s.Recover(ctx, "okta_"+args[1], "acme", twoSinks); err != nil {
+		return err
+	}
+	runs, err := s.Runs.List(ctx, "stream_"+args[1], 1)
+	if err != nil {
+		return err
+	}
+	first := 1
+	if len(runs) > 0 {
+		if _, err := fmt.Sscanf(runs[0].UploadID, "id-%d", &first); err != nil {
+			return err
+		}
+		first++
+	}
+	for n := first; times == 0 || n < first+times; n++ {
+		if err := collectAndDeliver(s, args[1], n); err != nil {
+			return err
+		}
+		fmt.Println(n)
+	}
+	return errors.Join(lock.Unlock(), s.Close())
+}
+
+// collectAndDeliver does the nth run of a collector with one stream.
+func collectAndDeliver(s *State, name string, n int) error {
+	h := newHeader("stream_"+name, "acme", n)
+	h.Collector = "okta_" + name
+	if _, err := collectSnapshot(s, h, 50+n%7, twoSinks); err != nil {
+		return err
+	}
+	deliveries, err := s.Queue.Next(ctx, "acme")
+	if err != nil {
+		return err
+	}
+	for _, d := range deliveries {
+		if d.Stream != h.Stream {
+			continue
+		}
+		if err := s.Queue.ScheduleRetry(ctx, d.ID, errors.New("no route"), state.Transient, day); err != nil {
+			return err
+		}
+		if err := s.Queue.MarkDelivered(ctx, d.ID); err != nil {
+			return err
+		}
+	}
+	if _, err := s.Streams(ctx); err != nil {
+		return err
+	}
+	return s.Sweep(ctx, keepHistory)
+}
+
+func TestTwoProcesses(t *testing.T) {
+	t.Parallel()
+	f := openState(t)
+	const times = 10
+	var all sync.WaitGroup
+	for _, name := range []string{"a", "b"} {
+		cmd, stderr := newChild(t, "work", f.dir, name, fmt.Sprint(times))
+		all.Go(func() {
+			if err := cmd.Run(); err != nil {
+				t.Errorf("%v: %s", err, stderr)
+			}
+		})
+	}
+	all.Wait()
+	for _, name := range []string{"a", "b"} {
+		assertEqual(t, "last", f.lastKnownOf("stream_"+name, "acme"), fmt.Sprintf("id-%03d/%d/collected", times, 50+times%7))
+	}
+	assertEqual(t, "queue", f.queuedDeliveries(), "")
+	assertEqual(t, "history", len(strings.Fields(f.outcomes())), 2*times)
+	f.checkDirs()
+}
+
+var (
+	kills = flag.Int("kills", 8, "number of kills in TestKilledAtRandom")
+	seed  = flag.Uint64("seed", 1, "seed for the times of kills in TestKilledAtRandom")
+)
+
+func TestKilledAtRandom(t *testing.T) {
+	t.Parallel()
+	f := openState(t)
+	random := rand.New(rand.NewPCG(*seed, 0))
+	committed := 0
+	for range *kills {
+		cmd, stderr := newChild(t, "work", f.dir, "a", "0")
+		committed = killAfterFirst(t, cmd, time.Duration(random.IntN(60))*time.Millisecond, committed)
+		if stderr.Len() > 0 {
+			t.Fatal(stderr)
+		}
+		sealed, _, err := f.Snapshots.LastKnown(ctx, "stream_a", "acme")
+		f.requireNoError(err)
+		f.requireNoError(sealed.Verify(ctx))
+		var n int
+		if _, err := fmt.Sscanf(sealed.UploadID, "id-%d", &n); err != nil || n < committed {
+			t.Fatalf("the last-known snapshot is %s, want %d or later; error %v", sealed.UploadID, committed, err)
+		}
+		if f.t.Failed() {
+			return
+		}
+	}
+	_, err := f.Recover(ctx, "okta_a", "acme", twoSinks)
+	f.requireNoError(err)
+	f.requireNoError(f.Sweep(ctx, keepHistory))
+	f.checkDirs()
+	f.queuedDeliveries()
+	// Every run is counted once and has at most one snapshot.
+	runs, err := f.Runs.List(ctx, "", 1e6)
+	f.requireNoError(err)
+	seen := map[string]bool{}
+	for _, r := range runs {
+		if r.Outcome == "" || seen[r.UploadID] {
+			t.Errorf("run not ended or found twice: %+v", r)
+		}
+		seen[r.UploadID] = true
+	}
+	f.requireNoError(deliverAll(f.State))
+	stored, err := f.Queue.SinkStatuses(ctx)
+	f.requireNoError(err)
+	counts, err := f.Runs.OutcomeCounts(ctx)
+	f.requireNoError(err)
+	for _, c := range counts {
+		if c.Outcome != state.Success {
+			continue
+		}
+		for _, s := range stored {
+			assertEqual(t, "delivered to "+s.Sink, s.Successes, c.Runs)
+		}
+	}
+}
+
+// killAfterFirst starts cmd and kills it some time after it has printed its first
+// number. It returns the last number.
+func killAfterFirst(t *testing.T, cmd *exec.Cmd, after time.Duration, last int) int {
+	t.Helper()
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	var once sync.Once
+	lines := bufio.NewScanner(out)
+	for lines.Scan() {
+		if last, err = strconv.Atoi(lines.Text()); err != nil {
+			t.Error(err)
+		}
+		once.Do(func() { time.AfterFunc(after, func() { _ = cmd.Process.Kill() }) })
+	}
+	if err := cmd.Wait(); !wasKilled(err) {
+		t.Errorf("the child was not killed: %v", err)
+	}
+	return last
+}
+
+func TestGoroutines(t *testing.T) {
+	t.Parallel()
+	f := openState(t)
+	const times = 5
+	var all sync.WaitGroup
+	for _, name := range []string{"a", "b", "c", "d"} {
+		all.Go(func() {
+			for n := 1; n <= times; n++ {
+				if err := collectAndDeliver(f.State, name, n); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+		all.Go(func() {
+			for range 3 * times {
+				sealed, _, err := f.Snapshots.LastKnown(ctx, "stream_"+name, "acme")
+				if errors.Is(err, state.ErrNoSnapshot) {
+					continue
+				}
+				if err != nil {
+					t.Error(err)
+					continue
+				}
+				if sealed.Collector != "okta_"+name {
+					t.Error(sealed.Info)
+				}
+			}
+		})
+		all.Go(func() {
+			for n := 1; n <= times; n++ {
+				if _, err := restoreSnapshot(f.State, newHeader("restored_"+name, "acme", n), n, state.Policy{}); err != nil && !errors.Is(err, state.ErrLocked) {
+					t.Error(err)
+				}
+				if _, err := f.Recover(ctx, "okta", "acme", twoSinks); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	all.Wait()
+	for _, name := range []string{"a", "b", "c", "d"} {
+		assertEqual(t, "last", f.lastKnownOf("stream_"+name, "acme"), fmt.Sprintf("id-%03d/%d/collected", times, 50+times%7))
+		assertEqual(t, "restored", strings.HasSuffix(f.lastKnownOf("restored_"+name, "acme"), "/restored"), true)
+	}
+	f.checkDirs()
+}

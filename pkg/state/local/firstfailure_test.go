@@ -1,0 +1,54 @@
+package local
+
+import (
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/collectord/collectord/pkg/state"
+)
+
+// TestFirstFailure checks that a stream without data has the time of the first run that
+// failed, not that of later ones or of runs that were cancelled, and none after a success.
+func TestFirstFailure(t *testing.T) {
+	now := day
+	s, err := openDirectory(ctx, t.TempDir(), Options{Now: func() time.Time { return now }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	assertFirst := func(want time.Time) {
+		t.Helper()
+		streams, err := s.Streams(ctx)
+		if err != nil || len(streams) != 1 || !streams[0].FirstFailure.Equal(want) {
+			t.Errorf("streams %+v, error %v; want the first failure at %v", streams, err, want)
+		}
+	}
+	begin := func(n int) state.RunID {
+		t.Helper()
+		id, err := s.Runs.Begin(ctx, state.RunStart{Header: newHeader("okta_users", "a", n), Trigger: "test", Started: now})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return id
+	}
+	var first time.Time
+	for n, outcome := range []state.Outcome{state.Cancelled, state.Failed, state.Timeout} {
+		now = now.Add(time.Hour)
+		if outcome == state.Failed {
+			first = now
+		}
+		if err := s.Runs.Fail(ctx, begin(n), outcome, errors.New("no"), state.RunStats{}); err != nil {
+			t.Fatal(err)
+		}
+		assertFirst(first)
+	}
+	w, err := s.Snapshots.Spool(newHeader("okta_users", "a", 3))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Runs.Commit(ctx, begin(3), w, state.RunStats{}, state.Policy{StoreEmpty: true}); err != nil {
+		t.Fatal(err)
+	}
+	assertFirst(time.Time{})
+}

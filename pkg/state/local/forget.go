@@ -1,0 +1,154 @@
+package local
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/collectord/collectord/pkg/state"
+)
+
+// A tenancyTable is a table of the database with rows of tenancies.
+type tenancyTable struct{ name, of string }
+
+// tenancyTables are all tables with rows of tenancies, and the SQL conditions for those of the
+// tenancy ?1. A table is before those that it refers to.
+var tenancyTables = []tenancyTable{
+	{"deliveries", "snapshot IN (SELECT id FROM snapshots WHERE tenancy = ?1)"},
+	{"last_known", "tenancy = ?1"},
+	{"snapshots", "tenancy = ?1"},
+	{"undelivered", "tenancy = ?1"},
+	{"stored", "tenancy = ?1"},
+	{"sinks", "tenancy = ?1"},
+	{"runs", "tenancy = ?1"},
+	{"counters", "tenancy = ?1"},
+	{"controls", "tenancy = ?1"},
+	{"control_days", "tenancy = ?1"},
+	{"notes", "key >= ?1 || char(0) AND key < ?1 || char(1)"},
+}
+
+// Tenancies implements [state.Backend].
+func (s *State) Tenancies(ctx context.Context) (all []state.TenancyUsage, err error) {
+	names, err := queryAll(ctx, s.db, scanText, `SELECT tenancy FROM snapshots UNION SELECT tenancy FROM undelivered
+		UNION SELECT tenancy FROM stored UNION SELECT tenancy FROM sinks UNION SELECT tenancy FROM runs UNION SELECT tenancy FROM counters
+		UNION SELECT tenancy FROM controls UNION SELECT tenancy FROM control_days
+		UNION SELECT substr(key, 1, instr(key, char(0)) - 1) FROM notes ORDER BY tenancy`)
+	if err != nil {
+		return nil, fmt.Errorf("read the tenancies: %w", explainSQLiteError(err))
+	}
+	for _, name := range names {
+		usage, err := s.TenancyUsage(ctx, name)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, usage)
+	}
+	return all, nil
+}
+
+// TenancyUsage implements [state.Backend].
+func (s *State) TenancyUsage(ctx context.Context, tenancy string) (state.TenancyUsage, error) {
+	u := state.TenancyUsage{Tenancy: tenancy}
+	counts := map[string]*int64{
+		"last_known": &u.Streams, "deliveries": &u.Queued, "runs": &u.Runs,
+		"controls": &u.Controls, "control_days": &u.ControlDays, "notes": &u.Notes,
+	}
+	for _, table := range tenancyTables {
+		count := counts[table.name]
+		if count == nil {
+			continue
+		}
+		if err := s.db.QueryRowContext(ctx, `SELECT count(*) FROM `+table.name+` WHERE `+table.of, tenancy).Scan(count); err != nil {
+			return u, fmt.Errorf("read what the state has of tenancy %s: %w", tenancy, explainSQLiteError(err))
+		}
+	}
+	dirs, err := s.tenancyDirs(tenancy)
+	for _, dir := range dirs {
+		u.Bytes += sizeOf(filepath.Join(s.dir, dir))
+	}
+	return u, err
+}
+
+// tenancyDirs returns the directories of a tenancy, relative to the state directory.
+func (s *State) tenancyDirs(tenancy string) (dirs []string, err error) {
+	name := fileName(tenancy)
+	root := os.DirFS(s.dir)
+	for _, parent := range []string{"snapshots/*", "kept/*"} {
+		parents, err := fs.Glob(root, parent)
+		if err != nil {
+			return nil, err
+		}
+		for _, p := range parents {
+			if fileExists(filepath.Join(s.dir, p, name)) {
+				dirs = append(dirs, filepath.Join(p, name))
+			}
+		}
+	}
+	spools, err := fs.Glob(root, "spool/*/*")
+	if err != nil {
+		return nil, err
+	}
+	for _, spool := range spools {
+		base := filepath.Base(spool)
+		isSpool := strings.Contains(base, "~"+name+"~") && !strings.HasPrefix(base, "restore~")
+		if isSpool || strings.HasPrefix(base, "restore~") && strings.HasSuffix(base, "~"+name) {
+			dirs = append(dirs, spool)
+		}
+	}
+	return dirs, nil
+}
+
+// sizeOf returns the size in bytes of the files in a directory. What is removed meanwhile
+// does not count.
+func sizeOf(dir string) (size int64) {
+	_ = filepath.WalkDir(dir, func(_ string, entry fs.DirEntry, err error) error {
+		if err != nil || !entry.Type().IsRegular() {
+			return nil
+		}
+		if info, err := entry.Info(); err == nil {
+			size += info.Size()
+		}
+		return nil
+	})
+	return size
+}
+
+// ForgetTenancy implements [state.Backend].
+func (s *State) ForgetTenancy(ctx context.Context, tenancy string) (err error) {
+	unlock, err := s.Locks.lockWholeTenancy(tenancy)
+	if err != nil {
+		return fmt.Errorf("forget tenancy %s: %w", tenancy, err)
+	}
+	defer func() { err = errors.Join(err, unlock()) }()
+	dirs, err := s.tenancyDirs(tenancy)
+	if err != nil {
+		return fmt.Errorf("forget tenancy %s: %w", tenancy, err)
+	}
+	// The directories go first: without a row, Recover would add a snapshot again.
+	for _, dir := range dirs {
+		if err := s.discardDir(dir); err != nil {
+			return fmt.Errorf("forget tenancy %s: %w", tenancy, err)
+		}
+		crashPoint("forgetting")
+	}
+	defer s.emptyTrash()
+	err = s.inReservedTransaction(ctx, func(tx *sql.Tx) error {
+		for _, table := range tenancyTables {
+			if _, err := tx.ExecContext(ctx, `DELETE FROM `+table.name+` WHERE `+table.of, tenancy); err != nil {
+				return err
+			}
+		}
+		crashPoint("forgetting rows")
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("forget tenancy %s: %w", tenancy, err)
+	}
+	crashPoint("forgotten")
+	return errors.Join(s.Locks.removeFiles(tenancy), s.shrinkDatabase(ctx))
+}

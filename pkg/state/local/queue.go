@@ -1,0 +1,230 @@
+package local
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"time"
+
+	"github.com/collectord/collectord/pkg/snapshot"
+	"github.com/collectord/collectord/pkg/state"
+)
+
+// Queue has the deliveries that are still to be made.
+type Queue struct {
+	*core
+	snapshots *Snapshots
+}
+
+// Next implements [state.Queue].
+func (q *Queue) Next(ctx context.Context, tenancy string) ([]state.Delivery, error) {
+	return q.listWhere(ctx, `WHERE d.id IN (
+		SELECT min(e.id) FROM deliveries e JOIN snapshots t ON t.id = e.snapshot WHERE t.tenancy = ? GROUP BY e.sink, t.stream)`, tenancy)
+}
+
+// List implements [state.Queue].
+func (q *Queue) List(ctx context.Context) ([]state.Delivery, error) { return q.listWhere(ctx, "") }
+
+func (q *Queue) listWhere(ctx context.Context, where string, args ...any) ([]state.Delivery, error) {
+	all, err := queryAll(ctx, q.db, func(rows *sql.Rows) (d state.Delivery, err error) {
+		var taken, queued, next int64
+		err = rows.Scan(&d.ID, &d.Sink, &d.Collector, &d.Stream, &d.Tenancy, &d.UploadID, &taken, &d.Records, &d.SpoolBytes, &d.Dir,
+			&queued, &next, &d.Attempts, &d.Class, &d.Err, &d.Refill)
+		d.Dir = filepath.Join(q.dir, d.Dir)
+		d.Taken, d.Queued, d.NextTry = fromMillis(taken), fromMillis(queued), fromMillis(next)
+		return d, err
+	}, `SELECT d.id, d.sink, s.collector, s.stream, s.tenancy, s.upload_id, s.taken, s.records, s.spool_bytes, s.dir,
+		d.queued, d.next_try, d.attempts, d.class, d.error, d.refill
+		FROM deliveries d JOIN snapshots s ON s.id = d.snapshot `+where+` ORDER BY d.id`, args...)
+	if err != nil {
+		return nil, fmt.Errorf("read the queue: %w", err)
+	}
+	return all, nil
+}
+
+// Contains implements [state.Queue].
+func (q *Queue) Contains(ctx context.Context, id int64) (queued bool, err error) {
+	if err := q.db.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM deliveries WHERE id = ?)`, id).Scan(&queued); err != nil {
+		return false, fmt.Errorf("read the queue: %w", err)
+	}
+	return queued, nil
+}
+
+// MarkDelivered implements [state.Queue].
+func (q *Queue) MarkDelivered(ctx context.Context, id int64) error {
+	var stream, tenancy string
+	err := q.inReservedTransaction(ctx, func(tx *sql.Tx) error {
+		err := tx.QueryRowContext(ctx,
+			`SELECT s.stream, s.tenancy FROM deliveries d JOIN snapshots s ON s.id = d.snapshot WHERE d.id = ?`, id).Scan(&stream, &tenancy)
+		if err != nil {
+			return err
+		}
+		if err := countSuccess(ctx, tx, id, q.now()); err != nil {
+			return err
+		}
+		_, err = tx.ExecContext(ctx, `DELETE FROM deliveries WHERE id = ?`, id)
+		crashPoint("delivering")
+		return err
+	})
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("record the delivery: %w", err)
+	}
+	crashPoint("delivered")
+	q.snapshots.sweepStream(ctx, stream, tenancy)
+	q.keepReserve()
+	return nil
+}
+
+// ScheduleRetry implements [state.Queue].
+func (q *Queue) ScheduleRetry(ctx context.Context, id int64, cause error, class state.Class, next time.Time) error {
+	err := q.inTransaction(ctx, func(tx *sql.Tx) error {
+		if err := countFailure(ctx, tx, id, q.now()); err != nil {
+			return err
+		}
+		_, err := tx.ExecContext(ctx,
+			`UPDATE deliveries SET attempts = attempts + 1, error = ?, class = ?, next_try = ? WHERE id = ?`,
+			truncateText(cause.Error()), class, toMillis(next), id)
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("record the failed delivery: %w", err)
+	}
+	return nil
+}
+
+// ofTenancy is the SQL condition for a row of deliveries that is of a tenancy.
+const ofTenancy = `snapshot IN (SELECT id FROM snapshots WHERE tenancy = ?)`
+
+// RetryAllNow implements [state.Queue].
+func (q *Queue) RetryAllNow(ctx context.Context, tenancy string) error {
+	return q.retryNowWhere(ctx, ofTenancy, tenancy)
+}
+
+// RetryRefusedNow implements [state.Queue].
+func (q *Queue) RetryRefusedNow(ctx context.Context, tenancy string) error {
+	return q.retryNowWhere(ctx, ofTenancy+` AND class = ?`, tenancy, state.Refused)
+}
+
+func (q *Queue) retryNowWhere(ctx context.Context, where string, args ...any) error {
+	if _, err := q.db.ExecContext(ctx, `UPDATE deliveries SET next_try = 0, class = '' WHERE (next_try > 0 OR class <> '') AND `+where, args...); err != nil {
+		return fmt.Errorf("make deliveries due: %w", explainSQLiteError(err))
+	}
+	return nil
+}
+
+// DropDamaged implements [state.Queue].
+func (q *Queue) DropDamaged(ctx context.Context, id int64) (bool, error) {
+	var row int64
+	var dir, stream, tenancy string
+	err := q.db.QueryRowContext(ctx,
+		`SELECT s.id, s.dir, s.stream, s.tenancy FROM deliveries d JOIN snapshots s ON s.id = d.snapshot WHERE d.id = ?`, id).
+		Scan(&row, &dir, &stream, &tenancy)
+	if errors.Is(err, sql.ErrNoRows) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("read the queue: %w", err)
+	}
+	_, err = q.snapshots.openVerified(ctx, dir)
+	if !snapshot.IsUnusable(err) {
+		return false, err
+	}
+	if _, err := q.snapshots.dropUnusable(ctx, row); err != nil {
+		return false, fmt.Errorf("drop a damaged snapshot: %w", err)
+	}
+	q.snapshots.sweepStream(ctx, stream, tenancy)
+	return true, nil
+}
+
+// SinkStatuses implements [state.Queue].
+func (q *Queue) SinkStatuses(ctx context.Context) ([]state.SinkStatus, error) {
+	all, err := queryAll(ctx, q.db, func(rows *sql.Rows) (st state.SinkStatus, err error) {
+		var success, failure int64
+		err = rows.Scan(&st.Stream, &st.Tenancy, &st.Sink, &success, &failure, &st.Successes, &st.Failures,
+			&st.Superseded, &st.Skipped, &st.Dropped, &st.KeptOut)
+		st.LastSuccess, st.LastFailure = fromMillis(success), fromMillis(failure)
+		return st, err
+	}, `SELECT stream, tenancy, sink, last_success, last_failure, successes, failures, superseded, skipped, dropped, kept_out
+		FROM stored ORDER BY stream, tenancy, sink`)
+	if err != nil {
+		return nil, fmt.Errorf("read the deliveries: %w", err)
+	}
+	return all, nil
+}
+
+// queueDeliveries queues a delivery of the snapshot for each sink that does not
+// have one, and returns how many it queued.
+func queueDeliveries(ctx context.Context, tx *sql.Tx, snapshot int64, sinks []string, now time.Time) (queued int, err error) {
+	for _, sink := range sinks {
+		result, err := tx.ExecContext(ctx,
+			`INSERT INTO deliveries (snapshot, sink, queued) VALUES (?, ?, ?) ON CONFLICT DO NOTHING`, snapshot, sink, toMillis(now))
+		if err != nil {
+			return 0, err
+		}
+		n, err := result.RowsAffected()
+		if err != nil {
+			return 0, err
+		}
+		queued += int(n)
+		if _, err := tx.ExecContext(ctx,
+			`DELETE FROM undelivered WHERE sink = ? AND (stream, tenancy, upload_id) IN (SELECT stream, tenancy, upload_id FROM snapshots WHERE id = ?)`,
+			sink, snapshot); err != nil {
+			return 0, err
+		}
+	}
+	return queued, nil
+}
+
+// dropDeliveries removes all deliveries of the snapshot, counts each as failed,
+// and returns their sinks.
+func dropDeliveries(ctx context.Context, tx *sql.Tx, snapshot int64, now time.Time) (sinks []string, err error) {
+	queued, err := queryAll(ctx, tx, scanID, `SELECT id FROM deliveries WHERE snapshot = ? ORDER BY sink`, snapshot)
+	if err != nil {
+		return nil, err
+	}
+	for _, id := range queued {
+		if err := countFailure(ctx, tx, id, now); err != nil {
+			return nil, err
+		}
+		sink, err := endUndelivered(ctx, tx, id, state.DeliveryDamaged, now)
+		if err != nil {
+			return nil, err
+		}
+		sinks = append(sinks, sink)
+	}
+	return sinks, nil
+}
+
+// countSuccess counts a successful attempt of a delivery.
+func countSuccess(ctx context.Context, tx *sql.Tx, id int64, now time.Time) error {
+	return countAttempt(ctx, tx, id, now, "last_success", "successes")
+}
+
+// countFailure counts a failed attempt of a delivery.
+func countFailure(ctx context.Context, tx *sql.Tx, id int64, now time.Time) error {
+	return countAttempt(ctx, tx, id, now, "last_failure", "failures")
+}
+
+func countAttempt(ctx context.Context, tx *sql.Tx, id int64, now time.Time, timeColumn, countColumn string) error {
+	if err := countDelivery(ctx, tx, id, countColumn); err != nil {
+		return err
+	}
+	_, err := tx.ExecContext(ctx,
+		`UPDATE stored SET `+timeColumn+` = ? WHERE (stream, tenancy, sink) IN (
+			SELECT s.stream, s.tenancy, d.sink FROM deliveries d JOIN snapshots s ON s.id = d.snapshot WHERE d.id = ?)`, toMillis(now), id)
+	return err
+}
+
+// countDelivery adds 1 to a count of the stream and sink of a delivery.
+func countDelivery(ctx context.Context, tx *sql.Tx, id int64, column string) error {
+	_, err := tx.ExecContext(ctx,
+		`INSERT INTO stored (stream, tenancy, sink, `+column+`)
+		 SELECT s.stream, s.tenancy, d.sink, 1 FROM deliveries d JOIN snapshots s ON s.id = d.snapshot WHERE d.id = ?
+		 ON CONFLICT DO UPDATE SET `+column+` = `+column+` + 1`, id)
+	return err
+}

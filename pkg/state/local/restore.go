@@ -1,0 +1,204 @@
+package local
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/collectord/collectord/internal/durable"
+	"github.com/collectord/collectord/pkg/snapshot"
+	"github.com/collectord/collectord/pkg/state"
+)
+
+// restoreDir is the directory within spool for snapshots from a backup.
+const restoreDir = ".restore"
+
+// restoreName returns the name of a stream's restore lock, and of its directory
+// within restoreDir.
+func restoreName(stream, tenancy string) string {
+	return "restore~" + fileName(stream) + "~" + fileName(tenancy)
+}
+
+// restoreSpool returns the directory in which a stream is restored.
+func (s *Snapshots) restoreSpool(h snapshot.Header) string {
+	return filepath.Join(s.dir, "spool", restoreDir, restoreName(h.Stream, h.Tenancy))
+}
+
+// SpoolRestore implements [state.Snapshots].
+func (s *Snapshots) SpoolRestore(h snapshot.Header) (*snapshot.Writer, error) {
+	dir := s.restoreSpool(h)
+	if err := os.RemoveAll(dir); err != nil { // from a process that died
+		return nil, fmt.Errorf("spool: %w", err)
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("spool: %w", err)
+	}
+	return snapshot.CreateCopy(filepath.Join(dir, "writing"), h)
+}
+
+// Restore implements [state.Snapshots].
+func (s *Snapshots) Restore(ctx context.Context, w *snapshot.Writer, p state.Policy) (outcome state.RestoreOutcome, err error) {
+	h := w.Info().Header
+	staging := filepath.Join(s.restoreSpool(h), "sealed")
+	sealed, err := w.Seal(staging)
+	if err != nil {
+		return state.RestoreUnneeded, fmt.Errorf("restore %s: %w", h.Stream, errors.Join(err, os.RemoveAll(staging)))
+	}
+	crashPoint("restore sealed")
+	dir := snapshotDir(h) + restoredSuffix
+	if err = durable.MkdirBelow(s.dir, filepath.Dir(dir), 0o700); err == nil {
+		err = s.inTransaction(ctx, func(tx *sql.Tx) (err error) {
+			outcome, err = s.addRestored(ctx, tx, sealed, dir, p)
+			return err
+		})
+	}
+	if err != nil {
+		// Recover removes the directory if it is in place but not in the database.
+		return state.RestoreUnneeded, fmt.Errorf("restore %s: %w", h.Stream, errors.Join(err, os.RemoveAll(staging)))
+	}
+	crashPoint("restored")
+	s.sweepStream(ctx, h.Stream, h.Tenancy)
+	if err := os.RemoveAll(s.restoreSpool(h)); err != nil {
+		return outcome, fmt.Errorf("restore %s: %w", h.Stream, err)
+	}
+	return outcome, nil
+}
+
+// HasHeldBackup implements [state.Snapshots].
+func (s *Snapshots) HasHeldBackup(ctx context.Context, h snapshot.Header) (held bool, err error) {
+	err = s.db.QueryRowContext(ctx,
+		`SELECT EXISTS (SELECT 1 FROM snapshots WHERE held AND source = ? AND stream = ? AND tenancy = ? AND upload_id = ?)`,
+		state.Restored, h.Stream, h.Tenancy, h.UploadID).Scan(&held)
+	if err != nil {
+		return false, fmt.Errorf("read the held snapshots: %w", err)
+	}
+	return held, nil
+}
+
+// addRestored moves a restored snapshot to dir and makes it the last-known one,
+// or holds it, unless the last-known one is preferred. It moves within the
+// transaction, whose lock keeps Recover from treating the directory as a
+// leftover.
+func (s *Snapshots) addRestored(ctx context.Context, tx *sql.Tx, sealed *snapshot.Snapshot, dir string, p state.Policy) (state.RestoreOutcome, error) {
+	last, err := s.usableLastKnown(ctx, tx, sealed.Header)
+	if err != nil || last != nil && !state.PrefersBackup(sealed.UploadTimestamp, sealed.Records, *last, s.now()) {
+		return state.RestoreUnneeded, err
+	}
+	outcome := state.RestoreDone
+	if last != nil && isSuddenLoss(sealed.Records, last.Records, p) {
+		accepted, err := hasHeldRun(ctx, tx, sealed.Header)
+		if err != nil {
+			return state.RestoreUnneeded, err
+		}
+		if !accepted {
+			outcome = state.RestoreHeld
+		}
+	}
+	if err := s.discardDir(dir); err != nil { // a leftover of the same name
+		return state.RestoreUnneeded, err
+	}
+	if err := os.Rename(sealed.Dir(), filepath.Join(s.dir, dir)); err != nil {
+		return state.RestoreUnneeded, err
+	}
+	if err := durable.SyncDir(filepath.Dir(filepath.Join(s.dir, dir))); err != nil {
+		return state.RestoreUnneeded, err
+	}
+	crashPoint("restore moved")
+	row, err := s.insertRestored(ctx, tx, sealed, dir, outcome == state.RestoreHeld)
+	if err != nil || outcome == state.RestoreHeld {
+		return outcome, err
+	}
+	if _, err := s.makeLastKnown(ctx, tx, row, p); err != nil {
+		return state.RestoreUnneeded, err
+	}
+	return outcome, keepHeldNewest(ctx, tx, sealed.Header)
+}
+
+// keepHeldNewest lets a held snapshot that is newer than h, the header of the last-known one,
+// still wait for Accept, which requires the highest id.
+func keepHeldNewest(ctx context.Context, tx *sql.Tx, h snapshot.Header) error {
+	_, err := tx.ExecContext(ctx,
+		`UPDATE snapshots SET id = (SELECT max(id) + 1 FROM snapshots) WHERE id = (
+			SELECT max(id) FROM snapshots WHERE held AND stream = ? AND tenancy = ? AND taken > ?)`,
+		h.Stream, h.Tenancy, toMillis(h.UploadTimestamp))
+	return err
+}
+
+// hasHeldRun reports whether the snapshot of h was collected here and is held.
+// Only accepted snapshots have backups, so it was accepted elsewhere.
+func hasHeldRun(ctx context.Context, tx *sql.Tx, h snapshot.Header) (found bool, err error) {
+	err = tx.QueryRowContext(ctx,
+		`SELECT EXISTS (SELECT 1 FROM snapshots WHERE held AND source = ? AND stream = ? AND tenancy = ? AND upload_id = ?)`,
+		state.Collected, h.Stream, h.Tenancy, h.UploadID).Scan(&found)
+	return found, err
+}
+
+// usableLastKnown describes the last-known snapshot of a stream, nil when there
+// is none that can be used.
+func (s *Snapshots) usableLastKnown(ctx context.Context, tx *sql.Tx, h snapshot.Header) (*snapshot.Info, error) {
+	var dir string
+	err := tx.QueryRowContext(ctx,
+		`SELECT s.dir FROM last_known l JOIN snapshots s ON s.id = l.snapshot WHERE l.stream = ? AND l.tenancy = ?`,
+		h.Stream, h.Tenancy).Scan(&dir)
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	last, err := snapshot.Open(filepath.Join(s.dir, dir))
+	if snapshot.IsUnusable(err) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	return &last.Info, nil
+}
+
+// insertRestored adds a restored snapshot and returns its row. When the database
+// has the same snapshot, held or with a lost directory, its row gets the new
+// directory.
+func (s *Snapshots) insertRestored(ctx context.Context, tx *sql.Tx, sealed *snapshot.Snapshot, dir string, held bool) (row int64, err error) {
+	err = tx.QueryRowContext(ctx, `SELECT id FROM snapshots WHERE stream = ? AND tenancy = ? AND upload_id = ?`,
+		sealed.Stream, sealed.Tenancy, sealed.UploadID).Scan(&row)
+	if errors.Is(err, sql.ErrNoRows) {
+		return s.insertSnapshot(ctx, tx, sealed, dir, state.Restored, held)
+	}
+	if err != nil {
+		return 0, err
+	}
+	_, err = tx.ExecContext(ctx,
+		`UPDATE snapshots SET taken = ?, records = ?, bytes = ?, spool_bytes = ?, dir = ?, source = ?, held = ?, doubts = ? WHERE id = ?`,
+		toMillis(sealed.UploadTimestamp), sealed.Records, sealed.Bytes, sealed.SpoolBytes, dir, state.Restored, held, encodeDoubts(sealed.Doubts), row)
+	return row, err
+}
+
+// sweepRestores removes the spools of interrupted restores.
+func (s *State) sweepRestores() error {
+	dir := filepath.Join(s.dir, "spool", restoreDir)
+	entries, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("sweep restores: %w", err)
+	}
+	for _, e := range entries {
+		lock, err := s.Locks.acquire(e.Name(), "")
+		if errors.Is(err, state.ErrLocked) {
+			continue // the restore is in progress
+		}
+		if err != nil {
+			return fmt.Errorf("sweep restores: %w", err)
+		}
+		if err := errors.Join(os.RemoveAll(filepath.Join(dir, e.Name())), lock.Unlock()); err != nil {
+			return fmt.Errorf("sweep restores: %w", err)
+		}
+	}
+	return nil
+}

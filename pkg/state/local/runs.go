@@ -1,0 +1,95 @@
+package local
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"time"
+
+	"github.com/collectord/collectord/pkg/state"
+)
+
+// Runs begins and ends runs, and has their history.
+type Runs struct {
+	*core
+	snapshots *Snapshots
+}
+
+// Begin implements [state.Runs].
+func (r *Runs) Begin(ctx context.Context, start state.RunStart) (state.RunID, error) {
+	var id state.RunID
+	err := r.inReservedTransaction(ctx, func(tx *sql.Tx) (err error) {
+		id, err = insertRun(ctx, tx, start)
+		return err
+	})
+	if err != nil {
+		return 0, fmt.Errorf("record the run: %w", explainSQLiteError(err))
+	}
+	return id, nil
+}
+
+// Fail implements [state.Runs].
+func (r *Runs) Fail(ctx context.Context, id state.RunID, outcome state.Outcome, cause error, stats state.RunStats) error {
+	err := r.inReservedTransaction(ctx, func(tx *sql.Tx) error {
+		return r.endRun(ctx, tx, id, outcome, cause.Error(), stats)
+	})
+	if err != nil {
+		return fmt.Errorf("record the end of the run: %w", err)
+	}
+	return nil
+}
+
+// Skip implements [state.Runs].
+func (r *Runs) Skip(ctx context.Context, start state.RunStart, reason error) error {
+	err := r.inTransaction(ctx, func(tx *sql.Tx) error {
+		id, err := insertRun(ctx, tx, start)
+		if err != nil {
+			return err
+		}
+		return r.endRun(ctx, tx, id, state.Skipped, reason.Error(), state.RunStats{})
+	})
+	if err != nil {
+		return fmt.Errorf("record the skipped run: %w", err)
+	}
+	return nil
+}
+
+func insertRun(ctx context.Context, db execer, start state.RunStart) (state.RunID, error) {
+	result, err := db.ExecContext(ctx,
+		`INSERT INTO runs (collector, stream, tenancy, upload_id, cause, started) VALUES (?, ?, ?, ?, ?, ?)`,
+		start.Collector, start.Stream, start.Tenancy, start.UploadID, start.Trigger, toMillis(start.Started))
+	if err != nil {
+		return 0, err
+	}
+	id, err := result.LastInsertId()
+	return state.RunID(id), err
+}
+
+// endRun completes a run's row and counts the run, unless it has ended before.
+func (r *Runs) endRun(ctx context.Context, tx *sql.Tx, id state.RunID, outcome state.Outcome, text string, stats state.RunStats) error {
+	result, err := tx.ExecContext(ctx,
+		`UPDATE runs SET ended = ?, outcome = ?, error = ?, records = ?, bytes = ?, pages = ?, requests = ?, retries = ?, limited = ?,
+			doubts = ?
+		 WHERE id = ? AND outcome = ''`,
+		toMillis(r.now()), outcome, truncateText(text), stats.Records, stats.Bytes, stats.Pages, stats.Requests, stats.Retries,
+		stats.RateLimitWait.Milliseconds(), encodeDoubts(stats.Doubts), id)
+	if err != nil {
+		return err
+	}
+	if n, err := result.RowsAffected(); err != nil || n == 0 {
+		return err
+	}
+	_, err = tx.ExecContext(ctx,
+		`INSERT INTO counters (collector, stream, tenancy, outcome, runs, last_run, ended, error)
+		 SELECT collector, stream, tenancy, outcome, 1, id, ended, error FROM runs WHERE id = ?
+		 ON CONFLICT DO UPDATE SET runs = runs + 1, last_run = excluded.last_run, ended = excluded.ended, error = excluded.error`, id)
+	return err
+}
+
+// deleteBefore deletes the runs that ended before t from the history.
+func (r *Runs) deleteBefore(ctx context.Context, t time.Time) error {
+	if _, err := r.db.ExecContext(ctx, `DELETE FROM runs WHERE outcome <> '' AND ended < ?`, toMillis(t)); err != nil {
+		return fmt.Errorf("sweep history: %w", explainSQLiteError(err))
+	}
+	return nil
+}

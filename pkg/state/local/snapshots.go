@@ -1,0 +1,275 @@
+package local
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/collectord/collectord/pkg/snapshot"
+	"github.com/collectord/collectord/pkg/state"
+)
+
+// Snapshots has the last-known snapshot of each stream, and adds new ones from
+// runs and backups.
+type Snapshots struct{ *core }
+
+// queue returns the queue of the snapshots' deliveries.
+func (s *Snapshots) queue() *Queue { return &Queue{s.core, s} }
+
+// Spool implements [state.Snapshots].
+func (s *Snapshots) Spool(h snapshot.Header) (*snapshot.Writer, error) {
+	dir := filepath.Join(s.dir, "spool", fileName(h.Collector))
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("spool: %w", err)
+	}
+	return snapshot.Create(filepath.Join(dir, spoolPrefix(h.Stream, h.Tenancy)+fileName(h.UploadID)), h)
+}
+
+// spoolPrefix returns the start of the names of the unfinished snapshots of a stream and
+// tenancy.
+func spoolPrefix(stream, tenancy string) string {
+	return fileName(stream) + "~" + fileName(tenancy) + "~"
+}
+
+// LastKnown implements [state.Snapshots].
+func (s *Snapshots) LastKnown(ctx context.Context, stream, tenancy string) (*snapshot.Snapshot, state.LastKnownInfo, error) {
+	for previous := ""; ; {
+		dir, info, err := s.lastKnownDir(ctx, stream, tenancy)
+		if err != nil {
+			return nil, info, fmt.Errorf("%s: %w", stream, err)
+		}
+		sealed, err := snapshot.Open(filepath.Join(s.dir, dir))
+		switch {
+		case err == nil:
+			return sealed, info, nil
+		case !errors.Is(err, fs.ErrNotExist):
+			return nil, info, fmt.Errorf("%s: %w", stream, err)
+		case dir == previous:
+			return nil, info, fmt.Errorf("%s: %w: %w", stream, snapshot.ErrDamaged, err)
+		}
+		previous = dir // a newer snapshot may have replaced it meanwhile
+	}
+}
+
+// EachRecord implements [state.Snapshots].
+func (s *Snapshots) EachRecord(ctx context.Context, stream, tenancy string, visit func(record []byte) error) (*snapshot.Snapshot, error) {
+	for previous := ""; ; {
+		sealed, _, err := s.LastKnown(ctx, stream, tenancy)
+		if err != nil {
+			return nil, err
+		}
+		r, err := sealed.Reader(ctx)
+		if errors.Is(err, fs.ErrNotExist) && sealed.UploadID != previous {
+			previous = sealed.UploadID // a newer snapshot may have replaced it meanwhile
+			continue
+		}
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", stream, err)
+		}
+		return sealed, errors.Join(visitRecords(r, stream, visit), r.Close())
+	}
+}
+
+// visitRecords calls visit with each record of a reader.
+func visitRecords(r *snapshot.Reader, stream string, visit func(record []byte) error) error {
+	for {
+		record, err := r.Next()
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("%s: %w", stream, err)
+		}
+		if err := visit(record); errors.Is(err, state.ErrEnough) {
+			return nil
+		} else if err != nil {
+			return err
+		}
+	}
+}
+
+func (s *Snapshots) lastKnownDir(ctx context.Context, stream, tenancy string) (dir string, info state.LastKnownInfo, err error) {
+	var since, checked int64
+	err = s.db.QueryRowContext(ctx,
+		`SELECT s.dir, s.source, l.since, l.checked, l.fallback FROM last_known l JOIN snapshots s ON s.id = l.snapshot
+		 WHERE l.stream = ? AND l.tenancy = ?`,
+		stream, tenancy).Scan(&dir, &info.Source, &since, &checked, &info.Fallback)
+	if errors.Is(err, sql.ErrNoRows) {
+		return "", state.LastKnownInfo{}, fmt.Errorf("%w is known", state.ErrNoSnapshot)
+	}
+	if err != nil {
+		return "", state.LastKnownInfo{}, fmt.Errorf("read the last-known snapshot: %w", err)
+	}
+	info.Since, info.Checked = fromMillis(since), fromMillis(checked)
+	return dir, info, nil
+}
+
+// lastKnownRecords returns the number of records of the last-known snapshot; 0
+// when there is none.
+func lastKnownRecords(ctx context.Context, tx *sql.Tx, stream, tenancy string) (n int64, err error) {
+	err = tx.QueryRowContext(ctx,
+		`SELECT s.records FROM last_known l JOIN snapshots s ON s.id = l.snapshot WHERE l.stream = ? AND l.tenancy = ?`,
+		stream, tenancy).Scan(&n)
+	if errors.Is(err, sql.ErrNoRows) {
+		return 0, nil
+	}
+	return n, err
+}
+
+// Accept implements [state.Snapshots].
+func (s *Snapshots) Accept(ctx context.Context, stream, tenancy string, p state.Policy) (snapshot.Info, error) {
+	info, err := s.releaseHeld(ctx, stream, tenancy, p)
+	if err != nil {
+		return snapshot.Info{}, fmt.Errorf("accept %s: %w", stream, err)
+	}
+	s.queue().trimQueues(ctx, stream, tenancy, p)
+	s.sweepStream(ctx, stream, tenancy)
+	return info, nil
+}
+
+func (s *Snapshots) releaseHeld(ctx context.Context, stream, tenancy string, p state.Policy) (snapshot.Info, error) {
+	row, dir, err := findHeld(ctx, s.db, stream, tenancy)
+	if err != nil {
+		return snapshot.Info{}, err
+	}
+	// Verifying takes long, and would block other writers inside the transaction.
+	sealed, err := s.openVerified(ctx, dir)
+	if err != nil {
+		return snapshot.Info{}, err
+	}
+	return sealed.Info, s.inTransaction(ctx, func(tx *sql.Tx) error {
+		current, _, err := findHeld(ctx, tx, stream, tenancy)
+		if err != nil {
+			return err
+		}
+		if current != row {
+			return errors.New("a newer snapshot was held meanwhile: check it and accept again")
+		}
+		if _, err := tx.ExecContext(ctx, `UPDATE snapshots SET held = 0 WHERE id = ?`, row); err != nil {
+			return err
+		}
+		_, err = s.makeLastKnown(ctx, tx, row, p)
+		return err
+	})
+}
+
+// findHeld returns the snapshot of a stream that waits for Accept.
+func findHeld(ctx context.Context, q querier, stream, tenancy string) (row int64, dir string, err error) {
+	err = q.QueryRowContext(ctx,
+		`SELECT s.id, s.dir FROM snapshots s WHERE s.stream = ? AND s.tenancy = ? AND `+waitsForAccept, stream, tenancy).Scan(&row, &dir)
+	if errors.Is(err, sql.ErrNoRows) {
+		return 0, "", fmt.Errorf("%w is held, or the last-known one is newer", state.ErrNoSnapshot)
+	}
+	return row, dir, err
+}
+
+// hasDir reports whether the database has a snapshot in dir.
+func (s *Snapshots) hasDir(ctx context.Context, dir string) (found bool, err error) {
+	err = s.db.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM snapshots WHERE dir = ?)`, dir).Scan(&found)
+	return found, err
+}
+
+// addCollected adds a collected snapshot and, unless it is held, makes it the
+// last-known one. It returns the number of deliveries that were queued.
+func (s *Snapshots) addCollected(
+	ctx context.Context, tx *sql.Tx, sealed *snapshot.Snapshot, dir string, held bool, p state.Policy,
+) (queued int, err error) {
+	row, err := s.insertSnapshot(ctx, tx, sealed, dir, state.Collected, held)
+	if err != nil || held {
+		return 0, err
+	}
+	return s.makeLastKnown(ctx, tx, row, p)
+}
+
+// insertSnapshot adds a sealed snapshot and returns its row.
+func (s *Snapshots) insertSnapshot(
+	ctx context.Context, tx *sql.Tx, sealed *snapshot.Snapshot, dir string, source state.Source, held bool,
+) (int64, error) {
+	result, err := tx.ExecContext(ctx,
+		`INSERT INTO snapshots (collector, stream, tenancy, upload_id, taken, records, bytes, spool_bytes, dir, source, held, added, doubts)
+		 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+		sealed.Collector, sealed.Stream, sealed.Tenancy, sealed.UploadID, toMillis(sealed.UploadTimestamp),
+		sealed.Records, sealed.Bytes, sealed.SpoolBytes, dir, source, held, toMillis(s.now()), encodeDoubts(sealed.Doubts))
+	if err != nil {
+		return 0, err
+	}
+	return result.LastInsertId()
+}
+
+// makeLastKnown makes a snapshot the last-known one and queues its deliveries.
+// It returns the number of these.
+func (s *Snapshots) makeLastKnown(ctx context.Context, tx *sql.Tx, row int64, p state.Policy) (queued int, err error) {
+	if _, err := tx.ExecContext(ctx,
+		`INSERT INTO last_known (stream, tenancy, snapshot, since) SELECT stream, tenancy, id, ? FROM snapshots WHERE id = ?
+		 ON CONFLICT DO UPDATE SET snapshot = excluded.snapshot, since = excluded.since, checked = 0, fallback = 0`, toMillis(s.now()), row); err != nil {
+		return 0, err
+	}
+	var records int64
+	if err := tx.QueryRowContext(ctx, `SELECT records FROM snapshots WHERE id = ?`, row).Scan(&records); err != nil {
+		return 0, err
+	}
+	if records == 0 && !p.StoreEmpty {
+		return 0, nil
+	}
+	return queueDeliveries(ctx, tx, row, p.Sinks, s.now())
+}
+
+// dropUnusable removes a snapshot from every queue, and replaces it as the
+// last-known one by the newest usable snapshot of the stream, if any. It
+// returns the sinks that the snapshot was queued for. Each counts a failed
+// delivery.
+func (s *Snapshots) dropUnusable(ctx context.Context, row int64) (sinks []string, err error) {
+	err = s.inTransaction(ctx, func(tx *sql.Tx) error {
+		if sinks, err = dropDeliveries(ctx, tx, row, s.now()); err != nil {
+			return err
+		}
+		next, err := s.newestUsable(ctx, tx, row)
+		if err != nil {
+			return err
+		}
+		if next == 0 {
+			_, err = tx.ExecContext(ctx, `DELETE FROM last_known WHERE snapshot = ?`, row)
+		} else {
+			_, err = tx.ExecContext(ctx, `UPDATE last_known SET snapshot = ?, checked = 0, fallback = 1 WHERE snapshot = ?`, next, row)
+		}
+		return err
+	})
+	return sinks, err
+}
+
+// newestUsable returns the newest snapshot of the same stream that can be
+// opened and is not held; 0 when there is none.
+func (s *Snapshots) newestUsable(ctx context.Context, tx *sql.Tx, row int64) (int64, error) {
+	type candidate struct {
+		id  int64
+		dir string
+	}
+	candidates, err := queryAll(ctx, tx, func(rows *sql.Rows) (c candidate, err error) {
+		err = rows.Scan(&c.id, &c.dir)
+		return c, err
+	}, `SELECT o.id, o.dir FROM snapshots o JOIN snapshots s ON o.stream = s.stream AND o.tenancy = s.tenancy
+		WHERE s.id = ? AND o.id <> s.id AND NOT o.held ORDER BY o.id DESC`, row)
+	if err != nil {
+		return 0, err
+	}
+	for _, c := range candidates {
+		if _, err := snapshot.Open(filepath.Join(s.dir, c.dir)); err == nil {
+			return c.id, nil
+		}
+	}
+	return 0, nil
+}
+
+// openVerified opens the snapshot in dir and checks its sum.
+func (s *Snapshots) openVerified(ctx context.Context, dir string) (*snapshot.Snapshot, error) {
+	sealed, err := snapshot.Open(filepath.Join(s.dir, dir))
+	if err != nil {
+		return nil, err
+	}
+	return sealed, sealed.Verify(ctx)
+}

@@ -1,0 +1,73 @@
+package local
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+
+	"go.uber.org/zap"
+)
+
+// waitsForAccept is the SQL condition for a row s of snapshots that waits for
+// Accept: it is held, newer than the last-known snapshot and than the last run that
+// found that to be still the vendor's data, and the newest of these.
+const waitsForAccept = `(s.held
+	AND s.id > coalesce((SELECT l.snapshot FROM last_known l WHERE l.stream = s.stream AND l.tenancy = s.tenancy), 0)
+	AND s.taken > coalesce((SELECT l.checked FROM last_known l WHERE l.stream = s.stream AND l.tenancy = s.tenancy), 0)
+	AND s.id = (SELECT max(h.id) FROM snapshots h WHERE h.held AND h.stream = s.stream AND h.tenancy = s.tenancy))`
+
+// inUse is the SQL condition for a row s of snapshots that is last-known or
+// queued.
+const inUse = `(s.id IN (SELECT snapshot FROM last_known) OR s.id IN (SELECT snapshot FROM deliveries))`
+
+// unneeded is the SQL condition for a row s of snapshots that is to be removed.
+const unneeded = `NOT ` + inUse + ` AND NOT ` + waitsForAccept
+
+// sweepUnneeded removes the snapshots that are not needed any more.
+func (s *Snapshots) sweepUnneeded(ctx context.Context) error { return s.sweepWhere(ctx, unneeded) }
+
+// sweepStream removes a stream's snapshots that are not needed any more. It
+// only logs an error, since what it is called after has succeeded.
+func (s *Snapshots) sweepStream(ctx context.Context, stream, tenancy string) {
+	err := s.sweepWhere(ctx, `s.stream = ? AND s.tenancy = ? AND `+unneeded, stream, tenancy)
+	if err != nil {
+		s.log.Warn("removing old snapshots failed; the next cleanup tries again", zap.String("stream", stream), zap.Error(err))
+	}
+}
+
+// sweepWhere removes the snapshots for which the SQL condition where holds.
+// The directory is removed before the row: a row without a directory is swept
+// again.
+func (s *Snapshots) sweepWhere(ctx context.Context, where string, args ...any) error {
+	rows, err := queryAll(ctx, s.db, scanID, `SELECT s.id FROM snapshots s WHERE `+where, args...)
+	if err != nil {
+		return fmt.Errorf("sweep snapshots: %w", err)
+	}
+	// On a full disk a row cannot be deleted. Its directory is in the trash by
+	// then, and emptying that makes room.
+	defer s.emptyTrash()
+	for _, row := range rows {
+		if err := s.sweepRow(ctx, row, where, args); err != nil {
+			return fmt.Errorf("sweep snapshots: %w", err)
+		}
+		crashPoint("swept")
+	}
+	return nil
+}
+
+// sweepRow removes one snapshot, unless where does not hold for it any more.
+func (s *Snapshots) sweepRow(ctx context.Context, row int64, where string, args []any) error {
+	return s.inTransaction(ctx, func(tx *sql.Tx) error {
+		dirs, err := queryAll(ctx, tx, scanText,
+			`SELECT s.dir FROM snapshots s WHERE (`+where+`) AND s.id = ?`, append(args[:len(args):len(args)], row)...)
+		if err != nil || len(dirs) == 0 {
+			return err
+		}
+		if err := s.discardDir(dirs[0]); err != nil {
+			return err
+		}
+		crashPoint("sweeping")
+		_, err = tx.ExecContext(ctx, `DELETE FROM snapshots WHERE id = ?`, row)
+		return err
+	})
+}

@@ -1,0 +1,40 @@
+package local
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"time"
+
+	"github.com/collectord/collectord/pkg/snapshot"
+	"github.com/collectord/collectord/pkg/state"
+)
+
+// ConfirmUnchanged implements [state.Runs].
+func (r *Runs) ConfirmUnchanged(ctx context.Context, id state.RunID, last snapshot.Info, checked time.Time, stats state.RunStats) error {
+	stats.Records, stats.Bytes = last.Records, last.Bytes
+	err := r.inReservedTransaction(ctx, func(tx *sql.Tx) error {
+		result, err := tx.ExecContext(ctx,
+			`UPDATE last_known SET checked = ? WHERE stream = ? AND tenancy = ?
+			 AND snapshot = (SELECT id FROM snapshots WHERE stream = last_known.stream AND tenancy = last_known.tenancy AND upload_id = ?)`,
+			toMillis(checked), last.Stream, last.Tenancy, last.UploadID)
+		if err != nil {
+			return err
+		}
+		n, err := result.RowsAffected()
+		if err != nil {
+			return err
+		}
+		if n == 0 {
+			return state.ErrReplaced
+		}
+		crashPoint("confirming")
+		return r.endRun(ctx, tx, id, state.Unchanged, "", stats)
+	})
+	if err != nil {
+		return fmt.Errorf("record that the data is unchanged: %w", err)
+	}
+	crashPoint("confirmed")
+	r.snapshots.sweepStream(ctx, last.Stream, last.Tenancy)
+	return nil
+}
