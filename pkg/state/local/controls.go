@@ -80,9 +80,10 @@ func (c *Controls) ReplaceDefinitions(ctx context.Context, all []state.ControlDe
 			if err := c.storeDefinition(ctx, tx, d); err != nil {
 				return err
 			}
-			ids, args = append(ids, "?"), append(args, d.ID)
+			args = append(args, d.ID)
+			ids = append(ids, fmt.Sprintf("$%d", len(args)))
 		}
-		_, err := tx.ExecContext(ctx, `DELETE FROM controls WHERE tenancy = ? AND id NOT IN (`+strings.Join(ids, ", ")+`)`, args...)
+		_, err := tx.ExecContext(ctx, `DELETE FROM controls WHERE tenancy = $1 AND id NOT IN (`+strings.Join(ids, ", ")+`)`, args...)
 		return err
 	})
 	if err != nil {
@@ -95,7 +96,7 @@ func (c *Controls) ReplaceDefinitions(ctx context.Context, all []state.ControlDe
 // the problem of a control whose file could be used before.
 func (c *Controls) storeDefinition(ctx context.Context, tx *sql.Tx, d state.ControlDefinition) error {
 	if d.Problem != "" {
-		result, err := tx.ExecContext(ctx, `UPDATE controls SET problem = ? WHERE tenancy = ? AND id = ? AND hash <> ''`, truncateText(d.Problem), c.tenancy, d.ID)
+		result, err := tx.ExecContext(ctx, `UPDATE controls SET problem = $1 WHERE tenancy = $2 AND id = $3 AND hash <> ''`, truncateText(d.Problem), c.tenancy, d.ID)
 		if err != nil {
 			return err
 		}
@@ -105,8 +106,8 @@ func (c *Controls) storeDefinition(ctx context.Context, tx *sql.Tx, d state.Cont
 	}
 	_, err := tx.ExecContext(ctx,
 		`INSERT INTO controls (tenancy, id, file, title, category, type, description, how, target, minimum, weight, indicator, reference, off, hash, problem)
-		 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-		 ON CONFLICT DO UPDATE SET file = excluded.file, title = excluded.title, category = excluded.category, type = excluded.type,
+		 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)
+		 ON CONFLICT (tenancy, id) DO UPDATE SET file = excluded.file, title = excluded.title, category = excluded.category, type = excluded.type,
 			description = excluded.description, how = excluded.how, target = excluded.target, minimum = excluded.minimum,
 			weight = excluded.weight, indicator = excluded.indicator, reference = excluded.reference, off = excluded.off,
 			hash = excluded.hash, problem = excluded.problem`,
@@ -128,7 +129,7 @@ func (c *Controls) ListControls(ctx context.Context) ([]state.ControlStatus, err
 		return s, err
 	}, `SELECT id, file, title, category, type, description, how, target, minimum, weight, indicator, reference, off, hash, problem,
 			measured, data, ok, total, rows, not_full, note, tried, tried_data, tried_hash, error, failed_since
-		FROM controls WHERE tenancy = ? ORDER BY category, id`, c.tenancy)
+		FROM controls WHERE tenancy = $1 ORDER BY category, id`, c.tenancy)
 	if err != nil {
 		return nil, fmt.Errorf("read the controls: %w", explainSQLiteError(err))
 	}
@@ -154,9 +155,9 @@ func (c *Controls) Record(ctx context.Context, outcomes []state.ControlOutcome) 
 func (c *Controls) recordOutcome(ctx context.Context, tx *sql.Tx, o state.ControlOutcome) error {
 	a := o.Attempt
 	_, err := tx.ExecContext(ctx,
-		`UPDATE controls SET tried = ?1, tried_data = ?2, tried_hash = ?3, error = ?4,
-			failed_since = CASE WHEN ?4 = '' THEN 0 WHEN failed_since = 0 THEN ?1 ELSE failed_since END
-		 WHERE tenancy = ?5 AND id = ?6`,
+		`UPDATE controls SET tried = $1, tried_data = $2, tried_hash = $3, error = $4,
+			failed_since = CASE WHEN $4 = '' THEN 0 WHEN failed_since = 0 THEN $1 ELSE failed_since END
+		 WHERE tenancy = $5 AND id = $6`,
 		toMillis(a.Tried), toMillis(a.Data), a.Hash, truncateText(a.Err), c.tenancy, o.ID)
 	if err != nil {
 		return err
@@ -166,7 +167,7 @@ func (c *Controls) recordOutcome(ctx context.Context, tx *sql.Tx, o state.Contro
 	}
 	r := o.Result
 	_, err = tx.ExecContext(ctx,
-		`UPDATE controls SET measured = ?, data = ?, ok = ?, total = ?, rows = ?, not_full = ?, note = ? WHERE tenancy = ? AND id = ?`,
+		`UPDATE controls SET measured = $1, data = $2, ok = $3, total = $4, rows = $5, not_full = $6, note = $7 WHERE tenancy = $8 AND id = $9`,
 		toMillis(r.Measured), toMillis(r.Data), r.OK, r.Total, r.Rows, r.NotFull, truncateText(r.Note), c.tenancy, o.ID)
 	if err != nil {
 		return err
@@ -179,9 +180,12 @@ func (c *Controls) recordOutcome(ctx context.Context, tx *sql.Tx, o state.Contro
 func (c *Controls) copyDays(ctx context.Context, tx *sql.Tx, o state.ControlOutcome) error {
 	for _, d := range o.Days {
 		result, err := tx.ExecContext(ctx,
-			`INSERT OR REPLACE INTO control_days (tenancy, day, id, business_unit, team, location, title, category, target, minimum, weight, indicator, ok, total, state)
-			 SELECT tenancy, ?1, id, business_unit, team, location, ?2, ?3, ?4, ?5, ?6, ?7, ok, total, ?8 FROM control_days
-			 WHERE tenancy = ?9 AND id = ?10 AND day = (SELECT max(day) FROM control_days WHERE tenancy = ?9 AND id = ?10 AND day <= ?1)`,
+			`INSERT INTO control_days (tenancy, day, id, business_unit, team, location, title, category, target, minimum, weight, indicator, ok, total, state)
+			 SELECT tenancy, $1, id, business_unit, team, location, $2, $3, $4, $5, $6, $7, ok, total, $8 FROM control_days
+			 WHERE tenancy = $9 AND id = $10 AND day = (SELECT max(day) FROM control_days WHERE tenancy = $9 AND id = $10 AND day <= $1)
+			 ON CONFLICT (tenancy, day, id, business_unit, team, location) DO UPDATE SET title = excluded.title, category = excluded.category,
+				target = excluded.target, minimum = excluded.minimum, weight = excluded.weight, indicator = excluded.indicator,
+				ok = excluded.ok, total = excluded.total, state = excluded.state`,
 			d.Day, d.Title, d.Category, d.Target, d.Minimum, d.Weight, d.Indicator, d.State, c.tenancy, o.ID)
 		if err != nil {
 			return err
@@ -202,13 +206,13 @@ func (c *Controls) replaceDays(ctx context.Context, tx *sql.Tx, days []state.Con
 	for _, d := range days {
 		if key := [2]string{d.Day, d.ID}; !removed[key] {
 			removed[key] = true
-			if _, err := tx.ExecContext(ctx, `DELETE FROM control_days WHERE tenancy = ? AND day = ? AND id = ?`, c.tenancy, d.Day, d.ID); err != nil {
+			if _, err := tx.ExecContext(ctx, `DELETE FROM control_days WHERE tenancy = $1 AND day = $2 AND id = $3`, c.tenancy, d.Day, d.ID); err != nil {
 				return err
 			}
 		}
 		_, err := tx.ExecContext(ctx,
 			`INSERT INTO control_days (tenancy, day, id, business_unit, team, location, title, category, target, minimum, weight, indicator, ok, total, state)
-			 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+			 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)`,
 			c.tenancy, d.Day, d.ID, d.BusinessUnit, d.Team, d.Location, d.Title, d.Category, d.Target, d.Minimum, d.Weight, d.Indicator,
 			d.OK, d.Total, d.State)
 		if err != nil {
@@ -231,7 +235,7 @@ func (c *Controls) Days(ctx context.Context, from string) (days []state.ControlD
 func (c *Controls) EachDay(ctx context.Context, from string, visit func(state.ControlDay) error) error {
 	rows, err := c.core.db.QueryContext(ctx,
 		`SELECT day, id, business_unit, team, location, title, category, target, minimum, weight, indicator, ok, total, state
-		 FROM control_days WHERE tenancy = ? AND day >= ? ORDER BY day, id, business_unit, team, location`, c.tenancy, from)
+		 FROM control_days WHERE tenancy = $1 AND day >= $2 ORDER BY day, id, business_unit, team, location`, c.tenancy, from)
 	if err != nil {
 		return fmt.Errorf("read the days of the controls: %w", explainSQLiteError(err))
 	}
@@ -251,7 +255,7 @@ func (c *Controls) EachDay(ctx context.Context, from string, visit func(state.Co
 
 // HasDays implements [state.Controls].
 func (c *Controls) HasDays(ctx context.Context) (has bool, err error) {
-	err = c.core.db.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM control_days WHERE tenancy = ?)`, c.tenancy).Scan(&has)
+	err = c.core.db.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM control_days WHERE tenancy = $1)`, c.tenancy).Scan(&has)
 	if err != nil {
 		return false, fmt.Errorf("read the days of the controls: %w", explainSQLiteError(err))
 	}
@@ -268,7 +272,7 @@ func (c *Controls) AddDays(ctx context.Context, days []state.ControlDay) error {
 
 // RemoveDaysBefore implements [state.Controls].
 func (c *Controls) RemoveDaysBefore(ctx context.Context, day string) error {
-	if _, err := c.core.db.ExecContext(ctx, `DELETE FROM control_days WHERE tenancy = ? AND day < ?`, c.tenancy, day); err != nil {
+	if _, err := c.core.db.ExecContext(ctx, `DELETE FROM control_days WHERE tenancy = $1 AND day < $2`, c.tenancy, day); err != nil {
 		return fmt.Errorf("remove old days of the controls: %w", explainSQLiteError(err))
 	}
 	return nil

@@ -19,17 +19,17 @@ type tenancyTable struct{ name, of string }
 // tenancyTables are all tables with rows of tenancies, and the SQL conditions for those of the
 // tenancy ?1. A table is before those that it refers to.
 var tenancyTables = []tenancyTable{
-	{"deliveries", "snapshot IN (SELECT id FROM snapshots WHERE tenancy = ?1)"},
-	{"last_known", "tenancy = ?1"},
-	{"snapshots", "tenancy = ?1"},
-	{"undelivered", "tenancy = ?1"},
-	{"stored", "tenancy = ?1"},
-	{"sinks", "tenancy = ?1"},
-	{"runs", "tenancy = ?1"},
-	{"counters", "tenancy = ?1"},
-	{"controls", "tenancy = ?1"},
-	{"control_days", "tenancy = ?1"},
-	{"notes", "key >= ?1 || char(0) AND key < ?1 || char(1)"},
+	{"deliveries", "snapshot IN (SELECT id FROM snapshots WHERE tenancy = $1)"},
+	{"last_known", "tenancy = $1"},
+	{"snapshots", "tenancy = $1"},
+	{"undelivered", "tenancy = $1"},
+	{"stored", "tenancy = $1"},
+	{"sinks", "tenancy = $1"},
+	{"runs", "tenancy = $1"},
+	{"counters", "tenancy = $1"},
+	{"controls", "tenancy = $1"},
+	{"control_days", "tenancy = $1"},
+	{"notes", "tenancy = $1"},
 }
 
 // Tenancies implements [state.Backend].
@@ -37,7 +37,7 @@ func (s *State) Tenancies(ctx context.Context) (all []state.TenancyUsage, err er
 	names, err := queryAll(ctx, s.db, scanText, `SELECT tenancy FROM snapshots UNION SELECT tenancy FROM undelivered
 		UNION SELECT tenancy FROM stored UNION SELECT tenancy FROM sinks UNION SELECT tenancy FROM runs UNION SELECT tenancy FROM counters
 		UNION SELECT tenancy FROM controls UNION SELECT tenancy FROM control_days
-		UNION SELECT substr(key, 1, instr(key, char(0)) - 1) FROM notes ORDER BY tenancy`)
+		UNION SELECT tenancy FROM notes ORDER BY tenancy`)
 	if err != nil {
 		return nil, fmt.Errorf("read the tenancies: %w", explainSQLiteError(err))
 	}

@@ -13,7 +13,7 @@ import (
 
 // List implements [state.Runs].
 func (r *Runs) List(ctx context.Context, stream string, limit int) ([]state.Run, error) {
-	return r.listWhere(ctx, "?1 = '' OR stream = ?1", newestFirst, stream, limit)
+	return r.listWhere(ctx, "$1 = '' OR stream = $1", newestFirst, stream, limit)
 }
 
 // ListTenancy implements [state.Runs].
@@ -23,21 +23,28 @@ func (r *Runs) ListTenancy(ctx context.Context, stream, tenancy string, limit in
 
 // ListPage implements [state.Runs].
 func (r *Runs) ListPage(ctx context.Context, p state.RunPage) ([]state.Run, error) {
-	where, args, order := "tenancy = ?", []any{p.Tenancy}, newestFirst
+	where, args, order := "tenancy = $1", []any{p.Tenancy}, newestFirst
+	and := func(condition string, value any) {
+		args = append(args, value)
+		where += fmt.Sprintf(" AND %s $%d", condition, len(args))
+	}
 	if p.Stream != "" {
-		where, args = where+" AND stream = ?", append(args, p.Stream)
+		and("stream =", p.Stream)
 	}
 	if len(p.Outcomes) > 0 {
-		where += " AND outcome IN (?" + strings.Repeat(", ?", len(p.Outcomes)-1) + ")"
-		for _, o := range p.Outcomes {
+		marks := make([]string, len(p.Outcomes))
+		for i, o := range p.Outcomes {
 			args = append(args, o)
+			marks[i] = fmt.Sprintf("$%d", len(args))
 		}
+		where += " AND outcome IN (" + strings.Join(marks, ", ") + ")"
 	}
 	if p.Before > 0 {
-		where, args = where+" AND id < ?", append(args, p.Before)
+		and("id <", p.Before)
 	}
 	if p.After > 0 {
-		where, args, order = where+" AND id > ?", append(args, p.After), oldestFirst
+		and("id >", p.After)
+		order = oldestFirst
 	}
 	runs, err := r.listWhere(ctx, where, order, append(args, p.Limit)...)
 	if order == oldestFirst {
@@ -63,7 +70,7 @@ func (r *Runs) listWhere(ctx context.Context, where, order string, args ...any) 
 		return run, err
 	}, `SELECT id, collector, stream, tenancy, upload_id, cause, started, ended, outcome, error,
 		records, bytes, pages, requests, retries, limited, doubts
-		FROM runs WHERE `+where+` ORDER BY `+order+` LIMIT ?`, args...)
+		FROM runs WHERE `+where+` ORDER BY `+order+fmt.Sprintf(" LIMIT $%d", len(args)), args...)
 	if err != nil {
 		return nil, fmt.Errorf("read the history: %w", err)
 	}
@@ -72,7 +79,7 @@ func (r *Runs) listWhere(ctx context.Context, where, order string, args ...any) 
 
 // LastEnded implements [state.Runs].
 func (r *Runs) LastEnded(ctx context.Context, collector, stream, tenancy string) (state.Run, error) {
-	runs, err := r.listWhere(ctx, "collector = ? AND stream = ? AND tenancy = ? AND outcome NOT IN ('', 'skipped')",
+	runs, err := r.listWhere(ctx, "collector = $1 AND stream = $2 AND tenancy = $3 AND outcome NOT IN ('', 'skipped')",
 		newestFirst, collector, stream, tenancy, 1)
 	if err != nil || len(runs) == 0 {
 		return state.Run{}, err
@@ -84,8 +91,8 @@ func (r *Runs) LastEnded(ctx context.Context, collector, stream, tenancy string)
 func (r *Runs) LastDuration(ctx context.Context, stream, tenancy string) (time.Duration, error) {
 	var longest int64
 	err := r.db.QueryRowContext(ctx, `SELECT coalesce(max(ended - started), 0) FROM runs
-		WHERE stream = ?1 AND tenancy = ?2 AND outcome NOT IN ('', 'skipped', 'interrupted') AND id >= coalesce((
-			SELECT id FROM runs WHERE stream = ?1 AND tenancy = ?2 AND outcome IN ('success', 'unchanged', 'empty', 'held')
+		WHERE stream = $1 AND tenancy = $2 AND outcome NOT IN ('', 'skipped', 'interrupted') AND id >= coalesce((
+			SELECT id FROM runs WHERE stream = $1 AND tenancy = $2 AND outcome IN ('success', 'unchanged', 'empty', 'held')
 			ORDER BY id DESC LIMIT 1), 0)`, stream, tenancy).Scan(&longest)
 	if err != nil {
 		return 0, fmt.Errorf("read the history: %w", explainSQLiteError(err))
@@ -110,14 +117,8 @@ func (r *Runs) OutcomeCounts(ctx context.Context) ([]state.Count, error) {
 // Recent implements [state.Runs].
 func (r *Runs) Recent(ctx context.Context, tenancy string, streams []string, n int) (map[string][]state.Point, error) {
 	all := map[string][]state.Point{}
-	statement, err := r.db.PrepareContext(ctx, `SELECT outcome, records, ended - started FROM runs
-		WHERE stream = ? AND tenancy = ? AND outcome <> '' ORDER BY id DESC LIMIT ?`)
-	if err != nil {
-		return nil, fmt.Errorf("read the history: %w", err)
-	}
-	defer statement.Close()
 	for _, stream := range streams {
-		points, err := recentPoints(ctx, statement, stream, tenancy, n)
+		points, err := r.recentPoints(ctx, stream, tenancy, n)
 		if err != nil {
 			return nil, fmt.Errorf("read the history: %w", err)
 		}
@@ -126,21 +127,14 @@ func (r *Runs) Recent(ctx context.Context, tenancy string, streams []string, n i
 	return all, nil
 }
 
-func recentPoints(ctx context.Context, statement *sql.Stmt, stream, tenancy string, n int) (points []state.Point, err error) {
-	rows, err := statement.QueryContext(ctx, stream, tenancy, n)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	for rows.Next() {
-		var p state.Point
+func (r *Runs) recentPoints(ctx context.Context, stream, tenancy string, n int) ([]state.Point, error) {
+	points, err := queryAll(ctx, r.db, func(rows *sql.Rows) (p state.Point, err error) {
 		var took int64
-		if err := rows.Scan(&p.Outcome, &p.Records, &took); err != nil {
-			return nil, err
-		}
+		err = rows.Scan(&p.Outcome, &p.Records, &took)
 		p.Took = time.Duration(took) * time.Millisecond
-		points = append(points, p)
-	}
+		return p, err
+	}, `SELECT outcome, records, ended - started FROM runs WHERE stream = $1 AND tenancy = $2 AND outcome <> '' ORDER BY id DESC LIMIT $3`,
+		stream, tenancy, n)
 	slices.Reverse(points)
-	return points, rows.Err()
+	return points, err
 }

@@ -17,7 +17,7 @@ func (r *Runs) History(ctx context.Context, stream, tenancy string, limit int) (
 		err = rows.Scan(&e.Outcome, &e.Runs, &last, &e.Err)
 		e.Last = fromMillis(last)
 		return e, err
-	}, `SELECT outcome, runs, ended, error FROM counters WHERE stream = ? AND tenancy = ? ORDER BY last_run`, stream, tenancy)
+	}, `SELECT outcome, runs, ended, error FROM counters WHERE stream = $1 AND tenancy = $2 ORDER BY last_run`, stream, tenancy)
 	if err != nil {
 		return state.History{}, fmt.Errorf("read the history: %w", err)
 	}
@@ -28,7 +28,7 @@ func (r *Runs) History(ctx context.Context, stream, tenancy string, limit int) (
 		run.Started, run.Ended, run.Waited = fromMillis(started), fromMillis(ended), time.Duration(limited)*time.Millisecond
 		return run, err
 	}, `SELECT upload_id, cause, started, ended, outcome, error, records, bytes, pages, requests, retries, limited, doubts
-		FROM runs WHERE stream = ? AND tenancy = ? AND outcome <> '' ORDER BY id DESC LIMIT ?`, stream, tenancy, limit)
+		FROM runs WHERE stream = $1 AND tenancy = $2 AND outcome <> '' ORDER BY id DESC LIMIT $3`, stream, tenancy, limit)
 	if err != nil {
 		return state.History{}, fmt.Errorf("read the history: %w", err)
 	}
@@ -51,8 +51,8 @@ func (r *Runs) ImportHistory(ctx context.Context, h snapshot.Header, past state.
 func importHistory(ctx context.Context, tx *sql.Tx, h snapshot.Header, past state.History) (added bool, err error) {
 	var exists bool
 	if err := tx.QueryRowContext(ctx,
-		`SELECT EXISTS (SELECT 1 FROM counters WHERE stream = ?1 AND tenancy = ?2)
-		 OR EXISTS (SELECT 1 FROM runs WHERE stream = ?1 AND tenancy = ?2)`, h.Stream, h.Tenancy).Scan(&exists); err != nil || exists {
+		`SELECT EXISTS (SELECT 1 FROM counters WHERE stream = $1 AND tenancy = $2)
+		 OR EXISTS (SELECT 1 FROM runs WHERE stream = $1 AND tenancy = $2)`, h.Stream, h.Tenancy).Scan(&exists); err != nil || exists {
 		return false, err
 	}
 	for i := len(past.Runs) - 1; i >= 0; i-- {
@@ -63,7 +63,7 @@ func importHistory(ctx context.Context, tx *sql.Tx, h snapshot.Header, past stat
 	for _, e := range past.Ends { // last_run orders outcomes by their last run
 		if _, err := tx.ExecContext(ctx,
 			`INSERT INTO counters (collector, stream, tenancy, outcome, runs, last_run, ended, error)
-			 VALUES (?1, ?2, ?3, ?4, ?5, coalesce((SELECT max(id) FROM runs WHERE stream = ?2 AND tenancy = ?3 AND outcome = ?4), 0), ?6, ?7)
+			 VALUES ($1, $2, $3, $4, $5, coalesce((SELECT max(id) FROM runs WHERE stream = $2 AND tenancy = $3 AND outcome = $4), 0), $6, $7)
 			 ON CONFLICT DO NOTHING`,
 			h.Collector, h.Stream, h.Tenancy, e.Outcome, e.Runs, toMillis(e.Last), truncateText(e.Err)); err != nil {
 			return false, err
@@ -76,7 +76,7 @@ func importRun(ctx context.Context, tx *sql.Tx, h snapshot.Header, run state.Pas
 	_, err := tx.ExecContext(ctx,
 		`INSERT INTO runs (collector, stream, tenancy, upload_id, cause, started, ended, outcome, error,
 			records, bytes, pages, requests, retries, limited, doubts)
-		 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+		 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)`,
 		h.Collector, h.Stream, h.Tenancy, run.UploadID, run.Trigger,
 		toMillis(run.Started), toMillis(run.Ended), run.Outcome, truncateText(run.Err),
 		run.Records, run.Bytes, run.Pages, run.Requests, run.Retries, run.Waited.Milliseconds(), encodeDoubts(run.Doubts))

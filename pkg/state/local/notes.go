@@ -19,12 +19,9 @@ type Notes struct {
 // Notes implements [state.Backend].
 func (s *State) Notes(tenancy string) state.Notes { return &Notes{s.core, tenancy} }
 
-func (n *Notes) key(key string) string { return n.tenancy + "\x00" + key }
-
 // Note implements [state.Notes].
 func (n *Notes) Note(ctx context.Context, key string) (text string, err error) {
-	err = n.core.db.QueryRowContext(ctx, `SELECT text FROM notes WHERE key = ?`, n.key(key)).Scan(&text)
-	if err != nil && !errors.Is(err, sql.ErrNoRows) {
+	if text, err = n.read(ctx, n.core.db, key); err != nil {
 		return "", fmt.Errorf("read note %q: %w", key, err)
 	}
 	return text, nil
@@ -33,13 +30,9 @@ func (n *Notes) Note(ctx context.Context, key string) (text string, err error) {
 // SwapNote implements [state.Notes].
 func (n *Notes) SwapNote(ctx context.Context, key, old, text string) (swapped bool, err error) {
 	err = n.core.inTransaction(ctx, func(tx *sql.Tx) error {
-		var there string
-		err := tx.QueryRowContext(ctx, `SELECT text FROM notes WHERE key = ?`, n.key(key)).Scan(&there)
-		if err != nil && !errors.Is(err, sql.ErrNoRows) {
+		there, err := n.read(ctx, tx, key)
+		if swapped = err == nil && there == old; !swapped {
 			return err
-		}
-		if swapped = there == old; !swapped {
-			return nil
 		}
 		return n.store(ctx, tx, key, text)
 	})
@@ -57,14 +50,22 @@ func (n *Notes) SetNote(ctx context.Context, key, text string) error {
 	return nil
 }
 
-// store stores text under key with db.
-func (n *Notes) store(ctx context.Context, db interface {
-	ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error)
-}, key, text string) error {
-	query, args := `INSERT INTO notes (key, text) VALUES (?, ?) ON CONFLICT DO UPDATE SET text = excluded.text`, []any{n.key(key), text}
-	if text == "" {
-		query, args = `DELETE FROM notes WHERE key = ?`, args[:1]
+// read returns the text under key, "" when there is none.
+func (n *Notes) read(ctx context.Context, q querier, key string) (text string, err error) {
+	err = q.QueryRowContext(ctx, `SELECT text FROM notes WHERE tenancy = $1 AND key = $2`, n.tenancy, key).Scan(&text)
+	if errors.Is(err, sql.ErrNoRows) {
+		return "", nil
 	}
-	_, err := db.ExecContext(ctx, query, args...)
+	return text, err
+}
+
+// store stores text under key with db.
+func (n *Notes) store(ctx context.Context, db execer, key, text string) error {
+	if text == "" {
+		_, err := db.ExecContext(ctx, `DELETE FROM notes WHERE tenancy = $1 AND key = $2`, n.tenancy, key)
+		return err
+	}
+	_, err := db.ExecContext(ctx, `INSERT INTO notes (tenancy, key, text) VALUES ($1, $2, $3)
+		ON CONFLICT (tenancy, key) DO UPDATE SET text = excluded.text`, n.tenancy, key, text)
 	return err
 }

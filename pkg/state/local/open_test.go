@@ -57,7 +57,7 @@ func TestTransactionsLockImmediately(t *testing.T) {
 		other, err := sql.Open("sqlite", "file:"+filepath.Join(f.dir, databaseName)+"?_pragma=busy_timeout(0)")
 		f.requireNoError(err)
 		defer other.Close()
-		_, err = other.Exec(`INSERT INTO notes VALUES ('a', 'b')`)
+		_, err = other.Exec(`INSERT INTO notes VALUES ('a', 'b', 'c')`)
 		if err == nil || !strings.Contains(err.Error(), "locked") {
 			t.Errorf("another connection could write: %v", err)
 		}

@@ -21,7 +21,7 @@ type Queue struct {
 // Next implements [state.Queue].
 func (q *Queue) Next(ctx context.Context, tenancy string) ([]state.Delivery, error) {
 	return q.listWhere(ctx, `WHERE d.id IN (
-		SELECT min(e.id) FROM deliveries e JOIN snapshots t ON t.id = e.snapshot WHERE t.tenancy = ? GROUP BY e.sink, t.stream)`, tenancy)
+		SELECT min(e.id) FROM deliveries e JOIN snapshots t ON t.id = e.snapshot WHERE t.tenancy = $1 GROUP BY e.sink, t.stream)`, tenancy)
 }
 
 // List implements [state.Queue].
@@ -46,7 +46,7 @@ func (q *Queue) listWhere(ctx context.Context, where string, args ...any) ([]sta
 
 // Contains implements [state.Queue].
 func (q *Queue) Contains(ctx context.Context, id int64) (queued bool, err error) {
-	if err := q.db.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM deliveries WHERE id = ?)`, id).Scan(&queued); err != nil {
+	if err := q.db.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM deliveries WHERE id = $1)`, id).Scan(&queued); err != nil {
 		return false, fmt.Errorf("read the queue: %w", err)
 	}
 	return queued, nil
@@ -57,14 +57,14 @@ func (q *Queue) MarkDelivered(ctx context.Context, id int64) error {
 	var stream, tenancy string
 	err := q.inReservedTransaction(ctx, func(tx *sql.Tx) error {
 		err := tx.QueryRowContext(ctx,
-			`SELECT s.stream, s.tenancy FROM deliveries d JOIN snapshots s ON s.id = d.snapshot WHERE d.id = ?`, id).Scan(&stream, &tenancy)
+			`SELECT s.stream, s.tenancy FROM deliveries d JOIN snapshots s ON s.id = d.snapshot WHERE d.id = $1`, id).Scan(&stream, &tenancy)
 		if err != nil {
 			return err
 		}
 		if err := countSuccess(ctx, tx, id, q.now()); err != nil {
 			return err
 		}
-		_, err = tx.ExecContext(ctx, `DELETE FROM deliveries WHERE id = ?`, id)
+		_, err = tx.ExecContext(ctx, `DELETE FROM deliveries WHERE id = $1`, id)
 		crashPoint("delivering")
 		return err
 	})
@@ -87,7 +87,7 @@ func (q *Queue) ScheduleRetry(ctx context.Context, id int64, cause error, class 
 			return err
 		}
 		_, err := tx.ExecContext(ctx,
-			`UPDATE deliveries SET attempts = attempts + 1, error = ?, class = ?, next_try = ? WHERE id = ?`,
+			`UPDATE deliveries SET attempts = attempts + 1, error = $1, class = $2, next_try = $3 WHERE id = $4`,
 			truncateText(cause.Error()), class, toMillis(next), id)
 		return err
 	})
@@ -98,7 +98,7 @@ func (q *Queue) ScheduleRetry(ctx context.Context, id int64, cause error, class 
 }
 
 // ofTenancy is the SQL condition for a row of deliveries that is of a tenancy.
-const ofTenancy = `snapshot IN (SELECT id FROM snapshots WHERE tenancy = ?)`
+const ofTenancy = `snapshot IN (SELECT id FROM snapshots WHERE tenancy = $1)`
 
 // RetryAllNow implements [state.Queue].
 func (q *Queue) RetryAllNow(ctx context.Context, tenancy string) error {
@@ -107,7 +107,7 @@ func (q *Queue) RetryAllNow(ctx context.Context, tenancy string) error {
 
 // RetryRefusedNow implements [state.Queue].
 func (q *Queue) RetryRefusedNow(ctx context.Context, tenancy string) error {
-	return q.retryNowWhere(ctx, ofTenancy+` AND class = ?`, tenancy, state.Refused)
+	return q.retryNowWhere(ctx, ofTenancy+` AND class = $2`, tenancy, state.Refused)
 }
 
 func (q *Queue) retryNowWhere(ctx context.Context, where string, args ...any) error {
@@ -122,7 +122,7 @@ func (q *Queue) DropDamaged(ctx context.Context, id int64) (bool, error) {
 	var row int64
 	var dir, stream, tenancy string
 	err := q.db.QueryRowContext(ctx,
-		`SELECT s.id, s.dir, s.stream, s.tenancy FROM deliveries d JOIN snapshots s ON s.id = d.snapshot WHERE d.id = ?`, id).
+		`SELECT s.id, s.dir, s.stream, s.tenancy FROM deliveries d JOIN snapshots s ON s.id = d.snapshot WHERE d.id = $1`, id).
 		Scan(&row, &dir, &stream, &tenancy)
 	if errors.Is(err, sql.ErrNoRows) {
 		return false, nil
@@ -162,7 +162,7 @@ func (q *Queue) SinkStatuses(ctx context.Context) ([]state.SinkStatus, error) {
 func queueDeliveries(ctx context.Context, tx *sql.Tx, snapshot int64, sinks []string, now time.Time) (queued int, err error) {
 	for _, sink := range sinks {
 		result, err := tx.ExecContext(ctx,
-			`INSERT INTO deliveries (snapshot, sink, queued) VALUES (?, ?, ?) ON CONFLICT DO NOTHING`, snapshot, sink, toMillis(now))
+			`INSERT INTO deliveries (snapshot, sink, queued) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING`, snapshot, sink, toMillis(now))
 		if err != nil {
 			return 0, err
 		}
@@ -172,7 +172,7 @@ func queueDeliveries(ctx context.Context, tx *sql.Tx, snapshot int64, sinks []st
 		}
 		queued += int(n)
 		if _, err := tx.ExecContext(ctx,
-			`DELETE FROM undelivered WHERE sink = ? AND (stream, tenancy, upload_id) IN (SELECT stream, tenancy, upload_id FROM snapshots WHERE id = ?)`,
+			`DELETE FROM undelivered WHERE sink = $1 AND (stream, tenancy, upload_id) IN (SELECT stream, tenancy, upload_id FROM snapshots WHERE id = $2)`,
 			sink, snapshot); err != nil {
 			return 0, err
 		}
@@ -183,7 +183,7 @@ func queueDeliveries(ctx context.Context, tx *sql.Tx, snapshot int64, sinks []st
 // dropDeliveries removes all deliveries of the snapshot, counts each as failed,
 // and returns their sinks.
 func dropDeliveries(ctx context.Context, tx *sql.Tx, snapshot int64, now time.Time) (sinks []string, err error) {
-	queued, err := queryAll(ctx, tx, scanID, `SELECT id FROM deliveries WHERE snapshot = ? ORDER BY sink`, snapshot)
+	queued, err := queryAll(ctx, tx, scanID, `SELECT id FROM deliveries WHERE snapshot = $1 ORDER BY sink`, snapshot)
 	if err != nil {
 		return nil, err
 	}
@@ -215,8 +215,8 @@ func countAttempt(ctx context.Context, tx *sql.Tx, id int64, now time.Time, time
 		return err
 	}
 	_, err := tx.ExecContext(ctx,
-		`UPDATE stored SET `+timeColumn+` = ? WHERE (stream, tenancy, sink) IN (
-			SELECT s.stream, s.tenancy, d.sink FROM deliveries d JOIN snapshots s ON s.id = d.snapshot WHERE d.id = ?)`, toMillis(now), id)
+		`UPDATE stored SET `+timeColumn+` = $1 WHERE (stream, tenancy, sink) IN (
+			SELECT s.stream, s.tenancy, d.sink FROM deliveries d JOIN snapshots s ON s.id = d.snapshot WHERE d.id = $2)`, toMillis(now), id)
 	return err
 }
 
@@ -224,7 +224,7 @@ func countAttempt(ctx context.Context, tx *sql.Tx, id int64, now time.Time, time
 func countDelivery(ctx context.Context, tx *sql.Tx, id int64, column string) error {
 	_, err := tx.ExecContext(ctx,
 		`INSERT INTO stored (stream, tenancy, sink, `+column+`)
-		 SELECT s.stream, s.tenancy, d.sink, 1 FROM deliveries d JOIN snapshots s ON s.id = d.snapshot WHERE d.id = ?
-		 ON CONFLICT DO UPDATE SET `+column+` = `+column+` + 1`, id)
+		 SELECT s.stream, s.tenancy, d.sink, 1 FROM deliveries d JOIN snapshots s ON s.id = d.snapshot WHERE d.id = $1
+		 ON CONFLICT (stream, tenancy, sink) DO UPDATE SET `+column+` = stored.`+column+` + 1`, id)
 	return err
 }

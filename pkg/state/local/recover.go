@@ -163,7 +163,7 @@ func (r *recovery) recordUnknownDir(ctx context.Context, dir string) error {
 // be between the two during this transaction.
 func (r *recovery) removeUnrecordedRestore(ctx context.Context, dir string) error {
 	return r.inTransaction(ctx, func(tx *sql.Tx) error {
-		rows, err := queryAll(ctx, tx, scanID, `SELECT id FROM snapshots WHERE dir = ?`, dir)
+		rows, err := queryAll(ctx, tx, scanID, `SELECT id FROM snapshots WHERE dir = $1`, dir)
 		if err != nil || len(rows) > 0 {
 			return err
 		}
@@ -184,7 +184,7 @@ func (r *recovery) findRun(ctx context.Context, dir string) (*state.Run, error) 
 	}
 	runs, err := queryAll(ctx, r.db, func(rows *sql.Rows) (run state.Run, err error) {
 		return run, rows.Scan(&run.ID, &run.Collector, &run.Stream, &run.Tenancy, &run.Outcome)
-	}, `SELECT id, collector, stream, tenancy, outcome FROM runs WHERE upload_id = ?`, uploadID)
+	}, `SELECT id, collector, stream, tenancy, outcome FROM runs WHERE upload_id = $1`, uploadID)
 	if err != nil {
 		return nil, err
 	}
@@ -207,8 +207,8 @@ func (r *recovery) reclaim(ctx context.Context, dir string) error {
 	if err == nil {
 		var stale bool
 		err = r.db.QueryRowContext(ctx,
-			`SELECT EXISTS (SELECT 1 FROM snapshots WHERE stream = ?1 AND tenancy = ?2 AND upload_id = ?3)
-			 OR EXISTS (SELECT 1 FROM last_known l JOIN snapshots s ON s.id = l.snapshot WHERE l.stream = ?1 AND l.tenancy = ?2 AND s.taken >= ?4 AND s.taken <= ?5)`,
+			`SELECT EXISTS (SELECT 1 FROM snapshots WHERE stream = $1 AND tenancy = $2 AND upload_id = $3)
+			 OR EXISTS (SELECT 1 FROM last_known l JOIN snapshots s ON s.id = l.snapshot WHERE l.stream = $1 AND l.tenancy = $2 AND s.taken >= $4 AND s.taken <= $5)`,
 			sealed.Stream, sealed.Tenancy, sealed.UploadID, toMillis(sealed.UploadTimestamp), toMillis(r.now().Add(snapshot.MaxClockSkew))).Scan(&stale)
 		if err != nil {
 			return err
@@ -244,7 +244,7 @@ func (r *recovery) endInterruptedRuns(ctx context.Context) error {
 	return r.inTransaction(ctx, func(tx *sql.Tx) error {
 		open, err := queryAll(ctx, tx, func(rows *sql.Rows) (run state.Run, err error) {
 			return run, rows.Scan(&run.ID, &run.Stream)
-		}, `SELECT id, stream FROM runs WHERE collector = ? AND tenancy = ? AND outcome = ''`, r.collector, r.tenancy)
+		}, `SELECT id, stream FROM runs WHERE collector = $1 AND tenancy = $2 AND outcome = ''`, r.collector, r.tenancy)
 		if err != nil {
 			return err
 		}
@@ -271,7 +271,7 @@ func (r *recovery) dropLost(ctx context.Context) error {
 	rows, err := queryAll(ctx, r.db, func(rows *sql.Rows) (row snapshotRow, err error) {
 		err = rows.Scan(&row.id, &row.dir, &row.stream, &row.tenancy)
 		return row, err
-	}, `SELECT s.id, s.dir, s.stream, s.tenancy FROM snapshots s WHERE s.collector = ? AND `+inUse, r.collector)
+	}, `SELECT s.id, s.dir, s.stream, s.tenancy FROM snapshots s WHERE s.collector = $1 AND `+inUse, r.collector)
 	if err != nil {
 		return err
 	}

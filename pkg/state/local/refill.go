@@ -26,7 +26,7 @@ func (q *Queue) RegisterSinks(ctx context.Context, tenancy string, targets map[s
 				continue
 			}
 			if _, err := tx.ExecContext(ctx,
-				`INSERT INTO sinks (tenancy, sink, target) VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET target = excluded.target`,
+				`INSERT INTO sinks (tenancy, sink, target) VALUES ($1, $2, $3) ON CONFLICT (tenancy, sink) DO UPDATE SET target = excluded.target`,
 				tenancy, sink, targets[sink]); err != nil {
 				return err
 			}
@@ -40,7 +40,7 @@ func (q *Queue) RegisterSinks(ctx context.Context, tenancy string, targets map[s
 			changes = append(changes, state.SinkChange{Sink: sink, Before: before, Queued: queued})
 		}
 		for sink := range known {
-			if _, err := tx.ExecContext(ctx, `DELETE FROM sinks WHERE tenancy = ? AND sink = ?`, tenancy, sink); err != nil {
+			if _, err := tx.ExecContext(ctx, `DELETE FROM sinks WHERE tenancy = $1 AND sink = $2`, tenancy, sink); err != nil {
 				return err
 			}
 		}
@@ -58,7 +58,7 @@ func knownTargets(ctx context.Context, tx *sql.Tx, tenancy string) (map[string]s
 	rows, err := queryAll(ctx, tx, func(rows *sql.Rows) (r row, err error) {
 		err = rows.Scan(&r.sink, &r.target)
 		return r, err
-	}, `SELECT sink, target FROM sinks WHERE tenancy = ?`, tenancy)
+	}, `SELECT sink, target FROM sinks WHERE tenancy = $1`, tenancy)
 	known := map[string]string{}
 	for _, r := range rows {
 		known[r.sink] = r.target
@@ -71,7 +71,7 @@ func knownTargets(ctx context.Context, tx *sql.Tx, tenancy string) (map[string]s
 func queueLastKnown(ctx context.Context, tx *sql.Tx, tenancy, sink string, p state.Policy, now time.Time) (queued int, err error) {
 	rows, err := queryAll(ctx, tx, scanID,
 		`SELECT s.id FROM last_known l JOIN snapshots s ON s.id = l.snapshot
-		 WHERE l.tenancy = ? AND (s.records > 0 OR ?) ORDER BY s.id`, tenancy, p.StoreEmpty)
+		 WHERE l.tenancy = $1 AND (s.records > 0 OR $2) ORDER BY s.id`, tenancy, p.StoreEmpty)
 	if err != nil {
 		return 0, err
 	}
@@ -90,7 +90,7 @@ func (q *Queue) Refill(ctx context.Context, stream, tenancy string, p state.Poli
 	err = q.inTransaction(ctx, func(tx *sql.Tx) error {
 		var row, records int64
 		err := tx.QueryRowContext(ctx, `SELECT s.id, s.upload_id, s.records FROM last_known l JOIN snapshots s ON s.id = l.snapshot
-			WHERE l.stream = ? AND l.tenancy = ?`, stream, tenancy).Scan(&row, &uploadID, &records)
+			WHERE l.stream = $1 AND l.tenancy = $2`, stream, tenancy).Scan(&row, &uploadID, &records)
 		if errors.Is(err, sql.ErrNoRows) {
 			return fmt.Errorf("%s: %w is known", stream, state.ErrNoSnapshot)
 		}
@@ -124,9 +124,9 @@ func (q *Queue) RefillLost(ctx context.Context, stream, tenancy string, sinks []
 		for _, sink := range sinks {
 			var row int64
 			err := tx.QueryRowContext(ctx, `SELECT s.id FROM last_known l JOIN snapshots s ON s.id = l.snapshot
-				WHERE l.stream = ?1 AND l.tenancy = ?2
-				AND NOT EXISTS (SELECT 1 FROM deliveries d JOIN snapshots o ON o.id = d.snapshot WHERE d.sink = ?3 AND o.stream = ?1 AND o.tenancy = ?2)
-				AND NOT EXISTS (SELECT 1 FROM undelivered u WHERE u.sink = ?3 AND u.upload_id = s.upload_id AND u.stream = ?1 AND u.tenancy = ?2)`,
+				WHERE l.stream = $1 AND l.tenancy = $2
+				AND NOT EXISTS (SELECT 1 FROM deliveries d JOIN snapshots o ON o.id = d.snapshot WHERE d.sink = $3 AND o.stream = $1 AND o.tenancy = $2)
+				AND NOT EXISTS (SELECT 1 FROM undelivered u WHERE u.sink = $3 AND u.upload_id = s.upload_id AND u.stream = $1 AND u.tenancy = $2)`,
 				stream, tenancy, sink).Scan(&row)
 			if errors.Is(err, sql.ErrNoRows) {
 				continue
@@ -153,12 +153,12 @@ func (q *Queue) RefillLost(ctx context.Context, stream, tenancy string, sinks []
 // markRefill marks the delivery of a snapshot as a refill, and makes it and those
 // that are queued before it due.
 func (q *Queue) markRefill(ctx context.Context, tx *sql.Tx, snapshot int64, sink string) error {
-	if _, err := tx.ExecContext(ctx, `UPDATE deliveries SET refill = 1 WHERE snapshot = ? AND sink = ?`, snapshot, sink); err != nil {
+	if _, err := tx.ExecContext(ctx, `UPDATE deliveries SET refill = TRUE WHERE snapshot = $1 AND sink = $2`, snapshot, sink); err != nil {
 		return err
 	}
 	_, err := tx.ExecContext(ctx,
-		`UPDATE deliveries SET next_try = 0, class = '' WHERE sink = ?1 AND snapshot IN (
-			SELECT o.id FROM snapshots o JOIN snapshots s ON o.stream = s.stream AND o.tenancy = s.tenancy WHERE s.id = ?2)`, sink, snapshot)
+		`UPDATE deliveries SET next_try = 0, class = '' WHERE sink = $1 AND snapshot IN (
+			SELECT o.id FROM snapshots o JOIN snapshots s ON o.stream = s.stream AND o.tenancy = s.tenancy WHERE s.id = $2)`, sink, snapshot)
 	return err
 }
 

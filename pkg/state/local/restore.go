@@ -71,7 +71,7 @@ func (s *Snapshots) Restore(ctx context.Context, w *snapshot.Writer, p state.Pol
 // HasHeldBackup implements [state.Snapshots].
 func (s *Snapshots) HasHeldBackup(ctx context.Context, h snapshot.Header) (held bool, err error) {
 	err = s.db.QueryRowContext(ctx,
-		`SELECT EXISTS (SELECT 1 FROM snapshots WHERE held AND source = ? AND stream = ? AND tenancy = ? AND upload_id = ?)`,
+		`SELECT EXISTS (SELECT 1 FROM snapshots WHERE held AND source = $1 AND stream = $2 AND tenancy = $3 AND upload_id = $4)`,
 		state.Restored, h.Stream, h.Tenancy, h.UploadID).Scan(&held)
 	if err != nil {
 		return false, fmt.Errorf("read the held snapshots: %w", err)
@@ -123,7 +123,7 @@ func (s *Snapshots) addRestored(ctx context.Context, tx *sql.Tx, sealed *snapsho
 func keepHeldNewest(ctx context.Context, tx *sql.Tx, h snapshot.Header) error {
 	_, err := tx.ExecContext(ctx,
 		`UPDATE snapshots SET id = (SELECT max(id) + 1 FROM snapshots) WHERE id = (
-			SELECT max(id) FROM snapshots WHERE held AND stream = ? AND tenancy = ? AND taken > ?)`,
+			SELECT max(id) FROM snapshots WHERE held AND stream = $1 AND tenancy = $2 AND taken > $3)`,
 		h.Stream, h.Tenancy, toMillis(h.UploadTimestamp))
 	return err
 }
@@ -132,7 +132,7 @@ func keepHeldNewest(ctx context.Context, tx *sql.Tx, h snapshot.Header) error {
 // Only accepted snapshots have backups, so it was accepted elsewhere.
 func hasHeldRun(ctx context.Context, tx *sql.Tx, h snapshot.Header) (found bool, err error) {
 	err = tx.QueryRowContext(ctx,
-		`SELECT EXISTS (SELECT 1 FROM snapshots WHERE held AND source = ? AND stream = ? AND tenancy = ? AND upload_id = ?)`,
+		`SELECT EXISTS (SELECT 1 FROM snapshots WHERE held AND source = $1 AND stream = $2 AND tenancy = $3 AND upload_id = $4)`,
 		state.Collected, h.Stream, h.Tenancy, h.UploadID).Scan(&found)
 	return found, err
 }
@@ -142,7 +142,7 @@ func hasHeldRun(ctx context.Context, tx *sql.Tx, h snapshot.Header) (found bool,
 func (s *Snapshots) usableLastKnown(ctx context.Context, tx *sql.Tx, h snapshot.Header) (*snapshot.Info, error) {
 	var dir string
 	err := tx.QueryRowContext(ctx,
-		`SELECT s.dir FROM last_known l JOIN snapshots s ON s.id = l.snapshot WHERE l.stream = ? AND l.tenancy = ?`,
+		`SELECT s.dir FROM last_known l JOIN snapshots s ON s.id = l.snapshot WHERE l.stream = $1 AND l.tenancy = $2`,
 		h.Stream, h.Tenancy).Scan(&dir)
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil, nil
@@ -164,7 +164,7 @@ func (s *Snapshots) usableLastKnown(ctx context.Context, tx *sql.Tx, h snapshot.
 // has the same snapshot, held or with a lost directory, its row gets the new
 // directory.
 func (s *Snapshots) insertRestored(ctx context.Context, tx *sql.Tx, sealed *snapshot.Snapshot, dir string, held bool) (row int64, err error) {
-	err = tx.QueryRowContext(ctx, `SELECT id FROM snapshots WHERE stream = ? AND tenancy = ? AND upload_id = ?`,
+	err = tx.QueryRowContext(ctx, `SELECT id FROM snapshots WHERE stream = $1 AND tenancy = $2 AND upload_id = $3`,
 		sealed.Stream, sealed.Tenancy, sealed.UploadID).Scan(&row)
 	if errors.Is(err, sql.ErrNoRows) {
 		return s.insertSnapshot(ctx, tx, sealed, dir, state.Restored, held)
@@ -173,7 +173,7 @@ func (s *Snapshots) insertRestored(ctx context.Context, tx *sql.Tx, sealed *snap
 		return 0, err
 	}
 	_, err = tx.ExecContext(ctx,
-		`UPDATE snapshots SET taken = ?, records = ?, bytes = ?, spool_bytes = ?, dir = ?, source = ?, held = ?, doubts = ? WHERE id = ?`,
+		`UPDATE snapshots SET taken = $1, records = $2, bytes = $3, spool_bytes = $4, dir = $5, source = $6, held = $7, doubts = $8 WHERE id = $9`,
 		toMillis(sealed.UploadTimestamp), sealed.Records, sealed.Bytes, sealed.SpoolBytes, dir, state.Restored, held, encodeDoubts(sealed.Doubts), row)
 	return row, err
 }

@@ -54,23 +54,19 @@ func (r *Runs) Skip(ctx context.Context, start state.RunStart, reason error) err
 	return nil
 }
 
-func insertRun(ctx context.Context, db execer, start state.RunStart) (state.RunID, error) {
-	result, err := db.ExecContext(ctx,
-		`INSERT INTO runs (collector, stream, tenancy, upload_id, cause, started) VALUES (?, ?, ?, ?, ?, ?)`,
-		start.Collector, start.Stream, start.Tenancy, start.UploadID, start.Trigger, toMillis(start.Started))
-	if err != nil {
-		return 0, err
-	}
-	id, err := result.LastInsertId()
-	return state.RunID(id), err
+func insertRun(ctx context.Context, tx *sql.Tx, start state.RunStart) (id state.RunID, err error) {
+	err = tx.QueryRowContext(ctx,
+		`INSERT INTO runs (collector, stream, tenancy, upload_id, cause, started) VALUES ($1, $2, $3, $4, $5, $6) RETURNING id`,
+		start.Collector, start.Stream, start.Tenancy, start.UploadID, start.Trigger, toMillis(start.Started)).Scan(&id)
+	return id, err
 }
 
 // endRun completes a run's row and counts the run, unless it has ended before.
 func (r *Runs) endRun(ctx context.Context, tx *sql.Tx, id state.RunID, outcome state.Outcome, text string, stats state.RunStats) error {
 	result, err := tx.ExecContext(ctx,
-		`UPDATE runs SET ended = ?, outcome = ?, error = ?, records = ?, bytes = ?, pages = ?, requests = ?, retries = ?, limited = ?,
-			doubts = ?
-		 WHERE id = ? AND outcome = ''`,
+		`UPDATE runs SET ended = $1, outcome = $2, error = $3, records = $4, bytes = $5, pages = $6, requests = $7, retries = $8, limited = $9,
+			doubts = $10
+		 WHERE id = $11 AND outcome = ''`,
 		toMillis(r.now()), outcome, truncateText(text), stats.Records, stats.Bytes, stats.Pages, stats.Requests, stats.Retries,
 		stats.RateLimitWait.Milliseconds(), encodeDoubts(stats.Doubts), id)
 	if err != nil {
@@ -81,14 +77,14 @@ func (r *Runs) endRun(ctx context.Context, tx *sql.Tx, id state.RunID, outcome s
 	}
 	_, err = tx.ExecContext(ctx,
 		`INSERT INTO counters (collector, stream, tenancy, outcome, runs, last_run, ended, error)
-		 SELECT collector, stream, tenancy, outcome, 1, id, ended, error FROM runs WHERE id = ?
-		 ON CONFLICT DO UPDATE SET runs = runs + 1, last_run = excluded.last_run, ended = excluded.ended, error = excluded.error`, id)
+		 SELECT collector, stream, tenancy, outcome, 1, id, ended, error FROM runs WHERE id = $1
+		 ON CONFLICT (collector, stream, tenancy, outcome) DO UPDATE SET runs = counters.runs + 1, last_run = excluded.last_run, ended = excluded.ended, error = excluded.error`, id)
 	return err
 }
 
 // deleteBefore deletes the runs that ended before t from the history.
 func (r *Runs) deleteBefore(ctx context.Context, t time.Time) error {
-	if _, err := r.db.ExecContext(ctx, `DELETE FROM runs WHERE outcome <> '' AND ended < ?`, toMillis(t)); err != nil {
+	if _, err := r.db.ExecContext(ctx, `DELETE FROM runs WHERE outcome <> '' AND ended < $1`, toMillis(t)); err != nil {
 		return fmt.Errorf("sweep history: %w", explainSQLiteError(err))
 	}
 	return nil

@@ -126,6 +126,19 @@ ALTER TABLE stored ADD COLUMN kept_out INTEGER NOT NULL DEFAULT 0;
 `, controlsSchema, `
 ALTER TABLE last_known ADD COLUMN checked INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE last_known ADD COLUMN fallback INTEGER NOT NULL DEFAULT 0;
+`, `
+CREATE TABLE tenancy_notes (
+	tenancy TEXT NOT NULL,
+	key     TEXT NOT NULL,
+	text    TEXT NOT NULL,
+	PRIMARY KEY (tenancy, key)
+) WITHOUT ROWID;
+INSERT INTO tenancy_notes (tenancy, key, text)
+	SELECT CAST(substr(CAST(key AS BLOB), 1, instr(CAST(key AS BLOB), x'00') - 1) AS TEXT),
+		CAST(substr(CAST(key AS BLOB), instr(CAST(key AS BLOB), x'00') + 1) AS TEXT), text
+	FROM notes WHERE instr(CAST(key AS BLOB), x'00') > 0;
+DROP TABLE notes;
+ALTER TABLE tenancy_notes RENAME TO notes;
 `}
 
 // migrate applies the migrations that the database does not have yet. A full

@@ -97,7 +97,7 @@ func (s *Snapshots) lastKnownDir(ctx context.Context, stream, tenancy string) (d
 	var since, checked int64
 	err = s.db.QueryRowContext(ctx,
 		`SELECT s.dir, s.source, l.since, l.checked, l.fallback FROM last_known l JOIN snapshots s ON s.id = l.snapshot
-		 WHERE l.stream = ? AND l.tenancy = ?`,
+		 WHERE l.stream = $1 AND l.tenancy = $2`,
 		stream, tenancy).Scan(&dir, &info.Source, &since, &checked, &info.Fallback)
 	if errors.Is(err, sql.ErrNoRows) {
 		return "", state.LastKnownInfo{}, fmt.Errorf("%w is known", state.ErrNoSnapshot)
@@ -113,7 +113,7 @@ func (s *Snapshots) lastKnownDir(ctx context.Context, stream, tenancy string) (d
 // when there is none.
 func lastKnownRecords(ctx context.Context, tx *sql.Tx, stream, tenancy string) (n int64, err error) {
 	err = tx.QueryRowContext(ctx,
-		`SELECT s.records FROM last_known l JOIN snapshots s ON s.id = l.snapshot WHERE l.stream = ? AND l.tenancy = ?`,
+		`SELECT s.records FROM last_known l JOIN snapshots s ON s.id = l.snapshot WHERE l.stream = $1 AND l.tenancy = $2`,
 		stream, tenancy).Scan(&n)
 	if errors.Is(err, sql.ErrNoRows) {
 		return 0, nil
@@ -150,7 +150,7 @@ func (s *Snapshots) releaseHeld(ctx context.Context, stream, tenancy string, p s
 		if current != row {
 			return errors.New("a newer snapshot was held meanwhile: check it and accept again")
 		}
-		if _, err := tx.ExecContext(ctx, `UPDATE snapshots SET held = 0 WHERE id = ?`, row); err != nil {
+		if _, err := tx.ExecContext(ctx, `UPDATE snapshots SET held = FALSE WHERE id = $1`, row); err != nil {
 			return err
 		}
 		_, err = s.makeLastKnown(ctx, tx, row, p)
@@ -161,7 +161,7 @@ func (s *Snapshots) releaseHeld(ctx context.Context, stream, tenancy string, p s
 // findHeld returns the snapshot of a stream that waits for Accept.
 func findHeld(ctx context.Context, q querier, stream, tenancy string) (row int64, dir string, err error) {
 	err = q.QueryRowContext(ctx,
-		`SELECT s.id, s.dir FROM snapshots s WHERE s.stream = ? AND s.tenancy = ? AND `+waitsForAccept, stream, tenancy).Scan(&row, &dir)
+		`SELECT s.id, s.dir FROM snapshots s WHERE s.stream = $1 AND s.tenancy = $2 AND `+waitsForAccept, stream, tenancy).Scan(&row, &dir)
 	if errors.Is(err, sql.ErrNoRows) {
 		return 0, "", fmt.Errorf("%w is held, or the last-known one is newer", state.ErrNoSnapshot)
 	}
@@ -170,7 +170,7 @@ func findHeld(ctx context.Context, q querier, stream, tenancy string) (row int64
 
 // hasDir reports whether the database has a snapshot in dir.
 func (s *Snapshots) hasDir(ctx context.Context, dir string) (found bool, err error) {
-	err = s.db.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM snapshots WHERE dir = ?)`, dir).Scan(&found)
+	err = s.db.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM snapshots WHERE dir = $1)`, dir).Scan(&found)
 	return found, err
 }
 
@@ -189,28 +189,25 @@ func (s *Snapshots) addCollected(
 // insertSnapshot adds a sealed snapshot and returns its row.
 func (s *Snapshots) insertSnapshot(
 	ctx context.Context, tx *sql.Tx, sealed *snapshot.Snapshot, dir string, source state.Source, held bool,
-) (int64, error) {
-	result, err := tx.ExecContext(ctx,
+) (row int64, err error) {
+	err = tx.QueryRowContext(ctx,
 		`INSERT INTO snapshots (collector, stream, tenancy, upload_id, taken, records, bytes, spool_bytes, dir, source, held, added, doubts)
-		 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+		 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13) RETURNING id`,
 		sealed.Collector, sealed.Stream, sealed.Tenancy, sealed.UploadID, toMillis(sealed.UploadTimestamp),
-		sealed.Records, sealed.Bytes, sealed.SpoolBytes, dir, source, held, toMillis(s.now()), encodeDoubts(sealed.Doubts))
-	if err != nil {
-		return 0, err
-	}
-	return result.LastInsertId()
+		sealed.Records, sealed.Bytes, sealed.SpoolBytes, dir, source, held, toMillis(s.now()), encodeDoubts(sealed.Doubts)).Scan(&row)
+	return row, err
 }
 
 // makeLastKnown makes a snapshot the last-known one and queues its deliveries.
 // It returns the number of these.
 func (s *Snapshots) makeLastKnown(ctx context.Context, tx *sql.Tx, row int64, p state.Policy) (queued int, err error) {
 	if _, err := tx.ExecContext(ctx,
-		`INSERT INTO last_known (stream, tenancy, snapshot, since) SELECT stream, tenancy, id, ? FROM snapshots WHERE id = ?
-		 ON CONFLICT DO UPDATE SET snapshot = excluded.snapshot, since = excluded.since, checked = 0, fallback = 0`, toMillis(s.now()), row); err != nil {
+		`INSERT INTO last_known (stream, tenancy, snapshot, since) SELECT stream, tenancy, id, $1 FROM snapshots WHERE id = $2
+		 ON CONFLICT (stream, tenancy) DO UPDATE SET snapshot = excluded.snapshot, since = excluded.since, checked = 0, fallback = FALSE`, toMillis(s.now()), row); err != nil {
 		return 0, err
 	}
 	var records int64
-	if err := tx.QueryRowContext(ctx, `SELECT records FROM snapshots WHERE id = ?`, row).Scan(&records); err != nil {
+	if err := tx.QueryRowContext(ctx, `SELECT records FROM snapshots WHERE id = $1`, row).Scan(&records); err != nil {
 		return 0, err
 	}
 	if records == 0 && !p.StoreEmpty {
@@ -233,9 +230,9 @@ func (s *Snapshots) dropUnusable(ctx context.Context, row int64) (sinks []string
 			return err
 		}
 		if next == 0 {
-			_, err = tx.ExecContext(ctx, `DELETE FROM last_known WHERE snapshot = ?`, row)
+			_, err = tx.ExecContext(ctx, `DELETE FROM last_known WHERE snapshot = $1`, row)
 		} else {
-			_, err = tx.ExecContext(ctx, `UPDATE last_known SET snapshot = ?, checked = 0, fallback = 1 WHERE snapshot = ?`, next, row)
+			_, err = tx.ExecContext(ctx, `UPDATE last_known SET snapshot = $1, checked = 0, fallback = TRUE WHERE snapshot = $2`, next, row)
 		}
 		return err
 	})
@@ -253,7 +250,7 @@ func (s *Snapshots) newestUsable(ctx context.Context, tx *sql.Tx, row int64) (in
 		err = rows.Scan(&c.id, &c.dir)
 		return c, err
 	}, `SELECT o.id, o.dir FROM snapshots o JOIN snapshots s ON o.stream = s.stream AND o.tenancy = s.tenancy
-		WHERE s.id = ? AND o.id <> s.id AND NOT o.held ORDER BY o.id DESC`, row)
+		WHERE s.id = $1 AND o.id <> s.id AND NOT o.held ORDER BY o.id DESC`, row)
 	if err != nil {
 		return 0, err
 	}

@@ -165,12 +165,13 @@ WITH streams AS (
 	UNION SELECT collector, stream, tenancy FROM runs WHERE outcome = ''
 	UNION SELECT collector, stream, tenancy FROM snapshots),
 failures AS (
-	SELECT collector, stream, tenancy, max(last_run) AS run, ended, error FROM counters
-	WHERE outcome NOT IN ('success', 'unchanged', 'empty', 'skipped') GROUP BY collector, stream, tenancy),
+	SELECT collector, stream, tenancy, ended, error FROM (
+		SELECT c.*, row_number() OVER (PARTITION BY collector, stream, tenancy ORDER BY last_run DESC, ended DESC) AS place
+		FROM counters c WHERE outcome NOT IN ('success', 'unchanged', 'empty', 'skipped')) ranked WHERE place = 1),
 successes AS (
 	SELECT collector, stream, tenancy, ended, last_run AS run FROM (
-		SELECT *, row_number() OVER (PARTITION BY collector, stream, tenancy ORDER BY last_run DESC, ended DESC) AS place
-		FROM counters WHERE outcome IN ('success', 'unchanged', 'empty')) WHERE place = 1),
+		SELECT c.*, row_number() OVER (PARTITION BY collector, stream, tenancy ORDER BY last_run DESC, ended DESC) AS place
+		FROM counters c WHERE outcome IN ('success', 'unchanged', 'empty')) ranked WHERE place = 1),
 queues AS (
 	SELECT q.collector, q.stream, q.tenancy, count(*) AS n
 	FROM deliveries d JOIN snapshots q ON q.id = d.snapshot GROUP BY q.collector, q.stream, q.tenancy)

@@ -29,7 +29,7 @@ func (s *Snapshots) sweepUnneeded(ctx context.Context) error { return s.sweepWhe
 // sweepStream removes a stream's snapshots that are not needed any more. It
 // only logs an error, since what it is called after has succeeded.
 func (s *Snapshots) sweepStream(ctx context.Context, stream, tenancy string) {
-	err := s.sweepWhere(ctx, `s.stream = ? AND s.tenancy = ? AND `+unneeded, stream, tenancy)
+	err := s.sweepWhere(ctx, `s.stream = $1 AND s.tenancy = $2 AND `+unneeded, stream, tenancy)
 	if err != nil {
 		s.log.Warn("removing old snapshots failed; the next cleanup tries again", zap.String("stream", stream), zap.Error(err))
 	}
@@ -59,7 +59,7 @@ func (s *Snapshots) sweepWhere(ctx context.Context, where string, args ...any) e
 func (s *Snapshots) sweepRow(ctx context.Context, row int64, where string, args []any) error {
 	return s.inTransaction(ctx, func(tx *sql.Tx) error {
 		dirs, err := queryAll(ctx, tx, scanText,
-			`SELECT s.dir FROM snapshots s WHERE (`+where+`) AND s.id = ?`, append(args[:len(args):len(args)], row)...)
+			`SELECT s.dir FROM snapshots s WHERE (`+where+fmt.Sprintf(`) AND s.id = $%d`, len(args)+1), append(args[:len(args):len(args)], row)...)
 		if err != nil || len(dirs) == 0 {
 			return err
 		}
@@ -67,7 +67,7 @@ func (s *Snapshots) sweepRow(ctx context.Context, row int64, where string, args 
 			return err
 		}
 		crashPoint("sweeping")
-		_, err = tx.ExecContext(ctx, `DELETE FROM snapshots WHERE id = ?`, row)
+		_, err = tx.ExecContext(ctx, `DELETE FROM snapshots WHERE id = $1`, row)
 		return err
 	})
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"math"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -148,8 +149,8 @@ func (s *State) TakeOver(ctx context.Context, other *state.State, tenancy string
 		return result, err
 	}
 	defer func() { err = errors.Join(err, hold.Unlock()) }()
-	streams, err := queryAll(ctx, from.db, scanText, `SELECT stream FROM counters WHERE tenancy = ?1
-		UNION SELECT stream FROM runs WHERE tenancy = ?1 UNION SELECT stream FROM snapshots WHERE tenancy = ?1 ORDER BY stream`, tenancy)
+	streams, err := queryAll(ctx, from.db, scanText, `SELECT stream FROM counters WHERE tenancy = $1
+		UNION SELECT stream FROM runs WHERE tenancy = $1 UNION SELECT stream FROM snapshots WHERE tenancy = $1 ORDER BY stream`, tenancy)
 	if err != nil {
 		return result, fmt.Errorf("read the other state: %w", err)
 	}
@@ -205,7 +206,7 @@ func (s *State) takeStream(ctx context.Context, from *takeOverSource, stream, te
 	if err := t.copySnapshots(ctx, spool); err != nil {
 		return result, err
 	}
-	if t.past, err = from.Runs.History(ctx, stream, tenancy, -1); err != nil {
+	if t.past, err = from.Runs.History(ctx, stream, tenancy, math.MaxInt32); err != nil {
 		return result, err
 	}
 	crashPoint("stream copied")
@@ -256,7 +257,7 @@ func (t *takeover) copySnapshot(ctx context.Context, dir, to string, info state.
 		t.result.Info = there.Info
 	}
 	var known bool
-	if err := t.db.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM snapshots WHERE stream = ? AND tenancy = ? AND upload_id = ?)`,
+	if err := t.db.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM snapshots WHERE stream = $1 AND tenancy = $2 AND upload_id = $3)`,
 		t.stream, t.tenancy, there.UploadID).Scan(&known); err != nil {
 		return nil, state.TakenNone, err
 	}
@@ -283,9 +284,9 @@ func (t *takeover) copySnapshot(ctx context.Context, dir, to string, info state.
 func (t *takeover) findCollector(ctx context.Context) error {
 	return t.from.db.QueryRowContext(ctx,
 		`SELECT collector FROM (
-			SELECT collector, id FROM runs WHERE stream = ?1 AND tenancy = ?2
-			UNION ALL SELECT collector, 0 FROM snapshots WHERE stream = ?1 AND tenancy = ?2
-			UNION ALL SELECT collector, -1 FROM counters WHERE stream = ?1 AND tenancy = ?2)
+			SELECT collector, id FROM runs WHERE stream = $1 AND tenancy = $2
+			UNION ALL SELECT collector, 0 FROM snapshots WHERE stream = $1 AND tenancy = $2
+			UNION ALL SELECT collector, -1 FROM counters WHERE stream = $1 AND tenancy = $2)
 		 ORDER BY id DESC LIMIT 1`, t.stream, t.tenancy).Scan(&t.collector)
 }
 
@@ -339,8 +340,8 @@ func (t *takeover) recordLast(ctx context.Context, tx *sql.Tx) error {
 		return err
 	}
 	if _, err := tx.ExecContext(ctx,
-		`INSERT INTO last_known (stream, tenancy, snapshot, since, checked, fallback) VALUES (?, ?, ?, ?, ?, ?)
-		 ON CONFLICT DO UPDATE SET snapshot = excluded.snapshot, since = excluded.since, checked = excluded.checked, fallback = excluded.fallback`,
+		`INSERT INTO last_known (stream, tenancy, snapshot, since, checked, fallback) VALUES ($1, $2, $3, $4, $5, $6)
+		 ON CONFLICT (stream, tenancy) DO UPDATE SET snapshot = excluded.snapshot, since = excluded.since, checked = excluded.checked, fallback = excluded.fallback`,
 		t.stream, t.tenancy, row, toMillis(info.Since), toMillis(info.Checked), info.Fallback); err != nil {
 		return err
 	}
@@ -461,9 +462,9 @@ func (s *State) takeRest(ctx context.Context, from *takeOverSource, tenancy stri
 			switch table.name {
 			case "notes", "controls", "control_days", "stored":
 			case "sinks": // one that lacks something receives the last-known data when it is registered
-				where += ` AND sink NOT IN (SELECT d.sink FROM deliveries d JOIN snapshots s ON s.id = d.snapshot WHERE s.tenancy = ?1)`
+				where += ` AND sink NOT IN (SELECT d.sink FROM deliveries d JOIN snapshots s ON s.id = d.snapshot WHERE s.tenancy = $1)`
 			case "undelivered":
-				known, err := queryAll(ctx, tx, scanID, `SELECT 1 FROM undelivered WHERE tenancy = ? LIMIT 1`, tenancy)
+				known, err := queryAll(ctx, tx, scanID, `SELECT 1 FROM undelivered WHERE tenancy = $1 LIMIT 1`, tenancy)
 				if err != nil {
 					return err
 				}
@@ -529,7 +530,7 @@ func insertInto(table string, columns []string) string {
 		if i > 0 {
 			text, marks = text+", ", marks+", "
 		}
-		text, marks = text+`"`+name+`"`, marks+"?"
+		text, marks = text+`"`+name+`"`, marks+fmt.Sprintf("$%d", i+1)
 	}
 	return text + marks + `) ON CONFLICT DO NOTHING`
 }

@@ -60,8 +60,8 @@ func newestIndex(queue []state.Delivery, now time.Time) int {
 func takeOverAttempts(ctx context.Context, tx *sql.Tx, first, next int64) error {
 	_, err := tx.ExecContext(ctx,
 		`UPDATE deliveries SET (queued, attempts, next_try, class, error) =
-			(SELECT queued, attempts, next_try, class, error FROM deliveries WHERE id = ?1)
-		 WHERE id = ?2 AND EXISTS (SELECT 1 FROM deliveries WHERE id = ?1)`, first, next)
+			(SELECT queued, attempts, next_try, class, error FROM deliveries WHERE id = $1)
+		 WHERE id = $2 AND EXISTS (SELECT 1 FROM deliveries WHERE id = $1)`, first, next)
 	return err
 }
 
@@ -135,7 +135,7 @@ func (q *Queue) needsTrim(ctx context.Context, sink, stream, tenancy string, p s
 // for a sink.
 func (q *Queue) queuedBytes(ctx context.Context, sink, tenancy string) (size int64, err error) {
 	err = q.db.QueryRowContext(ctx,
-		`SELECT coalesce(sum(s.spool_bytes), 0) FROM deliveries d JOIN snapshots s ON s.id = d.snapshot WHERE d.sink = ? AND s.tenancy = ?`,
+		`SELECT coalesce(sum(s.spool_bytes), 0) FROM deliveries d JOIN snapshots s ON s.id = d.snapshot WHERE d.sink = $1 AND s.tenancy = $2`,
 		sink, tenancy).Scan(&size)
 	return size, err
 }

@@ -15,8 +15,8 @@ func (r *Runs) ConfirmUnchanged(ctx context.Context, id state.RunID, last snapsh
 	stats.Records, stats.Bytes = last.Records, last.Bytes
 	err := r.inReservedTransaction(ctx, func(tx *sql.Tx) error {
 		result, err := tx.ExecContext(ctx,
-			`UPDATE last_known SET checked = ? WHERE stream = ? AND tenancy = ?
-			 AND snapshot = (SELECT id FROM snapshots WHERE stream = last_known.stream AND tenancy = last_known.tenancy AND upload_id = ?)`,
+			`UPDATE last_known SET checked = $1 WHERE stream = $2 AND tenancy = $3
+			 AND snapshot = (SELECT id FROM snapshots WHERE stream = last_known.stream AND tenancy = last_known.tenancy AND upload_id = $4)`,
 			toMillis(checked), last.Stream, last.Tenancy, last.UploadID)
 		if err != nil {
 			return err

@@ -17,7 +17,7 @@ func (q *Queue) ListUndelivered(ctx context.Context, tenancy string, limit int) 
 		err = rows.Scan(&u.Stream, &u.Tenancy, &u.Sink, &u.UploadID, &taken, &u.Outcome, &ended)
 		u.Taken, u.Ended = fromMillis(taken), fromMillis(ended)
 		return u, err
-	}, `SELECT stream, tenancy, sink, upload_id, taken, outcome, ended FROM undelivered WHERE tenancy = ? ORDER BY id DESC LIMIT ?`, tenancy, limit)
+	}, `SELECT stream, tenancy, sink, upload_id, taken, outcome, ended FROM undelivered WHERE tenancy = $1 ORDER BY id DESC LIMIT $2`, tenancy, limit)
 	if err != nil {
 		return nil, fmt.Errorf("read the deliveries: %w", err)
 	}
@@ -27,7 +27,7 @@ func (q *Queue) ListUndelivered(ctx context.Context, tenancy string, limit int) 
 // FindEnd implements [state.Queue].
 func (q *Queue) FindEnd(ctx context.Context, d state.Delivery) (end state.DeliveryEnd, err error) {
 	err = q.db.QueryRowContext(ctx,
-		`SELECT outcome FROM undelivered WHERE upload_id = ? AND stream = ? AND sink = ? AND tenancy = ? ORDER BY id DESC LIMIT 1`,
+		`SELECT outcome FROM undelivered WHERE upload_id = $1 AND stream = $2 AND sink = $3 AND tenancy = $4 ORDER BY id DESC LIMIT 1`,
 		d.UploadID, d.Stream, d.Sink, d.Tenancy).Scan(&end)
 	if err != nil && !errors.Is(err, sql.ErrNoRows) {
 		return "", fmt.Errorf("read the deliveries: %w", err)
@@ -45,11 +45,11 @@ func endUndelivered(ctx context.Context, tx *sql.Tx, id int64, end state.Deliver
 	}
 	if _, err := tx.ExecContext(ctx,
 		`INSERT INTO undelivered (stream, tenancy, sink, upload_id, taken, outcome, ended)
-		 SELECT s.stream, s.tenancy, d.sink, s.upload_id, s.taken, ?, ? FROM deliveries d JOIN snapshots s ON s.id = d.snapshot WHERE d.id = ?`,
+		 SELECT s.stream, s.tenancy, d.sink, s.upload_id, s.taken, $1, $2 FROM deliveries d JOIN snapshots s ON s.id = d.snapshot WHERE d.id = $3`,
 		end, toMillis(now), id); err != nil {
 		return "", err
 	}
-	err = tx.QueryRowContext(ctx, `DELETE FROM deliveries WHERE id = ? RETURNING sink`, id).Scan(&sink)
+	err = tx.QueryRowContext(ctx, `DELETE FROM deliveries WHERE id = $1 RETURNING sink`, id).Scan(&sink)
 	return sink, err
 }
 
@@ -78,7 +78,7 @@ var endColumns = map[state.DeliveryEnd]string{
 
 // deleteUndeliveredBefore deletes the records of deliveries that ended before t.
 func (q *Queue) deleteUndeliveredBefore(ctx context.Context, t time.Time) error {
-	if _, err := q.db.ExecContext(ctx, `DELETE FROM undelivered WHERE ended < ?`, toMillis(t)); err != nil {
+	if _, err := q.db.ExecContext(ctx, `DELETE FROM undelivered WHERE ended < $1`, toMillis(t)); err != nil {
 		return fmt.Errorf("sweep deliveries: %w", explainSQLiteError(err))
 	}
 	return nil
@@ -112,13 +112,13 @@ func (q *Queue) DropFirst(ctx context.Context, sink, stream, tenancy, uploadID s
 
 // listOf returns the queued deliveries of a stream to a sink, in order.
 func (q *Queue) listOf(ctx context.Context, sink, stream, tenancy string) ([]state.Delivery, error) {
-	return q.listWhere(ctx, `WHERE d.sink = ? AND s.stream = ? AND s.tenancy = ?`, sink, stream, tenancy)
+	return q.listWhere(ctx, `WHERE d.sink = $1 AND s.stream = $2 AND s.tenancy = $3`, sink, stream, tenancy)
 }
 
 // DropSink implements [state.Queue].
 func (q *Queue) DropSink(ctx context.Context, sink, tenancy string) (n int64, err error) {
 	err = q.inReservedTransaction(ctx, func(tx *sql.Tx) error {
-		ids, err := queryAll(ctx, tx, scanID, `SELECT id FROM deliveries WHERE sink = ? AND `+ofTenancy, sink, tenancy)
+		ids, err := queryAll(ctx, tx, scanID, `SELECT id FROM deliveries WHERE `+ofTenancy+` AND sink = $2`, tenancy, sink)
 		if err != nil {
 			return err
 		}
