@@ -397,7 +397,7 @@ func TestConsumedFileStaysAway(t *testing.T) {
 		t.Fatalf("queue %+v, %v", queue, err)
 	}
 	for _, i := range []int{1, 0} { // as if the newer one came first
-		snap, err := snapshot.Open(queue[i].Dir)
+		snap, err := st.Queue.Open(t.Context(), queue[i])
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"runtime/debug"
 	"time"
 
@@ -45,7 +44,7 @@ func (d *Deliverer) attempt(ctx context.Context, to *destinations, q state.Deliv
 		began := time.Now()
 		traced, span := d.startDeliverySpan(ctx, q)
 		var report store.Report
-		err = writeSnapshot(store.WithReport(traced, &report), to.sinkNamed(q.Sink), q, to.timeout)
+		err = d.writeSnapshot(store.WithReport(traced, &report), to.sinkNamed(q.Sink), q, to.timeout)
 		endDeliverySpan(span, err)
 		if err != nil {
 			// The queue must record the outcome even when ctx was cancelled.
@@ -137,16 +136,13 @@ func (d *Deliverer) logStateFailure(log *zap.Logger, q state.Delivery, message s
 
 // writeSnapshot writes the snapshot to sink within timeout; 0 means no timeout. It
 // returns a panic as an error.
-func writeSnapshot(ctx context.Context, sink store.Sink, q state.Delivery, timeout time.Duration) (err error) {
+func (d *Deliverer) writeSnapshot(ctx context.Context, sink store.Sink, q state.Delivery, timeout time.Duration) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("%s: panic: %v\n%s", sink.Name(), p, debug.Stack())
 		}
 	}()
-	s, err := snapshot.Open(q.Dir)
-	if errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("%w: %w", snapshot.ErrDamaged, err)
-	}
+	s, err := d.State.Queue.Open(ctx, q)
 	if err != nil {
 		return err
 	}

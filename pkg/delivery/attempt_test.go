@@ -117,7 +117,7 @@ func TestHangingDestinationIsGivenUp(t *testing.T) {
 func TestMissingSnapshotHoldsNothingUp(t *testing.T) {
 	st := openState(t)
 	q := queueSnapshot(t, st, "hanging")
-	if err := os.RemoveAll(q.Dir); err != nil {
+	if err := os.RemoveAll(filepath.Join(st.Dir(), q.Place)); err != nil {
 		t.Fatal(err)
 	}
 	d := New(st, "default", []store.Sink{hangingSink{}}, time.Hour, time.Hour, zap.NewNop())

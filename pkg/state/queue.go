@@ -4,10 +4,15 @@ import (
 	"context"
 	"errors"
 	"time"
+
+	"github.com/collectord/collectord/pkg/snapshot"
 )
 
 // Queue has the deliveries that are still to be made.
 type Queue interface {
+	// Open opens the snapshot of a delivery. The error wraps snapshot.ErrDamaged when the
+	// snapshot is missing or damaged.
+	Open(ctx context.Context, d Delivery) (*snapshot.Snapshot, error)
 	// Next returns the first queued delivery of each stream of a tenancy and sink,
 	// in the order in which they were queued. Later ones must wait for it.
 	Next(ctx context.Context, tenancy string) ([]Delivery, error)
@@ -99,7 +104,7 @@ type Delivery struct {
 	Taken             time.Time // upload timestamp of the snapshot
 	Records           int64
 	SpoolBytes        int64  // size of the snapshot on disk
-	Dir               string // directory of the snapshot
+	Place             string // where the backend has the snapshot
 	Queued, NextTry   time.Time
 	Attempts          int
 	Class             Class

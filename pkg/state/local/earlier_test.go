@@ -101,7 +101,7 @@ func TestEarlierStateContent(t *testing.T) {
 	}
 	var queue []string
 	for _, d := range deliveries {
-		if _, err := snapshot.Open(d.Dir); err != nil {
+		if _, err := s.Queue.Open(ctx, d); err != nil {
 			t.Error(err)
 		}
 		queue = append(queue, fmt.Sprintf("%s to %s, %d attempts, %s, error %t", d.Stream, d.Sink, d.Attempts, d.Class, d.Err != ""))

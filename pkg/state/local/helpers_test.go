@@ -257,7 +257,7 @@ func (f *fixture) queuedDeliveries() string {
 	f.requireNoError(err)
 	var words []string
 	for _, d := range all {
-		if _, err := snapshot.Open(d.Dir); err != nil {
+		if _, err := f.Queue.Open(ctx, d); err != nil {
 			f.t.Error(err)
 		}
 		words = append(words, d.UploadID+">"+d.Sink)

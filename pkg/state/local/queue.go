@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"io/fs"
 	"path/filepath"
 	"time"
 
@@ -30,9 +31,8 @@ func (q *Queue) List(ctx context.Context) ([]state.Delivery, error) { return q.l
 func (q *Queue) listWhere(ctx context.Context, where string, args ...any) ([]state.Delivery, error) {
 	all, err := queryAll(ctx, q.db, func(rows *sql.Rows) (d state.Delivery, err error) {
 		var taken, queued, next int64
-		err = rows.Scan(&d.ID, &d.Sink, &d.Collector, &d.Stream, &d.Tenancy, &d.UploadID, &taken, &d.Records, &d.SpoolBytes, &d.Dir,
+		err = rows.Scan(&d.ID, &d.Sink, &d.Collector, &d.Stream, &d.Tenancy, &d.UploadID, &taken, &d.Records, &d.SpoolBytes, &d.Place,
 			&queued, &next, &d.Attempts, &d.Class, &d.Err, &d.Refill)
-		d.Dir = filepath.Join(q.dir, d.Dir)
 		d.Taken, d.Queued, d.NextTry = fromMillis(taken), fromMillis(queued), fromMillis(next)
 		return d, err
 	}, `SELECT d.id, d.sink, s.collector, s.stream, s.tenancy, s.upload_id, s.taken, s.records, s.spool_bytes, s.dir,
@@ -42,6 +42,15 @@ func (q *Queue) listWhere(ctx context.Context, where string, args ...any) ([]sta
 		return nil, fmt.Errorf("read the queue: %w", err)
 	}
 	return all, nil
+}
+
+// Open implements [state.Queue].
+func (q *Queue) Open(_ context.Context, d state.Delivery) (*snapshot.Snapshot, error) {
+	s, err := snapshot.Open(filepath.Join(q.dir, d.Place))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("%w: %w", snapshot.ErrDamaged, err)
+	}
+	return s, err
 }
 
 // Contains implements [state.Queue].

@@ -2,11 +2,11 @@ package local
 
 import (
 	"errors"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/collectord/collectord/pkg/snapshot"
 	"github.com/collectord/collectord/pkg/state"
 )
 
@@ -54,10 +54,10 @@ func TestDeliveryAttempts(t *testing.T) {
 		return next[0]
 	}
 	fresh := first()
-	sealed, err := snapshot.Open(fresh.Dir)
+	sealed, err := f.Queue.Open(ctx, fresh)
 	f.requireNoError(err)
 	assertEqual(t, "fresh", fresh, state.Delivery{ID: fresh.ID, Sink: "file", Collector: "okta", Stream: "okta_users", Tenancy: "acme", UploadID: "id-001",
-		Taken: day.Add(time.Hour), Records: 5, SpoolBytes: sealed.SpoolBytes, Dir: sealed.Dir(), Queued: f.now()})
+		Taken: day.Add(time.Hour), Records: 5, SpoolBytes: sealed.SpoolBytes, Place: fresh.Place, Queued: f.now()})
 	next := f.now().Add(time.Minute)
 	f.requireNoError(f.Queue.ScheduleRetry(ctx, fresh.ID, errors.New("no route"), state.Transient, next))
 	tried := fresh
@@ -114,8 +114,8 @@ func TestDropDamaged(t *testing.T) {
 	dropped, err := f.Queue.DropDamaged(ctx, queue[0].ID)
 	f.requireNoError(err)
 	assertEqual(t, "intact snapshot dropped", dropped, false)
-	flipBit(t, queue[0].Dir)
-	flipBit(t, queue[4].Dir) // the last-known one
+	flipBit(t, filepath.Join(f.dir, queue[0].Place))
+	flipBit(t, filepath.Join(f.dir, queue[4].Place)) // the last-known one
 	for _, i := range []int{0, 5} {
 		dropped, err := f.Queue.DropDamaged(ctx, queue[i].ID)
 		f.requireNoError(err)

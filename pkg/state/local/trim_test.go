@@ -7,7 +7,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/collectord/collectord/pkg/snapshot"
 	"github.com/collectord/collectord/pkg/state"
 )
 
@@ -91,7 +90,7 @@ func TestSpoolBound(t *testing.T) {
 	f.collectUsers(1, 500, state.Policy{Sinks: []string{"postgres"}})
 	queue, err := f.Queue.List(ctx)
 	f.requireNoError(err)
-	sealed, err := snapshot.Open(queue[0].Dir)
+	sealed, err := f.Queue.Open(ctx, queue[0])
 	f.requireNoError(err)
 	p := state.Policy{Sinks: []string{"file", "postgres"}, SpoolMax: 5 * sealed.SpoolBytes / 2}
 	var skipped []string
