@@ -7,14 +7,14 @@ import (
 	"fmt"
 	"net/url"
 	"path/filepath"
-	"strings"
 	"time"
 
-	"github.com/collectord/collectord/pkg/state"
 	"github.com/gofrs/flock"
 	"go.uber.org/zap"
 	"modernc.org/sqlite"
 	sqlite3 "modernc.org/sqlite/lib"
+
+	"github.com/collectord/collectord/pkg/state"
 )
 
 const databaseName = "collectord.db"
@@ -77,6 +77,32 @@ func (c *core) checkIntegrity(ctx context.Context) error {
 		return fmt.Errorf("%w: %w: %s", state.ErrUnusable, errDamaged, verdict)
 	}
 	return nil
+}
+
+// An engine is the SQLite database of a state. It implements [database.Engine].
+type engine struct{ *core }
+
+// Transaction implements [database.Engine]. A transaction has the lock for writing from its
+// begin.
+func (e engine) Transaction(ctx context.Context, do func(*sql.Tx) error) error {
+	return e.inTransaction(ctx, do)
+}
+
+// UrgentTransaction implements [database.Engine].
+func (e engine) UrgentTransaction(ctx context.Context, do func(*sql.Tx) error) error {
+	return e.inReservedTransaction(ctx, do)
+}
+
+// Explain implements [database.Engine].
+func (engine) Explain(err error) error { return explainSQLiteError(err) }
+
+// NextSnapshotID implements [database.Engine].
+func (engine) NextSnapshotID() string { return "(SELECT max(id) + 1 FROM snapshots)" }
+
+// Maintain implements [database.Engine].
+func (e engine) Maintain(ctx context.Context) error {
+	e.keepReserve()
+	return e.shrinkDatabase(ctx)
 }
 
 // inTransaction calls do in one transaction, which it commits when do returns
@@ -142,63 +168,4 @@ func (c *core) shrinkDatabase(ctx context.Context) error {
 		return fmt.Errorf("compact the database: %w", explainSQLiteError(err))
 	}
 	return nil
-}
-
-// A querier is a database or a transaction.
-type querier interface {
-	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
-	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
-}
-
-// An execer is a database or a transaction.
-type execer interface {
-	ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error)
-}
-
-// queryAll returns the result of scan for each row.
-func queryAll[T any](ctx context.Context, q querier, scan func(*sql.Rows) (T, error), query string, args ...any) ([]T, error) {
-	rows, err := q.QueryContext(ctx, query, args...)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	var all []T
-	for rows.Next() {
-		one, err := scan(rows)
-		if err != nil {
-			return nil, err
-		}
-		all = append(all, one)
-	}
-	return all, rows.Err()
-}
-
-func scanID(rows *sql.Rows) (id int64, err error)      { err = rows.Scan(&id); return id, err }
-func scanText(rows *sql.Rows) (text string, err error) { err = rows.Scan(&text); return text, err }
-
-// toMillis returns t as the database stores it: Unix milliseconds, 0 for the
-// zero time.
-func toMillis(t time.Time) int64 {
-	if t.IsZero() {
-		return 0
-	}
-	return t.UnixMilli()
-}
-
-// fromMillis is the inverse of toMillis. The time is in UTC.
-func fromMillis(ms int64) time.Time {
-	if ms == 0 {
-		return time.Time{}
-	}
-	return time.UnixMilli(ms).UTC()
-}
-
-// truncateText bounds a text for the database, such as an error that contains
-// a stack trace.
-func truncateText(text string) string {
-	const maxBytes = 8 << 10
-	if len(text) <= maxBytes {
-		return text
-	}
-	return strings.ToValidUTF8(text[:maxBytes], "") + " (cut)"
 }

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/collectord/collectord/pkg/state"
+	"github.com/collectord/collectord/pkg/state/database"
 )
 
 // crashActions are what a child does until it is killed. Each begins with a state in
@@ -37,7 +38,7 @@ var crashActions = map[string]func(*State) error{
 		if err != nil {
 			return err
 		}
-		crashPoint("collected")
+		database.Reached("collected")
 		queue, err := s.Queue.List(ctx)
 		if err != nil {
 			return err
@@ -63,7 +64,7 @@ var crashActions = map[string]func(*State) error{
 func crashChild(args []string) error {
 	dir, step, action := args[0], args[1], args[2]
 	if action == "deliver" { // not while it collects what it delivers
-		crashPoint = func(at string) {
+		database.Reached = func(at string) {
 			if at == "collected" {
 				killAt(step)
 			}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/collectord/collectord/pkg/snapshot"
 	"github.com/collectord/collectord/pkg/state"
+	"github.com/collectord/collectord/pkg/state/database"
 )
 
 // twoDoubts are the doubts in most tests.
@@ -116,7 +117,7 @@ func TestRecoverKeepsDoubts(t *testing.T) {
 	f.requireNoError(err)
 	f.requireNoError(fillWriter(w, 5))
 	w.SetDoubts(twoDoubts)
-	dir := filepath.Join(f.dir, snapshotDir(h))
+	dir := filepath.Join(f.dir, database.SnapshotPlace(h))
 	f.requireNoError(os.MkdirAll(filepath.Dir(dir), 0o700))
 	_, err = w.Seal(dir)
 	f.requireNoError(err)

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/collectord/collectord/pkg/state"
+	"github.com/collectord/collectord/pkg/state/database"
 )
 
 // fullChild works in the state directory args[0] with a full disk from the step
@@ -48,7 +49,7 @@ func fullChild(args []string) error {
 	case "record":
 		err = fillWriter(w, records)
 		records = 0
-		crashPoint = func(step string) {
+		database.Reached = func(step string) {
 			if step == "sealed" {
 				fillDisk(4096)
 			}
@@ -87,7 +88,7 @@ func fullChild(args []string) error {
 	if err := lock.Unlock(); err != nil {
 		return err
 	}
-	crashPoint = func(string) {}
+	database.Reached = func(string) {}
 	fillDisk(initial.Cur) // there is space again
 	if _, err := collectSnapshot(s, newHeader("okta_users", "acme", 3), 95, twoSinks); err != nil {
 		return fmt.Errorf("when there is space again: %w", err)

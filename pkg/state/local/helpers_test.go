@@ -22,6 +22,7 @@ import (
 
 	"github.com/collectord/collectord/pkg/snapshot"
 	"github.com/collectord/collectord/pkg/state"
+	"github.com/collectord/collectord/pkg/state/database"
 )
 
 // childVariable is an environment variable. It selects what the test binary does
@@ -69,7 +70,7 @@ func wasKilled(err error) bool {
 
 // killAt kills the process with SIGKILL at a crash point.
 func killAt(step string) {
-	crashPoint = func(at string) {
+	database.Reached = func(at string) {
 		if at == step {
 			_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
 			select {}
@@ -277,6 +278,21 @@ func (f *fixture) outcomes() string {
 	return strings.Join(words, " ")
 }
 
+// queryTexts returns the first column of the rows of a query.
+func (f *fixture) queryTexts(query string, args ...any) (texts []string) {
+	f.t.Helper()
+	rows, err := f.db.Query(query, args...)
+	f.requireNoError(err)
+	defer rows.Close()
+	for rows.Next() {
+		var text string
+		f.requireNoError(rows.Scan(&text))
+		texts = append(texts, text)
+	}
+	f.requireNoError(rows.Err())
+	return texts
+}
+
 // checkDirs returns the upload ids of the snapshots on disk. It fails the test when
 // the database has others, or when temporary files are left on disk.
 func (f *fixture) checkDirs() string {
@@ -284,8 +300,7 @@ func (f *fixture) checkDirs() string {
 	root := os.DirFS(f.dir)
 	dirs, err := fs.Glob(root, "snapshots/*/*/*")
 	f.requireNoError(err)
-	rows, err := queryAll(ctx, f.db, scanText, `SELECT dir FROM snapshots`)
-	f.requireNoError(err)
+	rows := f.queryTexts(`SELECT dir FROM snapshots`)
 	slices.Sort(dirs)
 	slices.Sort(rows)
 	if !slices.Equal(dirs, rows) {
@@ -298,7 +313,7 @@ func (f *fixture) checkDirs() string {
 	}
 	var ids []string
 	for _, dir := range dirs {
-		ids = append(ids, filepath.Base(dir)[len(stampLayout)+1:])
+		ids = append(ids, filepath.Base(dir)[len(database.StampLayout)+1:])
 	}
 	return strings.Join(ids, " ")
 }

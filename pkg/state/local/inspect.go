@@ -4,17 +4,18 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"net/url"
 	"os"
 	"path/filepath"
 	"time"
 
-	"github.com/collectord/collectord/pkg/state"
 	"go.uber.org/zap"
 	"modernc.org/sqlite"
 	sqlite3 "modernc.org/sqlite/lib"
+
+	"github.com/collectord/collectord/internal/durable"
+	"github.com/collectord/collectord/pkg/state"
 )
 
 // Exists reports whether dir has a database. It also does when that cannot be read.
@@ -28,7 +29,7 @@ func Inspect(ctx context.Context, dir string) (*state.State, error) {
 	if err != nil {
 		return nil, err
 	}
-	return s.with(s), nil
+	return s.With(s), nil
 }
 
 // inspect is Inspect.
@@ -95,27 +96,12 @@ func copyDatabase(dir string) (temp string, err error) {
 		return "", err
 	}
 	for _, name := range []string{databaseName, databaseName + "-wal"} {
-		err := copyFile(filepath.Join(temp, name), filepath.Join(dir, name))
+		err := durable.CopyFile(filepath.Join(temp, name), filepath.Join(dir, name))
 		if err != nil && (name == databaseName || !errors.Is(err, fs.ErrNotExist)) {
 			return "", errors.Join(err, os.RemoveAll(temp))
 		}
 	}
 	return temp, nil
-}
-
-// copyFile copies a file to a new one.
-func copyFile(to, from string) error {
-	in, err := os.Open(from)
-	if err != nil {
-		return err
-	}
-	defer in.Close()
-	out, err := os.OpenFile(to, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = io.Copy(out, in)
-	return errors.Join(err, out.Close())
 }
 
 // openReadOnly opens the state in dir with the database in databaseDir.

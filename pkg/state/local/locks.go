@@ -1,6 +1,8 @@
 package local
 
 import (
+	"context"
+	"database/sql"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -9,19 +11,20 @@ import (
 	"strings"
 	"time"
 
-	"github.com/collectord/collectord/pkg/state"
 	"github.com/gofrs/flock"
+
+	"github.com/collectord/collectord/pkg/state"
+	"github.com/collectord/collectord/pkg/state/database"
 )
 
-// Locks keep two processes, and two goroutines of one, from doing the same
-// work at once.
-type Locks struct{ *core }
+// A locker acquires locks of files in a state directory. It implements [database.Locker].
+type locker struct{ *core }
 
-// A Lock is held until Unlock is called or the process dies.
-type Lock struct{ file *flock.Flock }
+// A lock is held until Unlock is called or the process dies.
+type lock struct{ file *flock.Flock }
 
 // Unlock implements [state.Lock].
-func (l *Lock) Unlock() error {
+func (l *lock) Unlock() error {
 	if err := l.file.Unlock(); err != nil {
 		return fmt.Errorf("unlock: %w", err)
 	}
@@ -36,23 +39,11 @@ type lockOwner struct {
 	Command string    `json:"command"`
 }
 
-// LockStream implements [state.Locks].
-func (l *Locks) LockStream(stream, tenancy string) (state.Lock, error) {
-	return l.acquire("stream~"+fileName(stream)+"~"+fileName(tenancy), stream+" is being collected")
-}
+// Fence implements [database.Locker]. A lock is not lost before the process ends.
+func (locker) Fence(context.Context, *sql.Tx, string) error { return nil }
 
-// LockDelivery implements [state.Locks].
-func (l *Locks) LockDelivery(sink, stream, tenancy string) (state.Lock, error) {
-	return l.acquire("delivery~"+fileName(sink)+"~"+fileName(stream)+"~"+fileName(tenancy), stream+" is being delivered to "+sink)
-}
-
-// LockRestore implements [state.Locks].
-func (l *Locks) LockRestore(stream, tenancy string) (state.Lock, error) {
-	return l.acquire(restoreName(stream, tenancy), stream+" is being restored")
-}
-
-// HoldTenancy implements [state.Locks].
-func (l *Locks) HoldTenancy(tenancy string) (state.Lock, error) {
+// HoldTenancy implements [database.Locker].
+func (l locker) HoldTenancy(tenancy string) (state.Lock, error) {
 	file := l.tenancyFile(tenancy)
 	got, err := file.TryRLock()
 	if err != nil {
@@ -61,17 +52,16 @@ func (l *Locks) HoldTenancy(tenancy string) (state.Lock, error) {
 	if !got {
 		return nil, fmt.Errorf("%w: the data of tenancy %s is being deleted, or imported elsewhere", state.ErrLocked, tenancy)
 	}
-	return &Lock{file}, nil
+	return &lock{file}, nil
 }
 
-func (l *Locks) tenancyFile(tenancy string) *flock.Flock {
-	return flock.New(filepath.Join(l.dir, "locks", "tenancy~"+fileName(tenancy)), flock.SetPermissions(0o600))
+func (l locker) tenancyFile(tenancy string) *flock.Flock {
+	return flock.New(filepath.Join(l.dir, "locks", "tenancy~"+database.FileName(tenancy)), flock.SetPermissions(0o600))
 }
 
-// lockWholeTenancy acquires the locks of everything that works for a tenancy, and returns
-// the function that releases them. It does not wait: the error wraps ErrLocked.
-func (l *Locks) lockWholeTenancy(tenancy string) (unlock func() error, err error) {
-	var held []*Lock
+// LockTenancy implements [database.Locker].
+func (l locker) LockTenancy(tenancy string) (unlock func() error, err error) {
+	var held []state.Lock
 	release := func() (err error) {
 		for _, lock := range held {
 			err = errors.Join(err, lock.Unlock())
@@ -91,13 +81,13 @@ func (l *Locks) lockWholeTenancy(tenancy string) (unlock func() error, err error
 	if !got {
 		return nil, fmt.Errorf("%w: a service or a command works for tenancy %s: a service ends that by a reload when the file of the tenancy is gone", state.ErrLocked, tenancy)
 	}
-	held = append(held, &Lock{file})
+	held = append(held, &lock{file})
 	names, err := l.namesOfTenancy(tenancy)
 	if err != nil {
 		return nil, err
 	}
 	for _, name := range names {
-		lock, err := l.acquire(name, "work for tenancy "+tenancy+" is in progress ("+strings.ReplaceAll(name, "~", " ")+")")
+		lock, err := l.Acquire(name, "work for tenancy "+tenancy+" is in progress ("+strings.ReplaceAll(name, "~", " ")+")")
 		if err != nil {
 			return nil, err
 		}
@@ -107,23 +97,23 @@ func (l *Locks) lockWholeTenancy(tenancy string) (unlock func() error, err error
 }
 
 // namesOfTenancy returns the names of the locks of a tenancy's streams.
-func (l *Locks) namesOfTenancy(tenancy string) (names []string, err error) {
+func (l locker) namesOfTenancy(tenancy string) (names []string, err error) {
 	entries, err := os.ReadDir(filepath.Join(l.dir, "locks"))
 	if err != nil {
 		return nil, fmt.Errorf("lock: %w", err)
 	}
 	for _, entry := range entries {
 		name := entry.Name()
-		if strings.HasSuffix(name, "~"+fileName(tenancy)) && !strings.HasPrefix(name, "tenancy~") {
+		if strings.HasSuffix(name, "~"+database.FileName(tenancy)) && !strings.HasPrefix(name, "tenancy~") {
 			names = append(names, name)
 		}
 	}
 	return names, nil
 }
 
-// removeFiles removes the lock files of a tenancy's streams, which have its name. The caller
-// holds the locks of lockWholeTenancy: nothing acquires one of a stream without HoldTenancy.
-func (l *Locks) removeFiles(tenancy string) error {
+// RemoveLocks implements [database.Locker]. It removes the lock files of the streams, which
+// have the name of the tenancy: nothing acquires one of a stream without HoldTenancy.
+func (l locker) RemoveLocks(tenancy string) error {
 	names, err := l.namesOfTenancy(tenancy)
 	for _, name := range names {
 		err = errors.Join(err, os.Remove(filepath.Join(l.dir, "locks", name)))
@@ -131,9 +121,8 @@ func (l *Locks) removeFiles(tenancy string) error {
 	return err
 }
 
-// acquire takes the lock of that name. When another owner has it, the error
-// says what that owner is doing.
-func (l *Locks) acquire(name, work string) (*Lock, error) {
+// Acquire implements [database.Locker].
+func (l locker) Acquire(name, work string) (state.Lock, error) {
 	path := filepath.Join(l.dir, "locks", name)
 	file := flock.New(path, flock.SetPermissions(0o600))
 	got, err := file.TryLock()
@@ -153,7 +142,7 @@ func (l *Locks) acquire(name, work string) (*Lock, error) {
 		// stop a delivery, which frees disk space.
 		_ = os.WriteFile(path, text, 0o600)
 	}
-	return &Lock{file}, nil
+	return &lock{file}, nil
 }
 
 // shortCommand returns the start of a command line, without arguments that may

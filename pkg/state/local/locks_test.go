@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/collectord/collectord/pkg/state"
 )
@@ -113,35 +112,4 @@ func TestLockOfUnknownOwner(t *testing.T) {
 		t.Error(err)
 	}
 	f.requireNoError(lock.Unlock())
-}
-
-func TestFileName(t *testing.T) {
-	t.Parallel()
-	seen := map[string]string{}
-	long := strings.Repeat("ü", 300)
-	for _, text := range []string{"", ".", "..", "a/b", "a%2Fb", "a b", "a+b", "A", "a", "~", "a~restored", "a.b", long, long + "x", "\x00", "ü"} {
-		name := fileName(text)
-		if other, ok := seen[name]; ok {
-			t.Errorf("%q and %q are both %q", text, other, name)
-		}
-		seen[name] = text
-		if name == "" || strings.ContainsAny(name, "/\x00") || name[0] == '.' || len(name) > 110 || strings.HasSuffix(name, restoredSuffix) {
-			t.Errorf("%q: %q", text, name)
-		}
-	}
-}
-
-func TestInstants(t *testing.T) {
-	t.Parallel()
-	assertEqual(t, "none", toMillis(time.Time{}), 0)
-	assertEqual(t, "none back", fromMillis(0), time.Time{})
-	assertEqual(t, "some", fromMillis(toMillis(day)), day)
-}
-
-func TestTruncateText(t *testing.T) {
-	t.Parallel()
-	assertEqual(t, "short", truncateText("unchanged"), "unchanged")
-	if got := truncateText(strings.Repeat("ü", 8<<10)); len(got) > 8<<10+6 || !strings.HasSuffix(got, "ü (cut)") {
-		t.Errorf("%d bytes, ending in %q", len(got), got[len(got)-10:])
-	}
 }

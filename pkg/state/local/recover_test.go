@@ -13,6 +13,7 @@ import (
 
 	"github.com/collectord/collectord/pkg/snapshot"
 	"github.com/collectord/collectord/pkg/state"
+	"github.com/collectord/collectord/pkg/state/database"
 )
 
 // flipBit flips one bit in the records of the snapshot in dir.
@@ -37,7 +38,7 @@ func sealUnrecorded(f *fixture, n, records int) string {
 	w, err := f.Snapshots.Spool(h)
 	f.requireNoError(err)
 	f.requireNoError(fillWriter(w, records))
-	dir := filepath.Join(f.dir, snapshotDir(h))
+	dir := filepath.Join(f.dir, database.SnapshotPlace(h))
 	f.requireNoError(os.MkdirAll(filepath.Dir(dir), 0o700))
 	_, err = w.Seal(dir)
 	f.requireNoError(err)
@@ -144,7 +145,7 @@ func TestRecoverUnreadable(t *testing.T) {
 	t.Parallel()
 	f := openState(t)
 	done := f.collectUsers(1, 100, twoSinks)
-	manifest := filepath.Join(f.dir, snapshotDir(done.Info.Header), "manifest.json")
+	manifest := filepath.Join(f.dir, database.SnapshotPlace(done.Info.Header), "manifest.json")
 	text, err := os.ReadFile(manifest)
 	f.requireNoError(err)
 	f.requireNoError(os.WriteFile(manifest, []byte(strings.Replace(string(text), `"format": 1`, `"format": 9`, 1)), 0o600))

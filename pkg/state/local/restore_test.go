@@ -8,6 +8,7 @@ import (
 
 	"github.com/collectord/collectord/pkg/snapshot"
 	"github.com/collectord/collectord/pkg/state"
+	"github.com/collectord/collectord/pkg/state/database"
 )
 
 func TestRestoreRules(t *testing.T) {
@@ -95,7 +96,7 @@ func TestRestoreOverDamaged(t *testing.T) {
 	for _, recoverFirst := range []bool{false, true} {
 		f := openState(t)
 		done := f.collectUsers(1, 100, twoSinks)
-		dir := filepath.Join(f.dir, snapshotDir(done.Info.Header))
+		dir := filepath.Join(f.dir, database.SnapshotPlace(done.Info.Header))
 		f.requireNoError(os.Truncate(filepath.Join(dir, "records.ndjson.zst"), 3))
 		queue := "id-001>file id-001>s3"
 		if recoverFirst {
@@ -112,7 +113,7 @@ func TestRestoreOverDamaged(t *testing.T) {
 		found, err := f.Recover(ctx, "okta", "acme", twoSinks)
 		f.requireNoError(err)
 		assertEqual(t, "reclaimed", len(found.Reclaimed), 0)
-		assertEqual(t, "directories", f.checkDirs(), "id-001"+restoredSuffix)
+		assertEqual(t, "directories", f.checkDirs(), "id-001"+database.RestoredSuffix)
 	}
 }
 

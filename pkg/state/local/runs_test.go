@@ -12,6 +12,7 @@ import (
 
 	"github.com/collectord/collectord/pkg/snapshot"
 	"github.com/collectord/collectord/pkg/state"
+	"github.com/collectord/collectord/pkg/state/database"
 )
 
 // The result of a commit depends on the last-known snapshot and the policy.
@@ -138,7 +139,7 @@ func TestAcceptDamaged(t *testing.T) {
 	f := openState(t)
 	f.collectUsers(1, 100, state.Policy{})
 	done := f.collectUsers(2, 3, twoSinks)
-	flipBit(t, filepath.Join(f.dir, snapshotDir(done.Info.Header)))
+	flipBit(t, filepath.Join(f.dir, database.SnapshotPlace(done.Info.Header)))
 	if _, err := f.Snapshots.Accept(ctx, "okta_users", "acme", twoSinks); !errors.Is(err, snapshot.ErrDamaged) {
 		t.Errorf("accepted: %v", err)
 	}

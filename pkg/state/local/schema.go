@@ -187,7 +187,9 @@ const applicationID = 0x636f6c6c
 // checkApplicationID returns an error when another program wrote the database.
 // A database without an application ID is new, or was written by an early
 // collectord, in which case it has the table last_known.
-func checkApplicationID(ctx context.Context, q querier, version int) error {
+func checkApplicationID(ctx context.Context, q interface {
+	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
+}, version int) error {
 	var id int64
 	if err := q.QueryRowContext(ctx, "PRAGMA application_id").Scan(&id); err != nil {
 		return err

@@ -11,6 +11,7 @@ import (
 
 	"github.com/collectord/collectord/pkg/snapshot"
 	"github.com/collectord/collectord/pkg/state"
+	"github.com/collectord/collectord/pkg/state/database"
 )
 
 const keepHistory = 90 * 24 * time.Hour
@@ -125,7 +126,7 @@ func TestLastKnownDamaged(t *testing.T) {
 		t.Errorf("no snapshot: error %v, want ErrNoSnapshot", err)
 	}
 	done := f.collectUsers(1, 5, state.Policy{})
-	dir := filepath.Join(f.dir, snapshotDir(done.Info.Header))
+	dir := filepath.Join(f.dir, database.SnapshotPlace(done.Info.Header))
 	sealed, last, err := f.Snapshots.LastKnown(ctx, "okta_users", "acme")
 	f.requireNoError(err)
 	assertEqual(t, "dir", sealed.Dir(), dir)

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/collectord/collectord/pkg/state"
+	"github.com/collectord/collectord/pkg/state/database"
 )
 
 // addTenancy gives a state something of a tenancy in each table, and chunks of an export.
@@ -59,23 +60,21 @@ func addTenancy(f *fixture, tenancy string) {
 func contentOf(f *fixture, tenancy string) string {
 	f.t.Helper()
 	var all []string
-	for _, table := range tenancyTables {
+	for _, table := range database.TenancyTables {
 		var n int
-		f.requireNoError(f.db.QueryRow(`SELECT count(*) FROM `+table.name+` WHERE `+table.of, tenancy).Scan(&n))
-		all = append(all, fmt.Sprintf("%s: %d", table.name, n))
+		f.requireNoError(f.db.QueryRow(`SELECT count(*) FROM `+table.Name+` WHERE `+table.Where, tenancy).Scan(&n))
+		all = append(all, fmt.Sprintf("%s: %d", table.Name, n))
 	}
-	dirs, err := f.tenancyDirs(tenancy)
-	f.requireNoError(err)
-	for _, dir := range dirs {
-		f.requireNoError(filepath.WalkDir(filepath.Join(f.dir, dir), func(path string, entry fs.DirEntry, err error) error {
-			if err == nil && !entry.IsDir() {
-				text, err := os.ReadFile(path)
-				all = append(all, fmt.Sprintf("%s: %d %x", strings.TrimPrefix(path, f.dir), len(text), text[:min(len(text), 64)]))
-				return err
-			}
+	name := database.FileName(tenancy)
+	f.requireNoError(filepath.WalkDir(f.dir, func(path string, entry fs.DirEntry, err error) error {
+		path = strings.TrimPrefix(path, f.dir)
+		if err != nil || entry.IsDir() || !strings.Contains(path, "/"+name+"/") && !strings.Contains(path, "~"+name+"~") {
 			return err
-		}))
-	}
+		}
+		text, err := os.ReadFile(filepath.Join(f.dir, path))
+		all = append(all, fmt.Sprintf("%s: %d %x", path, len(text), text[:min(len(text), 64)]))
+		return err
+	}))
 	return strings.Join(all, "\n")
 }
 
@@ -86,18 +85,17 @@ func nothing(f *fixture) string { f.t.Helper(); return contentOf(f, "none") }
 func TestTenancyTables(t *testing.T) {
 	t.Parallel()
 	f := openState(t)
-	names, err := queryAll(ctx, f.db, scanText, `SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_%' ORDER BY name`)
-	f.requireNoError(err)
+	names := f.queryTexts(`SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_%' ORDER BY name`)
 	for _, name := range names {
 		found := false
-		for _, table := range tenancyTables {
-			found = found || table.name == name
+		for _, table := range database.TenancyTables {
+			found = found || table.Name == name
 		}
 		if !found {
-			t.Errorf("the table %s is not in tenancyTables", name)
+			t.Errorf("the table %s is not in TenancyTables", name)
 		}
 	}
-	assertEqual(t, "tables", len(tenancyTables), len(names))
+	assertEqual(t, "tables", len(database.TenancyTables), len(names))
 }
 
 // Everything of a tenancy is deleted, and nothing of one whose name has the other's in it.
@@ -152,7 +150,7 @@ func TestForgetTenancy(t *testing.T) {
 		names = append(names, u.Tenancy)
 	}
 	assertEqual(t, "tenancies", strings.Join(names, ","), "ACME,acme2,acme~x,big acme")
-	locks, err := f.Locks.namesOfTenancy("acme")
+	locks, err := locker{f.core}.namesOfTenancy("acme")
 	f.requireNoError(err)
 	assertEqual(t, "lock files", strings.Join(locks, " "), "")
 	_, err = f.Recover(ctx, "okta", "acme", twoSinks)
@@ -234,9 +232,9 @@ func assertTaken(f *fixture) {
 	_, info, err := f.Snapshots.LastKnown(ctx, "okta_users", "acme")
 	f.requireNoError(err)
 	assertEqual(f.t, "since", info.Since, day.Add(24*time.Hour))
-	_, dir, err := findHeld(ctx, f.db, "okta_users", "acme")
-	f.requireNoError(err)
-	assertEqual(f.t, "held", filepath.Base(dir), filepath.Base(snapshotDir(newHeader("okta_users", "acme", 3))))
+	held := f.queryTexts(`SELECT dir FROM snapshots WHERE held AND stream = 'okta_users' AND tenancy = 'acme'`)
+	assertEqual(f.t, "held snapshots", len(held), 1)
+	assertEqual(f.t, "held", filepath.Base(held[0]), filepath.Base(database.SnapshotPlace(newHeader("okta_users", "acme", 3))))
 	assertEqual(f.t, "history", f.outcomes(), "success success held")
 	h := newHeader("okta_users", "acme", 5)
 	h.UploadTimestamp = day.Add(5 * time.Hour)
@@ -317,7 +315,7 @@ func TestTakeOverDamaged(t *testing.T) {
 	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "other")
 	newOther(t, dir, true)
-	damageRecords(t, filepath.Join(dir, snapshotDir(newHeader("okta_users", "acme", 2))))
+	damageRecords(t, filepath.Join(dir, database.SnapshotPlace(newHeader("okta_users", "acme", 2))))
 	f := openState(t)
 	result := takeAcme(f, dir)
 	assertEqual(t, "snapshot", result.Streams[0].Snapshot, state.TakenDamaged)

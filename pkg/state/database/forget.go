@@ -1,4 +1,4 @@
-package local
+package database
 
 import (
 	"context"
@@ -13,12 +13,13 @@ import (
 	"github.com/collectord/collectord/pkg/state"
 )
 
-// A tenancyTable is a table of the database with rows of tenancies.
-type tenancyTable struct{ name, of string }
+// A TenancyTable is a table of the database with rows of tenancies, and the SQL condition for
+// those of the tenancy $1.
+type TenancyTable struct{ Name, Where string }
 
-// tenancyTables are all tables with rows of tenancies, and the SQL conditions for those of the
-// tenancy ?1. A table is before those that it refers to.
-var tenancyTables = []tenancyTable{
+// TenancyTables are all tables with rows of tenancies. A table is before those that it refers
+// to.
+var TenancyTables = []TenancyTable{
 	{"deliveries", "snapshot IN (SELECT id FROM snapshots WHERE tenancy = $1)"},
 	{"last_known", "tenancy = $1"},
 	{"snapshots", "tenancy = $1"},
@@ -39,7 +40,7 @@ func (s *State) Tenancies(ctx context.Context) (all []state.TenancyUsage, err er
 		UNION SELECT tenancy FROM controls UNION SELECT tenancy FROM control_days
 		UNION SELECT tenancy FROM notes ORDER BY tenancy`)
 	if err != nil {
-		return nil, fmt.Errorf("read the tenancies: %w", explainSQLiteError(err))
+		return nil, fmt.Errorf("read the tenancies: %w", s.engine.Explain(err))
 	}
 	for _, name := range names {
 		usage, err := s.TenancyUsage(ctx, name)
@@ -58,13 +59,13 @@ func (s *State) TenancyUsage(ctx context.Context, tenancy string) (state.Tenancy
 		"last_known": &u.Streams, "deliveries": &u.Queued, "runs": &u.Runs,
 		"controls": &u.Controls, "control_days": &u.ControlDays, "notes": &u.Notes,
 	}
-	for _, table := range tenancyTables {
-		count := counts[table.name]
+	for _, table := range TenancyTables {
+		count := counts[table.Name]
 		if count == nil {
 			continue
 		}
-		if err := s.db.QueryRowContext(ctx, `SELECT count(*) FROM `+table.name+` WHERE `+table.of, tenancy).Scan(count); err != nil {
-			return u, fmt.Errorf("read what the state has of tenancy %s: %w", tenancy, explainSQLiteError(err))
+		if err := s.db.QueryRowContext(ctx, `SELECT count(*) FROM `+table.Name+` WHERE `+table.Where, tenancy).Scan(count); err != nil {
+			return u, fmt.Errorf("read what the state has of tenancy %s: %w", tenancy, s.engine.Explain(err))
 		}
 	}
 	dirs, err := s.tenancyDirs(tenancy)
@@ -76,7 +77,7 @@ func (s *State) TenancyUsage(ctx context.Context, tenancy string) (state.Tenancy
 
 // tenancyDirs returns the directories of a tenancy, relative to the state directory.
 func (s *State) tenancyDirs(tenancy string) (dirs []string, err error) {
-	name := fileName(tenancy)
+	name := FileName(tenancy)
 	root := os.DirFS(s.dir)
 	for _, parent := range []string{"snapshots/*", "kept/*"} {
 		parents, err := fs.Glob(root, parent)
@@ -84,7 +85,7 @@ func (s *State) tenancyDirs(tenancy string) (dirs []string, err error) {
 			return nil, err
 		}
 		for _, p := range parents {
-			if fileExists(filepath.Join(s.dir, p, name)) {
+			if _, err := os.Stat(filepath.Join(s.dir, p, name)); !errors.Is(err, fs.ErrNotExist) {
 				dirs = append(dirs, filepath.Join(p, name))
 			}
 		}
@@ -120,7 +121,7 @@ func sizeOf(dir string) (size int64) {
 
 // ForgetTenancy implements [state.Backend].
 func (s *State) ForgetTenancy(ctx context.Context, tenancy string) (err error) {
-	unlock, err := s.Locks.lockWholeTenancy(tenancy)
+	unlock, err := s.locker.LockTenancy(tenancy)
 	if err != nil {
 		return fmt.Errorf("forget tenancy %s: %w", tenancy, err)
 	}
@@ -131,24 +132,33 @@ func (s *State) ForgetTenancy(ctx context.Context, tenancy string) (err error) {
 	}
 	// The directories go first: without a row, Recover would add a snapshot again.
 	for _, dir := range dirs {
-		if err := s.discardDir(dir); err != nil {
+		if err := s.discard(dir); err != nil {
 			return fmt.Errorf("forget tenancy %s: %w", tenancy, err)
 		}
-		crashPoint("forgetting")
+		Reached("forgetting")
 	}
-	defer s.emptyTrash()
-	err = s.inReservedTransaction(ctx, func(tx *sql.Tx) error {
-		for _, table := range tenancyTables {
-			if _, err := tx.ExecContext(ctx, `DELETE FROM `+table.name+` WHERE `+table.of, tenancy); err != nil {
+	defer s.files.EmptyTrash()
+	err = s.inUrgentTransaction(ctx, func(tx *sql.Tx) error {
+		places, err := queryAll(ctx, tx, scanText, `SELECT dir FROM snapshots WHERE tenancy = $1`, tenancy)
+		if err != nil {
+			return err
+		}
+		for _, place := range places {
+			if err := s.files.Discard(place); err != nil {
 				return err
 			}
 		}
-		crashPoint("forgetting rows")
+		for _, table := range TenancyTables {
+			if _, err := tx.ExecContext(ctx, `DELETE FROM `+table.Name+` WHERE `+table.Where, tenancy); err != nil {
+				return err
+			}
+		}
+		Reached("forgetting rows")
 		return nil
 	})
 	if err != nil {
 		return fmt.Errorf("forget tenancy %s: %w", tenancy, err)
 	}
-	crashPoint("forgotten")
-	return errors.Join(s.Locks.removeFiles(tenancy), s.shrinkDatabase(ctx))
+	Reached("forgotten")
+	return errors.Join(s.locker.RemoveLocks(tenancy), s.engine.Maintain(ctx))
 }

@@ -1,4 +1,4 @@
-package local
+package database
 
 import (
 	"context"
@@ -95,7 +95,7 @@ func (r *Runs) LastDuration(ctx context.Context, stream, tenancy string) (time.D
 			SELECT id FROM runs WHERE stream = $1 AND tenancy = $2 AND outcome IN ('success', 'unchanged', 'empty', 'held')
 			ORDER BY id DESC LIMIT 1), 0)`, stream, tenancy).Scan(&longest)
 	if err != nil {
-		return 0, fmt.Errorf("read the history: %w", explainSQLiteError(err))
+		return 0, fmt.Errorf("read the history: %w", r.engine.Explain(err))
 	}
 	return max(0, time.Duration(longest)*time.Millisecond), nil
 }

@@ -1,4 +1,4 @@
-package local
+package database
 
 import (
 	"context"
@@ -18,19 +18,19 @@ type Runs struct {
 // Begin implements [state.Runs].
 func (r *Runs) Begin(ctx context.Context, start state.RunStart) (state.RunID, error) {
 	var id state.RunID
-	err := r.inReservedTransaction(ctx, func(tx *sql.Tx) (err error) {
+	err := r.inUrgentTransaction(ctx, func(tx *sql.Tx) (err error) {
 		id, err = insertRun(ctx, tx, start)
 		return err
 	})
 	if err != nil {
-		return 0, fmt.Errorf("record the run: %w", explainSQLiteError(err))
+		return 0, fmt.Errorf("record the run: %w", r.engine.Explain(err))
 	}
 	return id, nil
 }
 
 // Fail implements [state.Runs].
 func (r *Runs) Fail(ctx context.Context, id state.RunID, outcome state.Outcome, cause error, stats state.RunStats) error {
-	err := r.inReservedTransaction(ctx, func(tx *sql.Tx) error {
+	err := r.inUrgentTransaction(ctx, func(tx *sql.Tx) error {
 		return r.endRun(ctx, tx, id, outcome, cause.Error(), stats)
 	})
 	if err != nil {
@@ -85,7 +85,7 @@ func (r *Runs) endRun(ctx context.Context, tx *sql.Tx, id state.RunID, outcome s
 // deleteBefore deletes the runs that ended before t from the history.
 func (r *Runs) deleteBefore(ctx context.Context, t time.Time) error {
 	if _, err := r.db.ExecContext(ctx, `DELETE FROM runs WHERE outcome <> '' AND ended < $1`, toMillis(t)); err != nil {
-		return fmt.Errorf("sweep history: %w", explainSQLiteError(err))
+		return fmt.Errorf("sweep history: %w", r.engine.Explain(err))
 	}
 	return nil
 }

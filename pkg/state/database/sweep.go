@@ -1,4 +1,4 @@
-package local
+package database
 
 import (
 	"context"
@@ -36,21 +36,21 @@ func (s *Snapshots) sweepStream(ctx context.Context, stream, tenancy string) {
 }
 
 // sweepWhere removes the snapshots for which the SQL condition where holds.
-// The directory is removed before the row: a row without a directory is swept
+// The files are discarded before the row is deleted: a row without files is swept
 // again.
 func (s *Snapshots) sweepWhere(ctx context.Context, where string, args ...any) error {
 	rows, err := queryAll(ctx, s.db, scanID, `SELECT s.id FROM snapshots s WHERE `+where, args...)
 	if err != nil {
 		return fmt.Errorf("sweep snapshots: %w", err)
 	}
-	// On a full disk a row cannot be deleted. Its directory is in the trash by
-	// then, and emptying that makes room.
-	defer s.emptyTrash()
+	// On a full disk a row cannot be deleted. Its files are in the trash by then, and
+	// emptying that makes room.
+	defer s.files.EmptyTrash()
 	for _, row := range rows {
 		if err := s.sweepRow(ctx, row, where, args); err != nil {
 			return fmt.Errorf("sweep snapshots: %w", err)
 		}
-		crashPoint("swept")
+		Reached("swept")
 	}
 	return nil
 }
@@ -58,15 +58,15 @@ func (s *Snapshots) sweepWhere(ctx context.Context, where string, args ...any) e
 // sweepRow removes one snapshot, unless where does not hold for it any more.
 func (s *Snapshots) sweepRow(ctx context.Context, row int64, where string, args []any) error {
 	return s.inTransaction(ctx, func(tx *sql.Tx) error {
-		dirs, err := queryAll(ctx, tx, scanText,
+		places, err := queryAll(ctx, tx, scanText,
 			`SELECT s.dir FROM snapshots s WHERE (`+where+fmt.Sprintf(`) AND s.id = $%d`, len(args)+1), append(args[:len(args):len(args)], row)...)
-		if err != nil || len(dirs) == 0 {
+		if err != nil || len(places) == 0 {
 			return err
 		}
-		if err := s.discardDir(dirs[0]); err != nil {
+		if err := s.files.Discard(places[0]); err != nil {
 			return err
 		}
-		crashPoint("sweeping")
+		Reached("sweeping")
 		_, err = tx.ExecContext(ctx, `DELETE FROM snapshots WHERE id = $1`, row)
 		return err
 	})

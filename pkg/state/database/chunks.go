@@ -1,4 +1,4 @@
-package local
+package database
 
 import (
 	"context"
@@ -32,7 +32,7 @@ type ExportChunks struct {
 
 // ExportChunks implements [state.Snapshots].
 func (s *Snapshots) ExportChunks(h snapshot.Header) state.ExportChunks {
-	return &ExportChunks{core: s.core, header: h, root: filepath.Join("kept", fileName(h.Stream), fileName(h.Tenancy))}
+	return &ExportChunks{core: s.core, header: h, root: filepath.Join("kept", FileName(h.Stream), FileName(h.Tenancy))}
 }
 
 // requestPart returns the part of the name of a job's directory that stands for
@@ -47,7 +47,7 @@ func (e *ExportChunks) Find(request string) (job string, err error) {
 	if name == "" || err != nil {
 		return "", err
 	}
-	return url.PathUnescape(name[len(stampLayout)+len(requestPart(request)):])
+	return url.PathUnescape(name[len(StampLayout)+len(requestPart(request)):])
 }
 
 // Others implements [state.ExportChunks].
@@ -55,10 +55,10 @@ func (e *ExportChunks) Others(request string) (jobs []string, err error) {
 	names, err := e.jobDirs()
 	part := requestPart(request)
 	for _, name := range names {
-		if len(name) <= len(stampLayout)+len(part) || name[len(stampLayout):len(stampLayout)+len(part)] == part {
+		if len(name) <= len(StampLayout)+len(part) || name[len(StampLayout):len(StampLayout)+len(part)] == part {
 			continue
 		}
-		if job, err := url.PathUnescape(name[len(stampLayout)+len(part):]); err == nil {
+		if job, err := url.PathUnescape(name[len(StampLayout)+len(part):]); err == nil {
 			jobs = append(jobs, job)
 		}
 	}
@@ -86,10 +86,10 @@ func (e *ExportChunks) findJobDir(request string) (string, error) {
 	}
 	found, part := "", requestPart(request)
 	for _, name := range names {
-		if len(name) <= len(stampLayout)+len(part) || name[len(stampLayout):len(stampLayout)+len(part)] != part {
+		if len(name) <= len(StampLayout)+len(part) || name[len(StampLayout):len(StampLayout)+len(part)] != part {
 			continue
 		}
-		began, err := time.Parse(stampLayout, name[:len(stampLayout)])
+		began, err := time.Parse(StampLayout, name[:len(StampLayout)])
 		age := e.header.UploadTimestamp.Sub(began)
 		if err == nil && age >= 0 && age < maxChunkAge {
 			found = name
@@ -104,11 +104,11 @@ func (e *ExportChunks) Begin(request, job string) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	if name == "" || name[len(stampLayout)+len(requestPart(request)):] != fileName(job) {
+	if name == "" || name[len(StampLayout)+len(requestPart(request)):] != FileName(job) {
 		if err := e.Drop(); err != nil {
 			return 0, err
 		}
-		name = e.header.UploadTimestamp.UTC().Format(stampLayout) + requestPart(request) + fileName(job)
+		name = e.header.UploadTimestamp.UTC().Format(StampLayout) + requestPart(request) + FileName(job)
 	}
 	e.dir = filepath.Join(e.root, name)
 	if err := durable.MkdirBelow(e.core.dir, e.dir, 0o700); err != nil {
@@ -123,7 +123,7 @@ func (e *ExportChunks) Begin(request, job string) (int, error) {
 
 // ChunkDir implements [state.ExportChunks].
 func (e *ExportChunks) ChunkDir(chunk string) string {
-	return filepath.Join(e.core.dir, e.dir, fileName(chunk))
+	return filepath.Join(e.core.dir, e.dir, FileName(chunk))
 }
 
 // CopyTo implements [state.ExportChunks].
@@ -133,7 +133,7 @@ func (e *ExportChunks) CopyTo(ctx context.Context, w *snapshot.Writer, chunk str
 		records, bytes, err = sealed.CopyTo(ctx, w)
 	}
 	if state.IsUnusableChunk(err) {
-		if err := e.core.discardDir(filepath.Join(e.dir, fileName(chunk))); err != nil {
+		if err := e.core.discard(filepath.Join(e.dir, FileName(chunk))); err != nil {
 			return 0, 0, err
 		}
 	}
@@ -145,8 +145,8 @@ func (e *ExportChunks) Drop() error {
 	if _, err := os.Stat(filepath.Join(e.core.dir, e.root)); errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
-	err := e.core.discardDir(e.root)
-	e.core.emptyTrash()
+	err := e.core.discard(e.root)
+	e.core.files.EmptyTrash()
 	return err
 }
 
@@ -160,10 +160,10 @@ func (s *Snapshots) sweepChunks() error {
 	}
 	for _, job := range jobs {
 		name := filepath.Base(job)
-		if len(name) < len(stampLayout) {
+		if len(name) < len(StampLayout) {
 			continue
 		}
-		began, err := time.Parse(stampLayout, name[:len(stampLayout)])
+		began, err := time.Parse(StampLayout, name[:len(StampLayout)])
 		if err != nil || s.now().Sub(began) < maxChunkAge {
 			continue
 		}

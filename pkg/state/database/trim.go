@@ -1,4 +1,4 @@
-package local
+package database
 
 import (
 	"context"
@@ -25,7 +25,7 @@ func (q *Queue) SupersedeOlder(ctx context.Context, sink, stream, tenancy string
 	if ended == 0 {
 		return newest, 0, nil
 	}
-	err = q.inReservedTransaction(ctx, func(tx *sql.Tx) error {
+	err = q.inUrgentTransaction(ctx, func(tx *sql.Tx) error {
 		if err := takeOverAttempts(ctx, tx, first.ID, newest.ID); err != nil {
 			return err
 		}
@@ -144,7 +144,7 @@ func (q *Queue) queuedBytes(ctx context.Context, sink, tenancy string) (size int
 // queue of its sink is full.
 func (q *Queue) skipDelivery(ctx context.Context, queue []state.Delivery, p state.Policy) error {
 	d, newest := queue[len(queue)-2], queue[len(queue)-1]
-	err := q.inReservedTransaction(ctx, func(tx *sql.Tx) error {
+	err := q.inUrgentTransaction(ctx, func(tx *sql.Tx) error {
 		if d.ID == queue[0].ID {
 			if err := takeOverAttempts(ctx, tx, d.ID, newest.ID); err != nil {
 				return err

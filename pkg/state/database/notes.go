@@ -1,4 +1,4 @@
-package local
+package database
 
 import (
 	"context"
@@ -21,7 +21,7 @@ func (s *State) Notes(tenancy string) state.Notes { return &Notes{s.core, tenanc
 
 // Note implements [state.Notes].
 func (n *Notes) Note(ctx context.Context, key string) (text string, err error) {
-	if text, err = n.read(ctx, n.core.db, key); err != nil {
+	if text, err = n.readNote(ctx, n.core.db, key); err != nil {
 		return "", fmt.Errorf("read note %q: %w", key, err)
 	}
 	return text, nil
@@ -30,11 +30,11 @@ func (n *Notes) Note(ctx context.Context, key string) (text string, err error) {
 // SwapNote implements [state.Notes].
 func (n *Notes) SwapNote(ctx context.Context, key, old, text string) (swapped bool, err error) {
 	err = n.core.inTransaction(ctx, func(tx *sql.Tx) error {
-		there, err := n.read(ctx, tx, key)
+		there, err := n.readNote(ctx, tx, key)
 		if swapped = err == nil && there == old; !swapped {
 			return err
 		}
-		return n.store(ctx, tx, key, text)
+		return n.storeNote(ctx, tx, key, text)
 	})
 	if err != nil {
 		return false, fmt.Errorf("store note %q: %w", key, err)
@@ -44,14 +44,14 @@ func (n *Notes) SwapNote(ctx context.Context, key, old, text string) (swapped bo
 
 // SetNote implements [state.Notes].
 func (n *Notes) SetNote(ctx context.Context, key, text string) error {
-	if err := n.store(ctx, n.core.db, key, text); err != nil {
+	if err := n.storeNote(ctx, n.core.db, key, text); err != nil {
 		return fmt.Errorf("store note %q: %w", key, err)
 	}
 	return nil
 }
 
-// read returns the text under key, "" when there is none.
-func (n *Notes) read(ctx context.Context, q querier, key string) (text string, err error) {
+// readNote returns the text under key, "" when there is none.
+func (n *Notes) readNote(ctx context.Context, q querier, key string) (text string, err error) {
 	err = q.QueryRowContext(ctx, `SELECT text FROM notes WHERE tenancy = $1 AND key = $2`, n.tenancy, key).Scan(&text)
 	if errors.Is(err, sql.ErrNoRows) {
 		return "", nil
@@ -59,8 +59,8 @@ func (n *Notes) read(ctx context.Context, q querier, key string) (text string, e
 	return text, err
 }
 
-// store stores text under key with db.
-func (n *Notes) store(ctx context.Context, db execer, key, text string) error {
+// storeNote stores text under key with db.
+func (n *Notes) storeNote(ctx context.Context, db execer, key, text string) error {
 	if text == "" {
 		_, err := db.ExecContext(ctx, `DELETE FROM notes WHERE tenancy = $1 AND key = $2`, n.tenancy, key)
 		return err

@@ -1,4 +1,4 @@
-package local
+package database
 
 import (
 	"context"
@@ -16,7 +16,7 @@ func (c *Controls) DailyScores(ctx context.Context, id, from string) ([]state.Co
 	}, `SELECT id, day, max(category), max(target), max(minimum), max(weight), max(CASE WHEN indicator THEN 1 ELSE 0 END), sum(ok), sum(total), max(state)
 		FROM control_days WHERE tenancy = $1 AND day >= $2 AND ($3 = '' OR id = $3) GROUP BY day, id ORDER BY day, id`, c.tenancy, from, id)
 	if err != nil {
-		return nil, fmt.Errorf("read the daily scores of the controls: %w", explainSQLiteError(err))
+		return nil, fmt.Errorf("read the daily scores of the controls: %w", c.core.engine.Explain(err))
 	}
 	return all, nil
 }
@@ -30,7 +30,7 @@ func (c *Controls) LastParts(ctx context.Context, id string) ([]state.ControlDay
 		WHERE tenancy = $1 AND id = $2 AND day = (SELECT max(day) FROM control_days WHERE tenancy = $1 AND id = $2)
 		ORDER BY business_unit, team, location`, c.tenancy, id)
 	if err != nil {
-		return nil, fmt.Errorf("read the parts of the control %s: %w", id, explainSQLiteError(err))
+		return nil, fmt.Errorf("read the parts of the control %s: %w", id, c.core.engine.Explain(err))
 	}
 	return all, nil
 }

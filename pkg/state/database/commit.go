@@ -1,72 +1,68 @@
-package local
+package database
 
 import (
 	"context"
 	"database/sql"
 	"errors"
 	"fmt"
-	"path/filepath"
 
 	"github.com/dustin/go-humanize/english"
 
-	"github.com/collectord/collectord/internal/durable"
 	"github.com/collectord/collectord/pkg/snapshot"
 	"github.com/collectord/collectord/pkg/state"
 )
 
 // Commit implements [state.Runs].
 func (r *Runs) Commit(ctx context.Context, id state.RunID, w *snapshot.Writer, stats state.RunStats, p state.Policy) (state.CommitResult, error) {
-	dir := snapshotDir(w.Info().Header)
-	if err := durable.MkdirBelow(r.dir, filepath.Dir(dir), 0o700); err != nil {
-		return state.CommitResult{}, fmt.Errorf("seal snapshot: %w", err)
-	}
 	w.SetDoubts(stats.Doubts)
-	sealed, err := w.Seal(filepath.Join(r.dir, dir))
+	sealed, place, err := r.files.Seal(ctx, w)
 	if err != nil {
-		// The directory may be in place, if only the last sync failed.
-		return state.CommitResult{}, errors.Join(err, r.discardDir(dir))
+		return state.CommitResult{}, err
 	}
-	crashPoint("sealed")
-	done, err := r.recordSnapshot(ctx, id, sealed, dir, stats, p)
+	Reached("sealed")
+	done, err := r.recordSnapshot(ctx, id, sealed, place, stats, p)
 	if err != nil {
 		// A transaction whose commit returns an error may still have happened. If
-		// it has not, the directory must not look like that of an interrupted run.
-		// When that cannot be found out, it stays, and Recover deals with it.
-		recorded, e := r.snapshots.hasDir(context.WithoutCancel(ctx), dir)
+		// it has not, the files must not look like those of an interrupted run.
+		// When that cannot be found out, they stay, and Recover deals with them.
+		recorded, e := r.snapshots.hasPlace(context.WithoutCancel(ctx), place)
 		if e == nil && !recorded {
-			e = r.discardDir(dir)
+			e = r.files.Discard(place)
 		}
 		if !recorded {
 			return state.CommitResult{}, errors.Join(err, e)
 		}
 	}
-	crashPoint("recorded")
+	Reached("recorded")
 	done.Skipped = r.snapshots.queue().trimQueues(ctx, sealed.Stream, sealed.Tenancy, p)
 	r.snapshots.sweepStream(ctx, sealed.Stream, sealed.Tenancy)
 	return done, nil
 }
 
-// recordSnapshot ends the run and adds its sealed snapshot in dir to the
+// recordSnapshot ends the run and adds its sealed snapshot at a place to the
 // database, or discards the snapshot when it is a redundant empty one.
 func (r *Runs) recordSnapshot(
-	ctx context.Context, id state.RunID, sealed *snapshot.Snapshot, dir string, stats state.RunStats, p state.Policy,
+	ctx context.Context, id state.RunID, sealed *snapshot.Snapshot, place string, stats state.RunStats, p state.Policy,
 ) (state.CommitResult, error) {
 	done := state.CommitResult{Info: sealed.Info}
 	err := r.inTransaction(ctx, func(tx *sql.Tx) (err error) {
+		if err := r.fence(ctx, tx, sealed.Header); err != nil {
+			return err
+		}
 		if done.LastRecords, err = lastKnownRecords(ctx, tx, sealed.Stream, sealed.Tenancy); err != nil {
 			return err
 		}
 		var reason string
 		done.Outcome, reason = decideOutcome(sealed.Records, done.LastRecords, p)
 		if isRedundantEmpty(sealed.Records, done.LastRecords, p) {
-			err = r.discardDir(dir)
+			err = r.files.Discard(place)
 		} else {
-			done.Queued, err = r.snapshots.addCollected(ctx, tx, sealed, dir, done.Outcome == state.Held, p)
+			done.Queued, err = r.snapshots.addCollected(ctx, tx, sealed, place, done.Outcome == state.Held, p)
 		}
 		if err != nil {
 			return err
 		}
-		crashPoint("recording")
+		Reached("recording")
 		return r.endRun(ctx, tx, id, done.Outcome, reason, stats)
 	})
 	if err != nil {

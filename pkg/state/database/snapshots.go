@@ -1,4 +1,4 @@
-package local
+package database
 
 import (
 	"context"
@@ -23,36 +23,36 @@ func (s *Snapshots) queue() *Queue { return &Queue{s.core, s} }
 
 // Spool implements [state.Snapshots].
 func (s *Snapshots) Spool(h snapshot.Header) (*snapshot.Writer, error) {
-	dir := filepath.Join(s.dir, "spool", fileName(h.Collector))
+	dir := filepath.Join(s.dir, "spool", FileName(h.Collector))
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("spool: %w", err)
 	}
-	return snapshot.Create(filepath.Join(dir, spoolPrefix(h.Stream, h.Tenancy)+fileName(h.UploadID)), h)
+	return snapshot.Create(filepath.Join(dir, spoolPrefix(h.Stream, h.Tenancy)+FileName(h.UploadID)), h)
 }
 
 // spoolPrefix returns the start of the names of the unfinished snapshots of a stream and
 // tenancy.
 func spoolPrefix(stream, tenancy string) string {
-	return fileName(stream) + "~" + fileName(tenancy) + "~"
+	return FileName(stream) + "~" + FileName(tenancy) + "~"
 }
 
 // LastKnown implements [state.Snapshots].
 func (s *Snapshots) LastKnown(ctx context.Context, stream, tenancy string) (*snapshot.Snapshot, state.LastKnownInfo, error) {
 	for previous := ""; ; {
-		dir, info, err := s.lastKnownDir(ctx, stream, tenancy)
+		place, info, err := s.lastKnownPlace(ctx, stream, tenancy)
 		if err != nil {
 			return nil, info, fmt.Errorf("%s: %w", stream, err)
 		}
-		sealed, err := snapshot.Open(filepath.Join(s.dir, dir))
+		sealed, err := s.files.Open(ctx, place)
 		switch {
 		case err == nil:
 			return sealed, info, nil
 		case !errors.Is(err, fs.ErrNotExist):
 			return nil, info, fmt.Errorf("%s: %w", stream, err)
-		case dir == previous:
+		case place == previous:
 			return nil, info, fmt.Errorf("%s: %w: %w", stream, snapshot.ErrDamaged, err)
 		}
-		previous = dir // a newer snapshot may have replaced it meanwhile
+		previous = place // a newer snapshot may have replaced it meanwhile
 	}
 }
 
@@ -93,12 +93,12 @@ func visitRecords(r *snapshot.Reader, stream string, visit func(record []byte) e
 	}
 }
 
-func (s *Snapshots) lastKnownDir(ctx context.Context, stream, tenancy string) (dir string, info state.LastKnownInfo, err error) {
+func (s *Snapshots) lastKnownPlace(ctx context.Context, stream, tenancy string) (place string, info state.LastKnownInfo, err error) {
 	var since, checked int64
 	err = s.db.QueryRowContext(ctx,
 		`SELECT s.dir, s.source, l.since, l.checked, l.fallback FROM last_known l JOIN snapshots s ON s.id = l.snapshot
 		 WHERE l.stream = $1 AND l.tenancy = $2`,
-		stream, tenancy).Scan(&dir, &info.Source, &since, &checked, &info.Fallback)
+		stream, tenancy).Scan(&place, &info.Source, &since, &checked, &info.Fallback)
 	if errors.Is(err, sql.ErrNoRows) {
 		return "", state.LastKnownInfo{}, fmt.Errorf("%w is known", state.ErrNoSnapshot)
 	}
@@ -106,7 +106,7 @@ func (s *Snapshots) lastKnownDir(ctx context.Context, stream, tenancy string) (d
 		return "", state.LastKnownInfo{}, fmt.Errorf("read the last-known snapshot: %w", err)
 	}
 	info.Since, info.Checked = fromMillis(since), fromMillis(checked)
-	return dir, info, nil
+	return place, info, nil
 }
 
 // lastKnownRecords returns the number of records of the last-known snapshot; 0
@@ -133,12 +133,12 @@ func (s *Snapshots) Accept(ctx context.Context, stream, tenancy string, p state.
 }
 
 func (s *Snapshots) releaseHeld(ctx context.Context, stream, tenancy string, p state.Policy) (snapshot.Info, error) {
-	row, dir, err := findHeld(ctx, s.db, stream, tenancy)
+	row, place, err := findHeld(ctx, s.db, stream, tenancy)
 	if err != nil {
 		return snapshot.Info{}, err
 	}
 	// Verifying takes long, and would block other writers inside the transaction.
-	sealed, err := s.openVerified(ctx, dir)
+	sealed, err := s.openVerified(ctx, place)
 	if err != nil {
 		return snapshot.Info{}, err
 	}
@@ -159,27 +159,27 @@ func (s *Snapshots) releaseHeld(ctx context.Context, stream, tenancy string, p s
 }
 
 // findHeld returns the snapshot of a stream that waits for Accept.
-func findHeld(ctx context.Context, q querier, stream, tenancy string) (row int64, dir string, err error) {
+func findHeld(ctx context.Context, q querier, stream, tenancy string) (row int64, place string, err error) {
 	err = q.QueryRowContext(ctx,
-		`SELECT s.id, s.dir FROM snapshots s WHERE s.stream = $1 AND s.tenancy = $2 AND `+waitsForAccept, stream, tenancy).Scan(&row, &dir)
+		`SELECT s.id, s.dir FROM snapshots s WHERE s.stream = $1 AND s.tenancy = $2 AND `+waitsForAccept, stream, tenancy).Scan(&row, &place)
 	if errors.Is(err, sql.ErrNoRows) {
 		return 0, "", fmt.Errorf("%w is held, or the last-known one is newer", state.ErrNoSnapshot)
 	}
-	return row, dir, err
+	return row, place, err
 }
 
-// hasDir reports whether the database has a snapshot in dir.
-func (s *Snapshots) hasDir(ctx context.Context, dir string) (found bool, err error) {
-	err = s.db.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM snapshots WHERE dir = $1)`, dir).Scan(&found)
+// hasPlace reports whether the database has a snapshot at a place.
+func (s *Snapshots) hasPlace(ctx context.Context, place string) (found bool, err error) {
+	err = s.db.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM snapshots WHERE dir = $1)`, place).Scan(&found)
 	return found, err
 }
 
 // addCollected adds a collected snapshot and, unless it is held, makes it the
 // last-known one. It returns the number of deliveries that were queued.
 func (s *Snapshots) addCollected(
-	ctx context.Context, tx *sql.Tx, sealed *snapshot.Snapshot, dir string, held bool, p state.Policy,
+	ctx context.Context, tx *sql.Tx, sealed *snapshot.Snapshot, place string, held bool, p state.Policy,
 ) (queued int, err error) {
-	row, err := s.insertSnapshot(ctx, tx, sealed, dir, state.Collected, held)
+	row, err := s.insertSnapshot(ctx, tx, sealed, place, state.Collected, held)
 	if err != nil || held {
 		return 0, err
 	}
@@ -188,13 +188,13 @@ func (s *Snapshots) addCollected(
 
 // insertSnapshot adds a sealed snapshot and returns its row.
 func (s *Snapshots) insertSnapshot(
-	ctx context.Context, tx *sql.Tx, sealed *snapshot.Snapshot, dir string, source state.Source, held bool,
+	ctx context.Context, tx *sql.Tx, sealed *snapshot.Snapshot, place string, source state.Source, held bool,
 ) (row int64, err error) {
 	err = tx.QueryRowContext(ctx,
 		`INSERT INTO snapshots (collector, stream, tenancy, upload_id, taken, records, bytes, spool_bytes, dir, source, held, added, doubts)
 		 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13) RETURNING id`,
 		sealed.Collector, sealed.Stream, sealed.Tenancy, sealed.UploadID, toMillis(sealed.UploadTimestamp),
-		sealed.Records, sealed.Bytes, sealed.SpoolBytes, dir, source, held, toMillis(s.now()), encodeDoubts(sealed.Doubts)).Scan(&row)
+		sealed.Records, sealed.Bytes, sealed.SpoolBytes, place, source, held, toMillis(s.now()), encodeDoubts(sealed.Doubts)).Scan(&row)
 	return row, err
 }
 
@@ -243,11 +243,11 @@ func (s *Snapshots) dropUnusable(ctx context.Context, row int64) (sinks []string
 // opened and is not held; 0 when there is none.
 func (s *Snapshots) newestUsable(ctx context.Context, tx *sql.Tx, row int64) (int64, error) {
 	type candidate struct {
-		id  int64
-		dir string
+		id    int64
+		place string
 	}
 	candidates, err := queryAll(ctx, tx, func(rows *sql.Rows) (c candidate, err error) {
-		err = rows.Scan(&c.id, &c.dir)
+		err = rows.Scan(&c.id, &c.place)
 		return c, err
 	}, `SELECT o.id, o.dir FROM snapshots o JOIN snapshots s ON o.stream = s.stream AND o.tenancy = s.tenancy
 		WHERE s.id = $1 AND o.id <> s.id AND NOT o.held ORDER BY o.id DESC`, row)
@@ -255,16 +255,16 @@ func (s *Snapshots) newestUsable(ctx context.Context, tx *sql.Tx, row int64) (in
 		return 0, err
 	}
 	for _, c := range candidates {
-		if _, err := snapshot.Open(filepath.Join(s.dir, c.dir)); err == nil {
+		if _, err := s.files.Check(ctx, c.place); err == nil {
 			return c.id, nil
 		}
 	}
 	return 0, nil
 }
 
-// openVerified opens the snapshot in dir and checks its sum.
-func (s *Snapshots) openVerified(ctx context.Context, dir string) (*snapshot.Snapshot, error) {
-	sealed, err := snapshot.Open(filepath.Join(s.dir, dir))
+// openVerified opens the snapshot at a place and checks its sum.
+func (s *Snapshots) openVerified(ctx context.Context, place string) (*snapshot.Snapshot, error) {
+	sealed, err := s.files.Open(ctx, place)
 	if err != nil {
 		return nil, err
 	}

@@ -1,4 +1,4 @@
-package local
+package database
 
 import (
 	"context"
@@ -18,59 +18,6 @@ type Controls struct {
 
 // Controls implements [state.Backend].
 func (s *State) Controls(tenancy string) state.Controls { return &Controls{s.core, tenancy} }
-
-// controlsSchema is the migration that adds the tables.
-const controlsSchema = `
-CREATE TABLE controls (
-	tenancy      TEXT NOT NULL,
-	id           TEXT NOT NULL,
-	file         TEXT NOT NULL,
-	title        TEXT NOT NULL,
-	category     TEXT NOT NULL,
-	type         TEXT NOT NULL,
-	description  TEXT NOT NULL,
-	how          TEXT NOT NULL,
-	target       REAL NOT NULL,
-	minimum      REAL NOT NULL,
-	weight       REAL NOT NULL,
-	indicator    INTEGER NOT NULL,
-	reference    TEXT NOT NULL,
-	off          TEXT NOT NULL,
-	hash         TEXT NOT NULL,
-	problem      TEXT NOT NULL,
-	measured     INTEGER NOT NULL DEFAULT 0,
-	data         INTEGER NOT NULL DEFAULT 0,
-	ok           REAL NOT NULL DEFAULT 0,
-	total        INTEGER NOT NULL DEFAULT 0,
-	rows         INTEGER NOT NULL DEFAULT 0,
-	not_full     INTEGER NOT NULL DEFAULT 0,
-	note         TEXT NOT NULL DEFAULT '',
-	tried        INTEGER NOT NULL DEFAULT 0,
-	tried_data   INTEGER NOT NULL DEFAULT 0,
-	tried_hash   TEXT NOT NULL DEFAULT '',
-	error        TEXT NOT NULL DEFAULT '',
-	failed_since INTEGER NOT NULL DEFAULT 0,
-	PRIMARY KEY (tenancy, id)
-) WITHOUT ROWID;
-CREATE TABLE control_days (
-	tenancy       TEXT NOT NULL,
-	day           TEXT NOT NULL,
-	id            TEXT NOT NULL,
-	business_unit TEXT NOT NULL,
-	team          TEXT NOT NULL,
-	location      TEXT NOT NULL,
-	title         TEXT NOT NULL,
-	category      TEXT NOT NULL,
-	target        REAL NOT NULL,
-	minimum       REAL NOT NULL,
-	weight        REAL NOT NULL,
-	indicator     INTEGER NOT NULL,
-	ok            REAL NOT NULL,
-	total         INTEGER NOT NULL,
-	state         TEXT NOT NULL,
-	PRIMARY KEY (tenancy, day, id, business_unit, team, location)
-) WITHOUT ROWID;
-`
 
 // ReplaceDefinitions implements [state.Controls].
 func (c *Controls) ReplaceDefinitions(ctx context.Context, all []state.ControlDefinition) error {
@@ -131,7 +78,7 @@ func (c *Controls) ListControls(ctx context.Context) ([]state.ControlStatus, err
 			measured, data, ok, total, rows, not_full, note, tried, tried_data, tried_hash, error, failed_since
 		FROM controls WHERE tenancy = $1 ORDER BY category, id`, c.tenancy)
 	if err != nil {
-		return nil, fmt.Errorf("read the controls: %w", explainSQLiteError(err))
+		return nil, fmt.Errorf("read the controls: %w", c.core.engine.Explain(err))
 	}
 	return all, nil
 }
@@ -237,27 +184,27 @@ func (c *Controls) EachDay(ctx context.Context, from string, visit func(state.Co
 		`SELECT day, id, business_unit, team, location, title, category, target, minimum, weight, indicator, ok, total, state
 		 FROM control_days WHERE tenancy = $1 AND day >= $2 ORDER BY day, id, business_unit, team, location`, c.tenancy, from)
 	if err != nil {
-		return fmt.Errorf("read the days of the controls: %w", explainSQLiteError(err))
+		return fmt.Errorf("read the days of the controls: %w", c.core.engine.Explain(err))
 	}
 	defer rows.Close()
 	for rows.Next() {
 		var d state.ControlDay
 		if err := rows.Scan(&d.Day, &d.ID, &d.BusinessUnit, &d.Team, &d.Location, &d.Title, &d.Category, &d.Target, &d.Minimum, &d.Weight,
 			&d.Indicator, &d.OK, &d.Total, &d.State); err != nil {
-			return fmt.Errorf("read the days of the controls: %w", explainSQLiteError(err))
+			return fmt.Errorf("read the days of the controls: %w", c.core.engine.Explain(err))
 		}
 		if err := visit(d); err != nil {
 			return err
 		}
 	}
-	return explainSQLiteError(rows.Err())
+	return c.core.engine.Explain(rows.Err())
 }
 
 // HasDays implements [state.Controls].
 func (c *Controls) HasDays(ctx context.Context) (has bool, err error) {
 	err = c.core.db.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM control_days WHERE tenancy = $1)`, c.tenancy).Scan(&has)
 	if err != nil {
-		return false, fmt.Errorf("read the days of the controls: %w", explainSQLiteError(err))
+		return false, fmt.Errorf("read the days of the controls: %w", c.core.engine.Explain(err))
 	}
 	return has, nil
 }
@@ -273,7 +220,7 @@ func (c *Controls) AddDays(ctx context.Context, days []state.ControlDay) error {
 // RemoveDaysBefore implements [state.Controls].
 func (c *Controls) RemoveDaysBefore(ctx context.Context, day string) error {
 	if _, err := c.core.db.ExecContext(ctx, `DELETE FROM control_days WHERE tenancy = $1 AND day < $2`, c.tenancy, day); err != nil {
-		return fmt.Errorf("remove old days of the controls: %w", explainSQLiteError(err))
+		return fmt.Errorf("remove old days of the controls: %w", c.core.engine.Explain(err))
 	}
 	return nil
 }

@@ -1,4 +1,4 @@
-package local
+package database
 
 import (
 	"context"
@@ -55,7 +55,7 @@ func endUndelivered(ctx context.Context, tx *sql.Tx, id int64, end state.Deliver
 
 // MarkKeptOut implements [state.Queue].
 func (q *Queue) MarkKeptOut(ctx context.Context, d state.Delivery) error {
-	err := q.inReservedTransaction(ctx, func(tx *sql.Tx) error {
+	err := q.inUrgentTransaction(ctx, func(tx *sql.Tx) error {
 		_, err := endUndelivered(ctx, tx, d.ID, state.DeliveryKeptOut, q.now())
 		return err
 	})
@@ -79,7 +79,7 @@ var endColumns = map[state.DeliveryEnd]string{
 // deleteUndeliveredBefore deletes the records of deliveries that ended before t.
 func (q *Queue) deleteUndeliveredBefore(ctx context.Context, t time.Time) error {
 	if _, err := q.db.ExecContext(ctx, `DELETE FROM undelivered WHERE ended < $1`, toMillis(t)); err != nil {
-		return fmt.Errorf("sweep deliveries: %w", explainSQLiteError(err))
+		return fmt.Errorf("sweep deliveries: %w", q.engine.Explain(err))
 	}
 	return nil
 }
@@ -96,7 +96,7 @@ func (q *Queue) DropFirst(ctx context.Context, sink, stream, tenancy, uploadID s
 	if uploadID != "" && queue[0].UploadID != uploadID {
 		return state.Delivery{}, 0, fmt.Errorf("%s to %s: upload %s %w, which is %s", stream, sink, uploadID, state.ErrNotFirst, queue[0].UploadID)
 	}
-	err = q.inReservedTransaction(ctx, func(tx *sql.Tx) error {
+	err = q.inUrgentTransaction(ctx, func(tx *sql.Tx) error {
 		_, err := endUndelivered(ctx, tx, queue[0].ID, state.DeliveryDropped, q.now())
 		return err
 	})
@@ -117,7 +117,7 @@ func (q *Queue) listOf(ctx context.Context, sink, stream, tenancy string) ([]sta
 
 // DropSink implements [state.Queue].
 func (q *Queue) DropSink(ctx context.Context, sink, tenancy string) (n int64, err error) {
-	err = q.inReservedTransaction(ctx, func(tx *sql.Tx) error {
+	err = q.inUrgentTransaction(ctx, func(tx *sql.Tx) error {
 		ids, err := queryAll(ctx, tx, scanID, `SELECT id FROM deliveries WHERE `+ofTenancy+` AND sink = $2`, tenancy, sink)
 		if err != nil {
 			return err

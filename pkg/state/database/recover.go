@@ -1,4 +1,4 @@
-package local
+package database
 
 import (
 	"context"
@@ -20,12 +20,12 @@ import (
 // Recover implements [state.Backend].
 func (s *State) Recover(ctx context.Context, collector, tenancy string, p state.Policy, streams ...string) (state.RecoverResult, error) {
 	r := &recovery{State: s, collector: collector, tenancy: tenancy, streams: streams, policy: p}
-	for _, step := range []func(context.Context) error{r.removeSpools, r.recordUnknownDirs, r.endInterruptedRuns, r.dropLost} {
+	for _, step := range []func(context.Context) error{r.removeSpools, r.recordUnknown, r.endInterruptedRuns, r.dropLost} {
 		if err := step(ctx); err != nil {
 			return r.found, fmt.Errorf("recover: %w", err)
 		}
 	}
-	s.emptyTrash()
+	s.files.EmptyTrash()
 	return r.found, nil
 }
 
@@ -48,11 +48,11 @@ func (r *recovery) covers(collector, stream, tenancy string) bool {
 // snapshot in the collector's spool.
 func (r *recovery) coversSpool(name string) bool {
 	if !strings.Contains(name, "~") { // an earlier version, which ran one tenancy at a time
-		isOf := func(stream string) bool { return strings.HasPrefix(name, fileName(stream)+"-") }
+		isOf := func(stream string) bool { return strings.HasPrefix(name, FileName(stream)+"-") }
 		return len(r.streams) == 0 || slices.ContainsFunc(r.streams, isOf)
 	}
 	if len(r.streams) == 0 {
-		return strings.Contains(name, "~"+fileName(r.tenancy)+"~")
+		return strings.Contains(name, "~"+FileName(r.tenancy)+"~")
 	}
 	isOf := func(stream string) bool { return strings.HasPrefix(name, spoolPrefix(stream, r.tenancy)) }
 	return slices.ContainsFunc(r.streams, isOf)
@@ -60,7 +60,7 @@ func (r *recovery) coversSpool(name string) bool {
 
 // removeSpools removes the unfinished snapshots.
 func (r *recovery) removeSpools(context.Context) error {
-	dir := filepath.Join(r.dir, "spool", fileName(r.collector))
+	dir := filepath.Join(r.dir, "spool", FileName(r.collector))
 	entries, err := os.ReadDir(dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -80,12 +80,12 @@ func (r *recovery) removeSpools(context.Context) error {
 	return nil
 }
 
-// recordUnknownDirs records or removes the snapshot directories that the
-// database does not have, oldest first.
-func (r *recovery) recordUnknownDirs(ctx context.Context) error {
-	// The directories are listed before the rows, so that one that is recorded
-	// meanwhile is in both lists.
-	dirs, err := r.listDirs()
+// recordUnknown records or discards the snapshots that the database does not have, oldest
+// first.
+func (r *recovery) recordUnknown(ctx context.Context) error {
+	// The places are listed before the rows, so that one that is recorded meanwhile is in
+	// both lists.
+	places, err := r.files.List(r.streams, r.tenancy)
 	if err != nil {
 		return err
 	}
@@ -94,62 +94,45 @@ func (r *recovery) recordUnknownDirs(ctx context.Context) error {
 		return err
 	}
 	recorded := make(map[string]bool, len(rows))
-	for _, dir := range rows {
-		recorded[dir] = true
+	for _, place := range rows {
+		recorded[place] = true
 	}
-	slices.SortFunc(dirs, func(a, b string) int { return strings.Compare(path.Base(a), path.Base(b)) })
-	for _, dir := range dirs {
-		dir = filepath.FromSlash(dir)
-		if recorded[dir] {
+	slices.SortFunc(places, func(a, b string) int { return strings.Compare(path.Base(a), path.Base(b)) })
+	for _, place := range places {
+		if recorded[place] {
 			continue
 		}
-		if err := r.recordUnknownDir(ctx, dir); err != nil {
+		if err := r.recordUnknownPlace(ctx, place); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// listDirs returns the snapshot directories of the streams. Without names it returns those
-// of all collectors, since a directory does not say whose it is.
-func (r *recovery) listDirs() (dirs []string, err error) {
-	if len(r.streams) == 0 {
-		return fs.Glob(os.DirFS(r.dir), "snapshots/*/*/*")
+func (r *recovery) recordUnknownPlace(ctx context.Context, place string) error {
+	if strings.HasSuffix(place, RestoredSuffix) {
+		return r.removeUnrecordedRestore(ctx, place)
 	}
-	for _, stream := range r.streams {
-		own, err := fs.Glob(os.DirFS(r.dir), filepath.ToSlash(streamDir(stream, r.tenancy))+"/*")
-		if err != nil {
-			return nil, err
-		}
-		dirs = append(dirs, own...)
-	}
-	return dirs, nil
-}
-
-func (r *recovery) recordUnknownDir(ctx context.Context, dir string) error {
-	if strings.HasSuffix(dir, restoredSuffix) {
-		return r.removeUnrecordedRestore(ctx, dir)
-	}
-	run, err := r.findRun(ctx, dir)
+	run, err := r.findRun(ctx, place)
 	switch {
 	case err != nil:
 		return err
 	case run == nil:
-		return r.reclaim(ctx, dir)
+		return r.reclaim(ctx, place)
 	case !r.covers(run.Collector, run.Stream, run.Tenancy):
 		return nil
 	case run.Outcome != "":
-		return r.discardDir(dir) // the run failed after sealing
+		return r.files.Discard(place) // the run failed after sealing
 	}
-	sealed, err := r.Snapshots.openVerified(ctx, dir)
+	sealed, err := r.Snapshots.openVerified(ctx, place)
 	if snapshot.IsUnusable(err) {
 		r.found.Lost = append(r.found.Lost, err)
-		return r.discardDir(dir) // the run ends as interrupted
+		return r.files.Discard(place) // the run ends as interrupted
 	}
 	if err != nil {
 		return err
 	}
-	done, err := r.Runs.recordSnapshot(ctx, run.ID, sealed, dir, state.RunStats{Records: sealed.Records, Bytes: sealed.Bytes, Doubts: sealed.Doubts}, r.policy)
+	done, err := r.Runs.recordSnapshot(ctx, run.ID, sealed, place, state.RunStats{Records: sealed.Records, Bytes: sealed.Bytes, Doubts: sealed.Doubts}, r.policy)
 	if err != nil {
 		return err
 	}
@@ -161,24 +144,24 @@ func (r *recovery) recordUnknownDir(ctx context.Context, dir string) error {
 // removeUnrecordedRestore removes a restored snapshot unless the database has
 // it. Restore moves and records a snapshot in one transaction, so that none can
 // be between the two during this transaction.
-func (r *recovery) removeUnrecordedRestore(ctx context.Context, dir string) error {
+func (r *recovery) removeUnrecordedRestore(ctx context.Context, place string) error {
 	return r.inTransaction(ctx, func(tx *sql.Tx) error {
-		rows, err := queryAll(ctx, tx, scanID, `SELECT id FROM snapshots WHERE dir = $1`, dir)
+		rows, err := queryAll(ctx, tx, scanID, `SELECT id FROM snapshots WHERE dir = $1`, place)
 		if err != nil || len(rows) > 0 {
 			return err
 		}
-		return r.discardDir(dir)
+		return r.files.Discard(place)
 	})
 }
 
-// findRun returns the run that created a directory; nil when the history does
+// findRun returns the run that created the snapshot at a place; nil when the history does
 // not have it.
-func (r *recovery) findRun(ctx context.Context, dir string) (*state.Run, error) {
-	name := filepath.Base(dir)
-	if len(name) <= len(stampLayout) {
+func (r *recovery) findRun(ctx context.Context, place string) (*state.Run, error) {
+	name := filepath.Base(place)
+	if len(name) <= len(StampLayout) {
 		return nil, nil
 	}
-	uploadID, err := url.PathUnescape(name[len(stampLayout)+1:])
+	uploadID, err := url.PathUnescape(name[len(StampLayout)+1:])
 	if err != nil {
 		return nil, nil
 	}
@@ -189,7 +172,7 @@ func (r *recovery) findRun(ctx context.Context, dir string) (*state.Run, error) 
 		return nil, err
 	}
 	for _, run := range runs {
-		if streamDir(run.Stream, run.Tenancy) == filepath.Dir(dir) {
+		if StreamPlace(run.Stream, run.Tenancy) == filepath.Dir(place) {
 			return &run, nil
 		}
 	}
@@ -199,8 +182,8 @@ func (r *recovery) findRun(ctx context.Context, dir string) (*state.Run, error) 
 // reclaim adds a snapshot that the database has lost. It is delivered to all
 // destinations, since it is not known which of them have it; a second delivery
 // changes nothing.
-func (r *recovery) reclaim(ctx context.Context, dir string) error {
-	sealed, err := snapshot.Open(filepath.Join(r.dir, dir))
+func (r *recovery) reclaim(ctx context.Context, place string) error {
+	sealed, err := r.files.Open(ctx, place)
 	if err == nil && !r.covers(sealed.Collector, sealed.Stream, sealed.Tenancy) {
 		return nil
 	}
@@ -214,11 +197,11 @@ func (r *recovery) reclaim(ctx context.Context, dir string) error {
 			return err
 		}
 		if stale { // its row was swept, or it was replaced by a restored one
-			return r.discardDir(dir)
+			return r.files.Discard(place)
 		}
 		if err = sealed.Verify(ctx); snapshot.IsUnusable(err) {
 			r.found.Lost = append(r.found.Lost, err)
-			return r.discardDir(dir)
+			return r.files.Discard(place)
 		}
 	}
 	switch {
@@ -230,7 +213,7 @@ func (r *recovery) reclaim(ctx context.Context, dir string) error {
 	case err != nil:
 		return err
 	}
-	done, err := r.Runs.recordSnapshot(ctx, 0, sealed, dir, state.RunStats{}, r.policy)
+	done, err := r.Runs.recordSnapshot(ctx, 0, sealed, place, state.RunStats{}, r.policy)
 	if err != nil {
 		return err
 	}
@@ -265,11 +248,11 @@ func (r *recovery) endInterruptedRuns(ctx context.Context) error {
 // dropLost drops the last-known and queued snapshots that cannot be opened.
 func (r *recovery) dropLost(ctx context.Context) error {
 	type snapshotRow struct {
-		id                   int64
-		dir, stream, tenancy string
+		id                     int64
+		place, stream, tenancy string
 	}
 	rows, err := queryAll(ctx, r.db, func(rows *sql.Rows) (row snapshotRow, err error) {
-		err = rows.Scan(&row.id, &row.dir, &row.stream, &row.tenancy)
+		err = rows.Scan(&row.id, &row.place, &row.stream, &row.tenancy)
 		return row, err
 	}, `SELECT s.id, s.dir, s.stream, s.tenancy FROM snapshots s WHERE s.collector = $1 AND `+inUse, r.collector)
 	if err != nil {
@@ -279,7 +262,7 @@ func (r *recovery) dropLost(ctx context.Context) error {
 		if !r.covers(r.collector, row.stream, row.tenancy) {
 			continue
 		}
-		_, err := snapshot.Open(filepath.Join(r.dir, row.dir))
+		_, err := r.files.Check(ctx, row.place)
 		if err == nil {
 			continue
 		}

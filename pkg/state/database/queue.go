@@ -1,4 +1,4 @@
-package local
+package database
 
 import (
 	"context"
@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"path/filepath"
 	"time"
 
 	"github.com/collectord/collectord/pkg/snapshot"
@@ -45,8 +44,8 @@ func (q *Queue) listWhere(ctx context.Context, where string, args ...any) ([]sta
 }
 
 // Open implements [state.Queue].
-func (q *Queue) Open(_ context.Context, d state.Delivery) (*snapshot.Snapshot, error) {
-	s, err := snapshot.Open(filepath.Join(q.dir, d.Place))
+func (q *Queue) Open(ctx context.Context, d state.Delivery) (*snapshot.Snapshot, error) {
+	s, err := q.files.Open(ctx, d.Place)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("%w: %w", snapshot.ErrDamaged, err)
 	}
@@ -64,7 +63,7 @@ func (q *Queue) Contains(ctx context.Context, id int64) (queued bool, err error)
 // MarkDelivered implements [state.Queue].
 func (q *Queue) MarkDelivered(ctx context.Context, id int64) error {
 	var stream, tenancy string
-	err := q.inReservedTransaction(ctx, func(tx *sql.Tx) error {
+	err := q.inUrgentTransaction(ctx, func(tx *sql.Tx) error {
 		err := tx.QueryRowContext(ctx,
 			`SELECT s.stream, s.tenancy FROM deliveries d JOIN snapshots s ON s.id = d.snapshot WHERE d.id = $1`, id).Scan(&stream, &tenancy)
 		if err != nil {
@@ -74,7 +73,7 @@ func (q *Queue) MarkDelivered(ctx context.Context, id int64) error {
 			return err
 		}
 		_, err = tx.ExecContext(ctx, `DELETE FROM deliveries WHERE id = $1`, id)
-		crashPoint("delivering")
+		Reached("delivering")
 		return err
 	})
 	if errors.Is(err, sql.ErrNoRows) {
@@ -83,9 +82,8 @@ func (q *Queue) MarkDelivered(ctx context.Context, id int64) error {
 	if err != nil {
 		return fmt.Errorf("record the delivery: %w", err)
 	}
-	crashPoint("delivered")
+	Reached("delivered")
 	q.snapshots.sweepStream(ctx, stream, tenancy)
-	q.keepReserve()
 	return nil
 }
 
@@ -121,7 +119,7 @@ func (q *Queue) RetryRefusedNow(ctx context.Context, tenancy string) error {
 
 func (q *Queue) retryNowWhere(ctx context.Context, where string, args ...any) error {
 	if _, err := q.db.ExecContext(ctx, `UPDATE deliveries SET next_try = 0, class = '' WHERE (next_try > 0 OR class <> '') AND `+where, args...); err != nil {
-		return fmt.Errorf("make deliveries due: %w", explainSQLiteError(err))
+		return fmt.Errorf("make deliveries due: %w", q.engine.Explain(err))
 	}
 	return nil
 }

@@ -1,4 +1,4 @@
-package local
+package database
 
 import (
 	"context"
@@ -9,7 +9,6 @@ import (
 	"os"
 	"path/filepath"
 
-	"github.com/collectord/collectord/internal/durable"
 	"github.com/collectord/collectord/pkg/snapshot"
 	"github.com/collectord/collectord/pkg/state"
 )
@@ -20,7 +19,7 @@ const restoreDir = ".restore"
 // restoreName returns the name of a stream's restore lock, and of its directory
 // within restoreDir.
 func restoreName(stream, tenancy string) string {
-	return "restore~" + fileName(stream) + "~" + fileName(tenancy)
+	return "restore~" + FileName(stream) + "~" + FileName(tenancy)
 }
 
 // restoreSpool returns the directory in which a stream is restored.
@@ -48,19 +47,19 @@ func (s *Snapshots) Restore(ctx context.Context, w *snapshot.Writer, p state.Pol
 	if err != nil {
 		return state.RestoreUnneeded, fmt.Errorf("restore %s: %w", h.Stream, errors.Join(err, os.RemoveAll(staging)))
 	}
-	crashPoint("restore sealed")
-	dir := snapshotDir(h) + restoredSuffix
-	if err = durable.MkdirBelow(s.dir, filepath.Dir(dir), 0o700); err == nil {
+	Reached("restore sealed")
+	place, err := s.files.Stage(ctx, sealed, state.Restored)
+	if err == nil {
 		err = s.inTransaction(ctx, func(tx *sql.Tx) (err error) {
-			outcome, err = s.addRestored(ctx, tx, sealed, dir, p)
+			outcome, err = s.addRestored(ctx, tx, sealed, place, p)
 			return err
 		})
 	}
 	if err != nil {
-		// Recover removes the directory if it is in place but not in the database.
+		// Recover removes the files if they are in place but not in the database.
 		return state.RestoreUnneeded, fmt.Errorf("restore %s: %w", h.Stream, errors.Join(err, os.RemoveAll(staging)))
 	}
-	crashPoint("restored")
+	Reached("restored")
 	s.sweepStream(ctx, h.Stream, h.Tenancy)
 	if err := os.RemoveAll(s.restoreSpool(h)); err != nil {
 		return outcome, fmt.Errorf("restore %s: %w", h.Stream, err)
@@ -79,11 +78,10 @@ func (s *Snapshots) HasHeldBackup(ctx context.Context, h snapshot.Header) (held 
 	return held, nil
 }
 
-// addRestored moves a restored snapshot to dir and makes it the last-known one,
+// addRestored moves a restored snapshot to its place and makes it the last-known one,
 // or holds it, unless the last-known one is preferred. It moves within the
-// transaction, whose lock keeps Recover from treating the directory as a
-// leftover.
-func (s *Snapshots) addRestored(ctx context.Context, tx *sql.Tx, sealed *snapshot.Snapshot, dir string, p state.Policy) (state.RestoreOutcome, error) {
+// transaction, whose lock keeps Recover from treating the files as a leftover.
+func (s *Snapshots) addRestored(ctx context.Context, tx *sql.Tx, sealed *snapshot.Snapshot, place string, p state.Policy) (state.RestoreOutcome, error) {
 	last, err := s.usableLastKnown(ctx, tx, sealed.Header)
 	if err != nil || last != nil && !state.PrefersBackup(sealed.UploadTimestamp, sealed.Records, *last, s.now()) {
 		return state.RestoreUnneeded, err
@@ -98,31 +96,25 @@ func (s *Snapshots) addRestored(ctx context.Context, tx *sql.Tx, sealed *snapsho
 			outcome = state.RestoreHeld
 		}
 	}
-	if err := s.discardDir(dir); err != nil { // a leftover of the same name
+	if err := s.files.Place(sealed, place); err != nil {
 		return state.RestoreUnneeded, err
 	}
-	if err := os.Rename(sealed.Dir(), filepath.Join(s.dir, dir)); err != nil {
-		return state.RestoreUnneeded, err
-	}
-	if err := durable.SyncDir(filepath.Dir(filepath.Join(s.dir, dir))); err != nil {
-		return state.RestoreUnneeded, err
-	}
-	crashPoint("restore moved")
-	row, err := s.insertRestored(ctx, tx, sealed, dir, outcome == state.RestoreHeld)
+	Reached("restore moved")
+	row, err := s.insertRestored(ctx, tx, sealed, place, outcome == state.RestoreHeld)
 	if err != nil || outcome == state.RestoreHeld {
 		return outcome, err
 	}
 	if _, err := s.makeLastKnown(ctx, tx, row, p); err != nil {
 		return state.RestoreUnneeded, err
 	}
-	return outcome, keepHeldNewest(ctx, tx, sealed.Header)
+	return outcome, s.keepHeldNewest(ctx, tx, sealed.Header)
 }
 
 // keepHeldNewest lets a held snapshot that is newer than h, the header of the last-known one,
 // still wait for Accept, which requires the highest id.
-func keepHeldNewest(ctx context.Context, tx *sql.Tx, h snapshot.Header) error {
+func (s *Snapshots) keepHeldNewest(ctx context.Context, tx *sql.Tx, h snapshot.Header) error {
 	_, err := tx.ExecContext(ctx,
-		`UPDATE snapshots SET id = (SELECT max(id) + 1 FROM snapshots) WHERE id = (
+		`UPDATE snapshots SET id = `+s.engine.NextSnapshotID()+` WHERE id = (
 			SELECT max(id) FROM snapshots WHERE held AND stream = $1 AND tenancy = $2 AND taken > $3)`,
 		h.Stream, h.Tenancy, toMillis(h.UploadTimestamp))
 	return err
@@ -140,41 +132,40 @@ func hasHeldRun(ctx context.Context, tx *sql.Tx, h snapshot.Header) (found bool,
 // usableLastKnown describes the last-known snapshot of a stream, nil when there
 // is none that can be used.
 func (s *Snapshots) usableLastKnown(ctx context.Context, tx *sql.Tx, h snapshot.Header) (*snapshot.Info, error) {
-	var dir string
+	var place string
 	err := tx.QueryRowContext(ctx,
 		`SELECT s.dir FROM last_known l JOIN snapshots s ON s.id = l.snapshot WHERE l.stream = $1 AND l.tenancy = $2`,
-		h.Stream, h.Tenancy).Scan(&dir)
+		h.Stream, h.Tenancy).Scan(&place)
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil, nil
 	}
 	if err != nil {
 		return nil, err
 	}
-	last, err := snapshot.Open(filepath.Join(s.dir, dir))
+	last, err := s.files.Check(ctx, place)
 	if snapshot.IsUnusable(err) {
 		return nil, nil
 	}
 	if err != nil {
 		return nil, err
 	}
-	return &last.Info, nil
+	return &last, nil
 }
 
 // insertRestored adds a restored snapshot and returns its row. When the database
-// has the same snapshot, held or with a lost directory, its row gets the new
-// directory.
-func (s *Snapshots) insertRestored(ctx context.Context, tx *sql.Tx, sealed *snapshot.Snapshot, dir string, held bool) (row int64, err error) {
+// has the same snapshot, held or with lost files, its row gets the new place.
+func (s *Snapshots) insertRestored(ctx context.Context, tx *sql.Tx, sealed *snapshot.Snapshot, place string, held bool) (row int64, err error) {
 	err = tx.QueryRowContext(ctx, `SELECT id FROM snapshots WHERE stream = $1 AND tenancy = $2 AND upload_id = $3`,
 		sealed.Stream, sealed.Tenancy, sealed.UploadID).Scan(&row)
 	if errors.Is(err, sql.ErrNoRows) {
-		return s.insertSnapshot(ctx, tx, sealed, dir, state.Restored, held)
+		return s.insertSnapshot(ctx, tx, sealed, place, state.Restored, held)
 	}
 	if err != nil {
 		return 0, err
 	}
 	_, err = tx.ExecContext(ctx,
 		`UPDATE snapshots SET taken = $1, records = $2, bytes = $3, spool_bytes = $4, dir = $5, source = $6, held = $7, doubts = $8 WHERE id = $9`,
-		toMillis(sealed.UploadTimestamp), sealed.Records, sealed.Bytes, sealed.SpoolBytes, dir, state.Restored, held, encodeDoubts(sealed.Doubts), row)
+		toMillis(sealed.UploadTimestamp), sealed.Records, sealed.Bytes, sealed.SpoolBytes, place, state.Restored, held, encodeDoubts(sealed.Doubts), row)
 	return row, err
 }
 
@@ -189,7 +180,7 @@ func (s *State) sweepRestores() error {
 		return fmt.Errorf("sweep restores: %w", err)
 	}
 	for _, e := range entries {
-		lock, err := s.Locks.acquire(e.Name(), "")
+		lock, err := s.locker.Acquire(e.Name(), "")
 		if errors.Is(err, state.ErrLocked) {
 			continue // the restore is in progress
 		}

@@ -1,6 +1,6 @@
-package local
+package database
 
-// crashPoint is called between steps that a crash of the process may separate,
+// Reached is called between steps that a crash of the process may separate,
 // with the name of the step that was just done. It does nothing; tests replace
 // it to kill the process there, or to make the disk full, and check that the
 // next process finds a consistent state:
@@ -25,4 +25,4 @@ package local
 //	"recording stream" the transaction of a stream is about to commit
 //	"stream recorded" the database has the stream; its export chunks are not there
 //	"stream taken"   all of the stream is there
-var crashPoint = func(step string) {}
+var Reached = func(step string) {}

@@ -1,4 +1,4 @@
-package local
+package database
 
 import (
 	"context"
@@ -13,7 +13,10 @@ import (
 // ConfirmUnchanged implements [state.Runs].
 func (r *Runs) ConfirmUnchanged(ctx context.Context, id state.RunID, last snapshot.Info, checked time.Time, stats state.RunStats) error {
 	stats.Records, stats.Bytes = last.Records, last.Bytes
-	err := r.inReservedTransaction(ctx, func(tx *sql.Tx) error {
+	err := r.inUrgentTransaction(ctx, func(tx *sql.Tx) error {
+		if err := r.fence(ctx, tx, last.Header); err != nil {
+			return err
+		}
 		result, err := tx.ExecContext(ctx,
 			`UPDATE last_known SET checked = $1 WHERE stream = $2 AND tenancy = $3
 			 AND snapshot = (SELECT id FROM snapshots WHERE stream = last_known.stream AND tenancy = last_known.tenancy AND upload_id = $4)`,
@@ -28,13 +31,13 @@ func (r *Runs) ConfirmUnchanged(ctx context.Context, id state.RunID, last snapsh
 		if n == 0 {
 			return state.ErrReplaced
 		}
-		crashPoint("confirming")
+		Reached("confirming")
 		return r.endRun(ctx, tx, id, state.Unchanged, "", stats)
 	})
 	if err != nil {
 		return fmt.Errorf("record that the data is unchanged: %w", err)
 	}
-	crashPoint("confirmed")
+	Reached("confirmed")
 	r.snapshots.sweepStream(ctx, last.Stream, last.Tenancy)
 	return nil
 }

@@ -1,0 +1,29 @@
+package database
+
+import "github.com/collectord/collectord/pkg/state"
+
+// Locks keep two processes, and two goroutines of one, from doing the same work at once.
+type Locks struct{ *core }
+
+// streamLock returns the name of the lock for collecting a stream.
+func streamLock(stream, tenancy string) string {
+	return "stream~" + FileName(stream) + "~" + FileName(tenancy)
+}
+
+// LockStream implements [state.Locks].
+func (l *Locks) LockStream(stream, tenancy string) (state.Lock, error) {
+	return l.locker.Acquire(streamLock(stream, tenancy), stream+" is being collected")
+}
+
+// LockDelivery implements [state.Locks].
+func (l *Locks) LockDelivery(sink, stream, tenancy string) (state.Lock, error) {
+	return l.locker.Acquire("delivery~"+FileName(sink)+"~"+FileName(stream)+"~"+FileName(tenancy), stream+" is being delivered to "+sink)
+}
+
+// LockRestore implements [state.Locks].
+func (l *Locks) LockRestore(stream, tenancy string) (state.Lock, error) {
+	return l.locker.Acquire(restoreName(stream, tenancy), stream+" is being restored")
+}
+
+// HoldTenancy implements [state.Locks].
+func (l *Locks) HoldTenancy(tenancy string) (state.Lock, error) { return l.locker.HoldTenancy(tenancy) }

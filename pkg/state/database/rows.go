@@ -1,0 +1,68 @@
+package database
+
+import (
+	"context"
+	"database/sql"
+	"strings"
+	"time"
+)
+
+// A querier is a database or a transaction.
+type querier interface {
+	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
+	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
+}
+
+// An execer is a database or a transaction.
+type execer interface {
+	ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error)
+}
+
+// queryAll returns the result of scan for each row.
+func queryAll[T any](ctx context.Context, q querier, scan func(*sql.Rows) (T, error), query string, args ...any) ([]T, error) {
+	rows, err := q.QueryContext(ctx, query, args...)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var all []T
+	for rows.Next() {
+		one, err := scan(rows)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, one)
+	}
+	return all, rows.Err()
+}
+
+func scanID(rows *sql.Rows) (id int64, err error)      { err = rows.Scan(&id); return id, err }
+func scanText(rows *sql.Rows) (text string, err error) { err = rows.Scan(&text); return text, err }
+
+// toMillis returns t as the database stores it: Unix milliseconds, 0 for the
+// zero time.
+func toMillis(t time.Time) int64 {
+	if t.IsZero() {
+		return 0
+	}
+	return t.UnixMilli()
+}
+
+// fromMillis is the inverse of toMillis. The time is in UTC.
+func fromMillis(ms int64) time.Time {
+	if ms == 0 {
+		return time.Time{}
+	}
+	return time.UnixMilli(ms).UTC()
+}
+
+// truncateText bounds a text for the database, such as an error that contains a stack trace, and
+// removes what Postgres has no text for.
+func truncateText(text string) string {
+	const maxBytes = 8 << 10
+	cut := ""
+	if len(text) > maxBytes {
+		text, cut = strings.ToValidUTF8(text[:maxBytes], ""), " (cut)"
+	}
+	return strings.ReplaceAll(strings.ToValidUTF8(text, "\ufffd"), "\x00", "") + cut
+}
