@@ -25,8 +25,15 @@ type Locks interface {
 type Lock interface {
 	// Unlock releases the lock.
 	Unlock() error
+	// Lost returns a channel that is closed when another process may have the lock although
+	// this one has not released it; nil where that cannot happen.
+	Lost() <-chan struct{}
 }
 
 // ErrLocked means that another process, or another part of this one, holds the
 // lock.
 var ErrLocked = errors.New("locked")
+
+// ErrLost means that a lock was lost: this process did not say in time that it is alive, and
+// another one may do its work.
+var ErrLost = errors.New("the lock was lost")

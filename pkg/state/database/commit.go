@@ -2,7 +2,6 @@ package database
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"fmt"
 
@@ -45,7 +44,7 @@ func (r *Runs) recordSnapshot(
 	ctx context.Context, id state.RunID, sealed *snapshot.Snapshot, place string, stats state.RunStats, p state.Policy,
 ) (state.CommitResult, error) {
 	done := state.CommitResult{Info: sealed.Info}
-	err := r.inTransaction(ctx, func(tx *sql.Tx) (err error) {
+	err := r.inTransaction(ctx, func(tx DB) (err error) {
 		if err := r.fence(ctx, tx, sealed.Header); err != nil {
 			return err
 		}

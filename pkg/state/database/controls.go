@@ -21,7 +21,7 @@ func (s *State) Controls(tenancy string) state.Controls { return &Controls{s.cor
 
 // ReplaceDefinitions implements [state.Controls].
 func (c *Controls) ReplaceDefinitions(ctx context.Context, all []state.ControlDefinition) error {
-	err := c.core.inTransaction(ctx, func(tx *sql.Tx) error {
+	err := c.core.inTransaction(ctx, func(tx DB) error {
 		ids, args := make([]string, 0, len(all)), []any{c.tenancy}
 		for _, d := range all {
 			if err := c.storeDefinition(ctx, tx, d); err != nil {
@@ -41,7 +41,7 @@ func (c *Controls) ReplaceDefinitions(ctx context.Context, all []state.ControlDe
 
 // storeDefinition stores one definition. That of a file with a problem replaces only
 // the problem of a control whose file could be used before.
-func (c *Controls) storeDefinition(ctx context.Context, tx *sql.Tx, d state.ControlDefinition) error {
+func (c *Controls) storeDefinition(ctx context.Context, tx DB, d state.ControlDefinition) error {
 	if d.Problem != "" {
 		result, err := tx.ExecContext(ctx, `UPDATE controls SET problem = $1 WHERE tenancy = $2 AND id = $3 AND hash <> ''`, truncateText(d.Problem), c.tenancy, d.ID)
 		if err != nil {
@@ -85,7 +85,7 @@ func (c *Controls) ListControls(ctx context.Context) ([]state.ControlStatus, err
 
 // Record implements [state.Controls].
 func (c *Controls) Record(ctx context.Context, outcomes []state.ControlOutcome) error {
-	err := c.core.inTransaction(ctx, func(tx *sql.Tx) error {
+	err := c.core.inTransaction(ctx, func(tx DB) error {
 		for _, o := range outcomes {
 			if err := c.recordOutcome(ctx, tx, o); err != nil {
 				return err
@@ -99,7 +99,7 @@ func (c *Controls) Record(ctx context.Context, outcomes []state.ControlOutcome) 
 	return nil
 }
 
-func (c *Controls) recordOutcome(ctx context.Context, tx *sql.Tx, o state.ControlOutcome) error {
+func (c *Controls) recordOutcome(ctx context.Context, tx DB, o state.ControlOutcome) error {
 	a := o.Attempt
 	_, err := tx.ExecContext(ctx,
 		`UPDATE controls SET tried = $1, tried_data = $2, tried_hash = $3, error = $4,
@@ -124,7 +124,7 @@ func (c *Controls) recordOutcome(ctx context.Context, tx *sql.Tx, o state.Contro
 
 // copyDays adds the last days of a control that failed to the day of the attempt, as
 // failed ones. The day keeps a result that it has.
-func (c *Controls) copyDays(ctx context.Context, tx *sql.Tx, o state.ControlOutcome) error {
+func (c *Controls) copyDays(ctx context.Context, tx DB, o state.ControlOutcome) error {
 	for _, d := range o.Days {
 		result, err := tx.ExecContext(ctx,
 			`INSERT INTO control_days (tenancy, day, id, business_unit, team, location, title, category, target, minimum, weight, indicator, ok, total, state)
@@ -148,7 +148,7 @@ func (c *Controls) copyDays(ctx context.Context, tx *sql.Tx, o state.ControlOutc
 }
 
 // replaceDays replaces the days of controls by others of the same days.
-func (c *Controls) replaceDays(ctx context.Context, tx *sql.Tx, days []state.ControlDay) error {
+func (c *Controls) replaceDays(ctx context.Context, tx DB, days []state.ControlDay) error {
 	removed := map[[2]string]bool{}
 	for _, d := range days {
 		if key := [2]string{d.Day, d.ID}; !removed[key] {
@@ -211,7 +211,7 @@ func (c *Controls) HasDays(ctx context.Context) (has bool, err error) {
 
 // AddDays implements [state.Controls].
 func (c *Controls) AddDays(ctx context.Context, days []state.ControlDay) error {
-	if err := c.core.inTransaction(ctx, func(tx *sql.Tx) error { return c.replaceDays(ctx, tx, days) }); err != nil {
+	if err := c.core.inTransaction(ctx, func(tx DB) error { return c.replaceDays(ctx, tx, days) }); err != nil {
 		return fmt.Errorf("record the days of the controls: %w", err)
 	}
 	return nil

@@ -2,7 +2,6 @@ package database
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -138,7 +137,7 @@ func (s *State) ForgetTenancy(ctx context.Context, tenancy string) (err error) {
 		Reached("forgetting")
 	}
 	defer s.files.EmptyTrash()
-	err = s.inUrgentTransaction(ctx, func(tx *sql.Tx) error {
+	err = s.inUrgentTransaction(ctx, func(tx DB) error {
 		places, err := queryAll(ctx, tx, scanText, `SELECT dir FROM snapshots WHERE tenancy = $1`, tenancy)
 		if err != nil {
 			return err

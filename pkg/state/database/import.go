@@ -37,7 +37,7 @@ func (r *Runs) History(ctx context.Context, stream, tenancy string, limit int) (
 
 // ImportHistory implements [state.Runs].
 func (r *Runs) ImportHistory(ctx context.Context, h snapshot.Header, past state.History) error {
-	err := r.inTransaction(ctx, func(tx *sql.Tx) error {
+	err := r.inTransaction(ctx, func(tx DB) error {
 		_, err := importHistory(ctx, tx, h, past)
 		return err
 	})
@@ -48,7 +48,7 @@ func (r *Runs) ImportHistory(ctx context.Context, h snapshot.Header, past state.
 }
 
 // importHistory is ImportHistory in a transaction. It reports whether the history was added.
-func importHistory(ctx context.Context, tx *sql.Tx, h snapshot.Header, past state.History) (added bool, err error) {
+func importHistory(ctx context.Context, tx DB, h snapshot.Header, past state.History) (added bool, err error) {
 	var exists bool
 	if err := tx.QueryRowContext(ctx,
 		`SELECT EXISTS (SELECT 1 FROM counters WHERE stream = $1 AND tenancy = $2)
@@ -72,7 +72,7 @@ func importHistory(ctx context.Context, tx *sql.Tx, h snapshot.Header, past stat
 	return true, nil
 }
 
-func importRun(ctx context.Context, tx *sql.Tx, h snapshot.Header, run state.PastRun) error {
+func importRun(ctx context.Context, tx DB, h snapshot.Header, run state.PastRun) error {
 	_, err := tx.ExecContext(ctx,
 		`INSERT INTO runs (collector, stream, tenancy, upload_id, cause, started, ended, outcome, error,
 			records, bytes, pages, requests, retries, limited, doubts)

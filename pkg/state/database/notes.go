@@ -29,7 +29,7 @@ func (n *Notes) Note(ctx context.Context, key string) (text string, err error) {
 
 // SwapNote implements [state.Notes].
 func (n *Notes) SwapNote(ctx context.Context, key, old, text string) (swapped bool, err error) {
-	err = n.core.inTransaction(ctx, func(tx *sql.Tx) error {
+	err = n.core.inTransaction(ctx, func(tx DB) error {
 		there, err := n.readNote(ctx, tx, key)
 		if swapped = err == nil && there == old; !swapped {
 			return err
@@ -51,8 +51,8 @@ func (n *Notes) SetNote(ctx context.Context, key, text string) error {
 }
 
 // readNote returns the text under key, "" when there is none.
-func (n *Notes) readNote(ctx context.Context, q querier, key string) (text string, err error) {
-	err = q.QueryRowContext(ctx, `SELECT text FROM notes WHERE tenancy = $1 AND key = $2`, n.tenancy, key).Scan(&text)
+func (n *Notes) readNote(ctx context.Context, db DB, key string) (text string, err error) {
+	err = db.QueryRowContext(ctx, `SELECT text FROM notes WHERE tenancy = $1 AND key = $2`, n.tenancy, key).Scan(&text)
 	if errors.Is(err, sql.ErrNoRows) {
 		return "", nil
 	}
@@ -60,7 +60,7 @@ func (n *Notes) readNote(ctx context.Context, q querier, key string) (text strin
 }
 
 // storeNote stores text under key with db.
-func (n *Notes) storeNote(ctx context.Context, db execer, key, text string) error {
+func (n *Notes) storeNote(ctx context.Context, db DB, key, text string) error {
 	if text == "" {
 		_, err := db.ExecContext(ctx, `DELETE FROM notes WHERE tenancy = $1 AND key = $2`, n.tenancy, key)
 		return err

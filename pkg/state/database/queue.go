@@ -63,7 +63,7 @@ func (q *Queue) Contains(ctx context.Context, id int64) (queued bool, err error)
 // MarkDelivered implements [state.Queue].
 func (q *Queue) MarkDelivered(ctx context.Context, id int64) error {
 	var stream, tenancy string
-	err := q.inUrgentTransaction(ctx, func(tx *sql.Tx) error {
+	err := q.inUrgentTransaction(ctx, func(tx DB) error {
 		err := tx.QueryRowContext(ctx,
 			`SELECT s.stream, s.tenancy FROM deliveries d JOIN snapshots s ON s.id = d.snapshot WHERE d.id = $1`, id).Scan(&stream, &tenancy)
 		if err != nil {
@@ -89,7 +89,7 @@ func (q *Queue) MarkDelivered(ctx context.Context, id int64) error {
 
 // ScheduleRetry implements [state.Queue].
 func (q *Queue) ScheduleRetry(ctx context.Context, id int64, cause error, class state.Class, next time.Time) error {
-	err := q.inTransaction(ctx, func(tx *sql.Tx) error {
+	err := q.inTransaction(ctx, func(tx DB) error {
 		if err := countFailure(ctx, tx, id, q.now()); err != nil {
 			return err
 		}
@@ -166,7 +166,7 @@ func (q *Queue) SinkStatuses(ctx context.Context) ([]state.SinkStatus, error) {
 
 // queueDeliveries queues a delivery of the snapshot for each sink that does not
 // have one, and returns how many it queued.
-func queueDeliveries(ctx context.Context, tx *sql.Tx, snapshot int64, sinks []string, now time.Time) (queued int, err error) {
+func queueDeliveries(ctx context.Context, tx DB, snapshot int64, sinks []string, now time.Time) (queued int, err error) {
 	for _, sink := range sinks {
 		result, err := tx.ExecContext(ctx,
 			`INSERT INTO deliveries (snapshot, sink, queued) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING`, snapshot, sink, toMillis(now))
@@ -189,7 +189,7 @@ func queueDeliveries(ctx context.Context, tx *sql.Tx, snapshot int64, sinks []st
 
 // dropDeliveries removes all deliveries of the snapshot, counts each as failed,
 // and returns their sinks.
-func dropDeliveries(ctx context.Context, tx *sql.Tx, snapshot int64, now time.Time) (sinks []string, err error) {
+func dropDeliveries(ctx context.Context, tx DB, snapshot int64, now time.Time) (sinks []string, err error) {
 	queued, err := queryAll(ctx, tx, scanID, `SELECT id FROM deliveries WHERE snapshot = $1 ORDER BY sink`, snapshot)
 	if err != nil {
 		return nil, err
@@ -208,16 +208,16 @@ func dropDeliveries(ctx context.Context, tx *sql.Tx, snapshot int64, now time.Ti
 }
 
 // countSuccess counts a successful attempt of a delivery.
-func countSuccess(ctx context.Context, tx *sql.Tx, id int64, now time.Time) error {
+func countSuccess(ctx context.Context, tx DB, id int64, now time.Time) error {
 	return countAttempt(ctx, tx, id, now, "last_success", "successes")
 }
 
 // countFailure counts a failed attempt of a delivery.
-func countFailure(ctx context.Context, tx *sql.Tx, id int64, now time.Time) error {
+func countFailure(ctx context.Context, tx DB, id int64, now time.Time) error {
 	return countAttempt(ctx, tx, id, now, "last_failure", "failures")
 }
 
-func countAttempt(ctx context.Context, tx *sql.Tx, id int64, now time.Time, timeColumn, countColumn string) error {
+func countAttempt(ctx context.Context, tx DB, id int64, now time.Time, timeColumn, countColumn string) error {
 	if err := countDelivery(ctx, tx, id, countColumn); err != nil {
 		return err
 	}
@@ -228,7 +228,7 @@ func countAttempt(ctx context.Context, tx *sql.Tx, id int64, now time.Time, time
 }
 
 // countDelivery adds 1 to a count of the stream and sink of a delivery.
-func countDelivery(ctx context.Context, tx *sql.Tx, id int64, column string) error {
+func countDelivery(ctx context.Context, tx DB, id int64, column string) error {
 	_, err := tx.ExecContext(ctx,
 		`INSERT INTO stored (stream, tenancy, sink, `+column+`)
 		 SELECT s.stream, s.tenancy, d.sink, 1 FROM deliveries d JOIN snapshots s ON s.id = d.snapshot WHERE d.id = $1

@@ -145,7 +145,7 @@ func (r *recovery) recordUnknownPlace(ctx context.Context, place string) error {
 // it. Restore moves and records a snapshot in one transaction, so that none can
 // be between the two during this transaction.
 func (r *recovery) removeUnrecordedRestore(ctx context.Context, place string) error {
-	return r.inTransaction(ctx, func(tx *sql.Tx) error {
+	return r.inTransaction(ctx, func(tx DB) error {
 		rows, err := queryAll(ctx, tx, scanID, `SELECT id FROM snapshots WHERE dir = $1`, place)
 		if err != nil || len(rows) > 0 {
 			return err
@@ -224,7 +224,7 @@ func (r *recovery) reclaim(ctx context.Context, place string) error {
 
 // endInterruptedRuns ends the runs that have no snapshot.
 func (r *recovery) endInterruptedRuns(ctx context.Context) error {
-	return r.inTransaction(ctx, func(tx *sql.Tx) error {
+	return r.inTransaction(ctx, func(tx DB) error {
 		open, err := queryAll(ctx, tx, func(rows *sql.Rows) (run state.Run, err error) {
 			return run, rows.Scan(&run.ID, &run.Stream)
 		}, `SELECT id, stream FROM runs WHERE collector = $1 AND tenancy = $2 AND outcome = ''`, r.collector, r.tenancy)

@@ -13,7 +13,7 @@ import (
 
 // RegisterSinks implements [state.Queue].
 func (q *Queue) RegisterSinks(ctx context.Context, tenancy string, targets map[string]string, p state.Policy) (changes []state.SinkChange, err error) {
-	err = q.inTransaction(ctx, func(tx *sql.Tx) error {
+	err = q.inTransaction(ctx, func(tx DB) error {
 		changes = nil
 		known, err := knownTargets(ctx, tx, tenancy)
 		if err != nil {
@@ -53,7 +53,7 @@ func (q *Queue) RegisterSinks(ctx context.Context, tenancy string, targets map[s
 }
 
 // knownTargets returns the targets of the destinations that are recorded.
-func knownTargets(ctx context.Context, tx *sql.Tx, tenancy string) (map[string]string, error) {
+func knownTargets(ctx context.Context, tx DB, tenancy string) (map[string]string, error) {
 	type row struct{ sink, target string }
 	rows, err := queryAll(ctx, tx, func(rows *sql.Rows) (r row, err error) {
 		err = rows.Scan(&r.sink, &r.target)
@@ -68,7 +68,7 @@ func knownTargets(ctx context.Context, tx *sql.Tx, tenancy string) (map[string]s
 
 // queueLastKnown queues the last-known snapshot of each stream for a sink,
 // unless it is queued, and returns how many it queued.
-func queueLastKnown(ctx context.Context, tx *sql.Tx, tenancy, sink string, p state.Policy, now time.Time) (queued int, err error) {
+func queueLastKnown(ctx context.Context, tx DB, tenancy, sink string, p state.Policy, now time.Time) (queued int, err error) {
 	rows, err := queryAll(ctx, tx, scanID,
 		`SELECT s.id FROM last_known l JOIN snapshots s ON s.id = l.snapshot
 		 WHERE l.tenancy = $1 AND (s.records > 0 OR $2) ORDER BY s.id`, tenancy, p.StoreEmpty)
@@ -87,7 +87,7 @@ func queueLastKnown(ctx context.Context, tx *sql.Tx, tenancy, sink string, p sta
 
 // Refill implements [state.Queue].
 func (q *Queue) Refill(ctx context.Context, stream, tenancy string, p state.Policy) (uploadID string, err error) {
-	err = q.inTransaction(ctx, func(tx *sql.Tx) error {
+	err = q.inTransaction(ctx, func(tx DB) error {
 		var row, records int64
 		err := tx.QueryRowContext(ctx, `SELECT s.id, s.upload_id, s.records FROM last_known l JOIN snapshots s ON s.id = l.snapshot
 			WHERE l.stream = $1 AND l.tenancy = $2`, stream, tenancy).Scan(&row, &uploadID, &records)
@@ -119,7 +119,7 @@ func (q *Queue) Refill(ctx context.Context, stream, tenancy string, p state.Poli
 
 // RefillLost implements [state.Queue].
 func (q *Queue) RefillLost(ctx context.Context, stream, tenancy string, sinks []string) (refilled []string, err error) {
-	err = q.inTransaction(ctx, func(tx *sql.Tx) error {
+	err = q.inTransaction(ctx, func(tx DB) error {
 		refilled = nil
 		for _, sink := range sinks {
 			var row int64
@@ -152,7 +152,7 @@ func (q *Queue) RefillLost(ctx context.Context, stream, tenancy string, sinks []
 
 // markRefill marks the delivery of a snapshot as a refill, and makes it and those
 // that are queued before it due.
-func (q *Queue) markRefill(ctx context.Context, tx *sql.Tx, snapshot int64, sink string) error {
+func (q *Queue) markRefill(ctx context.Context, tx DB, snapshot int64, sink string) error {
 	if _, err := tx.ExecContext(ctx, `UPDATE deliveries SET refill = TRUE WHERE snapshot = $1 AND sink = $2`, snapshot, sink); err != nil {
 		return err
 	}

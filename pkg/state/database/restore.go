@@ -50,7 +50,7 @@ func (s *Snapshots) Restore(ctx context.Context, w *snapshot.Writer, p state.Pol
 	Reached("restore sealed")
 	place, err := s.files.Stage(ctx, sealed, state.Restored)
 	if err == nil {
-		err = s.inTransaction(ctx, func(tx *sql.Tx) (err error) {
+		err = s.inTransaction(ctx, func(tx DB) (err error) {
 			outcome, err = s.addRestored(ctx, tx, sealed, place, p)
 			return err
 		})
@@ -81,7 +81,7 @@ func (s *Snapshots) HasHeldBackup(ctx context.Context, h snapshot.Header) (held 
 // addRestored moves a restored snapshot to its place and makes it the last-known one,
 // or holds it, unless the last-known one is preferred. It moves within the
 // transaction, whose lock keeps Recover from treating the files as a leftover.
-func (s *Snapshots) addRestored(ctx context.Context, tx *sql.Tx, sealed *snapshot.Snapshot, place string, p state.Policy) (state.RestoreOutcome, error) {
+func (s *Snapshots) addRestored(ctx context.Context, tx DB, sealed *snapshot.Snapshot, place string, p state.Policy) (state.RestoreOutcome, error) {
 	last, err := s.usableLastKnown(ctx, tx, sealed.Header)
 	if err != nil || last != nil && !state.PrefersBackup(sealed.UploadTimestamp, sealed.Records, *last, s.now()) {
 		return state.RestoreUnneeded, err
@@ -112,7 +112,7 @@ func (s *Snapshots) addRestored(ctx context.Context, tx *sql.Tx, sealed *snapsho
 
 // keepHeldNewest lets a held snapshot that is newer than h, the header of the last-known one,
 // still wait for Accept, which requires the highest id.
-func (s *Snapshots) keepHeldNewest(ctx context.Context, tx *sql.Tx, h snapshot.Header) error {
+func (s *Snapshots) keepHeldNewest(ctx context.Context, tx DB, h snapshot.Header) error {
 	_, err := tx.ExecContext(ctx,
 		`UPDATE snapshots SET id = `+s.engine.NextSnapshotID()+` WHERE id = (
 			SELECT max(id) FROM snapshots WHERE held AND stream = $1 AND tenancy = $2 AND taken > $3)`,
@@ -122,7 +122,7 @@ func (s *Snapshots) keepHeldNewest(ctx context.Context, tx *sql.Tx, h snapshot.H
 
 // hasHeldRun reports whether the snapshot of h was collected here and is held.
 // Only accepted snapshots have backups, so it was accepted elsewhere.
-func hasHeldRun(ctx context.Context, tx *sql.Tx, h snapshot.Header) (found bool, err error) {
+func hasHeldRun(ctx context.Context, tx DB, h snapshot.Header) (found bool, err error) {
 	err = tx.QueryRowContext(ctx,
 		`SELECT EXISTS (SELECT 1 FROM snapshots WHERE held AND source = $1 AND stream = $2 AND tenancy = $3 AND upload_id = $4)`,
 		state.Collected, h.Stream, h.Tenancy, h.UploadID).Scan(&found)
@@ -131,7 +131,7 @@ func hasHeldRun(ctx context.Context, tx *sql.Tx, h snapshot.Header) (found bool,
 
 // usableLastKnown describes the last-known snapshot of a stream, nil when there
 // is none that can be used.
-func (s *Snapshots) usableLastKnown(ctx context.Context, tx *sql.Tx, h snapshot.Header) (*snapshot.Info, error) {
+func (s *Snapshots) usableLastKnown(ctx context.Context, tx DB, h snapshot.Header) (*snapshot.Info, error) {
 	var place string
 	err := tx.QueryRowContext(ctx,
 		`SELECT s.dir FROM last_known l JOIN snapshots s ON s.id = l.snapshot WHERE l.stream = $1 AND l.tenancy = $2`,
@@ -154,7 +154,7 @@ func (s *Snapshots) usableLastKnown(ctx context.Context, tx *sql.Tx, h snapshot.
 
 // insertRestored adds a restored snapshot and returns its row. When the database
 // has the same snapshot, held or with lost files, its row gets the new place.
-func (s *Snapshots) insertRestored(ctx context.Context, tx *sql.Tx, sealed *snapshot.Snapshot, place string, held bool) (row int64, err error) {
+func (s *Snapshots) insertRestored(ctx context.Context, tx DB, sealed *snapshot.Snapshot, place string, held bool) (row int64, err error) {
 	err = tx.QueryRowContext(ctx, `SELECT id FROM snapshots WHERE stream = $1 AND tenancy = $2 AND upload_id = $3`,
 		sealed.Stream, sealed.Tenancy, sealed.UploadID).Scan(&row)
 	if errors.Is(err, sql.ErrNoRows) {

@@ -2,7 +2,6 @@ package database
 
 import (
 	"context"
-	"database/sql"
 	"fmt"
 	"time"
 
@@ -18,7 +17,7 @@ type Runs struct {
 // Begin implements [state.Runs].
 func (r *Runs) Begin(ctx context.Context, start state.RunStart) (state.RunID, error) {
 	var id state.RunID
-	err := r.inUrgentTransaction(ctx, func(tx *sql.Tx) (err error) {
+	err := r.inUrgentTransaction(ctx, func(tx DB) (err error) {
 		id, err = insertRun(ctx, tx, start)
 		return err
 	})
@@ -30,7 +29,7 @@ func (r *Runs) Begin(ctx context.Context, start state.RunStart) (state.RunID, er
 
 // Fail implements [state.Runs].
 func (r *Runs) Fail(ctx context.Context, id state.RunID, outcome state.Outcome, cause error, stats state.RunStats) error {
-	err := r.inUrgentTransaction(ctx, func(tx *sql.Tx) error {
+	err := r.inUrgentTransaction(ctx, func(tx DB) error {
 		return r.endRun(ctx, tx, id, outcome, cause.Error(), stats)
 	})
 	if err != nil {
@@ -41,7 +40,7 @@ func (r *Runs) Fail(ctx context.Context, id state.RunID, outcome state.Outcome, 
 
 // Skip implements [state.Runs].
 func (r *Runs) Skip(ctx context.Context, start state.RunStart, reason error) error {
-	err := r.inTransaction(ctx, func(tx *sql.Tx) error {
+	err := r.inTransaction(ctx, func(tx DB) error {
 		id, err := insertRun(ctx, tx, start)
 		if err != nil {
 			return err
@@ -54,7 +53,7 @@ func (r *Runs) Skip(ctx context.Context, start state.RunStart, reason error) err
 	return nil
 }
 
-func insertRun(ctx context.Context, tx *sql.Tx, start state.RunStart) (id state.RunID, err error) {
+func insertRun(ctx context.Context, tx DB, start state.RunStart) (id state.RunID, err error) {
 	err = tx.QueryRowContext(ctx,
 		`INSERT INTO runs (collector, stream, tenancy, upload_id, cause, started) VALUES ($1, $2, $3, $4, $5, $6) RETURNING id`,
 		start.Collector, start.Stream, start.Tenancy, start.UploadID, start.Trigger, toMillis(start.Started)).Scan(&id)
@@ -62,7 +61,7 @@ func insertRun(ctx context.Context, tx *sql.Tx, start state.RunStart) (id state.
 }
 
 // endRun completes a run's row and counts the run, unless it has ended before.
-func (r *Runs) endRun(ctx context.Context, tx *sql.Tx, id state.RunID, outcome state.Outcome, text string, stats state.RunStats) error {
+func (r *Runs) endRun(ctx context.Context, tx DB, id state.RunID, outcome state.Outcome, text string, stats state.RunStats) error {
 	result, err := tx.ExecContext(ctx,
 		`UPDATE runs SET ended = $1, outcome = $2, error = $3, records = $4, bytes = $5, pages = $6, requests = $7, retries = $8, limited = $9,
 			doubts = $10

@@ -111,7 +111,7 @@ func (s *Snapshots) lastKnownPlace(ctx context.Context, stream, tenancy string) 
 
 // lastKnownRecords returns the number of records of the last-known snapshot; 0
 // when there is none.
-func lastKnownRecords(ctx context.Context, tx *sql.Tx, stream, tenancy string) (n int64, err error) {
+func lastKnownRecords(ctx context.Context, tx DB, stream, tenancy string) (n int64, err error) {
 	err = tx.QueryRowContext(ctx,
 		`SELECT s.records FROM last_known l JOIN snapshots s ON s.id = l.snapshot WHERE l.stream = $1 AND l.tenancy = $2`,
 		stream, tenancy).Scan(&n)
@@ -142,7 +142,7 @@ func (s *Snapshots) releaseHeld(ctx context.Context, stream, tenancy string, p s
 	if err != nil {
 		return snapshot.Info{}, err
 	}
-	return sealed.Info, s.inTransaction(ctx, func(tx *sql.Tx) error {
+	return sealed.Info, s.inTransaction(ctx, func(tx DB) error {
 		current, _, err := findHeld(ctx, tx, stream, tenancy)
 		if err != nil {
 			return err
@@ -159,8 +159,8 @@ func (s *Snapshots) releaseHeld(ctx context.Context, stream, tenancy string, p s
 }
 
 // findHeld returns the snapshot of a stream that waits for Accept.
-func findHeld(ctx context.Context, q querier, stream, tenancy string) (row int64, place string, err error) {
-	err = q.QueryRowContext(ctx,
+func findHeld(ctx context.Context, db DB, stream, tenancy string) (row int64, place string, err error) {
+	err = db.QueryRowContext(ctx,
 		`SELECT s.id, s.dir FROM snapshots s WHERE s.stream = $1 AND s.tenancy = $2 AND `+waitsForAccept, stream, tenancy).Scan(&row, &place)
 	if errors.Is(err, sql.ErrNoRows) {
 		return 0, "", fmt.Errorf("%w is held, or the last-known one is newer", state.ErrNoSnapshot)
@@ -177,7 +177,7 @@ func (s *Snapshots) hasPlace(ctx context.Context, place string) (found bool, err
 // addCollected adds a collected snapshot and, unless it is held, makes it the
 // last-known one. It returns the number of deliveries that were queued.
 func (s *Snapshots) addCollected(
-	ctx context.Context, tx *sql.Tx, sealed *snapshot.Snapshot, place string, held bool, p state.Policy,
+	ctx context.Context, tx DB, sealed *snapshot.Snapshot, place string, held bool, p state.Policy,
 ) (queued int, err error) {
 	row, err := s.insertSnapshot(ctx, tx, sealed, place, state.Collected, held)
 	if err != nil || held {
@@ -188,7 +188,7 @@ func (s *Snapshots) addCollected(
 
 // insertSnapshot adds a sealed snapshot and returns its row.
 func (s *Snapshots) insertSnapshot(
-	ctx context.Context, tx *sql.Tx, sealed *snapshot.Snapshot, place string, source state.Source, held bool,
+	ctx context.Context, tx DB, sealed *snapshot.Snapshot, place string, source state.Source, held bool,
 ) (row int64, err error) {
 	err = tx.QueryRowContext(ctx,
 		`INSERT INTO snapshots (collector, stream, tenancy, upload_id, taken, records, bytes, spool_bytes, dir, source, held, added, doubts)
@@ -200,7 +200,7 @@ func (s *Snapshots) insertSnapshot(
 
 // makeLastKnown makes a snapshot the last-known one and queues its deliveries.
 // It returns the number of these.
-func (s *Snapshots) makeLastKnown(ctx context.Context, tx *sql.Tx, row int64, p state.Policy) (queued int, err error) {
+func (s *Snapshots) makeLastKnown(ctx context.Context, tx DB, row int64, p state.Policy) (queued int, err error) {
 	if _, err := tx.ExecContext(ctx,
 		`INSERT INTO last_known (stream, tenancy, snapshot, since) SELECT stream, tenancy, id, $1 FROM snapshots WHERE id = $2
 		 ON CONFLICT (stream, tenancy) DO UPDATE SET snapshot = excluded.snapshot, since = excluded.since, checked = 0, fallback = FALSE`, toMillis(s.now()), row); err != nil {
@@ -221,7 +221,7 @@ func (s *Snapshots) makeLastKnown(ctx context.Context, tx *sql.Tx, row int64, p 
 // returns the sinks that the snapshot was queued for. Each counts a failed
 // delivery.
 func (s *Snapshots) dropUnusable(ctx context.Context, row int64) (sinks []string, err error) {
-	err = s.inTransaction(ctx, func(tx *sql.Tx) error {
+	err = s.inTransaction(ctx, func(tx DB) error {
 		if sinks, err = dropDeliveries(ctx, tx, row, s.now()); err != nil {
 			return err
 		}
@@ -241,7 +241,7 @@ func (s *Snapshots) dropUnusable(ctx context.Context, row int64) (sinks []string
 
 // newestUsable returns the newest snapshot of the same stream that can be
 // opened and is not held; 0 when there is none.
-func (s *Snapshots) newestUsable(ctx context.Context, tx *sql.Tx, row int64) (int64, error) {
+func (s *Snapshots) newestUsable(ctx context.Context, tx DB, row int64) (int64, error) {
 	type candidate struct {
 		id    int64
 		place string

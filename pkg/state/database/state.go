@@ -26,10 +26,10 @@ type Engine interface {
 	// Transaction calls do in one transaction, which it commits when do returns nil and
 	// rolls back otherwise. Transactions run one after another, also those of other
 	// processes: do sees all that an earlier one has written.
-	Transaction(ctx context.Context, do func(*sql.Tx) error) error
+	Transaction(ctx context.Context, do func(DB) error) error
 	// UrgentTransaction is Transaction for work that leads to free space, or that records
 	// why there is none: when the disk is full, it uses space that is kept for it.
-	UrgentTransaction(ctx context.Context, do func(*sql.Tx) error) error
+	UrgentTransaction(ctx context.Context, do func(DB) error) error
 	// Explain adds to an error of the database what to do about it.
 	Explain(err error) error
 	// NextSnapshotID returns an SQL expression for an id that is larger than those of all
@@ -79,14 +79,14 @@ type Locker interface {
 	RemoveLocks(tenancy string) error
 	// Fence returns an error, in the transaction, when a lock was lost that this process
 	// acquired.
-	Fence(ctx context.Context, tx *sql.Tx, name string) error
+	Fence(ctx context.Context, tx DB, name string) error
 }
 
 // Parts are what a State consists of.
 type Parts struct {
 	// Dir is the directory of this machine in which snapshots are written.
 	Dir    string
-	DB     *sql.DB
+	DB     DB
 	Engine Engine
 	Files  Files
 	Locker Locker
@@ -97,7 +97,7 @@ type Parts struct {
 // core is what the parts of a State share.
 type core struct {
 	dir    string
-	db     *sql.DB
+	db     DB
 	engine Engine
 	files  Files
 	locker Locker
@@ -130,13 +130,13 @@ func (s *State) With(backend state.Backend) *state.State {
 func (s *State) Dir() string { return s.dir }
 
 // inTransaction calls do in one transaction.
-func (c *core) inTransaction(ctx context.Context, do func(*sql.Tx) error) error {
+func (c *core) inTransaction(ctx context.Context, do func(DB) error) error {
 	return c.engine.Transaction(ctx, do)
 }
 
 // inUrgentTransaction is inTransaction for work that leads to free space, or that records why
 // there is none.
-func (c *core) inUrgentTransaction(ctx context.Context, do func(*sql.Tx) error) error {
+func (c *core) inUrgentTransaction(ctx context.Context, do func(DB) error) error {
 	return c.engine.UrgentTransaction(ctx, do)
 }
 
@@ -144,7 +144,7 @@ func (c *core) inUrgentTransaction(ctx context.Context, do func(*sql.Tx) error) 
 func (c *core) discard(dir string) error { return Directory{Path: c.dir, Log: c.log}.Discard(dir) }
 
 // fence returns an error when the lock of the stream of h was lost.
-func (c *core) fence(ctx context.Context, tx *sql.Tx, h snapshot.Header) error {
+func (c *core) fence(ctx context.Context, tx DB, h snapshot.Header) error {
 	return c.locker.Fence(ctx, tx, streamLock(h.Stream, h.Tenancy))
 }
 

@@ -2,7 +2,6 @@ package database
 
 import (
 	"context"
-	"database/sql"
 	"fmt"
 
 	"go.uber.org/zap"
@@ -57,7 +56,7 @@ func (s *Snapshots) sweepWhere(ctx context.Context, where string, args ...any) e
 
 // sweepRow removes one snapshot, unless where does not hold for it any more.
 func (s *Snapshots) sweepRow(ctx context.Context, row int64, where string, args []any) error {
-	return s.inTransaction(ctx, func(tx *sql.Tx) error {
+	return s.inTransaction(ctx, func(tx DB) error {
 		places, err := queryAll(ctx, tx, scanText,
 			`SELECT s.dir FROM snapshots s WHERE (`+where+fmt.Sprintf(`) AND s.id = $%d`, len(args)+1), append(args[:len(args):len(args)], row)...)
 		if err != nil || len(places) == 0 {

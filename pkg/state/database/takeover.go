@@ -2,7 +2,6 @@ package database
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -182,7 +181,7 @@ func (t *takeover) record(ctx context.Context) error {
 	if err := t.stage(ctx); err != nil {
 		return err
 	}
-	return t.inTransaction(ctx, func(tx *sql.Tx) error {
+	return t.inTransaction(ctx, func(tx DB) error {
 		if err := t.recordLast(ctx, tx); err != nil {
 			return err
 		}
@@ -204,7 +203,7 @@ func (t *takeover) record(ctx context.Context) error {
 
 // recordLast makes the copy of the last-known snapshot that of this state, unless there is
 // a newer one.
-func (t *takeover) recordLast(ctx context.Context, tx *sql.Tx) error {
+func (t *takeover) recordLast(ctx context.Context, tx DB) error {
 	if t.last == nil {
 		return nil
 	}
@@ -232,7 +231,7 @@ func (t *takeover) recordLast(ctx context.Context, tx *sql.Tx) error {
 
 // recordHeld adds the copy of the snapshot that waits for Accept, unless the last-known one
 // of this state is newer, or another one waits here.
-func (t *takeover) recordHeld(ctx context.Context, tx *sql.Tx) error {
+func (t *takeover) recordHeld(ctx context.Context, tx DB) error {
 	if t.held == nil {
 		return nil
 	}
@@ -267,7 +266,7 @@ func (t *takeover) stage(ctx context.Context) (err error) {
 
 // addCopy puts a copy in its place and adds its row. After a crash before the commit, Recover
 // adds the snapshot, or the next TakeOver replaces the files.
-func (t *takeover) addCopy(ctx context.Context, tx *sql.Tx, c *takenCopy, source state.Source, held bool) (int64, error) {
+func (t *takeover) addCopy(ctx context.Context, tx DB, c *takenCopy, source state.Source, held bool) (int64, error) {
 	if err := t.files.Place(c.sealed, c.place); err != nil {
 		return 0, err
 	}
@@ -341,7 +340,7 @@ func syncFile(path string) error {
 // keys this one has are left out.
 func (s *State) takeRest(ctx context.Context, from *State, tenancy string, result *state.TakeOverResult) error {
 	numbers := map[string]*int64{"notes": &result.Notes, "controls": &result.Controls, "control_days": &result.ControlDays}
-	return s.inTransaction(ctx, func(tx *sql.Tx) error {
+	return s.inTransaction(ctx, func(tx DB) error {
 		for _, table := range TenancyTables {
 			where := table.Where
 			switch table.Name {
@@ -394,7 +393,7 @@ func rowValues(names []string, values []any) []any {
 
 // copyRows adds the rows of a table for which the SQL condition where holds, without their
 // ids, unless their key is there. It returns the number of those that were added.
-func copyRows(ctx context.Context, tx *sql.Tx, from *sql.DB, table, where, tenancy string) (added int64, err error) {
+func copyRows(ctx context.Context, tx DB, from DB, table, where, tenancy string) (added int64, err error) {
 	rows, err := from.QueryContext(ctx, `SELECT * FROM `+table+` WHERE `+where, tenancy)
 	if err != nil {
 		return 0, err

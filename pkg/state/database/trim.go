@@ -25,7 +25,7 @@ func (q *Queue) SupersedeOlder(ctx context.Context, sink, stream, tenancy string
 	if ended == 0 {
 		return newest, 0, nil
 	}
-	err = q.inUrgentTransaction(ctx, func(tx *sql.Tx) error {
+	err = q.inUrgentTransaction(ctx, func(tx DB) error {
 		if err := takeOverAttempts(ctx, tx, first.ID, newest.ID); err != nil {
 			return err
 		}
@@ -57,7 +57,7 @@ func newestIndex(queue []state.Delivery, now time.Time) int {
 
 // takeOverAttempts gives the failed attempts and the waits of the first delivery of
 // a queue to the one that will be the first.
-func takeOverAttempts(ctx context.Context, tx *sql.Tx, first, next int64) error {
+func takeOverAttempts(ctx context.Context, tx DB, first, next int64) error {
 	_, err := tx.ExecContext(ctx,
 		`UPDATE deliveries SET (queued, attempts, next_try, class, error) =
 			(SELECT queued, attempts, next_try, class, error FROM deliveries WHERE id = $1)
@@ -144,7 +144,7 @@ func (q *Queue) queuedBytes(ctx context.Context, sink, tenancy string) (size int
 // queue of its sink is full.
 func (q *Queue) skipDelivery(ctx context.Context, queue []state.Delivery, p state.Policy) error {
 	d, newest := queue[len(queue)-2], queue[len(queue)-1]
-	err := q.inUrgentTransaction(ctx, func(tx *sql.Tx) error {
+	err := q.inUrgentTransaction(ctx, func(tx DB) error {
 		if d.ID == queue[0].ID {
 			if err := takeOverAttempts(ctx, tx, d.ID, newest.ID); err != nil {
 				return err

@@ -2,7 +2,6 @@ package database
 
 import (
 	"context"
-	"database/sql"
 	"fmt"
 	"time"
 
@@ -13,7 +12,7 @@ import (
 // ConfirmUnchanged implements [state.Runs].
 func (r *Runs) ConfirmUnchanged(ctx context.Context, id state.RunID, last snapshot.Info, checked time.Time, stats state.RunStats) error {
 	stats.Records, stats.Bytes = last.Records, last.Bytes
-	err := r.inUrgentTransaction(ctx, func(tx *sql.Tx) error {
+	err := r.inUrgentTransaction(ctx, func(tx DB) error {
 		if err := r.fence(ctx, tx, last.Header); err != nil {
 			return err
 		}

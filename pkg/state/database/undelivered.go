@@ -37,7 +37,7 @@ func (q *Queue) FindEnd(ctx context.Context, d state.Delivery) (end state.Delive
 
 // endUndelivered removes a delivery from the queue, records and counts its end,
 // and returns its sink.
-func endUndelivered(ctx context.Context, tx *sql.Tx, id int64, end state.DeliveryEnd, now time.Time) (sink string, err error) {
+func endUndelivered(ctx context.Context, tx DB, id int64, end state.DeliveryEnd, now time.Time) (sink string, err error) {
 	if column, counted := endColumns[end]; counted {
 		if err := countDelivery(ctx, tx, id, column); err != nil {
 			return "", err
@@ -55,7 +55,7 @@ func endUndelivered(ctx context.Context, tx *sql.Tx, id int64, end state.Deliver
 
 // MarkKeptOut implements [state.Queue].
 func (q *Queue) MarkKeptOut(ctx context.Context, d state.Delivery) error {
-	err := q.inUrgentTransaction(ctx, func(tx *sql.Tx) error {
+	err := q.inUrgentTransaction(ctx, func(tx DB) error {
 		_, err := endUndelivered(ctx, tx, d.ID, state.DeliveryKeptOut, q.now())
 		return err
 	})
@@ -96,7 +96,7 @@ func (q *Queue) DropFirst(ctx context.Context, sink, stream, tenancy, uploadID s
 	if uploadID != "" && queue[0].UploadID != uploadID {
 		return state.Delivery{}, 0, fmt.Errorf("%s to %s: upload %s %w, which is %s", stream, sink, uploadID, state.ErrNotFirst, queue[0].UploadID)
 	}
-	err = q.inUrgentTransaction(ctx, func(tx *sql.Tx) error {
+	err = q.inUrgentTransaction(ctx, func(tx DB) error {
 		_, err := endUndelivered(ctx, tx, queue[0].ID, state.DeliveryDropped, q.now())
 		return err
 	})
@@ -117,7 +117,7 @@ func (q *Queue) listOf(ctx context.Context, sink, stream, tenancy string) ([]sta
 
 // DropSink implements [state.Queue].
 func (q *Queue) DropSink(ctx context.Context, sink, tenancy string) (n int64, err error) {
-	err = q.inUrgentTransaction(ctx, func(tx *sql.Tx) error {
+	err = q.inUrgentTransaction(ctx, func(tx DB) error {
 		ids, err := queryAll(ctx, tx, scanID, `SELECT id FROM deliveries WHERE `+ofTenancy+` AND sink = $2`, tenancy, sink)
 		if err != nil {
 			return err

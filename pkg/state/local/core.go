@@ -15,6 +15,7 @@ import (
 	sqlite3 "modernc.org/sqlite/lib"
 
 	"github.com/collectord/collectord/pkg/state"
+	"github.com/collectord/collectord/pkg/state/database"
 )
 
 const databaseName = "collectord.db"
@@ -84,12 +85,12 @@ type engine struct{ *core }
 
 // Transaction implements [database.Engine]. A transaction has the lock for writing from its
 // begin.
-func (e engine) Transaction(ctx context.Context, do func(*sql.Tx) error) error {
+func (e engine) Transaction(ctx context.Context, do func(database.DB) error) error {
 	return e.inTransaction(ctx, do)
 }
 
 // UrgentTransaction implements [database.Engine].
-func (e engine) UrgentTransaction(ctx context.Context, do func(*sql.Tx) error) error {
+func (e engine) UrgentTransaction(ctx context.Context, do func(database.DB) error) error {
 	return e.inReservedTransaction(ctx, do)
 }
 
@@ -107,7 +108,7 @@ func (e engine) Maintain(ctx context.Context) error {
 
 // inTransaction calls do in one transaction, which it commits when do returns
 // nil and rolls back otherwise.
-func (c *core) inTransaction(ctx context.Context, do func(*sql.Tx) error) error {
+func (c *core) inTransaction(ctx context.Context, do func(database.DB) error) error {
 	tx, err := c.db.BeginTx(ctx, nil)
 	if err != nil {
 		return explainSQLiteError(err)

@@ -2,7 +2,6 @@ package local
 
 import (
 	"context"
-	"database/sql"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -31,6 +30,9 @@ func (l *lock) Unlock() error {
 	return nil
 }
 
+// Lost implements [state.Lock].
+func (*lock) Lost() <-chan struct{} { return nil }
+
 // lockOwner is the content of a lock's file: who holds it.
 type lockOwner struct {
 	PID     int       `json:"pid"`
@@ -40,7 +42,7 @@ type lockOwner struct {
 }
 
 // Fence implements [database.Locker]. A lock is not lost before the process ends.
-func (locker) Fence(context.Context, *sql.Tx, string) error { return nil }
+func (locker) Fence(context.Context, database.DB, string) error { return nil }
 
 // HoldTenancy implements [database.Locker].
 func (l locker) HoldTenancy(tenancy string) (state.Lock, error) {

@@ -16,6 +16,7 @@ import (
 	"testing"
 
 	"github.com/collectord/collectord/pkg/state"
+	"github.com/collectord/collectord/pkg/state/database"
 )
 
 func init() {
@@ -53,7 +54,7 @@ func TestPragmasOnEveryConnection(t *testing.T) {
 func TestTransactionsLockImmediately(t *testing.T) {
 	t.Parallel()
 	f := openState(t)
-	f.requireNoError(f.inTransaction(ctx, func(*sql.Tx) error {
+	f.requireNoError(f.inTransaction(ctx, func(database.DB) error {
 		other, err := sql.Open("sqlite", "file:"+filepath.Join(f.dir, databaseName)+"?_pragma=busy_timeout(0)")
 		f.requireNoError(err)
 		defer other.Close()

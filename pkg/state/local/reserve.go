@@ -2,7 +2,6 @@ package local
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"os"
 	"path/filepath"
@@ -10,6 +9,8 @@ import (
 
 	"modernc.org/sqlite"
 	sqlite3 "modernc.org/sqlite/lib"
+
+	"github.com/collectord/collectord/pkg/state/database"
 )
 
 // The reserve is a file without content that matters. When the disk is full, it
@@ -46,7 +47,7 @@ func (c *core) releaseReserve() bool {
 // inReservedTransaction is inTransaction for work that leads to free space, or that
 // records why there is none: when the disk is full, it reuses the space of the write-ahead log, and then that of
 // the reserve.
-func (c *core) inReservedTransaction(ctx context.Context, do func(*sql.Tx) error) error {
+func (c *core) inReservedTransaction(ctx context.Context, do func(database.DB) error) error {
 	err := c.inTransaction(ctx, do)
 	if IsDiskFull(err) && c.truncateLog(ctx) == nil {
 		err = c.inTransaction(ctx, do)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"github.com/collectord/collectord/pkg/state"
+	"github.com/collectord/collectord/pkg/state/database"
 )
 
 // migrations are the steps from each schema version to the next. The version
@@ -146,7 +147,7 @@ ALTER TABLE tenancy_notes RENAME TO notes;
 // same, which frees space.
 func (c *core) migrate(ctx context.Context, migrations []string) error {
 	upToDate := false
-	err := c.inTransaction(ctx, func(tx *sql.Tx) error {
+	err := c.inTransaction(ctx, func(tx database.DB) error {
 		var version int
 		if err := tx.QueryRowContext(ctx, "PRAGMA user_version").Scan(&version); err != nil {
 			return err
