@@ -163,19 +163,25 @@ func readManifest(dir string) (Info, error) {
 	if err != nil {
 		return Info{}, err
 	}
+	return ParseManifest(path, text)
+}
+
+// ParseManifest returns the content of a manifest. Errors show name, that of its file; they
+// wrap ErrDamaged when the text is not what Seal wrote.
+func ParseManifest(name string, text []byte) (Info, error) {
 	// A newer format may have members of the same name with another type.
 	var newer struct {
 		Format int `json:"format"`
 	}
 	if json.Unmarshal(text, &newer) == nil && newer.Format > manifestFormat {
-		return Info{}, fmt.Errorf("%s has format %d, this collectord knows up to %d: use a newer collectord", path, newer.Format, manifestFormat)
+		return Info{}, fmt.Errorf("%s has format %d, this collectord knows up to %d: use a newer collectord", name, newer.Format, manifestFormat)
 	}
 	var m manifest
 	if err := json.Unmarshal(text, &m); err != nil {
-		return Info{}, fmt.Errorf("%s: %w: %w", path, ErrDamaged, err)
+		return Info{}, fmt.Errorf("%s: %w: %w", name, ErrDamaged, err)
 	}
 	if !m.isIntact() {
-		return Info{}, fmt.Errorf("%s: %w: its content does not match its checksum", path, ErrDamaged)
+		return Info{}, fmt.Errorf("%s: %w: its content does not match its checksum", name, ErrDamaged)
 	}
 	return m.Info, nil
 }

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/collectord/collectord/internal/durable"
 	"github.com/collectord/collectord/pkg/state"
 )
 
@@ -69,7 +70,7 @@ func (s *State) TenancyUsage(ctx context.Context, tenancy string) (state.Tenancy
 	}
 	dirs, err := s.tenancyDirs(tenancy)
 	for _, dir := range dirs {
-		u.Bytes += sizeOf(filepath.Join(s.dir, dir))
+		u.Bytes += durable.SizeOf(filepath.Join(s.dir, dir))
 	}
 	return u, err
 }
@@ -101,21 +102,6 @@ func (s *State) tenancyDirs(tenancy string) (dirs []string, err error) {
 		}
 	}
 	return dirs, nil
-}
-
-// sizeOf returns the size in bytes of the files in a directory. What is removed meanwhile
-// does not count.
-func sizeOf(dir string) (size int64) {
-	_ = filepath.WalkDir(dir, func(_ string, entry fs.DirEntry, err error) error {
-		if err != nil || !entry.Type().IsRegular() {
-			return nil
-		}
-		if info, err := entry.Info(); err == nil {
-			size += info.Size()
-		}
-		return nil
-	})
-	return size
 }
 
 // ForgetTenancy implements [state.Backend].

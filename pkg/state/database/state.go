@@ -214,10 +214,10 @@ SELECT n.collector, n.stream, n.tenancy,
 	coalesce(q.n, 0)
 FROM streams n
 LEFT JOIN runs r ON r.id = (SELECT max(id) FROM runs WHERE stream = n.stream AND tenancy = n.tenancy AND collector = n.collector AND outcome <> 'skipped')
-LEFT JOIN successes g USING (collector, stream, tenancy)
+LEFT JOIN successes g ON g.collector = n.collector AND g.stream = n.stream AND g.tenancy = n.tenancy
 LEFT JOIN runs u ON u.id = g.run
-LEFT JOIN failures f USING (collector, stream, tenancy)
-LEFT JOIN queues q USING (collector, stream, tenancy)
+LEFT JOIN failures f ON f.collector = n.collector AND f.stream = n.stream AND f.tenancy = n.tenancy
+LEFT JOIN queues q ON q.collector = n.collector AND q.stream = n.stream AND q.tenancy = n.tenancy
 LEFT JOIN last_known l ON l.stream = n.stream AND l.tenancy = n.tenancy
 LEFT JOIN snapshots s ON s.id = l.snapshot AND s.collector = n.collector
 ORDER BY n.collector, n.stream, n.tenancy`

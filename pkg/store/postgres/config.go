@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net"
@@ -44,6 +45,16 @@ func checkTableName(name string) error {
 		return fmt.Errorf("%w: table name %.80q: want 1 to %d bytes, no NUL", store.ErrRefused, name, maxName)
 	}
 	return nil
+}
+
+// ParseURL returns the configuration of connections to a database, for other uses than
+// storing snapshots, as New has it. Errors name setting, and do not show the URL.
+func ParseURL(setting, url string) (*pgx.ConnConfig, error) {
+	config, err := connConfig(Options{URL: url, urlSetting: setting})
+	if err != nil {
+		return nil, fmt.Errorf("%s: %s", setting, strings.TrimPrefix(strings.TrimPrefix(err.Error(), setting+": "), "postgres: "))
+	}
+	return config, nil
 }
 
 // connConfig combines the options with the standard variables.
@@ -125,7 +136,7 @@ func parseProblem(err error) string {
 func sslModeError(opts Options) error {
 	const want = "want disable, allow, prefer, require, verify-ca or verify-full"
 	if u, err := url.Parse(opts.URL); err == nil && u.Query().Has("sslmode") {
-		return fmt.Errorf("STORE_POSTGRES_URL: sslmode is not known: %s", want)
+		return fmt.Errorf("%s: sslmode is not known: %s", cmp.Or(opts.urlSetting, "STORE_POSTGRES_URL"), want)
 	}
 	if mode := os.Getenv("PGSSLMODE"); mode != "" {
 		return fmt.Errorf("PGSSLMODE: %q is not known: %s", mode, want)

@@ -44,6 +44,8 @@ type Options struct {
 	// changed to fit, a view that could not be created. What holds for every
 	// snapshot is noted once per Sink.
 	Note store.NoteFunc
+	// urlSetting is the name of the setting with the URL; "" means STORE_POSTGRES_URL.
+	urlSetting string
 }
 
 // A Sink stores snapshots in a Postgres database: a table per stream with the

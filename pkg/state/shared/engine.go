@@ -1,0 +1,257 @@
+package shared
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"regexp"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/stdlib"
+
+	"github.com/collectord/collectord/pkg/state"
+	"github.com/collectord/collectord/pkg/state/database"
+	"github.com/collectord/collectord/pkg/store/postgres"
+)
+
+const (
+	// maxConnections bounds the connections of a process.
+	maxConnections = 4
+	// responseTimeout is how long the server may take to respond to a statement. A
+	// connection through which nothing comes any more is noticed by it.
+	responseTimeout = 30 * time.Second
+	// lockTimeout is how long a transaction waits for those of other processes.
+	lockTimeout = 20 * time.Second
+	// commandTimeout bounds a statement outside of the caller's context.
+	commandTimeout = 3 * time.Second
+)
+
+// An engine is the Postgres database of a state. It implements [database.Engine].
+type engine struct {
+	db     *sql.DB
+	schema string
+	lease  time.Duration
+	// maintain does the housekeeping besides that of the database.
+	maintain func(context.Context) error
+}
+
+// openEngine returns the engine of o. It does not connect.
+func openEngine(_ context.Context, o Options) (*engine, error) {
+	config, err := postgres.ParseURL("CLUSTER_POSTGRES_URL", o.URL)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", state.ErrUnusable, err)
+	}
+	// A statement is one round trip, so that a connection pooler in transaction mode gives it
+	// one server connection also outside of a transaction.
+	config.DefaultQueryExecMode = pgx.QueryExecModeExec
+	dial := config.DialFunc
+	config.DialFunc = func(ctx context.Context, network, address string) (net.Conn, error) {
+		conn, err := dial(ctx, network, address)
+		if err != nil {
+			return nil, err
+		}
+		return &patientConn{Conn: conn}, nil
+	}
+	db := sql.OpenDB(stdlib.GetConnector(*config, stdlib.OptionAfterConnect(registerTypes)))
+	db.SetMaxOpenConns(maxConnections)
+	db.SetMaxIdleConns(maxConnections)
+	db.SetConnMaxIdleTime(5 * time.Minute)
+	return &engine{db: db, schema: o.Schema, lease: o.Lease}, nil
+}
+
+// registerTypes tells the driver the types of the texts and numbers that package database
+// passes as types of its own.
+func registerTypes(_ context.Context, conn *pgx.Conn) error {
+	types := conn.TypeMap()
+	for _, text := range []any{state.Outcome(""), state.Class(""), state.DeliveryEnd(""), state.Source("")} {
+		types.RegisterDefaultPgType(text, "text")
+	}
+	types.RegisterDefaultPgType(state.RunID(0), "int8")
+	return nil
+}
+
+// A patientConn is a connection whose reads fail after responseTimeout, unless the driver has
+// set another limit, as it does when a context ends.
+type patientConn struct {
+	net.Conn
+	mu      sync.Mutex
+	limited bool
+}
+
+// SetDeadline implements [net.Conn].
+func (c *patientConn) SetDeadline(t time.Time) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.limited = !t.IsZero()
+	return c.Conn.SetDeadline(t)
+}
+
+// Read implements [net.Conn].
+func (c *patientConn) Read(p []byte) (int, error) {
+	if err := c.limitRead(); err != nil {
+		return 0, err
+	}
+	return c.Conn.Read(p)
+}
+
+// limitRead sets the limit of the next read.
+func (c *patientConn) limitRead() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.limited {
+		return nil
+	}
+	return c.SetReadDeadline(time.Now().Add(responseTimeout))
+}
+
+// tables returns db for the statements of package database, which name tables without their
+// schema. A search_path would be lost in a connection pooler.
+func (e *engine) tables(db database.DB) database.DB { return qualified{db, e} }
+
+// qualified is a database in whose statements the tables get their schema.
+type qualified struct {
+	database.DB
+	engine *engine
+}
+
+// ExecContext implements [database.DB].
+func (q qualified) ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error) {
+	return q.DB.ExecContext(ctx, q.engine.qualify(query), args...)
+}
+
+// QueryContext implements [database.DB].
+func (q qualified) QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error) {
+	return q.DB.QueryContext(ctx, q.engine.qualify(query), args...)
+}
+
+// QueryRowContext implements [database.DB].
+func (q qualified) QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row {
+	return q.DB.QueryRowContext(ctx, q.engine.qualify(query), args...)
+}
+
+// tableNames matches the name of a table after the word before it.
+var tableNames = sync.OnceValue(func() *regexp.Regexp {
+	names := make([]string, 0, len(database.TenancyTables))
+	for _, table := range database.TenancyTables {
+		names = append(names, table.Name)
+	}
+	return regexp.MustCompile(`\b(FROM|JOIN|INTO|UPDATE)(\s+)(` + strings.Join(names, "|") + `)\b`)
+})
+
+// qualify adds the schema to the names of tables in a statement.
+func (e *engine) qualify(query string) string {
+	return tableNames().ReplaceAllString(query, "${1}${2}"+strings.ReplaceAll(e.name(""), "$", "$$")+"${3}")
+}
+
+// name returns the name of a table with its schema.
+func (e *engine) name(table string) string { return pgx.Identifier{e.schema}.Sanitize() + "." + table }
+
+// Transaction implements [database.Engine]. The transactions of all processes run one after
+// another by an advisory lock. The server ends one whose process has stopped in the middle.
+func (e *engine) Transaction(ctx context.Context, do func(database.DB) error) error {
+	return e.Explain(e.inTransaction(ctx, func(tx database.DB) error { return do(e.tables(tx)) }))
+}
+
+// UrgentTransaction implements [database.Engine].
+func (e *engine) UrgentTransaction(ctx context.Context, do func(database.DB) error) error {
+	return e.Transaction(ctx, do)
+}
+
+// inTransaction is Transaction without the change of the statements and of the errors.
+func (e *engine) inTransaction(ctx context.Context, do func(database.DB) error) error {
+	tx, err := e.db.BeginTx(ctx, &sql.TxOptions{Isolation: sql.LevelReadCommitted})
+	if err != nil {
+		return err
+	}
+	err = e.beginAlone(ctx, tx)
+	if err == nil {
+		err = do(tx)
+	}
+	if err != nil {
+		if rollback := tx.Rollback(); rollback != nil && !errors.Is(rollback, sql.ErrTxDone) {
+			return errors.Join(err, rollback)
+		}
+		return err
+	}
+	return tx.Commit()
+}
+
+// beginAlone sets the limits of a transaction, and waits until it is the only one. What COMMIT
+// has confirmed must survive a crash of the server, whatever the role's default.
+func (e *engine) beginAlone(ctx context.Context, tx *sql.Tx) error {
+	idle := min(e.lease/4, 5*time.Second)
+	_, err := tx.ExecContext(ctx, `SELECT set_config('lock_timeout', $1, true), set_config('idle_in_transaction_session_timeout', $2, true),
+		set_config('statement_timeout', '0', true),
+		set_config('synchronous_commit', CASE current_setting('synchronous_commit') WHEN 'off' THEN 'on' ELSE current_setting('synchronous_commit') END, true)`,
+		milliseconds(lockTimeout), milliseconds(idle))
+	if err != nil {
+		return err
+	}
+	_, err = tx.ExecContext(ctx, `SELECT pg_advisory_xact_lock(hashtextextended($1, 0))`, "collectord state "+e.schema)
+	return err
+}
+
+// milliseconds returns d as a setting of Postgres.
+func milliseconds(d time.Duration) string { return fmt.Sprintf("%dms", d.Milliseconds()) }
+
+// NextSnapshotID implements [database.Engine].
+func (e *engine) NextSnapshotID() string {
+	return "nextval(pg_get_serial_sequence('" + strings.ReplaceAll(e.name("snapshots"), "'", "''") + "', 'id'))"
+}
+
+// Maintain implements [database.Engine].
+func (e *engine) Maintain(ctx context.Context) error { return e.maintain(ctx) }
+
+// Explain implements [database.Engine].
+func (e *engine) Explain(err error) error {
+	if hint := hintOf(err); hint != "" {
+		return fmt.Errorf("%w: %s", err, hint)
+	}
+	return err
+}
+
+// hintOf returns what a person can do about an error of the database; "" when nothing is known
+// or the error has it already.
+func hintOf(err error) string {
+	var connect *pgconn.ConnectError
+	var refused *pgconn.PgError
+	switch {
+	case err == nil, errors.Is(err, state.ErrUnusable):
+		return ""
+	case errors.As(err, &refused):
+		switch {
+		case strings.HasPrefix(refused.Code, "28"), refused.Code == "3D000":
+			return "check CLUSTER_POSTGRES_URL and the server's pg_hba.conf"
+		case refused.Code == "42501":
+			return "grant the role of CLUSTER_POSTGRES_URL CREATE and USAGE on the schema CLUSTER_SCHEMA, and the ownership of its tables"
+		case refused.Code == "25006":
+			return "the server accepts no writes now: it is a standby: name all servers in CLUSTER_POSTGRES_URL, with target_session_attrs=read-write"
+		case refused.Code == "53300":
+			return "raise max_connections of the server, or close other connections"
+		}
+	case errors.As(err, &connect):
+		return "check CLUSTER_POSTGRES_URL, the network, and that the server runs"
+	}
+	return ""
+}
+
+// explainOpen explains an error of opening the state.
+func (e *engine) explainOpen(err error) error {
+	var refused *pgconn.PgError
+	isForPerson := errors.As(err, &refused) && (strings.HasPrefix(refused.Code, "28") || strings.HasPrefix(refused.Code, "42") || refused.Code == "3D000")
+	err = e.Explain(err)
+	switch {
+	case errors.Is(err, state.ErrUnusable), errors.Is(err, state.ErrOlder), errors.Is(err, fs.ErrNotExist):
+		return fmt.Errorf("CLUSTER_POSTGRES_URL: %w", err)
+	case isForPerson:
+		return fmt.Errorf("CLUSTER_POSTGRES_URL: %w: %w", state.ErrUnusable, err)
+	}
+	return fmt.Errorf("CLUSTER_POSTGRES_URL: open the state: %w", err)
+}

@@ -1,0 +1,164 @@
+package shared
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/collectord/collectord/pkg/state"
+	"github.com/collectord/collectord/pkg/state/database"
+)
+
+// A held is a lease of this process. It implements [state.Lock].
+type held struct {
+	node        *node
+	name, token string
+	lost        chan struct{}
+}
+
+// Unlock implements [state.Lock]. When the database does not respond, the lease is released
+// later.
+func (h *held) Unlock() error {
+	n := h.node
+	n.mu.Lock()
+	if n.held[h.name] == h {
+		delete(n.held, h.name)
+	}
+	n.mu.Unlock()
+	if err := n.deleteLease(context.Background(), h.name, h.token); err != nil {
+		n.mu.Lock()
+		n.unreleased[h.name] = h.token
+		n.mu.Unlock()
+	}
+	return nil
+}
+
+// Lost implements [state.Lock].
+func (h *held) Lost() <-chan struct{} { return h.lost }
+
+// Acquire implements [database.Locker]. The lease of a node that is not alive is taken over.
+func (n *node) Acquire(name, work string) (state.Lock, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), commandTimeout)
+	defer cancel()
+	n.releaseRest(ctx)
+	h := &held{node: n, name: name, token: uuid.NewString(), lost: make(chan struct{})}
+	isFree := `FALSE`
+	if n.isSteady() {
+		isFree = n.engine.isDead(`l.node`)
+	}
+	err := n.engine.db.QueryRowContext(ctx,
+		`INSERT INTO `+n.engine.name("leases")+` AS l (name, node, token, since) VALUES ($1, $2, $3, clock_timestamp())
+		 ON CONFLICT (name) DO UPDATE SET node = excluded.node, token = excluded.token, since = excluded.since WHERE `+isFree+`
+		 RETURNING token`, name, n.id, h.token).Scan(&h.token)
+	if isNoRow(err) {
+		return nil, fmt.Errorf("%w: %s%s", state.ErrLocked, work, n.describeHolder(ctx, name))
+	}
+	if err != nil {
+		n.mu.Lock()
+		n.unreleased[name] = h.token // it may have been acquired
+		n.mu.Unlock()
+		return nil, fmt.Errorf("lock: %w", n.engine.Explain(err))
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.held[name] = h
+	return h, nil
+}
+
+// isDead returns the SQL condition for the id of a node that is not alive.
+func (e *engine) isDead(id string) string {
+	return `NOT EXISTS (SELECT 1 FROM ` + e.name("nodes") + ` WHERE id = ` + id + ` AND expires > clock_timestamp())`
+}
+
+// describeHolder returns who holds a lease, as far as it can be found out.
+func (n *node) describeHolder(ctx context.Context, name string) string {
+	var holder, command string
+	var pid int64
+	var since time.Time
+	var silent bool
+	err := n.engine.db.QueryRowContext(ctx,
+		`SELECT n.name, n.pid, n.command, l.since, n.expires < clock_timestamp() FROM `+n.engine.name("leases")+` l
+		 JOIN `+n.engine.name("nodes")+` n ON n.id = l.node WHERE l.name = $1`, name).Scan(&holder, &pid, &command, &since, &silent)
+	if err != nil {
+		return " by another process"
+	}
+	text := fmt.Sprintf(" by process %d on %s since %s (%s)", pid, holder, since.UTC().Format("2006-01-02 15:04:05 MST"), command)
+	if silent {
+		text += ", which does not respond any more: this process takes over when it has been connected for CLUSTER_LEASE"
+	}
+	return text
+}
+
+// Fence implements [database.Locker].
+func (n *node) Fence(ctx context.Context, tx database.DB, name string) error {
+	n.mu.Lock()
+	h := n.held[name]
+	n.mu.Unlock()
+	if h == nil {
+		return fmt.Errorf("%w: %s", state.ErrLost, strings.ReplaceAll(name, "~", " "))
+	}
+	var found int
+	err := tx.QueryRowContext(ctx, `SELECT 1 FROM `+n.engine.name("leases")+` WHERE name = $1 AND token = $2 FOR UPDATE`, name, h.token).Scan(&found)
+	if isNoRow(err) {
+		return fmt.Errorf("%w: %s: another process has taken over", state.ErrLost, strings.ReplaceAll(name, "~", " "))
+	}
+	return err
+}
+
+// The names of the leases of a tenancy: any number of processes hold the first, each with an
+// end of its own, and one the second.
+func holdName(tenancy string) string   { return "tenancy~" + database.FileName(tenancy) + "~" }
+func forgetName(tenancy string) string { return "forget~" + database.FileName(tenancy) }
+
+// HoldTenancy implements [database.Locker].
+func (n *node) HoldTenancy(tenancy string) (lock state.Lock, err error) {
+	lock, err = n.Acquire(holdName(tenancy)+uuid.NewString(), "")
+	if err != nil {
+		return nil, err
+	}
+	// Who locks the whole tenancy adds its lease first, and then looks for this one.
+	taken, err := n.countLeases(forgetName(tenancy), "")
+	if err == nil && taken > 0 {
+		err = fmt.Errorf("%w: the data of tenancy %s is being deleted, or imported elsewhere", state.ErrLocked, tenancy)
+	}
+	if err != nil {
+		return nil, errors.Join(err, lock.Unlock())
+	}
+	return lock, nil
+}
+
+// LockTenancy implements [database.Locker].
+func (n *node) LockTenancy(tenancy string) (unlock func() error, err error) {
+	lock, err := n.Acquire(forgetName(tenancy), "the data of tenancy "+tenancy+" is being deleted")
+	if err != nil {
+		return nil, err
+	}
+	holders, err := n.countLeases("", holdName(tenancy))
+	if err == nil && holders > 0 {
+		err = fmt.Errorf("%w: a service or a command works for tenancy %s: a service ends that by a reload when the file of the tenancy is gone", state.ErrLocked, tenancy)
+	}
+	if err != nil {
+		return nil, errors.Join(err, lock.Unlock())
+	}
+	return lock.Unlock, nil
+}
+
+// countLeases returns the number of leases of living nodes with a name, or whose name begins
+// with prefix.
+func (n *node) countLeases(name, prefix string) (count int, err error) {
+	ctx, cancel := context.WithTimeout(context.Background(), commandTimeout)
+	defer cancel()
+	err = n.engine.db.QueryRowContext(ctx, `SELECT count(*) FROM `+n.engine.name("leases")+` l
+		WHERE (name = $1 OR $2 <> '' AND starts_with(name, $2)) AND NOT `+n.engine.isDead(`l.node`), name, prefix).Scan(&count)
+	if err != nil {
+		return 0, fmt.Errorf("lock: %w", n.engine.Explain(err))
+	}
+	return count, nil
+}
+
+// RemoveLocks implements [database.Locker]. A lease leaves nothing behind.
+func (n *node) RemoveLocks(string) error { return nil }

@@ -1,0 +1,237 @@
+package shared
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+	"go.uber.org/zap"
+)
+
+// A node is this process among those that use the state. It says that it is alive by beats,
+// and holds leases while it does. It implements [database.Locker].
+type node struct {
+	engine *engine
+	id     string
+	name   string
+	lease  time.Duration
+	log    *zap.Logger
+
+	end   context.CancelFunc
+	ended chan struct{}
+
+	mu sync.Mutex
+	// offset is the server's clock minus this machine's.
+	offset time.Duration
+	// began is when the first of the beats came back that have succeeded without a pause
+	// since, and last when the last of them was sent; zero for never.
+	began, last time.Time
+	// held are the leases of this process by their names.
+	held map[string]*held
+	// unreleased are the tokens of leases whose release failed, by their names.
+	unreleased map[string]string
+}
+
+// newNode returns a node that has not started.
+func newNode(e *engine, o Options) *node {
+	return &node{engine: e, id: uuid.NewString(), name: o.Node, lease: o.Lease, log: o.Log, held: map[string]*held{}, unreleased: map[string]string{}}
+}
+
+// start says that the process is alive, and goes on to say so.
+func (n *node) start(ctx context.Context) error {
+	if err := n.beat(ctx); err != nil {
+		return err
+	}
+	loop, cancel := context.WithCancel(context.Background())
+	n.end, n.ended = cancel, make(chan struct{})
+	go n.beatRegularly(loop)
+	return nil
+}
+
+// isStarted reports whether start has succeeded.
+func (n *node) isStarted() bool { return n.end != nil }
+
+// stop ends the beats and releases all leases.
+func (n *node) stop() {
+	n.end()
+	<-n.ended
+	ctx, cancel := context.WithTimeout(context.Background(), commandTimeout)
+	defer cancel()
+	// What remains expires.
+	_, err := n.engine.db.ExecContext(ctx, `DELETE FROM `+n.engine.name("leases")+` WHERE node = $1`, n.id)
+	if err == nil {
+		_, err = n.engine.db.ExecContext(ctx, `DELETE FROM `+n.engine.name("nodes")+` WHERE id = $1`, n.id)
+	}
+	if err != nil {
+		n.log.Warn("the locks of this process were not released; they expire", zap.Duration("after", n.lease), zap.Error(err))
+	}
+}
+
+// beatRegularly beats four times per lease, and gives up all leases when no beat has succeeded
+// for almost one.
+func (n *node) beatRegularly(ctx context.Context) {
+	defer close(n.ended)
+	tick := time.NewTicker(n.lease / 4)
+	defer tick.Stop()
+	failures := 0
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		err := n.beat(ctx)
+		if err == nil {
+			if failures > 0 {
+				n.log.Info("the database responds again", zap.Int("failed_beats", failures))
+			}
+			failures = 0
+			n.releaseRest(ctx)
+			continue
+		}
+		if ctx.Err() != nil {
+			return
+		}
+		if failures++; failures == 1 {
+			n.log.Warn("the database did not note that this process is alive; it tries again", zap.Duration("in", n.lease/4), zap.Error(n.engine.Explain(err)))
+		}
+		n.giveUpLate()
+	}
+}
+
+// margin is how long before the end of a lease a node gives it up.
+func (n *node) margin() time.Duration { return n.lease * 3 / 20 }
+
+// beat says that this process is alive.
+func (n *node) beat(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, min(commandTimeout, n.lease/4))
+	defer cancel()
+	sent := time.Now()
+	var server time.Time
+	err := n.engine.db.QueryRowContext(ctx,
+		`INSERT INTO `+n.engine.name("nodes")+` AS n (id, name, pid, command, started, expires)
+		 VALUES ($1, $2, $3, $4, clock_timestamp(), clock_timestamp() + $5::bigint * interval '1 millisecond')
+		 ON CONFLICT (id) DO UPDATE SET expires = excluded.expires
+		 RETURNING clock_timestamp()`,
+		n.id, n.name, os.Getpid(), shortCommand(os.Args), n.lease.Milliseconds()).Scan(&server)
+	if err != nil {
+		n.interrupt()
+		return err
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	received := time.Now()
+	n.offset = server.Sub(sent.Add(received.Sub(sent) / 2))
+	if n.began.IsZero() || received.Sub(n.last) > n.lease {
+		n.began = received
+	}
+	n.last = sent
+	return nil
+}
+
+// interrupt notes that a beat failed: the beats without a pause begin again.
+func (n *node) interrupt() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.began = time.Time{}
+}
+
+// giveUpLate declares the leases lost when no beat has succeeded for almost a lease: then
+// other processes may take them over. What depends on it stops using the vendor's rate limit;
+// that nothing is recorded twice does not rest on it, see Fence.
+func (n *node) giveUpLate() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if time.Since(n.last) < n.lease-n.margin() {
+		return
+	}
+	for name, h := range n.held {
+		close(h.lost)
+		delete(n.held, name)
+	}
+}
+
+// isSteady reports whether the beats of this node have succeeded for a whole lease. Before, it
+// takes over nothing: after an outage of the database all leases look as if they had expired.
+func (n *node) isSteady() bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return !n.began.IsZero() && time.Since(n.began) >= n.lease
+}
+
+// now returns the time of the server's clock, so that the clocks of several machines do not
+// matter.
+func (n *node) now() time.Time {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return time.Now().Add(n.offset)
+}
+
+// releaseRest releases the leases whose release failed.
+func (n *node) releaseRest(ctx context.Context) {
+	n.mu.Lock()
+	rest := map[string]string{}
+	for name, token := range n.unreleased {
+		rest[name] = token
+	}
+	n.mu.Unlock()
+	for name, token := range rest {
+		if n.deleteLease(ctx, name, token) == nil {
+			n.mu.Lock()
+			if n.unreleased[name] == token {
+				delete(n.unreleased, name)
+			}
+			n.mu.Unlock()
+		}
+	}
+}
+
+// deleteLease deletes the row of a lease, if it is still that of the token.
+func (n *node) deleteLease(ctx context.Context, name, token string) error {
+	ctx, cancel := context.WithTimeout(ctx, commandTimeout)
+	defer cancel()
+	_, err := n.engine.db.ExecContext(ctx, `DELETE FROM `+n.engine.name("leases")+` WHERE name = $1 AND token = $2`, name, token)
+	return err
+}
+
+// deadAge is how long the row of a node stays that does not respond any more.
+const deadAge = 24 * time.Hour
+
+// forgetDead removes what nodes have left that ended without stopping: their leases, which
+// nothing may need any more, and after a day their rows.
+func (n *node) forgetDead(ctx context.Context) error {
+	if !n.isSteady() {
+		return nil
+	}
+	_, err := n.engine.db.ExecContext(ctx, `DELETE FROM `+n.engine.name("leases")+` l WHERE `+n.engine.isDead(`l.node`))
+	if err == nil {
+		_, err = n.engine.db.ExecContext(ctx, `DELETE FROM `+n.engine.name("nodes")+` WHERE expires < clock_timestamp() - $1::bigint * interval '1 millisecond'`,
+			deadAge.Milliseconds())
+	}
+	if err != nil {
+		return fmt.Errorf("remove the locks of processes that have ended: %w", n.engine.Explain(err))
+	}
+	return nil
+}
+
+// isNoRow reports whether err means that a query has no rows.
+func isNoRow(err error) bool { return errors.Is(err, sql.ErrNoRows) }
+
+// shortCommand returns the start of a command line, without arguments that may be long or
+// private.
+func shortCommand(args []string) string {
+	text := filepath.Base(args[0])
+	for i, a := range args[1:] {
+		if i == 3 {
+			break
+		}
+		text += " " + a
+	}
+	return text
+}
