@@ -86,29 +86,29 @@ type patientConn struct {
 }
 
 // SetDeadline implements [net.Conn].
-func (c *patientConn) SetDeadline(t time.Time) error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.limited = !t.IsZero()
-	return c.Conn.SetDeadline(t)
+func (p *patientConn) SetDeadline(t time.Time) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.limited = !t.IsZero()
+	return p.Conn.SetDeadline(t)
 }
 
 // Read implements [net.Conn].
-func (c *patientConn) Read(p []byte) (int, error) {
-	if err := c.limitRead(); err != nil {
+func (p *patientConn) Read(b []byte) (int, error) {
+	if err := p.limitRead(); err != nil {
 		return 0, err
 	}
-	return c.Conn.Read(p)
+	return p.Conn.Read(b)
 }
 
 // limitRead sets the limit of the next read.
-func (c *patientConn) limitRead() error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.limited {
+func (p *patientConn) limitRead() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.limited {
 		return nil
 	}
-	return c.SetReadDeadline(time.Now().Add(responseTimeout))
+	return p.SetReadDeadline(time.Now().Add(responseTimeout))
 }
 
 // tables returns db for the statements of package database, which name tables without their

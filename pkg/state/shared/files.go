@@ -117,7 +117,7 @@ func (f *files) Place(sealed *snapshot.Snapshot, place string) error {
 
 // Open implements [database.Files].
 func (f *files) Open(ctx context.Context, place string) (*snapshot.Snapshot, error) {
-	if sealed, err := f.cache.open(place); err == nil || !snapshot.IsUnusable(err) {
+	if sealed, err := f.cache.openCopy(place); err == nil || !snapshot.IsUnusable(err) {
 		return sealed, err
 	}
 	opened, err, _ := f.fetches.Do(place, func() (any, error) { return f.fetch(ctx, place) })
@@ -174,7 +174,7 @@ func (f *files) download(ctx context.Context, key, file string) error {
 
 // Check implements [database.Files].
 func (f *files) Check(ctx context.Context, place string) (snapshot.Info, error) {
-	if sealed, err := f.cache.open(place); err == nil {
+	if sealed, err := f.cache.openCopy(place); err == nil {
 		return sealed.Info, nil
 	}
 	key := f.key(place, manifestName)
@@ -304,8 +304,8 @@ func (c *cache) reserve(place string) (string, error) {
 	return dir, os.MkdirAll(filepath.Dir(dir), 0o700)
 }
 
-// open opens the copy at a place. The error wraps fs.ErrNotExist when there is none.
-func (c *cache) open(place string) (*snapshot.Snapshot, error) {
+// openCopy opens the copy at a place. The error wraps fs.ErrNotExist when there is none.
+func (c *cache) openCopy(place string) (*snapshot.Snapshot, error) {
 	dir := c.path(place)
 	sealed, err := snapshot.Open(dir)
 	if err == nil {

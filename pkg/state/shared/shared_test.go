@@ -49,7 +49,7 @@ func newOptions(t *testing.T) Options {
 
 func TestSmoke(t *testing.T) {
 	o := newOptions(t)
-	s, err := open(t.Context(), filepath.Join(t.TempDir(), "state"), o)
+	s, err := openShared(t.Context(), filepath.Join(t.TempDir(), "state"), o)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -51,15 +51,15 @@ type State struct {
 // Open opens the state and creates what is missing in the database. dir is the directory of
 // this machine. The error wraps state.ErrUnusable when a person must fix something.
 func Open(ctx context.Context, dir string, o Options) (*state.State, error) {
-	s, err := open(ctx, dir, o)
+	s, err := openShared(ctx, dir, o)
 	if err != nil {
 		return nil, err
 	}
 	return s.With(s), nil
 }
 
-// open is Open.
-func open(ctx context.Context, dir string, o Options) (*State, error) {
+// openShared is Open.
+func openShared(ctx context.Context, dir string, o Options) (*State, error) {
 	if err := createDirectories(dir); err != nil {
 		return nil, fmt.Errorf("STATE_DIR: %w", err)
 	}
