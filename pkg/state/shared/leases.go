@@ -17,6 +17,7 @@ import (
 type held struct {
 	node        *node
 	name, token string
+	since       time.Time
 	lost        chan struct{}
 }
 
@@ -45,7 +46,7 @@ func (n *node) Acquire(name, work string) (state.Lock, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), commandTimeout)
 	defer cancel()
 	n.releaseRest(ctx)
-	h := &held{node: n, name: name, token: uuid.NewString(), lost: make(chan struct{})}
+	h := &held{node: n, name: name, token: uuid.NewString(), since: time.Now(), lost: make(chan struct{})}
 	isFree := `FALSE`
 	if n.isSteady() {
 		isFree = n.engine.isDead(`l.node`)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 
@@ -32,6 +33,9 @@ type node struct {
 	// began is when the first of the beats came back that have succeeded without a pause
 	// since, and last when the last of them was sent; zero for never.
 	began, last time.Time
+	// doubtful reports whether other processes may have taken over leases since checkHeld
+	// looked for them.
+	doubtful bool
 	// held are the leases of this process by their names.
 	held map[string]*held
 	// unreleased are the tokens of leases whose release failed, by their names.
@@ -73,8 +77,7 @@ func (n *node) stop() {
 	}
 }
 
-// beatRegularly beats four times per lease, and gives up all leases when no beat has succeeded
-// for almost one.
+// beatRegularly beats four times per lease.
 func (n *node) beatRegularly(ctx context.Context) {
 	defer close(n.ended)
 	tick := time.NewTicker(n.lease / 4)
@@ -93,6 +96,7 @@ func (n *node) beatRegularly(ctx context.Context) {
 			}
 			failures = 0
 			n.releaseRest(ctx)
+			n.checkHeld(ctx)
 			continue
 		}
 		if ctx.Err() != nil {
@@ -104,9 +108,6 @@ func (n *node) beatRegularly(ctx context.Context) {
 		n.giveUpLate()
 	}
 }
-
-// margin is how long before the end of a lease a node gives it up.
-func (n *node) margin() time.Duration { return n.lease * 3 / 20 }
 
 // beat says that this process is alive.
 func (n *node) beat(ctx context.Context) error {
@@ -129,7 +130,7 @@ func (n *node) beat(ctx context.Context) error {
 	received := time.Now()
 	n.offset = server.Sub(sent.Add(received.Sub(sent) / 2))
 	if n.began.IsZero() || received.Sub(n.last) > n.lease {
-		n.began = received
+		n.began, n.doubtful = received, true
 	}
 	n.last = sent
 	return nil
@@ -142,19 +143,73 @@ func (n *node) interrupt() {
 	n.began = time.Time{}
 }
 
-// giveUpLate declares the leases lost when no beat has succeeded for almost a lease: then
-// other processes may take them over. What depends on it stops using the vendor's rate limit;
-// that nothing is recorded twice does not rest on it, see Fence.
+// patience is how many leases long a node goes on without a beat. Others may take over its
+// leases after one. But most outages of a database end soon, and then nobody has: a run that
+// has taken hours goes on, and is recorded if its lease is still there, see Fence.
+const patience = 15
+
+// giveUpLate declares the leases lost when no beat has succeeded for long.
 func (n *node) giveUpLate() {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if time.Since(n.last) < n.lease-n.margin() {
+	if time.Since(n.last) < patience*n.lease {
 		return
 	}
-	for name, h := range n.held {
-		close(h.lost)
-		delete(n.held, name)
+	for name := range n.held {
+		n.loseLocked(name)
 	}
+}
+
+// loseLocked declares a lease lost. The caller holds mu.
+func (n *node) loseLocked(name string) {
+	h := n.held[name]
+	delete(n.held, name)
+	n.unreleased[name] = h.token // the row may still be there
+	close(h.lost)
+}
+
+// checkHeld declares the leases lost that other processes have taken over while this one did
+// not beat: because the database was away, or the process did not run.
+func (n *node) checkHeld(ctx context.Context) {
+	n.mu.Lock()
+	isNeeded := n.doubtful && len(n.held) > 0
+	n.mu.Unlock()
+	if !isNeeded {
+		return
+	}
+	tokens, err := n.readTokens(ctx)
+	if err != nil {
+		return // the next beat tries again
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.doubtful = false
+	for name, h := range n.held {
+		if !tokens[h.token] && h.since.Before(n.began) {
+			n.log.Warn("another process has taken over work of this one", zap.String("lock", strings.ReplaceAll(name, "~", " ")))
+			n.loseLocked(name)
+		}
+	}
+}
+
+// readTokens returns the tokens of the leases of this node.
+func (n *node) readTokens(ctx context.Context) (map[string]bool, error) {
+	ctx, cancel := context.WithTimeout(ctx, commandTimeout)
+	defer cancel()
+	rows, err := n.engine.db.QueryContext(ctx, `SELECT token FROM `+n.engine.name("leases")+` WHERE node = $1`, n.id)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	tokens := map[string]bool{}
+	for rows.Next() {
+		var token string
+		if err := rows.Scan(&token); err != nil {
+			return nil, err
+		}
+		tokens[token] = true
+	}
+	return tokens, rows.Err()
 }
 
 // isSteady reports whether the beats of this node have succeeded for a whole lease. Before, it
