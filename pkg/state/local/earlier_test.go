@@ -14,6 +14,7 @@ import (
 
 	"github.com/collectord/collectord/pkg/snapshot"
 	"github.com/collectord/collectord/pkg/state"
+	"github.com/collectord/collectord/pkg/state/statetest"
 )
 
 // The state directory testdata/state-2026-11 was written by collectord as of
@@ -199,10 +200,10 @@ func TestEarlierStateRecovers(t *testing.T) {
 		t.Errorf("accepted %+v, want 1 record; error %v", accepted, err)
 	}
 	h := snapshot.Header{Collector: "okta", Stream: "okta_users", Tenancy: "acme", UploadID: "next", UploadTimestamp: earlierTime}
-	if done, err := collectSnapshot(s, h, 20, policy); err != nil || done.Outcome != state.Success || done.LastRecords != 1 {
+	if done, err := statetest.CollectSnapshot(s.With(s), h, 20, policy); err != nil || done.Outcome != state.Success || done.LastRecords != 1 {
 		t.Errorf("next run: %+v, want success after 1 record; error %v", done, err)
 	}
-	if err := deliverAll(s); err != nil {
+	if err := statetest.DeliverAll(s.With(s)); err != nil {
 		t.Fatal(err)
 	}
 	if left, err := s.Queue.List(ctx); err != nil || len(left) > 0 {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/collectord/collectord/pkg/state"
 	"github.com/collectord/collectord/pkg/state/database"
+	"github.com/collectord/collectord/pkg/state/statetest"
 )
 
 // fullChild works in the state directory args[0] with a full disk from the step
@@ -29,8 +30,8 @@ func fullChild(args []string) error {
 	if err != nil {
 		return err
 	}
-	h := newHeader("okta_users", "acme", 2)
-	id, err := s.Runs.Begin(ctx, state.RunStart{Header: h, Started: day})
+	h := statetest.NewHeader("okta_users", "acme", 2)
+	id, err := s.Runs.Begin(ctx, state.RunStart{Header: h, Started: statetest.Day})
 	if err != nil {
 		return err
 	}
@@ -43,11 +44,11 @@ func fullChild(args []string) error {
 	case "spool":
 		fillDisk(10)
 	case "seal":
-		err = fillWriter(w, records)
+		err = statetest.FillWriter(w, records)
 		records = 0
 		fillDisk(10)
 	case "record":
-		err = fillWriter(w, records)
+		err = statetest.FillWriter(w, records)
 		records = 0
 		database.Reached = func(step string) {
 			if step == "sealed" {
@@ -58,9 +59,9 @@ func fullChild(args []string) error {
 	if err != nil {
 		return err
 	}
-	failure := fillWriter(w, records)
+	failure := statetest.FillWriter(w, records)
 	if failure == nil {
-		_, failure = s.Runs.Commit(ctx, id, w, state.RunStats{}, twoSinks)
+		_, failure = s.Runs.Commit(ctx, id, w, state.RunStats{}, statetest.TwoSinks)
 	}
 	if failure == nil {
 		return errors.New("the run succeeded on a full disk")
@@ -70,7 +71,7 @@ func fullChild(args []string) error {
 		return err
 	}
 	fmt.Println(s.Runs.Fail(ctx, id, state.Failed, failure, state.RunStats{}))
-	_, err = s.Runs.Begin(ctx, state.RunStart{Header: newHeader("okta_users", "acme", 4), Started: day})
+	_, err = s.Runs.Begin(ctx, state.RunStart{Header: statetest.NewHeader("okta_users", "acme", 4), Started: statetest.Day})
 	if err == nil || !strings.Contains(err.Error(), "check that the disk of STATE_DIR has free space") {
 		return fmt.Errorf("a run that begins on a full disk: %v, want an error that names the disk", err)
 	}
@@ -90,7 +91,7 @@ func fullChild(args []string) error {
 	}
 	database.Reached = func(string) {}
 	fillDisk(initial.Cur) // there is space again
-	if _, err := collectSnapshot(s, newHeader("okta_users", "acme", 3), 95, twoSinks); err != nil {
+	if _, err := statetest.CollectSnapshot(s.With(s), statetest.NewHeader("okta_users", "acme", 3), 95, statetest.TwoSinks); err != nil {
 		return fmt.Errorf("when there is space again: %w", err)
 	}
 	return s.Close()
@@ -102,18 +103,18 @@ func TestDiskFull(t *testing.T) {
 		t.Run(step, func(t *testing.T) {
 			t.Parallel()
 			f := openState(t)
-			f.collectUsers(1, 100, twoSinks)
-			cmd, stderr := newChild(t, "full", f.dir, step)
+			f.CollectUsers(1, 100, statetest.TwoSinks)
+			cmd, stderr := statetest.NewChild(t, "full", f.dir, step)
 			out, err := cmd.Output()
 			if err != nil {
 				t.Fatal(err, stderr)
 			}
 			t.Logf("%s", out)
-			f.recoverOkta()
-			assertEqual(t, "last", f.lastKnown(), "id-003/95/collected")
-			assertEqual(t, "queue", f.queuedDeliveries(), "id-001>file id-001>s3 id-003>file id-003>s3")
-			assertEqual(t, "directories", f.checkDirs(), "id-001 id-003")
-			if got := f.outcomes(); got != "success failed success" && got != "success interrupted success" {
+			f.RecoverOkta()
+			statetest.AssertEqual(t, "last", f.LastKnown(), "id-003/95/collected")
+			statetest.AssertEqual(t, "queue", f.QueuedDeliveries(), "id-001>file id-001>s3 id-003>file id-003>s3")
+			statetest.AssertEqual(t, "directories", f.CheckStored(), "id-001 id-003")
+			if got := f.Outcomes(); got != "success failed success" && got != "success interrupted success" {
 				t.Errorf("history: %s", got)
 			}
 		})

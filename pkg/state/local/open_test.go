@@ -17,34 +17,22 @@ import (
 
 	"github.com/collectord/collectord/pkg/state"
 	"github.com/collectord/collectord/pkg/state/database"
+	"github.com/collectord/collectord/pkg/state/statetest"
 )
-
-func init() {
-	children = map[string]func([]string) error{
-		"open":       openChild,
-		"unwritable": unwritableChild,
-		"lock":       lockChild,
-		"crash":      crashChild,
-		"work":       workChild,
-		"full":       fullChild,
-
-		"open and wait": openAndWaitChild,
-	}
-}
 
 func TestPragmasOnEveryConnection(t *testing.T) {
 	t.Parallel()
 	f := openState(t)
 	for i := range 4 { // the size of the pool; all stay in use until the end
 		c, err := f.db.Conn(ctx)
-		f.requireNoError(err)
+		f.RequireNoError(err)
 		defer c.Close()
 		for pragma, value := range map[string]string{
 			"journal_mode": "wal", "synchronous": "2", "foreign_keys": "1", "busy_timeout": "15000",
 		} {
 			var got string
-			f.requireNoError(c.QueryRowContext(ctx, "PRAGMA "+pragma).Scan(&got))
-			assertEqual(t, fmt.Sprint("connection ", i, " ", pragma), got, value)
+			f.RequireNoError(c.QueryRowContext(ctx, "PRAGMA "+pragma).Scan(&got))
+			statetest.AssertEqual(t, fmt.Sprint("connection ", i, " ", pragma), got, value)
 		}
 	}
 }
@@ -54,9 +42,9 @@ func TestPragmasOnEveryConnection(t *testing.T) {
 func TestTransactionsLockImmediately(t *testing.T) {
 	t.Parallel()
 	f := openState(t)
-	f.requireNoError(f.inTransaction(ctx, func(database.DB) error {
+	f.RequireNoError(f.inTransaction(ctx, func(database.DB) error {
 		other, err := sql.Open("sqlite", "file:"+filepath.Join(f.dir, databaseName)+"?_pragma=busy_timeout(0)")
-		f.requireNoError(err)
+		f.RequireNoError(err)
 		defer other.Close()
 		_, err = other.Exec(`INSERT INTO notes VALUES ('a', 'b', 'c')`)
 		if err == nil || !strings.Contains(err.Error(), "locked") {
@@ -74,15 +62,15 @@ func TestUnusualPaths(t *testing.T) {
 			root := t.TempDir()
 			dir := filepath.Join(root, "x"+name, name)
 			f := openStateIn(t, dir)
-			f.collectUsers(1, 5, twoSinks)
+			f.CollectUsers(1, 5, statetest.TwoSinks)
 			// As if the process had died between sealing and recording.
-			id, err := f.Runs.Begin(ctx, state.RunStart{Header: newHeader("okta_users", "acme", 2)})
-			f.requireNoError(err)
-			sealUnrecorded(f, 2, 7)
-			found, err := f.Recover(ctx, "okta", "acme", twoSinks)
-			f.requireNoError(err)
-			assertEqual(t, "completed runs", len(found.Completed), 1)
-			assertEqual(t, "last", f.lastKnown(), "id-002/7/collected")
+			id, err := f.Runs.Begin(ctx, state.RunStart{Header: statetest.NewHeader("okta_users", "acme", 2)})
+			f.RequireNoError(err)
+			sealUnrecorded(f.Fixture, 2, 7)
+			found, err := f.Recover(ctx, "okta", "acme", statetest.TwoSinks)
+			f.RequireNoError(err)
+			statetest.AssertEqual(t, "completed runs", len(found.Completed), 1)
+			statetest.AssertEqual(t, "last", f.LastKnown(), "id-002/7/collected")
 			_ = id
 			if _, err := os.Stat(filepath.Join(dir, databaseName)); err != nil {
 				t.Error(err)
@@ -97,17 +85,17 @@ func TestUnusualPaths(t *testing.T) {
 func TestDirectoriesArePrivate(t *testing.T) {
 	t.Parallel()
 	f := openState(t)
-	f.collectUsers(1, 5, twoSinks)
+	f.CollectUsers(1, 5, statetest.TwoSinks)
 	for _, name := range []string{".", databaseName, "snapshots", "spool", "locks", "snapshots/okta_users/acme"} {
 		fi, err := os.Stat(filepath.Join(f.dir, name))
-		f.requireNoError(err)
+		f.RequireNoError(err)
 		if fi.Mode().Perm()&0o077 != 0 {
 			t.Errorf("%s: mode %v allows access to others", name, fi.Mode())
 		}
 	}
 }
 
-func schemaVersion(t *testing.T, s *State) (n int) {
+func schemaVersion(t *testing.T, s *core) (n int) {
 	t.Helper()
 	if err := s.db.QueryRowContext(ctx, "PRAGMA user_version").Scan(&n); err != nil {
 		t.Fatal(err)
@@ -120,46 +108,46 @@ func TestUpgrade(t *testing.T) {
 	for n := range len(migrations) {
 		dir := t.TempDir()
 		f := openStateIn(t, dir)
-		assertEqual(t, "version", schemaVersion(t, f.State), len(migrations))
+		statetest.AssertEqual(t, "version", schemaVersion(t, f.core), len(migrations))
 		_, err := f.db.Exec(`DROP TABLE notes`)
-		f.requireNoError(err)
+		f.RequireNoError(err)
 		for _, table := range []string{"deliveries", "last_known", "snapshots", "runs", "counters", "stored", "undelivered", "sinks", "controls", "control_days"} {
 			_, err := f.db.Exec("DROP TABLE " + table)
-			f.requireNoError(err)
+			f.RequireNoError(err)
 		}
 		_, err = f.db.Exec("PRAGMA user_version = 0")
-		f.requireNoError(err)
-		f.requireNoError(f.migrate(ctx, migrations[:n]))
-		assertEqual(t, "version", schemaVersion(t, f.State), n)
-		f.requireNoError(f.migrate(ctx, migrations))
-		assertEqual(t, "version", schemaVersion(t, f.State), len(migrations))
-		f.collectUsers(1, 5, twoSinks)
-		assertEqual(t, "last", f.lastKnown(), "id-001/5/collected")
+		f.RequireNoError(err)
+		f.RequireNoError(f.migrate(ctx, migrations[:n]))
+		statetest.AssertEqual(t, "version", schemaVersion(t, f.core), n)
+		f.RequireNoError(f.migrate(ctx, migrations))
+		statetest.AssertEqual(t, "version", schemaVersion(t, f.core), len(migrations))
+		f.CollectUsers(1, 5, statetest.TwoSinks)
+		statetest.AssertEqual(t, "last", f.LastKnown(), "id-001/5/collected")
 	}
 }
 
 func TestNextUpgrade(t *testing.T) {
 	t.Parallel()
 	f := openState(t)
-	f.collectUsers(1, 5, twoSinks)
+	f.CollectUsers(1, 5, statetest.TwoSinks)
 	next := append(append([]string(nil), migrations...), `ALTER TABLE runs ADD COLUMN more TEXT NOT NULL DEFAULT 'x'`)
 	broken := append(append([]string(nil), next...), `CREATE TABLE half (a); ALTER TABLE nothing ADD COLUMN b`)
 	if err := f.migrate(ctx, broken); err == nil || !strings.Contains(err.Error(), fmt.Sprintf("schema %d: ", len(broken))) {
 		t.Errorf("broken migration: %v", err)
 	}
-	assertEqual(t, "version after a broken migration", schemaVersion(t, f.State), len(migrations))
-	f.requireNoError(f.migrate(ctx, next))
-	assertEqual(t, "version", schemaVersion(t, f.State), len(next))
-	assertEqual(t, "last", f.lastKnown(), "id-001/5/collected")
+	statetest.AssertEqual(t, "version after a broken migration", schemaVersion(t, f.core), len(migrations))
+	f.RequireNoError(f.migrate(ctx, next))
+	statetest.AssertEqual(t, "version", schemaVersion(t, f.core), len(next))
+	statetest.AssertEqual(t, "last", f.LastKnown(), "id-001/5/collected")
 	var more string
-	f.requireNoError(f.db.QueryRow(`SELECT more FROM runs`).Scan(&more))
-	assertEqual(t, "more", more, "x")
+	f.RequireNoError(f.db.QueryRow(`SELECT more FROM runs`).Scan(&more))
+	statetest.AssertEqual(t, "more", more, "x")
 
 	_, err := openDirectory(ctx, f.dir, Options{})
 	if err == nil || !strings.Contains(err.Error(), "newer collectord") || !strings.Contains(err.Error(), filepath.Join(f.dir, databaseName)) {
 		t.Errorf("newer schema: %v", err)
 	}
-	assertEqual(t, "version after the refused Open", schemaVersion(t, f.State), len(next))
+	statetest.AssertEqual(t, "version after the refused Open", schemaVersion(t, f.core), len(next))
 }
 
 // Open refuses another program's database of the same name.
@@ -196,7 +184,7 @@ func TestDamagedDatabase(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := collectSnapshot(s, newHeader("okta_users", "acme", 1), 5, twoSinks); err != nil {
+	if _, err := statetest.CollectSnapshot(s.With(s), statetest.NewHeader("okta_users", "acme", 1), 5, statetest.TwoSinks); err != nil {
 		t.Fatal(err)
 	}
 	if err := s.Close(); err != nil {
@@ -302,7 +290,7 @@ func TestUnwritable(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			cmd, stderr := newChild(t, "unwritable", dir)
+			cmd, stderr := statetest.NewChild(t, "unwritable", dir)
 			if err := cmd.Run(); err == nil {
 				t.Fatal("Open succeeded")
 			}
@@ -317,7 +305,7 @@ func TestUnwritable(t *testing.T) {
 			}
 		})
 	}
-	cmd, stderr := newChild(t, "unwritable", newStateForOtherUser(t, 0o777, 0o666))
+	cmd, stderr := statetest.NewChild(t, "unwritable", newStateForOtherUser(t, 0o777, 0o666))
 	if err := cmd.Run(); err != nil {
 		t.Errorf("writable directory: %v: %s", err, stderr)
 	}
@@ -332,7 +320,7 @@ func openChild(args []string) error {
 	if err != nil {
 		return err
 	}
-	_, err = collectSnapshot(s, newHeader("stream_"+args[1], "acme", 1), 3, twoSinks)
+	_, err = statetest.CollectSnapshot(s.With(s), statetest.NewHeader("stream_"+args[1], "acme", 1), 3, statetest.TwoSinks)
 	return errors.Join(err, s.Close())
 }
 
@@ -349,7 +337,7 @@ func TestOpenNewDirectoryConcurrently(t *testing.T) {
 		var cmds []*exec.Cmd
 		var texts []*bytes.Buffer
 		for i := range processes {
-			cmd, stderr := newChild(t, "open", dir, fmt.Sprint(i))
+			cmd, stderr := statetest.NewChild(t, "open", dir, fmt.Sprint(i))
 			cmd.Stdin = read
 			if err := cmd.Start(); err != nil {
 				t.Fatal(err)
@@ -369,7 +357,7 @@ func TestOpenNewDirectoryConcurrently(t *testing.T) {
 		all.Wait()
 		f := openStateIn(t, dir)
 		status, err := f.Streams(ctx)
-		f.requireNoError(err)
-		assertEqual(t, "streams", len(status), processes)
+		f.RequireNoError(err)
+		statetest.AssertEqual(t, "streams", len(status), processes)
 	}
 }

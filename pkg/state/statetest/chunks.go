@@ -1,4 +1,4 @@
-package local
+package statetest
 
 import (
 	"path/filepath"
@@ -7,7 +7,7 @@ import (
 )
 
 // Chunks belong to one job. They are found with the same request for a day.
-func TestExportChunks(t *testing.T) {
+func testExportChunks(t *testing.T, harness Harness) {
 	t.Parallel()
 	for _, tc := range []struct {
 		name    string
@@ -25,46 +25,46 @@ func TestExportChunks(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
-			f := openState(t)
-			h := newHeader("tenable_assets", "acme", 1)
+			f := harness.NewState(t)
+			h := NewHeader("tenable_assets", "acme", 1)
 			w, err := f.Snapshots.Spool(h)
-			f.requireNoError(err)
+			f.RequireNoError(err)
 			chunks := f.Snapshots.ExportChunks(h)
 			_, err = chunks.Begin("filters", "job 1")
-			f.requireNoError(err)
+			f.RequireNoError(err)
 			batch := w.NewBatch()
-			f.requireNoError(batch.Append([]byte(`{"id":1}`)))
-			f.requireNoError(batch.CommitTo(chunks.ChunkDir("7")))
-			f.requireNoError(w.Abort())
+			f.RequireNoError(batch.Append([]byte(`{"id":1}`)))
+			f.RequireNoError(batch.CommitTo(chunks.ChunkDir("7")))
+			f.RequireNoError(w.Abort())
 
 			h.UploadTimestamp = h.UploadTimestamp.Add(tc.later)
 			chunks = f.Snapshots.ExportChunks(h)
 			job, err := chunks.Find(tc.request)
-			f.requireNoError(err)
-			assertEqual(t, "job found", job, tc.job)
+			f.RequireNoError(err)
+			AssertEqual(t, "job found", job, tc.job)
 			others, err := chunks.Others(tc.request)
-			f.requireNoError(err)
+			f.RequireNoError(err)
 			if wantOther := tc.request != "filters"; (len(others) == 1 && others[0] == "job 1") != wantOther {
 				t.Errorf("jobs of other requests: %q, want job 1: %v", others, wantOther)
 			}
 			n, err := chunks.Begin(tc.request, "job 1")
-			f.requireNoError(err)
-			assertEqual(t, "chunks", n, tc.chunks)
+			f.RequireNoError(err)
+			AssertEqual(t, "chunks", n, tc.chunks)
 			// Begin with another job drops all chunks.
 			n, err = chunks.Begin(tc.request, "job 2")
-			f.requireNoError(err)
-			assertEqual(t, "chunks of another job", n, 0)
+			f.RequireNoError(err)
+			AssertEqual(t, "chunks of another job", n, 0)
 			job, err = chunks.Find(tc.request)
-			f.requireNoError(err)
-			assertEqual(t, "job found after Begin with another", job, "job 2")
-			f.requireNoError(f.Sweep(t.Context(), time.Hour))
+			f.RequireNoError(err)
+			AssertEqual(t, "job found after Begin with another", job, "job 2")
+			f.RequireNoError(f.Sweep(t.Context(), time.Hour))
 			job, err = chunks.Find(tc.request)
-			f.requireNoError(err)
-			assertEqual(t, "job found after Sweep", job, "job 2")
-			f.requireNoError(chunks.Drop())
-			left, err := filepath.Glob(filepath.Join(f.dir, "kept", "*", "*"))
-			f.requireNoError(err)
-			assertEqual(t, "directories left", len(left), 0)
+			f.RequireNoError(err)
+			AssertEqual(t, "job found after Sweep", job, "job 2")
+			f.RequireNoError(chunks.Drop())
+			left, err := filepath.Glob(filepath.Join(f.Dir(), "kept", "*", "*"))
+			f.RequireNoError(err)
+			AssertEqual(t, "directories left", len(left), 0)
 		})
 	}
 }

@@ -1,4 +1,4 @@
-package local
+package statetest
 
 import (
 	"bufio"
@@ -13,28 +13,30 @@ import (
 	"testing"
 	"time"
 
+	"go.uber.org/zap"
+
 	"github.com/collectord/collectord/pkg/state"
 	"github.com/collectord/collectord/pkg/state/database"
 )
 
 // crashActions are what a child does until it is killed. Each begins with a state in
-// which id-001 with 100 records is last-known.
-var crashActions = map[string]func(*State) error{
-	"commit": func(s *State) error {
-		_, err := collectSnapshot(s, newHeader("okta_users", "acme", 2), 90, twoSinks)
+// which id-001 with 100 records is last-known; the text is the directory for TakeOver.
+var crashActions = map[string]func(Harness, *state.State, string) error{
+	"commit": func(_ Harness, s *state.State, _ string) error {
+		_, err := CollectSnapshot(s, NewHeader("okta_users", "acme", 2), 90, TwoSinks)
 		return err
 	},
-	"hold": func(s *State) error {
-		_, err := collectSnapshot(s, newHeader("okta_users", "acme", 2), 3, twoSinks)
+	"hold": func(_ Harness, s *state.State, _ string) error {
+		_, err := CollectSnapshot(s, NewHeader("okta_users", "acme", 2), 3, TwoSinks)
 		return err
 	},
-	"empty": func(s *State) error {
-		_, err := collectSnapshot(s, newHeader("okta_users", "acme", 2), 0, twoSinks)
+	"empty": func(_ Harness, s *state.State, _ string) error {
+		_, err := CollectSnapshot(s, NewHeader("okta_users", "acme", 2), 0, TwoSinks)
 		return err
 	},
-	"unchanged": func(s *State) error { return confirm(s, 2) },
-	"deliver": func(s *State) error {
-		_, err := collectSnapshot(s, newHeader("okta_users", "acme", 2), 90, twoSinks)
+	"unchanged": func(_ Harness, s *state.State, _ string) error { return confirm(s, 2) },
+	"deliver": func(_ Harness, s *state.State, _ string) error {
+		_, err := CollectSnapshot(s, NewHeader("okta_users", "acme", 2), 90, TwoSinks)
 		if err != nil {
 			return err
 		}
@@ -45,13 +47,13 @@ var crashActions = map[string]func(*State) error{
 		}
 		return s.Queue.MarkDelivered(ctx, queue[0].ID)
 	},
-	"restore": func(s *State) error {
-		_, err := restoreSnapshot(s, newHeader("okta_users", "acme", 5), 80, state.Policy{})
+	"restore": func(_ Harness, s *state.State, _ string) error {
+		_, err := RestoreSnapshot(s, NewHeader("okta_users", "acme", 5), 80, state.Policy{})
 		return err
 	},
-	"forget": func(s *State) error { return s.ForgetTenancy(ctx, "acme") },
-	"take over": func(s *State) error {
-		source, err := OpenTakeOver(ctx, s.dir+"-old")
+	"forget": func(_ Harness, s *state.State, _ string) error { return s.ForgetTenancy(ctx, "acme") },
+	"take over": func(harness Harness, s *state.State, other string) error {
+		source, err := harness.OpenTakeOver(ctx, other)
 		if err != nil {
 			return err
 		}
@@ -60,9 +62,10 @@ var crashActions = map[string]func(*State) error{
 	},
 }
 
-// crashChild runs the action args[2] and kills itself at the step args[1].
-func crashChild(args []string) error {
-	dir, step, action := args[0], args[1], args[2]
+// crashChild runs the action args[2] and kills itself at the step args[1]. args[3] is the
+// directory for TakeOver.
+func crashChild(harness Harness, args []string) error {
+	place, step, action := args[0], args[1], args[2]
 	if action == "deliver" { // not while it collects what it delivers
 		database.Reached = func(at string) {
 			if at == "collected" {
@@ -72,11 +75,11 @@ func crashChild(args []string) error {
 	} else {
 		killAt(step)
 	}
-	s, err := openDirectory(ctx, dir, Options{})
+	s, err := harness.Open(ctx, place, Options{Log: zap.NewNop()})
 	if err != nil {
 		return err
 	}
-	if err := crashActions[action](s); err != nil {
+	if err := crashActions[action](harness, s, args[3]); err != nil {
 		return err
 	}
 	return fmt.Errorf("%s was not reached", step)
@@ -84,7 +87,7 @@ func crashChild(args []string) error {
 
 // After a process was killed at any step, recovery continues its work: nothing is
 // lost and nothing is done twice.
-func TestKilledAtEveryStep(t *testing.T) {
+func testKilledAtEveryStep(t *testing.T, harness Harness) {
 	t.Parallel()
 	for _, tc := range []struct {
 		action   string       // key of crashActions
@@ -99,7 +102,7 @@ func TestKilledAtEveryStep(t *testing.T) {
 		{action: "commit", step: "recorded", last: "id-002/90/collected", queue: "id-002>file id-002>s3", outcomes: "success success"},
 		{action: "commit", step: "sweeping", last: "id-002/90/collected", queue: "id-002>file id-002>s3", outcomes: "success success"},
 		{action: "commit", step: "swept", last: "id-002/90/collected", queue: "id-002>file id-002>s3", outcomes: "success success"},
-		{action: "commit", step: "recording", first: twoSinks, last: "id-002/90/collected",
+		{action: "commit", step: "recording", first: TwoSinks, last: "id-002/90/collected",
 			queue: "id-001>file id-001>s3 id-002>file id-002>s3", outcomes: "success success"},
 		{action: "hold", step: "sealed", last: "id-001/100/collected", outcomes: "success held"},
 		{action: "hold", step: "recording", last: "id-001/100/collected", outcomes: "success held"},
@@ -125,49 +128,49 @@ func TestKilledAtEveryStep(t *testing.T) {
 	} {
 		t.Run(tc.action+" "+tc.step, func(t *testing.T) {
 			t.Parallel()
-			f := openState(t)
-			f.collectUsers(1, 100, tc.first)
-			cmd, stderr := newChild(t, "crash", f.dir, tc.step, tc.action)
-			if err := cmd.Run(); !wasKilled(err) {
+			f := harness.NewState(t)
+			f.CollectUsers(1, 100, tc.first)
+			cmd, stderr := NewChild(t, "crash", f.Place, tc.step, tc.action, "")
+			if err := cmd.Run(); !WasKilled(err) {
 				t.Fatal(err, stderr)
 			}
 			// Readers find an intact snapshot before recovery.
-			if got := f.lastKnown(); got != "id-001/100/collected" && got != tc.last {
+			if got := f.LastKnown(); got != "id-001/100/collected" && got != tc.last {
 				t.Errorf("last before recovery: %s", got)
 			}
-			lock, err := f.Locks.LockStream("okta_users", "acme") // the lock was released when its owner died
-			f.requireNoError(err)
-			f.recoverOkta()
-			f.requireNoError(f.Sweep(ctx, keepHistory))
+			lock := f.LockDead()
+			f.RecoverOkta()
+			f.RequireNoError(f.Sweep(ctx, KeepHistory))
+			f.RemoveGarbage()
 			for range 2 {
-				assertEqual(t, "last", f.lastKnown(), tc.last)
-				assertEqual(t, "queue", f.queuedDeliveries(), tc.queue)
-				assertEqual(t, "history", f.outcomes(), tc.outcomes)
-				f.checkDirs()
-				assertEqual(t, "found again", f.recoverOkta(), foundNothing)
+				AssertEqual(t, "last", f.LastKnown(), tc.last)
+				AssertEqual(t, "queue", f.QueuedDeliveries(), tc.queue)
+				AssertEqual(t, "history", f.Outcomes(), tc.outcomes)
+				f.CheckStored()
+				AssertEqual(t, "found again", f.RecoverOkta(), FoundNothing)
 			}
-			f.requireNoError(lock.Unlock())
+			f.RequireNoError(lock.Unlock())
 			counts, err := f.Runs.OutcomeCounts(ctx)
-			f.requireNoError(err)
+			f.RequireNoError(err)
 			var runs int64
 			for _, n := range counts {
 				runs += n.Runs
 			}
-			assertEqual(t, "runs counted", runs, int64(len(strings.Fields(tc.outcomes))))
-			f.collectUsers(9, 100, twoSinks)
-			assertEqual(t, "last after the next run", f.lastKnown(), "id-009/100/collected")
+			AssertEqual(t, "runs counted", runs, int64(len(strings.Fields(tc.outcomes))))
+			f.CollectUsers(9, 100, TwoSinks)
+			AssertEqual(t, "last after the next run", f.LastKnown(), "id-009/100/collected")
 		})
 	}
 }
 
 // workChild collects, delivers and sweeps, args[2] times or forever if that is 0, and
 // prints the number of each snapshot that it has committed.
-func workChild(args []string) error {
+func workChild(harness Harness, args []string) error {
 	times, err := strconv.Atoi(args[2])
 	if err != nil {
 		return err
 	}
-	s, err := openDirectory(ctx, args[0], Options{})
+	s, err := harness.Open(ctx, args[0], Options{Log: zap.NewNop()})
 	if err != nil {
 		return err
 	}
@@ -175,7 +178,7 @@ func workChild(args []string) error {
 	if err != nil {
 		return err
 	}
-	if _, err := s.Recover(ctx, "okta_"+args[1], "acme", twoSinks); err != nil {
+	if _, err := s.Recover(ctx, "okta_"+args[1], "acme", TwoSinks); err != nil {
 		return err
 	}
 	runs, err := s.Runs.List(ctx, "stream_"+args[1], 1)
@@ -199,10 +202,10 @@ func workChild(args []string) error {
 }
 
 // collectAndDeliver does the nth run of a collector with one stream.
-func collectAndDeliver(s *State, name string, n int) error {
-	h := newHeader("stream_"+name, "acme", n)
+func collectAndDeliver(s *state.State, name string, n int) error {
+	h := NewHeader("stream_"+name, "acme", n)
 	h.Collector = "okta_" + name
-	if _, err := collectSnapshot(s, h, 50+n%7, twoSinks); err != nil {
+	if _, err := CollectSnapshot(s, h, 50+n%7, TwoSinks); err != nil {
 		return err
 	}
 	deliveries, err := s.Queue.Next(ctx, "acme")
@@ -213,7 +216,7 @@ func collectAndDeliver(s *State, name string, n int) error {
 		if d.Stream != h.Stream {
 			continue
 		}
-		if err := s.Queue.ScheduleRetry(ctx, d.ID, errors.New("no route"), state.Transient, day); err != nil {
+		if err := s.Queue.ScheduleRetry(ctx, d.ID, errors.New("no route"), state.Transient, Day); err != nil {
 			return err
 		}
 		if err := s.Queue.MarkDelivered(ctx, d.ID); err != nil {
@@ -223,16 +226,16 @@ func collectAndDeliver(s *State, name string, n int) error {
 	if _, err := s.Streams(ctx); err != nil {
 		return err
 	}
-	return s.Sweep(ctx, keepHistory)
+	return s.Sweep(ctx, KeepHistory)
 }
 
-func TestTwoProcesses(t *testing.T) {
+func testTwoProcesses(t *testing.T, harness Harness) {
 	t.Parallel()
-	f := openState(t)
+	f := harness.NewState(t)
 	const times = 10
 	var all sync.WaitGroup
 	for _, name := range []string{"a", "b"} {
-		cmd, stderr := newChild(t, "work", f.dir, name, fmt.Sprint(times))
+		cmd, stderr := NewChild(t, "work", f.Place, name, fmt.Sprint(times))
 		all.Go(func() {
 			if err := cmd.Run(); err != nil {
 				t.Errorf("%v: %s", err, stderr)
@@ -241,11 +244,11 @@ func TestTwoProcesses(t *testing.T) {
 	}
 	all.Wait()
 	for _, name := range []string{"a", "b"} {
-		assertEqual(t, "last", f.lastKnownOf("stream_"+name, "acme"), fmt.Sprintf("id-%03d/%d/collected", times, 50+times%7))
+		AssertEqual(t, "last", f.LastKnownOf("stream_"+name, "acme"), fmt.Sprintf("id-%03d/%d/collected", times, 50+times%7))
 	}
-	assertEqual(t, "queue", f.queuedDeliveries(), "")
-	assertEqual(t, "history", len(strings.Fields(f.outcomes())), 2*times)
-	f.checkDirs()
+	AssertEqual(t, "queue", f.QueuedDeliveries(), "")
+	AssertEqual(t, "history", len(strings.Fields(f.Outcomes())), 2*times)
+	f.CheckStored()
 }
 
 var (
@@ -253,36 +256,36 @@ var (
 	seed  = flag.Uint64("seed", 1, "seed for the times of kills in TestKilledAtRandom")
 )
 
-func TestKilledAtRandom(t *testing.T) {
+func testKilledAtRandom(t *testing.T, harness Harness) {
 	t.Parallel()
-	f := openState(t)
+	f := harness.NewState(t)
 	random := rand.New(rand.NewPCG(*seed, 0))
 	committed := 0
 	for range *kills {
-		cmd, stderr := newChild(t, "work", f.dir, "a", "0")
+		cmd, stderr := NewChild(t, "work", f.Place, "a", "0")
 		committed = killAfterFirst(t, cmd, time.Duration(random.IntN(60))*time.Millisecond, committed)
 		if stderr.Len() > 0 {
 			t.Fatal(stderr)
 		}
 		sealed, _, err := f.Snapshots.LastKnown(ctx, "stream_a", "acme")
-		f.requireNoError(err)
-		f.requireNoError(sealed.Verify(ctx))
+		f.RequireNoError(err)
+		f.RequireNoError(sealed.Verify(ctx))
 		var n int
 		if _, err := fmt.Sscanf(sealed.UploadID, "id-%d", &n); err != nil || n < committed {
 			t.Fatalf("the last-known snapshot is %s, want %d or later; error %v", sealed.UploadID, committed, err)
 		}
-		if f.t.Failed() {
+		if f.T.Failed() {
 			return
 		}
 	}
-	_, err := f.Recover(ctx, "okta_a", "acme", twoSinks)
-	f.requireNoError(err)
-	f.requireNoError(f.Sweep(ctx, keepHistory))
-	f.checkDirs()
-	f.queuedDeliveries()
+	_, err := f.Recover(ctx, "okta_a", "acme", TwoSinks)
+	f.RequireNoError(err)
+	f.RequireNoError(f.Sweep(ctx, KeepHistory))
+	f.CheckStored()
+	f.QueuedDeliveries()
 	// Every run is counted once and has at most one snapshot.
 	runs, err := f.Runs.List(ctx, "", 1e6)
-	f.requireNoError(err)
+	f.RequireNoError(err)
 	seen := map[string]bool{}
 	for _, r := range runs {
 		if r.Outcome == "" || seen[r.UploadID] {
@@ -290,17 +293,17 @@ func TestKilledAtRandom(t *testing.T) {
 		}
 		seen[r.UploadID] = true
 	}
-	f.requireNoError(deliverAll(f.State))
+	f.RequireNoError(DeliverAll(f.State))
 	stored, err := f.Queue.SinkStatuses(ctx)
-	f.requireNoError(err)
+	f.RequireNoError(err)
 	counts, err := f.Runs.OutcomeCounts(ctx)
-	f.requireNoError(err)
+	f.RequireNoError(err)
 	for _, c := range counts {
 		if c.Outcome != state.Success {
 			continue
 		}
 		for _, s := range stored {
-			assertEqual(t, "delivered to "+s.Sink, s.Successes, c.Runs)
+			AssertEqual(t, "delivered to "+s.Sink, s.Successes, c.Runs)
 		}
 	}
 }
@@ -324,15 +327,15 @@ func killAfterFirst(t *testing.T, cmd *exec.Cmd, after time.Duration, last int) 
 		}
 		once.Do(func() { time.AfterFunc(after, func() { _ = cmd.Process.Kill() }) })
 	}
-	if err := cmd.Wait(); !wasKilled(err) {
+	if err := cmd.Wait(); !WasKilled(err) {
 		t.Errorf("the child was not killed: %v", err)
 	}
 	return last
 }
 
-func TestGoroutines(t *testing.T) {
+func testGoroutines(t *testing.T, harness Harness) {
 	t.Parallel()
-	f := openState(t)
+	f := harness.NewState(t)
 	const times = 5
 	var all sync.WaitGroup
 	for _, name := range []string{"a", "b", "c", "d"} {
@@ -360,10 +363,10 @@ func TestGoroutines(t *testing.T) {
 		})
 		all.Go(func() {
 			for n := 1; n <= times; n++ {
-				if _, err := restoreSnapshot(f.State, newHeader("restored_"+name, "acme", n), n, state.Policy{}); err != nil && !errors.Is(err, state.ErrLocked) {
+				if _, err := RestoreSnapshot(f.State, NewHeader("restored_"+name, "acme", n), n, state.Policy{}); err != nil && !errors.Is(err, state.ErrLocked) {
 					t.Error(err)
 				}
-				if _, err := f.Recover(ctx, "okta", "acme", twoSinks); err != nil {
+				if _, err := f.Recover(ctx, "okta", "acme", TwoSinks); err != nil {
 					t.Error(err)
 				}
 			}
@@ -371,8 +374,8 @@ func TestGoroutines(t *testing.T) {
 	}
 	all.Wait()
 	for _, name := range []string{"a", "b", "c", "d"} {
-		assertEqual(t, "last", f.lastKnownOf("stream_"+name, "acme"), fmt.Sprintf("id-%03d/%d/collected", times, 50+times%7))
-		assertEqual(t, "restored", strings.HasSuffix(f.lastKnownOf("restored_"+name, "acme"), "/restored"), true)
+		AssertEqual(t, "last", f.LastKnownOf("stream_"+name, "acme"), fmt.Sprintf("id-%03d/%d/collected", times, 50+times%7))
+		AssertEqual(t, "restored", strings.HasSuffix(f.LastKnownOf("restored_"+name, "acme"), "/restored"), true)
 	}
-	f.checkDirs()
+	f.CheckStored()
 }

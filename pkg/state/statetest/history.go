@@ -1,4 +1,4 @@
-package local
+package statetest
 
 import (
 	"errors"
@@ -9,14 +9,11 @@ import (
 	"github.com/collectord/collectord/pkg/state"
 )
 
-func TestRecent(t *testing.T) {
-	s, err := openDirectory(ctx, t.TempDir(), Options{Now: func() time.Time { return day.Add(5 * time.Hour) }})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer s.Close()
+func testRecent(t *testing.T, harness Harness) {
+	s := harness.NewState(t)
+	s.SetClock(Day.Add(5 * time.Hour))
 	for n := range 4 {
-		id, err := s.Runs.Begin(ctx, state.RunStart{Header: newHeader("okta_users", "a", n), Trigger: "test", Started: day.Add(time.Duration(n) * time.Hour)})
+		id, err := s.Runs.Begin(ctx, state.RunStart{Header: NewHeader("okta_users", "a", n), Trigger: "test", Started: Day.Add(time.Duration(n) * time.Hour)})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -67,23 +64,21 @@ func TestRecent(t *testing.T) {
 
 // TestLastDuration checks which runs count for the duration that the next one is expected
 // to have.
-func TestLastDuration(t *testing.T) {
+func testLastDuration(t *testing.T, harness Harness) {
 	t.Parallel()
-	now := day
-	s, err := openDirectory(ctx, t.TempDir(), Options{Now: func() time.Time { return now }})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer s.Close()
+	now := Day
+	s := harness.NewState(t)
+	s.SetClock(now)
 	n := 0
 	run := func(stream, tenancy string, took time.Duration, outcome state.Outcome) {
 		t.Helper()
 		n++
-		id, err := s.Runs.Begin(ctx, state.RunStart{Header: newHeader(stream, tenancy, n), Trigger: "test", Started: now})
+		id, err := s.Runs.Begin(ctx, state.RunStart{Header: NewHeader(stream, tenancy, n), Trigger: "test", Started: now})
 		if err != nil {
 			t.Fatal(err)
 		}
-		if now = now.Add(took); outcome == "" {
+		now = now.Add(took)
+		if s.SetClock(now); outcome == "" {
 			return // still running
 		}
 		if err := s.Runs.Fail(ctx, id, outcome, errors.New("no"), state.RunStats{}); err != nil {

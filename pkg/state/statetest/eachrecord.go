@@ -1,9 +1,8 @@
-package local
+package statetest
 
 import (
 	"context"
 	"errors"
-	"os"
 	"testing"
 
 	"github.com/collectord/collectord/pkg/snapshot"
@@ -12,24 +11,24 @@ import (
 
 // TestEachRecord reads the last-known snapshot to the end, until visit has enough, until
 // visit fails, after the context ended, while a newer one replaces it, and damaged.
-func TestEachRecord(t *testing.T) {
+func testEachRecord(t *testing.T, harness Harness) {
 	t.Parallel()
-	f := openState(t)
+	f := harness.NewState(t)
 	seen := 0
 	count := func([]byte) error { seen++; return nil }
 	requireSeen := func(what string, want int) {
 		t.Helper()
-		assertEqual(t, "records "+what, seen, want)
+		AssertEqual(t, "records "+what, seen, want)
 		seen = 0
 	}
 	if _, err := f.Snapshots.EachRecord(ctx, "okta_users", "acme", count); !errors.Is(err, state.ErrNoSnapshot) {
 		t.Errorf("no snapshot: error %v, want ErrNoSnapshot", err)
 	}
 	requireSeen("without a snapshot", 0)
-	f.collectUsers(1, 5, state.Policy{})
+	f.CollectUsers(1, 5, state.Policy{})
 	sealed, err := f.Snapshots.EachRecord(ctx, "okta_users", "acme", count)
-	f.requireNoError(err)
-	assertEqual(t, "snapshot", sealed.UploadID, "id-001")
+	f.RequireNoError(err)
+	AssertEqual(t, "snapshot", sealed.UploadID, "id-001")
 	requireSeen("to the end", 5)
 	_, err = f.Snapshots.EachRecord(ctx, "okta_users", "acme", func(b []byte) error {
 		if seen++; seen == 2 {
@@ -37,7 +36,7 @@ func TestEachRecord(t *testing.T) {
 		}
 		return nil
 	})
-	f.requireNoError(err)
+	f.RequireNoError(err)
 	requireSeen("until enough", 2)
 	failed := errors.New("failed")
 	if _, err := f.Snapshots.EachRecord(ctx, "okta_users", "acme", func([]byte) error { seen++; return failed }); !errors.Is(err, failed) {
@@ -52,19 +51,16 @@ func TestEachRecord(t *testing.T) {
 	requireSeen("after the context ended", 0)
 	_, err = f.Snapshots.EachRecord(ctx, "okta_users", "acme", func([]byte) error {
 		if seen++; seen == 1 {
-			f.collectUsers(2, 7, state.Policy{})
+			f.CollectUsers(2, 7, state.Policy{})
 		}
 		return nil
 	})
-	f.requireNoError(err)
+	f.RequireNoError(err)
 	requireSeen("while a newer snapshot replaces it", 5)
 	sealed, err = f.Snapshots.EachRecord(ctx, "okta_users", "acme", count)
-	f.requireNoError(err)
+	f.RequireNoError(err)
 	requireSeen("of the newer snapshot", 7)
-	content, err := os.ReadFile(sealed.Path())
-	f.requireNoError(err)
-	content[len(content)/2] ^= 0xff
-	f.requireNoError(os.WriteFile(sealed.Path(), content, 0o600))
+	f.Alter(sealed.Header, Records, FlipBit)
 	if _, err := f.Snapshots.EachRecord(ctx, "okta_users", "acme", count); !errors.Is(err, snapshot.ErrDamaged) {
 		t.Errorf("error %v, want ErrDamaged", err)
 	}

@@ -1,4 +1,4 @@
-package local
+package statetest
 
 import (
 	"errors"
@@ -10,13 +10,9 @@ import (
 
 // TestFirstFailure checks that a stream without data has the time of the first run that
 // failed, not that of later ones or of runs that were cancelled, and none after a success.
-func TestFirstFailure(t *testing.T) {
-	now := day
-	s, err := openDirectory(ctx, t.TempDir(), Options{Now: func() time.Time { return now }})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer s.Close()
+func testFirstFailure(t *testing.T, harness Harness) {
+	now := Day
+	s := harness.NewState(t)
 	assertFirst := func(want time.Time) {
 		t.Helper()
 		streams, err := s.Streams(ctx)
@@ -26,7 +22,7 @@ func TestFirstFailure(t *testing.T) {
 	}
 	begin := func(n int) state.RunID {
 		t.Helper()
-		id, err := s.Runs.Begin(ctx, state.RunStart{Header: newHeader("okta_users", "a", n), Trigger: "test", Started: now})
+		id, err := s.Runs.Begin(ctx, state.RunStart{Header: NewHeader("okta_users", "a", n), Trigger: "test", Started: now})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -35,6 +31,7 @@ func TestFirstFailure(t *testing.T) {
 	var first time.Time
 	for n, outcome := range []state.Outcome{state.Cancelled, state.Failed, state.Timeout} {
 		now = now.Add(time.Hour)
+		s.SetClock(now)
 		if outcome == state.Failed {
 			first = now
 		}
@@ -43,12 +40,15 @@ func TestFirstFailure(t *testing.T) {
 		}
 		assertFirst(first)
 	}
-	w, err := s.Snapshots.Spool(newHeader("okta_users", "a", 3))
+	lock, err := s.Locks.LockStream("okta_users", "a")
+	s.RequireNoError(err)
+	w, err := s.Snapshots.Spool(NewHeader("okta_users", "a", 3))
 	if err != nil {
 		t.Fatal(err)
 	}
 	if _, err := s.Runs.Commit(ctx, begin(3), w, state.RunStats{}, state.Policy{StoreEmpty: true}); err != nil {
 		t.Fatal(err)
 	}
+	s.RequireNoError(lock.Unlock())
 	assertFirst(time.Time{})
 }

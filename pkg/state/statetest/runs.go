@@ -1,9 +1,8 @@
-package local
+package statetest
 
 import (
 	"errors"
 	"fmt"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -12,11 +11,10 @@ import (
 
 	"github.com/collectord/collectord/pkg/snapshot"
 	"github.com/collectord/collectord/pkg/state"
-	"github.com/collectord/collectord/pkg/state/database"
 )
 
 // The result of a commit depends on the last-known snapshot and the policy.
-func TestCommitRules(t *testing.T) {
+func testCommitRules(t *testing.T, harness Harness) {
 	t.Parallel()
 	const none = -1
 	with := func(percent int, empty bool) state.Policy {
@@ -66,138 +64,138 @@ func TestCommitRules(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
-			f := openState(t)
+			f := harness.NewState(t)
 			var before int64
 			if tc.before != none {
-				f.collectUsers(1, tc.before, state.Policy{})
+				f.CollectUsers(1, tc.before, state.Policy{})
 				before = int64(tc.before)
 			}
-			done := f.collectUsers(2, tc.after, tc.policy)
-			assertEqual(t, "outcome", done.Outcome, tc.outcome)
-			assertEqual(t, "records", done.Info.Records, int64(tc.after))
-			assertEqual(t, "records before", done.LastRecords, before)
-			assertEqual(t, "queued", done.Queued, tc.queued)
-			assertEqual(t, "last", f.lastKnown(), tc.last)
-			assertEqual(t, "directories", f.checkDirs(), tc.directories)
+			done := f.CollectUsers(2, tc.after, tc.policy)
+			AssertEqual(t, "outcome", done.Outcome, tc.outcome)
+			AssertEqual(t, "records", done.Info.Records, int64(tc.after))
+			AssertEqual(t, "records before", done.LastRecords, before)
+			AssertEqual(t, "queued", done.Queued, tc.queued)
+			AssertEqual(t, "last", f.LastKnown(), tc.last)
+			AssertEqual(t, "directories", f.CheckStored(), tc.directories)
 			queue, err := f.Queue.List(ctx)
-			f.requireNoError(err)
-			assertEqual(t, "queue", len(queue), tc.queued)
+			f.RequireNoError(err)
+			AssertEqual(t, "queue", len(queue), tc.queued)
 			runs, err := f.Runs.List(ctx, "okta_users", 1)
-			f.requireNoError(err)
-			assertEqual(t, "history", runs[0].Outcome, tc.outcome)
-			assertEqual(t, "error in the history", runs[0].Err != "", tc.outcome == state.Held)
+			f.RequireNoError(err)
+			AssertEqual(t, "history", runs[0].Outcome, tc.outcome)
+			AssertEqual(t, "error in the history", runs[0].Err != "", tc.outcome == state.Held)
 		})
 	}
 }
 
-func TestAccept(t *testing.T) {
+func testAccept(t *testing.T, harness Harness) {
 	t.Parallel()
-	f := openState(t)
+	f := harness.NewState(t)
 	assertNoneHeld := func(when string) {
 		t.Helper()
-		if _, err := f.Snapshots.Accept(ctx, "okta_users", "acme", twoSinks); !errors.Is(err, state.ErrNoSnapshot) || !strings.Contains(err.Error(), "okta_users") {
+		if _, err := f.Snapshots.Accept(ctx, "okta_users", "acme", TwoSinks); !errors.Is(err, state.ErrNoSnapshot) || !strings.Contains(err.Error(), "okta_users") {
 			t.Errorf("%s: error %v, want ErrNoSnapshot", when, err)
 		}
 	}
 	held := func() bool {
 		t.Helper()
 		status, err := f.Streams(ctx)
-		f.requireNoError(err)
+		f.RequireNoError(err)
 		return status[0].Held
 	}
 	assertNoneHeld("no snapshot")
-	f.collectUsers(1, 100, state.Policy{})
+	f.CollectUsers(1, 100, state.Policy{})
 	assertNoneHeld("nothing held")
-	f.collectUsers(2, 3, twoSinks)
-	f.collectUsers(3, 4, twoSinks)
-	assertEqual(t, "only the newest held one stays", f.checkDirs(), "id-001 id-003")
-	assertEqual(t, "held", held(), true)
-	if _, err := f.Snapshots.Accept(ctx, "okta_users", "other", twoSinks); !errors.Is(err, state.ErrNoSnapshot) {
+	f.CollectUsers(2, 3, TwoSinks)
+	f.CollectUsers(3, 4, TwoSinks)
+	AssertEqual(t, "only the newest held one stays", f.CheckStored(), "id-001 id-003")
+	AssertEqual(t, "held", held(), true)
+	if _, err := f.Snapshots.Accept(ctx, "okta_users", "other", TwoSinks); !errors.Is(err, state.ErrNoSnapshot) {
 		t.Errorf("another tenancy: %v", err)
 	}
-	info, err := f.Snapshots.Accept(ctx, "okta_users", "acme", twoSinks)
-	f.requireNoError(err)
-	assertEqual(t, "accepted", info.UploadID, "id-003")
-	assertEqual(t, "last", f.lastKnown(), "id-003/4/collected")
-	assertEqual(t, "queue", f.queuedDeliveries(), "id-003>file id-003>s3")
-	assertEqual(t, "directories", f.checkDirs(), "id-003")
-	assertEqual(t, "held", held(), false)
+	info, err := f.Snapshots.Accept(ctx, "okta_users", "acme", TwoSinks)
+	f.RequireNoError(err)
+	AssertEqual(t, "accepted", info.UploadID, "id-003")
+	AssertEqual(t, "last", f.LastKnown(), "id-003/4/collected")
+	AssertEqual(t, "queue", f.QueuedDeliveries(), "id-003>file id-003>s3")
+	AssertEqual(t, "directories", f.CheckStored(), "id-003")
+	AssertEqual(t, "held", held(), false)
 	assertNoneHeld("accepted already")
 
-	f.collectUsers(4, 100, twoSinks)
-	f.collectUsers(5, 3, twoSinks)
-	f.collectUsers(6, 90, twoSinks)
-	assertEqual(t, "held after a newer snapshot", held(), false)
+	f.CollectUsers(4, 100, TwoSinks)
+	f.CollectUsers(5, 3, TwoSinks)
+	f.CollectUsers(6, 90, TwoSinks)
+	AssertEqual(t, "held after a newer snapshot", held(), false)
 	assertNoneHeld("the last-known snapshot is newer")
-	assertEqual(t, "directories", f.checkDirs(), "id-003 id-004 id-006")
-	assertEqual(t, "queue", f.queuedDeliveries(), "id-003>file id-003>s3 id-004>file id-004>s3 id-006>file id-006>s3")
+	AssertEqual(t, "directories", f.CheckStored(), "id-003 id-004 id-006")
+	AssertEqual(t, "queue", f.QueuedDeliveries(), "id-003>file id-003>s3 id-004>file id-004>s3 id-006>file id-006>s3")
 }
 
 // A damaged held snapshot must not replace an intact one.
-func TestAcceptDamaged(t *testing.T) {
+func testAcceptDamaged(t *testing.T, harness Harness) {
 	t.Parallel()
-	f := openState(t)
-	f.collectUsers(1, 100, state.Policy{})
-	done := f.collectUsers(2, 3, twoSinks)
-	flipBit(t, filepath.Join(f.dir, database.SnapshotPlace(done.Info.Header)))
-	if _, err := f.Snapshots.Accept(ctx, "okta_users", "acme", twoSinks); !errors.Is(err, snapshot.ErrDamaged) {
+	f := harness.NewState(t)
+	f.CollectUsers(1, 100, state.Policy{})
+	done := f.CollectUsers(2, 3, TwoSinks)
+	f.Alter(done.Info.Header, Records, FlipBit)
+	if _, err := f.Snapshots.Accept(ctx, "okta_users", "acme", TwoSinks); !errors.Is(err, snapshot.ErrDamaged) {
 		t.Errorf("accepted: %v", err)
 	}
-	assertEqual(t, "last", f.lastKnown(), "id-001/100/collected")
-	assertEqual(t, "queue", f.queuedDeliveries(), "")
+	AssertEqual(t, "last", f.LastKnown(), "id-001/100/collected")
+	AssertEqual(t, "queue", f.QueuedDeliveries(), "")
 }
 
 // A run ends once, even if its caller ends it again.
-func TestRunEndsOnce(t *testing.T) {
+func testRunEndsOnce(t *testing.T, harness Harness) {
 	t.Parallel()
-	f := openState(t)
-	id, err := f.Runs.Begin(ctx, state.RunStart{Header: newHeader("okta_users", "acme", 1), Trigger: "cron", Started: day})
-	f.requireNoError(err)
-	stats := state.RunStats{Records: 1, Bytes: 2, Pages: 3, Requests: 4, Retries: 5, RateLimitWait: 6 * time.Second, Doubts: twoDoubts}
-	f.requireNoError(f.Runs.Fail(ctx, id, state.Timeout, errors.New("too long"), stats))
-	f.requireNoError(f.Runs.Fail(ctx, id, state.Failed, errors.New("again"), state.RunStats{}))
+	f := harness.NewState(t)
+	id, err := f.Runs.Begin(ctx, state.RunStart{Header: NewHeader("okta_users", "acme", 1), Trigger: "cron", Started: Day})
+	f.RequireNoError(err)
+	stats := state.RunStats{Records: 1, Bytes: 2, Pages: 3, Requests: 4, Retries: 5, RateLimitWait: 6 * time.Second, Doubts: TwoDoubts}
+	f.RequireNoError(f.Runs.Fail(ctx, id, state.Timeout, errors.New("too long"), stats))
+	f.RequireNoError(f.Runs.Fail(ctx, id, state.Failed, errors.New("again"), state.RunStats{}))
 	runs, err := f.Runs.List(ctx, "", 10)
-	f.requireNoError(err)
+	f.RequireNoError(err)
 	want := state.Run{
 		ID: id, Collector: "okta", Stream: "okta_users", Tenancy: "acme", UploadID: "id-001", Trigger: "cron",
-		Started: day, Ended: f.now(), Outcome: state.Timeout, Err: "too long", RunStats: stats,
+		Started: Day, Ended: f.Now(), Outcome: state.Timeout, Err: "too long", RunStats: stats,
 	}
 	if diff := cmp.Diff(want, runs[0]); diff != "" {
 		t.Errorf("run (-want +got):\n%s", diff)
 	}
 	counts, err := f.Runs.OutcomeCounts(ctx)
-	f.requireNoError(err)
-	assertEqual(t, "counts", fmt.Sprint(counts), fmt.Sprint([]state.Count{{Collector: "okta", Stream: "okta_users", Tenancy: "acme", Outcome: state.Timeout, Runs: 1, LastEnded: f.now()}}))
+	f.RequireNoError(err)
+	AssertEqual(t, "counts", fmt.Sprint(counts), fmt.Sprint([]state.Count{{Collector: "okta", Stream: "okta_users", Tenancy: "acme", Outcome: state.Timeout, Runs: 1, LastEnded: f.Now()}}))
 }
 
-func TestTwoStreamsTwoTenancies(t *testing.T) {
+func testTwoStreamsTwoTenancies(t *testing.T, harness Harness) {
 	t.Parallel()
-	f := openState(t)
+	f := harness.NewState(t)
 	n := 0
 	for _, stream := range []string{"okta_users", "okta_groups"} {
 		for _, tenancy := range []string{"acme", "umbrella", ""} {
 			n++
-			_, err := collectSnapshot(f.State, newHeader(stream, tenancy, n), 100*n, twoSinks)
-			f.requireNoError(err)
-			f.advanceClock(time.Minute)
+			_, err := CollectSnapshot(f.State, NewHeader(stream, tenancy, n), 100*n, TwoSinks)
+			f.RequireNoError(err)
+			f.AdvanceClock(time.Minute)
 		}
 	}
-	_, err := collectSnapshot(f.State, newHeader("okta_users", "umbrella", 7), 2, twoSinks) // held
-	f.requireNoError(err)
-	f.advanceClock(time.Minute)
-	id, err := f.Runs.Begin(ctx, state.RunStart{Header: newHeader("okta_groups", "acme", 8), Trigger: "cron", Started: day})
-	f.requireNoError(err)
-	_, err = f.Runs.Begin(ctx, state.RunStart{Header: newHeader("snyk_new", "acme", 9), Trigger: "cron", Started: day})
-	f.requireNoError(err)
+	_, err := CollectSnapshot(f.State, NewHeader("okta_users", "umbrella", 7), 2, TwoSinks) // held
+	f.RequireNoError(err)
+	f.AdvanceClock(time.Minute)
+	id, err := f.Runs.Begin(ctx, state.RunStart{Header: NewHeader("okta_groups", "acme", 8), Trigger: "cron", Started: Day})
+	f.RequireNoError(err)
+	_, err = f.Runs.Begin(ctx, state.RunStart{Header: NewHeader("snyk_new", "acme", 9), Trigger: "cron", Started: Day})
+	f.RequireNoError(err)
 
 	status, err := f.Streams(ctx)
-	f.requireNoError(err)
+	f.RequireNoError(err)
 	var lines []string
 	for _, s := range status {
 		lines = append(lines, fmt.Sprintf("%s/%s last=%s:%s taken=%d n=%d held=%v queued=%d ok=%d bad=%d %q", s.Stream, s.Tenancy, s.Last.UploadID, s.Last.Outcome,
 			hoursSinceDay(s.Taken), s.Records, s.Held, s.Queued, minutesSinceStart(s.LastSuccess), minutesSinceStart(s.LastFailure), s.FailureErr))
 	}
-	assertEqual(t, "status", strings.Join(lines, "\n"), strings.Join([]string{
+	AssertEqual(t, "status", strings.Join(lines, "\n"), strings.Join([]string{
 		`okta_groups/ last=id-006:success taken=6 n=600 held=false queued=2 ok=5 bad=-1 ""`,
 		`okta_groups/acme last=id-008: taken=4 n=400 held=false queued=2 ok=3 bad=-1 ""`,
 		`okta_groups/umbrella last=id-005:success taken=5 n=500 held=false queued=2 ok=4 bad=-1 ""`,
@@ -206,22 +204,22 @@ func TestTwoStreamsTwoTenancies(t *testing.T) {
 		`okta_users/umbrella last=id-007:held taken=2 n=200 held=true queued=2 ok=1 bad=6 "2 records, the last-known snapshot has 200, and GUARD_DROP holds what has less than 10% of it"`,
 		`snyk_new/acme last=id-009: taken=-1 n=0 held=false queued=0 ok=-1 bad=-1 ""`,
 	}, "\n"))
-	assertEqual(t, "the run in progress", status[1].Last.ID, id)
+	AssertEqual(t, "the run in progress", status[1].Last.ID, id)
 	if diff := cmp.Diff(state.RunStats{Records: 600, Requests: 3}, status[0].Last.RunStats); diff != "" {
 		t.Errorf("stats of the last run (-want +got):\n%s", diff)
 	}
 	for i, tenancy := range []string{"acme", "umbrella", ""} {
-		assertEqual(t, "users", f.lastKnownOf("okta_users", tenancy), fmt.Sprintf("id-%03d/%d/collected", i+1, 100*(i+1)))
-		assertEqual(t, "groups", f.lastKnownOf("okta_groups", tenancy), fmt.Sprintf("id-%03d/%d/collected", i+4, 100*(i+4)))
+		AssertEqual(t, "users", f.LastKnownOf("okta_users", tenancy), fmt.Sprintf("id-%03d/%d/collected", i+1, 100*(i+1)))
+		AssertEqual(t, "groups", f.LastKnownOf("okta_groups", tenancy), fmt.Sprintf("id-%03d/%d/collected", i+4, 100*(i+4)))
 	}
 	runs, err := f.Runs.List(ctx, "okta_users", 2)
-	f.requireNoError(err)
-	assertEqual(t, "limited history", len(runs), 2)
-	assertEqual(t, "newest first", runs[0].UploadID, "id-007")
+	f.RequireNoError(err)
+	AssertEqual(t, "limited history", len(runs), 2)
+	AssertEqual(t, "newest first", runs[0].UploadID, "id-007")
 	for _, tenancy := range []string{"acme", "umbrella", ""} {
 		deliveries, err := f.Queue.Next(ctx, tenancy)
-		f.requireNoError(err)
-		assertEqual(t, "first deliveries of "+tenancy, len(deliveries), 4)
+		f.RequireNoError(err)
+		AssertEqual(t, "first deliveries of "+tenancy, len(deliveries), 4)
 	}
 }
 
@@ -230,7 +228,7 @@ func hoursSinceDay(at time.Time) int {
 	if at.IsZero() {
 		return -1
 	}
-	return int(at.Sub(day).Hours())
+	return int(at.Sub(Day).Hours())
 }
 
 // minutesSinceStart returns the minutes since the start of a fixture's clock, -1 for
@@ -239,26 +237,26 @@ func minutesSinceStart(at time.Time) int {
 	if at.IsZero() {
 		return -1
 	}
-	return int(at.Sub(day.Add(24 * time.Hour)).Minutes())
+	return int(at.Sub(Day.Add(24 * time.Hour)).Minutes())
 }
 
-func TestNotes(t *testing.T) {
+func testNotes(t *testing.T, harness Harness) {
 	t.Parallel()
-	f := openState(t)
+	f := harness.NewState(t)
 	a, b := f.Notes("acme"), f.Notes("umbrella")
 	readNote := func(n state.Notes) string {
 		t.Helper()
 		text, err := n.Note(ctx, "export")
-		f.requireNoError(err)
+		f.RequireNoError(err)
 		return text
 	}
-	assertEqual(t, "none", readNote(a), "")
-	f.requireNoError(a.SetNote(ctx, "export", "job 1"))
-	f.requireNoError(a.SetNote(ctx, "export", "job 2"))
-	assertEqual(t, "own", readNote(a), "job 2")
-	assertEqual(t, "another tenancy's", readNote(b), "")
-	f.requireNoError(b.SetNote(ctx, "export", "x"))
-	f.requireNoError(a.SetNote(ctx, "export", ""))
-	assertEqual(t, "removed", readNote(a), "")
-	assertEqual(t, "the other's", readNote(b), "x")
+	AssertEqual(t, "none", readNote(a), "")
+	f.RequireNoError(a.SetNote(ctx, "export", "job 1"))
+	f.RequireNoError(a.SetNote(ctx, "export", "job 2"))
+	AssertEqual(t, "own", readNote(a), "job 2")
+	AssertEqual(t, "another tenancy's", readNote(b), "")
+	f.RequireNoError(b.SetNote(ctx, "export", "x"))
+	f.RequireNoError(a.SetNote(ctx, "export", ""))
+	AssertEqual(t, "removed", readNote(a), "")
+	AssertEqual(t, "the other's", readNote(b), "x")
 }
