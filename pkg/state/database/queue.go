@@ -137,7 +137,7 @@ func (q *Queue) DropDamaged(ctx context.Context, id int64) (bool, error) {
 	if err != nil {
 		return false, fmt.Errorf("read the queue: %w", err)
 	}
-	_, err = q.snapshots.openVerified(ctx, dir)
+	_, err = q.files.OpenVerified(ctx, dir)
 	if !snapshot.IsUnusable(err) {
 		return false, err
 	}

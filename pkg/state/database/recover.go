@@ -124,7 +124,7 @@ func (r *recovery) recordUnknownPlace(ctx context.Context, place string) error {
 	case run.Outcome != "":
 		return r.files.Discard(place) // the run failed after sealing
 	}
-	sealed, err := r.Snapshots.openVerified(ctx, place)
+	sealed, err := r.files.OpenVerified(ctx, place)
 	if snapshot.IsUnusable(err) {
 		r.found.Lost = append(r.found.Lost, err)
 		return r.files.Discard(place) // the run ends as interrupted

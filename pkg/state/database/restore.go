@@ -48,13 +48,7 @@ func (s *Snapshots) Restore(ctx context.Context, w *snapshot.Writer, p state.Pol
 		return state.RestoreUnneeded, fmt.Errorf("restore %s: %w", h.Stream, errors.Join(err, os.RemoveAll(staging)))
 	}
 	Reached("restore sealed")
-	place, err := s.files.Stage(ctx, sealed, state.Restored)
-	if err == nil {
-		err = s.inTransaction(ctx, func(tx DB) (err error) {
-			outcome, err = s.addRestored(ctx, tx, sealed, place, p)
-			return err
-		})
-	}
+	outcome, err = s.recordRestored(ctx, sealed, p)
 	if err != nil {
 		// Recover removes the files if they are in place but not in the database.
 		return state.RestoreUnneeded, fmt.Errorf("restore %s: %w", h.Stream, errors.Join(err, os.RemoveAll(staging)))
@@ -63,6 +57,26 @@ func (s *Snapshots) Restore(ctx context.Context, w *snapshot.Writer, p state.Pol
 	s.sweepStream(ctx, h.Stream, h.Tenancy)
 	if err := os.RemoveAll(s.restoreSpool(h)); err != nil {
 		return outcome, fmt.Errorf("restore %s: %w", h.Stream, err)
+	}
+	return outcome, nil
+}
+
+// recordRestored adds a restored snapshot that is sealed in the spool, if it is needed.
+func (s *Snapshots) recordRestored(ctx context.Context, sealed *snapshot.Snapshot, p state.Policy) (outcome state.RestoreOutcome, err error) {
+	place, err := s.files.Stage(ctx, sealed, state.Restored)
+	if err != nil {
+		return state.RestoreUnneeded, err
+	}
+	var replaced string
+	err = s.inTransaction(ctx, func(tx DB) (err error) {
+		outcome, replaced, err = s.addRestored(ctx, tx, sealed, place, p)
+		return err
+	})
+	switch {
+	case err != nil || outcome == state.RestoreUnneeded:
+		return outcome, errors.Join(err, s.files.Unstage(place))
+	case replaced != "" && replaced != place:
+		return outcome, s.files.Discard(replaced)
 	}
 	return outcome, nil
 }
@@ -81,33 +95,36 @@ func (s *Snapshots) HasHeldBackup(ctx context.Context, h snapshot.Header) (held 
 // addRestored moves a restored snapshot to its place and makes it the last-known one,
 // or holds it, unless the last-known one is preferred. It moves within the
 // transaction, whose lock keeps Recover from treating the files as a leftover.
-func (s *Snapshots) addRestored(ctx context.Context, tx DB, sealed *snapshot.Snapshot, place string, p state.Policy) (state.RestoreOutcome, error) {
+// replaced is the earlier place of the same snapshot, "" for none.
+func (s *Snapshots) addRestored(
+	ctx context.Context, tx DB, sealed *snapshot.Snapshot, place string, p state.Policy,
+) (outcome state.RestoreOutcome, replaced string, err error) {
 	last, err := s.usableLastKnown(ctx, tx, sealed.Header)
 	if err != nil || last != nil && !state.PrefersBackup(sealed.UploadTimestamp, sealed.Records, *last, s.now()) {
-		return state.RestoreUnneeded, err
+		return state.RestoreUnneeded, "", err
 	}
-	outcome := state.RestoreDone
+	outcome = state.RestoreDone
 	if last != nil && isSuddenLoss(sealed.Records, last.Records, p) {
 		accepted, err := hasHeldRun(ctx, tx, sealed.Header)
 		if err != nil {
-			return state.RestoreUnneeded, err
+			return state.RestoreUnneeded, "", err
 		}
 		if !accepted {
 			outcome = state.RestoreHeld
 		}
 	}
 	if err := s.files.Place(sealed, place); err != nil {
-		return state.RestoreUnneeded, err
+		return state.RestoreUnneeded, "", err
 	}
 	Reached("restore moved")
-	row, err := s.insertRestored(ctx, tx, sealed, place, outcome == state.RestoreHeld)
+	row, replaced, err := s.insertRestored(ctx, tx, sealed, place, outcome == state.RestoreHeld)
 	if err != nil || outcome == state.RestoreHeld {
-		return outcome, err
+		return outcome, replaced, err
 	}
 	if _, err := s.makeLastKnown(ctx, tx, row, p); err != nil {
-		return state.RestoreUnneeded, err
+		return state.RestoreUnneeded, "", err
 	}
-	return outcome, s.keepHeldNewest(ctx, tx, sealed.Header)
+	return outcome, replaced, s.keepHeldNewest(ctx, tx, sealed.Header)
 }
 
 // keepHeldNewest lets a held snapshot that is newer than h, the header of the last-known one,
@@ -153,20 +170,24 @@ func (s *Snapshots) usableLastKnown(ctx context.Context, tx DB, h snapshot.Heade
 }
 
 // insertRestored adds a restored snapshot and returns its row. When the database
-// has the same snapshot, held or with lost files, its row gets the new place.
-func (s *Snapshots) insertRestored(ctx context.Context, tx DB, sealed *snapshot.Snapshot, place string, held bool) (row int64, err error) {
-	err = tx.QueryRowContext(ctx, `SELECT id FROM snapshots WHERE stream = $1 AND tenancy = $2 AND upload_id = $3`,
-		sealed.Stream, sealed.Tenancy, sealed.UploadID).Scan(&row)
+// has the same snapshot, held or with lost files, its row gets the new place, and
+// the earlier one is returned.
+func (s *Snapshots) insertRestored(
+	ctx context.Context, tx DB, sealed *snapshot.Snapshot, place string, held bool,
+) (row int64, replaced string, err error) {
+	err = tx.QueryRowContext(ctx, `SELECT id, dir FROM snapshots WHERE stream = $1 AND tenancy = $2 AND upload_id = $3`,
+		sealed.Stream, sealed.Tenancy, sealed.UploadID).Scan(&row, &replaced)
 	if errors.Is(err, sql.ErrNoRows) {
-		return s.insertSnapshot(ctx, tx, sealed, place, state.Restored, held)
+		row, err = s.insertSnapshot(ctx, tx, sealed, place, state.Restored, held)
+		return row, "", err
 	}
 	if err != nil {
-		return 0, err
+		return 0, "", err
 	}
 	_, err = tx.ExecContext(ctx,
 		`UPDATE snapshots SET taken = $1, records = $2, bytes = $3, spool_bytes = $4, dir = $5, source = $6, held = $7, doubts = $8 WHERE id = $9`,
 		toMillis(sealed.UploadTimestamp), sealed.Records, sealed.Bytes, sealed.SpoolBytes, place, state.Restored, held, encodeDoubts(sealed.Doubts), row)
-	return row, err
+	return row, replaced, err
 }
 
 // sweepRestores removes the spools of interrupted restores.

@@ -138,7 +138,7 @@ func (s *Snapshots) releaseHeld(ctx context.Context, stream, tenancy string, p s
 		return snapshot.Info{}, err
 	}
 	// Verifying takes long, and would block other writers inside the transaction.
-	sealed, err := s.openVerified(ctx, place)
+	sealed, err := s.files.OpenVerified(ctx, place)
 	if err != nil {
 		return snapshot.Info{}, err
 	}
@@ -260,13 +260,4 @@ func (s *Snapshots) newestUsable(ctx context.Context, tx DB, row int64) (int64, 
 		}
 	}
 	return 0, nil
-}
-
-// openVerified opens the snapshot at a place and checks its sum.
-func (s *Snapshots) openVerified(ctx context.Context, place string) (*snapshot.Snapshot, error) {
-	sealed, err := s.files.Open(ctx, place)
-	if err != nil {
-		return nil, err
-	}
-	return sealed, sealed.Verify(ctx)
 }

@@ -48,9 +48,13 @@ type Files interface {
 	// it there. Place is called in a transaction, and Stage before it.
 	Stage(ctx context.Context, sealed *snapshot.Snapshot, source state.Source) (place string, err error)
 	Place(sealed *snapshot.Snapshot, place string) error
+	// Unstage gives up a place from Stage at which no snapshot was recorded.
+	Unstage(place string) error
 	// Open opens the snapshot at a place. snapshot.IsUnusable reports true for the error
 	// when it is missing or damaged.
 	Open(ctx context.Context, place string) (*snapshot.Snapshot, error)
+	// OpenVerified is Open, and checks the sum of the records.
+	OpenVerified(ctx context.Context, place string) (*snapshot.Snapshot, error)
 	// Check returns what Open would return for the snapshot, without reading its records.
 	Check(ctx context.Context, place string) (snapshot.Info, error)
 	// List returns the places on this machine at which snapshots of streams of a tenancy

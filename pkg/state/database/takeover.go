@@ -181,7 +181,7 @@ func (t *takeover) record(ctx context.Context) error {
 	if err := t.stage(ctx); err != nil {
 		return err
 	}
-	return t.inTransaction(ctx, func(tx DB) error {
+	err := t.inTransaction(ctx, func(tx DB) error {
 		if err := t.recordLast(ctx, tx); err != nil {
 			return err
 		}
@@ -199,6 +199,18 @@ func (t *takeover) record(ctx context.Context) error {
 		Reached("recording stream")
 		return nil
 	})
+	return errors.Join(err, t.unstage(err != nil))
+}
+
+// unstage gives up the places of the copies that were not added, or of all.
+func (t *takeover) unstage(all bool) (err error) {
+	if t.last != nil && (all || t.result.Snapshot != state.TakenAdded) {
+		err = t.files.Unstage(t.last.place)
+	}
+	if t.held != nil && (all || t.result.Held != state.TakenAdded) {
+		err = errors.Join(err, t.files.Unstage(t.held.place))
+	}
+	return err
 }
 
 // recordLast makes the copy of the last-known snapshot that of this state, unless there is

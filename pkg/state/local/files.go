@@ -53,6 +53,19 @@ func (f files) Place(sealed *snapshot.Snapshot, place string) error {
 	return durable.SyncDir(filepath.Dir(path))
 }
 
+// Unstage implements [database.Files]. A place does not exist before Place, and Recover deals
+// with files that are not recorded.
+func (files) Unstage(string) error { return nil }
+
+// OpenVerified implements [database.Files].
+func (f files) OpenVerified(ctx context.Context, place string) (*snapshot.Snapshot, error) {
+	sealed, err := f.Open(ctx, place)
+	if err != nil {
+		return nil, err
+	}
+	return sealed, sealed.Verify(ctx)
+}
+
 // Open implements [database.Files].
 func (f files) Open(_ context.Context, place string) (*snapshot.Snapshot, error) {
 	return snapshot.Open(filepath.Join(f.dir, place))

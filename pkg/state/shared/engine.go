@@ -21,23 +21,30 @@ import (
 	"github.com/collectord/collectord/pkg/store/postgres"
 )
 
-const (
-	// maxConnections bounds the connections of a process.
-	maxConnections = 4
-	// responseTimeout is how long the server may take to respond to a statement. A
-	// connection through which nothing comes any more is noticed by it.
-	responseTimeout = 30 * time.Second
-	// lockTimeout is how long a transaction waits for those of other processes.
-	lockTimeout = 20 * time.Second
-	// commandTimeout bounds a statement outside of the caller's context.
-	commandTimeout = 3 * time.Second
-)
+// maxConnections bounds the connections of a process.
+const maxConnections = 4
+
+// limits bound what is waited for.
+type limits struct {
+	// response is how long the server may take to respond to a statement. A connection through
+	// which nothing comes any more is noticed by it.
+	response time.Duration
+	// lock is how long a transaction waits for those of other processes.
+	lock time.Duration
+	// idle is how long a transaction may be without a statement: the server ends that of a
+	// process which has stopped.
+	idle time.Duration
+	// command bounds a statement outside of the caller's context.
+	command time.Duration
+}
+
+var defaultLimits = limits{response: 30 * time.Second, lock: 20 * time.Second, idle: 5 * time.Second, command: 3 * time.Second}
 
 // An engine is the Postgres database of a state. It implements [database.Engine].
 type engine struct {
 	db     *sql.DB
 	schema string
-	lease  time.Duration
+	limits limits
 	// maintain does the housekeeping besides that of the database.
 	maintain func(context.Context) error
 }
@@ -51,19 +58,23 @@ func openEngine(_ context.Context, o Options) (*engine, error) {
 	// A statement is one round trip, so that a connection pooler in transaction mode gives it
 	// one server connection also outside of a transaction.
 	config.DefaultQueryExecMode = pgx.QueryExecModeExec
+	waits := defaultLimits
+	if o.limits != nil {
+		waits = *o.limits
+	}
 	dial := config.DialFunc
 	config.DialFunc = func(ctx context.Context, network, address string) (net.Conn, error) {
 		conn, err := dial(ctx, network, address)
 		if err != nil {
 			return nil, err
 		}
-		return &patientConn{Conn: conn}, nil
+		return &patientConn{Conn: conn, limit: waits.response}, nil
 	}
 	db := sql.OpenDB(stdlib.GetConnector(*config, stdlib.OptionAfterConnect(registerTypes)))
 	db.SetMaxOpenConns(maxConnections)
 	db.SetMaxIdleConns(maxConnections)
 	db.SetConnMaxIdleTime(5 * time.Minute)
-	return &engine{db: db, schema: o.Schema, lease: o.Lease}, nil
+	return &engine{db: db, schema: o.Schema, limits: waits}, nil
 }
 
 // registerTypes tells the driver the types of the texts and numbers that package database
@@ -77,10 +88,11 @@ func registerTypes(_ context.Context, conn *pgx.Conn) error {
 	return nil
 }
 
-// A patientConn is a connection whose reads fail after responseTimeout, unless the driver has
+// A patientConn is a connection whose reads fail after a limit, unless the driver has
 // set another limit, as it does when a context ends.
 type patientConn struct {
 	net.Conn
+	limit   time.Duration
 	mu      sync.Mutex
 	limited bool
 }
@@ -108,7 +120,7 @@ func (p *patientConn) limitRead() error {
 	if p.limited {
 		return nil
 	}
-	return p.SetReadDeadline(time.Now().Add(responseTimeout))
+	return p.SetReadDeadline(time.Now().Add(p.limit))
 }
 
 // tables returns db for the statements of package database, which name tables without their
@@ -186,11 +198,10 @@ func (e *engine) inTransaction(ctx context.Context, do func(database.DB) error) 
 // beginAlone sets the limits of a transaction, and waits until it is the only one. What COMMIT
 // has confirmed must survive a crash of the server, whatever the role's default.
 func (e *engine) beginAlone(ctx context.Context, tx *sql.Tx) error {
-	idle := min(e.lease/4, 5*time.Second)
 	_, err := tx.ExecContext(ctx, `SELECT set_config('lock_timeout', $1, true), set_config('idle_in_transaction_session_timeout', $2, true),
 		set_config('statement_timeout', '0', true),
 		set_config('synchronous_commit', CASE current_setting('synchronous_commit') WHEN 'off' THEN 'on' ELSE current_setting('synchronous_commit') END, true)`,
-		milliseconds(lockTimeout), milliseconds(idle))
+		milliseconds(e.limits.lock), milliseconds(e.limits.idle))
 	if err != nil {
 		return err
 	}

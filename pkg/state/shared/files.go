@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path"
 	"path/filepath"
@@ -49,12 +50,12 @@ type files struct {
 	fetches singleflight.Group
 
 	mu        sync.Mutex
-	discarded []string
+	discarded map[string]bool
 	swept     time.Time // when garbage was last looked for
 }
 
 func newFiles(dir string, e *engine, o Options) *files {
-	return &files{engine: e, bucket: o.Bucket, prefix: o.Prefix, dir: dir, cache: newCache(dir, o.Cache), log: o.Log}
+	return &files{engine: e, bucket: o.Bucket, prefix: o.Prefix, dir: dir, cache: newCache(dir, o.Cache), log: o.Log, discarded: map[string]bool{}}
 }
 
 // key returns the key of an object of the snapshot at a place.
@@ -115,25 +116,51 @@ func (f *files) Place(sealed *snapshot.Snapshot, place string) error {
 	return os.Rename(sealed.Dir(), dir)
 }
 
+// Unstage implements [database.Files].
+func (f *files) Unstage(place string) error { return f.Discard(place) }
+
 // Open implements [database.Files].
 func (f *files) Open(ctx context.Context, place string) (*snapshot.Snapshot, error) {
 	if sealed, err := f.cache.openCopy(place); err == nil || !snapshot.IsUnusable(err) {
 		return sealed, err
 	}
-	opened, err, _ := f.fetches.Do(place, func() (any, error) { return f.fetch(ctx, place) })
-	if err != nil {
+	for {
+		isOwn := false
+		opened, err, _ := f.fetches.Do(place, func() (any, error) { isOwn = true; return f.fetch(ctx, place) })
+		if err == nil {
+			return opened.(*snapshot.Snapshot), nil
+		}
+		if isOwn || ctx.Err() != nil {
+			return nil, err
+		} // else the context of another caller may have ended
+	}
+}
+
+// OpenVerified implements [database.Files]. A copy that is damaged is replaced by the objects.
+func (f *files) OpenVerified(ctx context.Context, place string) (*snapshot.Snapshot, error) {
+	sealed, err := f.cache.openCopy(place)
+	if err == nil {
+		err = sealed.Verify(ctx)
+	}
+	if err == nil || !snapshot.IsUnusable(err) {
+		return sealed, err
+	}
+	if err := f.cache.remove(place); err != nil {
 		return nil, err
 	}
-	return opened.(*snapshot.Snapshot), nil
+	return f.Open(ctx, place) // which verifies what it fetches
 }
+
+// fetchPrefix begins the names of the directories in the spool into which snapshots are copied.
+const fetchPrefix = ".fetch-"
 
 // fetch copies a snapshot to the cache and verifies it.
 func (f *files) fetch(ctx context.Context, place string) (_ *snapshot.Snapshot, err error) {
-	temp := filepath.Join(f.dir, "spool", ".trash-fetch-"+uuid.NewString())
+	temp := filepath.Join(f.dir, "spool", fetchPrefix+uuid.NewString())
 	if err := os.Mkdir(temp, 0o700); err != nil {
-		return nil, err
+		return nil, diskError(err)
 	}
-	defer func() { err = errors.Join(err, os.RemoveAll(temp)) }()
+	defer func() { err = errors.Join(err, diskError(os.RemoveAll(temp))) }()
 	for _, name := range []string{manifestName, recordsName} {
 		if err := f.download(ctx, f.key(place, name), filepath.Join(temp, name)); err != nil {
 			return nil, fmt.Errorf("read snapshot: %w", err)
@@ -147,14 +174,26 @@ func (f *files) fetch(ctx context.Context, place string) (_ *snapshot.Snapshot, 
 		return nil, fmt.Errorf("read snapshot %s: %w", f.key(place, ""), err)
 	}
 	dir, err := f.cache.reserve(place)
-	if err != nil {
-		return nil, err
+	if err == nil {
+		err = durable.SyncDir(temp)
 	}
-	if err := os.Rename(temp, dir); err != nil {
-		return nil, fmt.Errorf("read snapshot: %w", err)
+	if err == nil {
+		err = os.Rename(temp, dir)
+	}
+	if err != nil {
+		return nil, diskError(err)
 	}
 	f.cache.trim()
 	return snapshot.Open(dir)
+}
+
+// diskError returns an error of this machine's disk as one that does not wrap fs.ErrNotExist:
+// that would mean that the snapshot is missing.
+func diskError(err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("copy a snapshot to STATE_DIR: %s", err)
 }
 
 // download copies an object to a new file.
@@ -166,10 +205,10 @@ func (f *files) download(ctx context.Context, key, file string) error {
 	defer body.Close()
 	out, err := os.OpenFile(file, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
 	if err != nil {
-		return err
+		return diskError(err)
 	}
 	_, err = io.Copy(out, body)
-	return errors.Join(err, out.Close())
+	return errors.Join(err, diskError(errors.Join(out.Sync(), out.Close())))
 }
 
 // Check implements [database.Files].
@@ -205,60 +244,76 @@ func (f *files) Check(ctx context.Context, place string) (snapshot.Info, error) 
 // repeated.
 func (f *files) List([]string, string) ([]string, error) { return nil, nil }
 
-// Discard implements [database.Files]. The objects are removed when the transaction has ended.
+// Discard implements [database.Files]. The objects are removed when no row has the place any
+// more: the transaction that discards it may be in progress, or fail.
 func (f *files) Discard(place string) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.discarded = append(f.discarded, place)
+	f.discarded[place] = true
 	return nil
 }
 
 // EmptyTrash implements [database.Files].
 func (f *files) EmptyTrash() {
-	f.mu.Lock()
-	places := f.discarded
-	f.discarded = nil
-	f.mu.Unlock()
 	ctx, cancel := context.WithTimeout(context.Background(), removalTimeout)
 	defer cancel()
-	for i, place := range places {
-		if err := f.removeUnrecorded(ctx, place); err != nil {
-			f.log.Warn("removing the objects of old snapshots failed; the next cleanup tries again", zap.Int("snapshots", len(places)-i), zap.Error(err))
-			f.mu.Lock()
-			f.discarded = append(f.discarded, places[i:]...)
-			f.mu.Unlock()
+	for _, place := range f.discardedPlaces() {
+		removed, err := f.removeUnrecorded(ctx, place)
+		if err != nil {
+			f.log.Warn("removing the objects of old snapshots failed; the next cleanup tries again", zap.Error(err))
 			break
+		}
+		if removed {
+			f.mu.Lock()
+			delete(f.discarded, place)
+			f.mu.Unlock()
 		}
 	}
 	database.Directory{Path: f.dir, Log: f.log}.EmptyTrash()
 }
 
-// removeUnrecorded removes the objects at a place that no row has: the transaction that
-// discarded it may have failed.
-func (f *files) removeUnrecorded(ctx context.Context, place string) error {
-	var recorded bool
-	err := f.engine.db.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM `+f.engine.name("snapshots")+` WHERE dir = $1)`, place).Scan(&recorded)
+// discardedPlaces returns the places whose objects were not removed yet.
+func (f *files) discardedPlaces() []string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.Sorted(maps.Keys(f.discarded))
+}
+
+// removeUnrecorded removes the objects at a place unless a row has it.
+func (f *files) removeUnrecorded(ctx context.Context, place string) (removed bool, err error) {
+	recorded, err := f.isRecorded(ctx, place)
 	if err != nil || recorded {
-		return err
+		return false, err
 	}
 	for _, name := range []string{manifestName, recordsName} {
 		if err := f.bucket.Remove(ctx, f.key(place, name)); err != nil {
-			return err
+			return false, err
 		}
 	}
-	return f.cache.remove(place)
+	return true, f.cache.remove(place)
+}
+
+// isRecorded reports whether a row has a place.
+func (f *files) isRecorded(ctx context.Context, place string) (recorded bool, err error) {
+	err = f.engine.db.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM `+f.engine.name("snapshots")+` WHERE dir = $1)`, place).Scan(&recorded)
+	return recorded, err
 }
 
 // collectGarbage removes the objects that no row has: those of runs that were killed before
-// their snapshot was recorded. It looks for them once a day.
+// their snapshot was recorded. It removes copies of snapshots that other machines have removed,
+// such as those of a tenancy that was forgotten. It looks for both once a day.
 func (f *files) collectGarbage(ctx context.Context) error {
 	f.cache.trim()
+	f.removeOldFetches()
 	f.mu.Lock()
 	isDue := time.Since(f.swept) >= garbageAge
 	f.swept = time.Now()
 	f.mu.Unlock()
 	if !isDue {
 		return nil
+	}
+	if err := f.removeOldCopies(ctx); err != nil {
+		return fmt.Errorf("look for copies that are not needed: %w", err)
 	}
 	places := map[string]bool{}
 	err := f.bucket.List(ctx, f.prefix+"snapshots/", func(o s3.Object) error {
@@ -274,11 +329,46 @@ func (f *files) collectGarbage(ctx context.Context) error {
 		if young {
 			continue
 		}
-		if err := f.removeUnrecorded(ctx, place); err != nil {
+		if _, err := f.removeUnrecorded(ctx, place); err != nil {
 			return fmt.Errorf("remove objects that are not needed: %w", err)
 		}
 	}
 	return nil
+}
+
+// removeOldCopies removes the copies that no row has. A young one may be that of a run which is
+// about to be recorded.
+func (f *files) removeOldCopies(ctx context.Context) error {
+	for _, one := range f.cache.list() {
+		if time.Since(one.used) < garbageAge {
+			return nil
+		}
+		recorded, err := f.isRecorded(ctx, one.place)
+		if err != nil {
+			return err
+		}
+		if recorded {
+			continue
+		}
+		if err := f.cache.remove(one.place); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// removeOldFetches removes what processes have left that were killed while they copied a
+// snapshot.
+func (f *files) removeOldFetches() {
+	dirs, _ := fs.Glob(os.DirFS(f.dir), "spool/"+fetchPrefix+"*")
+	for _, dir := range dirs {
+		dir = filepath.Join(f.dir, dir)
+		if info, err := os.Stat(dir); err == nil && time.Since(info.ModTime()) >= garbageAge {
+			if err := os.RemoveAll(dir); err != nil {
+				f.log.Warn("removing an incomplete copy of a snapshot failed; the next cleanup tries again", zap.Error(err))
+			}
+		}
+	}
 }
 
 // A cache has copies of snapshots on this machine.
@@ -322,30 +412,38 @@ func (c *cache) remove(place string) error { return os.RemoveAll(c.path(place)) 
 // be in use.
 const cacheRest = 10 * time.Minute
 
-// trim removes the copies that were not used for the longest time, until the others fit in the
-// cache.
-func (c *cache) trim() {
-	type copied struct {
-		dir  string
-		used time.Time
-		size int64
-	}
-	var all []copied
-	var size int64
-	dirs, _ := fs.Glob(os.DirFS(c.dir), "snapshots/*/*/*")
-	for _, dir := range dirs {
-		dir = filepath.Join(c.dir, dir)
-		if info, err := os.Stat(dir); err == nil {
-			one := copied{dir, info.ModTime(), durable.SizeOf(dir)}
-			all, size = append(all, one), size+one.size
+// A copied is a copy of a snapshot in the cache.
+type copied struct {
+	place string
+	used  time.Time
+	size  int64
+}
+
+// list returns the copies, those first that were not used for the longest time.
+func (c *cache) list() (all []copied) {
+	places, _ := fs.Glob(os.DirFS(c.dir), "snapshots/*/*/*")
+	for _, place := range places {
+		if info, err := os.Stat(c.path(place)); err == nil {
+			all = append(all, copied{place, info.ModTime(), durable.SizeOf(c.path(place))})
 		}
 	}
 	slices.SortFunc(all, func(a, b copied) int { return a.used.Compare(b.used) })
+	return all
+}
+
+// trim removes the copies that were not used for the longest time, until the others fit in the
+// cache.
+func (c *cache) trim() {
+	all := c.list()
+	var size int64
+	for _, one := range all {
+		size += one.size
+	}
 	for _, one := range all {
 		if size <= c.max || time.Since(one.used) < cacheRest {
 			return
 		}
-		if os.RemoveAll(one.dir) == nil {
+		if c.remove(one.place) == nil {
 			size -= one.size
 		}
 	}

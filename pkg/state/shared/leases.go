@@ -43,7 +43,7 @@ func (h *held) Lost() <-chan struct{} { return h.lost }
 
 // Acquire implements [database.Locker]. The lease of a node that is not alive is taken over.
 func (n *node) Acquire(name, work string) (state.Lock, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), commandTimeout)
+	ctx, cancel := context.WithTimeout(context.Background(), n.engine.limits.command)
 	defer cancel()
 	n.releaseRest(ctx)
 	h := &held{node: n, name: name, token: uuid.NewString(), since: time.Now(), lost: make(chan struct{})}
@@ -122,8 +122,8 @@ func (n *node) HoldTenancy(tenancy string) (lock state.Lock, err error) {
 		return nil, err
 	}
 	// Who locks the whole tenancy adds its lease first, and then looks for this one.
-	taken, err := n.countLeases(forgetName(tenancy), "")
-	if err == nil && taken > 0 {
+	taken, err := n.findLease(`name = $1`, forgetName(tenancy))
+	if err == nil && taken != "" {
 		err = fmt.Errorf("%w: the data of tenancy %s is being deleted, or imported elsewhere", state.ErrLocked, tenancy)
 	}
 	if err != nil {
@@ -138,9 +138,13 @@ func (n *node) LockTenancy(tenancy string) (unlock func() error, err error) {
 	if err != nil {
 		return nil, err
 	}
-	holders, err := n.countLeases("", holdName(tenancy))
-	if err == nil && holders > 0 {
+	work, err := n.findWork(tenancy)
+	switch {
+	case err != nil:
+	case strings.HasPrefix(work, holdName(tenancy)):
 		err = fmt.Errorf("%w: a service or a command works for tenancy %s: a service ends that by a reload when the file of the tenancy is gone", state.ErrLocked, tenancy)
+	case work != "":
+		err = fmt.Errorf("%w: work for tenancy %s is in progress (%s)", state.ErrLocked, tenancy, strings.ReplaceAll(work, "~", " "))
 	}
 	if err != nil {
 		return nil, errors.Join(err, lock.Unlock())
@@ -148,17 +152,24 @@ func (n *node) LockTenancy(tenancy string) (unlock func() error, err error) {
 	return lock.Unlock, nil
 }
 
-// countLeases returns the number of leases of living nodes with a name, or whose name begins
-// with prefix.
-func (n *node) countLeases(name, prefix string) (count int, err error) {
-	ctx, cancel := context.WithTimeout(context.Background(), commandTimeout)
+// findWork returns the name of a lease of something that works for a tenancy; "" for none.
+// Names that end with the tenancy are those of its streams.
+func (n *node) findWork(tenancy string) (name string, err error) {
+	return n.findLease(`name <> $1 AND (starts_with(name, $2) OR right(name, length($3::text)) = $3)`,
+		forgetName(tenancy), holdName(tenancy), "~"+database.FileName(tenancy))
+}
+
+// findLease returns the name of a lease of a living node for which the SQL condition where
+// holds; "" for none.
+func (n *node) findLease(where string, args ...any) (name string, err error) {
+	ctx, cancel := context.WithTimeout(context.Background(), n.engine.limits.command)
 	defer cancel()
-	err = n.engine.db.QueryRowContext(ctx, `SELECT count(*) FROM `+n.engine.name("leases")+` l
-		WHERE (name = $1 OR $2 <> '' AND starts_with(name, $2)) AND NOT `+n.engine.isDead(`l.node`), name, prefix).Scan(&count)
+	err = n.engine.db.QueryRowContext(ctx, `SELECT coalesce(max(name), '') FROM `+n.engine.name("leases")+` l
+		WHERE (`+where+`) AND NOT `+n.engine.isDead(`l.node`), args...).Scan(&name)
 	if err != nil {
-		return 0, fmt.Errorf("lock: %w", n.engine.Explain(err))
+		return "", fmt.Errorf("lock: %w", n.engine.Explain(err))
 	}
-	return count, nil
+	return name, nil
 }
 
 // RemoveLocks implements [database.Locker]. A lease leaves nothing behind.

@@ -65,7 +65,7 @@ func (n *node) isStarted() bool { return n.end != nil }
 func (n *node) stop() {
 	n.end()
 	<-n.ended
-	ctx, cancel := context.WithTimeout(context.Background(), commandTimeout)
+	ctx, cancel := context.WithTimeout(context.Background(), n.engine.limits.command)
 	defer cancel()
 	// What remains expires.
 	_, err := n.engine.db.ExecContext(ctx, `DELETE FROM `+n.engine.name("leases")+` WHERE node = $1`, n.id)
@@ -111,7 +111,7 @@ func (n *node) beatRegularly(ctx context.Context) {
 
 // beat says that this process is alive.
 func (n *node) beat(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, min(commandTimeout, n.lease/4))
+	ctx, cancel := context.WithTimeout(ctx, min(n.engine.limits.command, n.lease/4))
 	defer cancel()
 	sent := time.Now()
 	var server time.Time
@@ -194,7 +194,7 @@ func (n *node) checkHeld(ctx context.Context) {
 
 // readTokens returns the tokens of the leases of this node.
 func (n *node) readTokens(ctx context.Context) (map[string]bool, error) {
-	ctx, cancel := context.WithTimeout(ctx, commandTimeout)
+	ctx, cancel := context.WithTimeout(ctx, n.engine.limits.command)
 	defer cancel()
 	rows, err := n.engine.db.QueryContext(ctx, `SELECT token FROM `+n.engine.name("leases")+` WHERE node = $1`, n.id)
 	if err != nil {
@@ -249,7 +249,7 @@ func (n *node) releaseRest(ctx context.Context) {
 
 // deleteLease deletes the row of a lease, if it is still that of the token.
 func (n *node) deleteLease(ctx context.Context, name, token string) error {
-	ctx, cancel := context.WithTimeout(ctx, commandTimeout)
+	ctx, cancel := context.WithTimeout(ctx, n.engine.limits.command)
 	defer cancel()
 	_, err := n.engine.db.ExecContext(ctx, `DELETE FROM `+n.engine.name("leases")+` WHERE name = $1 AND token = $2`, name, token)
 	return err

@@ -38,6 +38,10 @@ type Options struct {
 	Cache int64
 	// Log receives what this process does about other ones, and what is tried again later.
 	Log *zap.Logger
+
+	// now and limits replace the server's clock and defaultLimits in tests.
+	now    func() time.Time
+	limits *limits
 }
 
 // A State is a state in Postgres and S3. It implements [state.Backend].
@@ -96,7 +100,11 @@ func Inspect(ctx context.Context, dir string, o Options) (*state.State, error) {
 func newState(dir string, e *engine, n *node, o Options) *State {
 	f := newFiles(dir, e, o)
 	e.maintain = func(ctx context.Context) error { return errors.Join(n.forgetDead(ctx), f.collectGarbage(ctx)) }
-	parts := database.Parts{Dir: dir, DB: e.tables(e.db), Engine: e, Files: f, Locker: n, Now: n.now, Log: o.Log}
+	now := n.now
+	if o.now != nil {
+		now = o.now
+	}
+	parts := database.Parts{Dir: dir, DB: e.tables(e.db), Engine: e, Files: f, Locker: n, Now: now, Log: o.Log}
 	return &State{State: database.New(parts), engine: e, node: n, files: f}
 }
 

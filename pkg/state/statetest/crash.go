@@ -96,18 +96,21 @@ func testKilledAtEveryStep(t *testing.T, harness Harness) {
 		last     string       // the last-known snapshot after recovery
 		queue    string
 		outcomes string
+		// sealedOnly reports whether the snapshot was sealed, and not recorded. Where
+		// Recover does not complete that, the run is interrupted.
+		sealedOnly bool
 	}{
-		{action: "commit", step: "sealed", last: "id-002/90/collected", queue: "id-002>file id-002>s3", outcomes: "success success"},
-		{action: "commit", step: "recording", last: "id-002/90/collected", queue: "id-002>file id-002>s3", outcomes: "success success"},
+		{action: "commit", step: "sealed", last: "id-002/90/collected", queue: "id-002>file id-002>s3", outcomes: "success success", sealedOnly: true},
+		{action: "commit", step: "recording", last: "id-002/90/collected", queue: "id-002>file id-002>s3", outcomes: "success success", sealedOnly: true},
 		{action: "commit", step: "recorded", last: "id-002/90/collected", queue: "id-002>file id-002>s3", outcomes: "success success"},
 		{action: "commit", step: "sweeping", last: "id-002/90/collected", queue: "id-002>file id-002>s3", outcomes: "success success"},
 		{action: "commit", step: "swept", last: "id-002/90/collected", queue: "id-002>file id-002>s3", outcomes: "success success"},
 		{action: "commit", step: "recording", first: TwoSinks, last: "id-002/90/collected",
-			queue: "id-001>file id-001>s3 id-002>file id-002>s3", outcomes: "success success"},
-		{action: "hold", step: "sealed", last: "id-001/100/collected", outcomes: "success held"},
-		{action: "hold", step: "recording", last: "id-001/100/collected", outcomes: "success held"},
+			queue: "id-001>file id-001>s3 id-002>file id-002>s3", outcomes: "success success", sealedOnly: true},
+		{action: "hold", step: "sealed", last: "id-001/100/collected", outcomes: "success held", sealedOnly: true},
+		{action: "hold", step: "recording", last: "id-001/100/collected", outcomes: "success held", sealedOnly: true},
 		{action: "hold", step: "recorded", last: "id-001/100/collected", outcomes: "success held"},
-		{action: "empty", step: "sealed", last: "id-001/100/collected", outcomes: "success empty"},
+		{action: "empty", step: "sealed", last: "id-001/100/collected", outcomes: "success empty", sealedOnly: true},
 		{action: "empty", step: "recording", last: "id-001/100/collected", outcomes: "success interrupted"},
 		{action: "empty", step: "recorded", last: "id-001/100/collected", outcomes: "success empty"},
 		{action: "unchanged", step: "confirming", last: "id-001/100/collected", outcomes: "success interrupted"},
@@ -130,6 +133,9 @@ func testKilledAtEveryStep(t *testing.T, harness Harness) {
 			t.Parallel()
 			f := harness.NewState(t)
 			f.CollectUsers(1, 100, tc.first)
+			if tc.sealedOnly && !harness.RecoversSealed {
+				tc.last, tc.queue, tc.outcomes = f.LastKnown(), f.QueuedDeliveries(), "success interrupted"
+			}
 			cmd, stderr := NewChild(t, "crash", f.Place, tc.step, tc.action, "")
 			if err := cmd.Run(); !WasKilled(err) {
 				t.Fatal(err, stderr)
@@ -175,6 +181,10 @@ func workChild(harness Harness, args []string) error {
 		return err
 	}
 	lock, err := s.Locks.LockStream("okta_"+args[1], "acme")
+	for harness.LocksExpire && errors.Is(err, state.ErrLocked) { // until that of an earlier child has
+		time.Sleep(20 * time.Millisecond)
+		lock, err = s.Locks.LockStream("okta_"+args[1], "acme")
+	}
 	if err != nil {
 		return err
 	}
@@ -281,6 +291,7 @@ func testKilledAtRandom(t *testing.T, harness Harness) {
 	_, err := f.Recover(ctx, "okta_a", "acme", TwoSinks)
 	f.RequireNoError(err)
 	f.RequireNoError(f.Sweep(ctx, KeepHistory))
+	f.RemoveGarbage()
 	f.CheckStored()
 	f.QueuedDeliveries()
 	// Every run is counted once and has at most one snapshot.

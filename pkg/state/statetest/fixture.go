@@ -419,9 +419,17 @@ func (f *Fixture) AfterOwnerDied(do func() error) {
 	f.RequireNoError(err)
 }
 
-// LockDead returns the lock of okta_users after its owner was killed.
+// LockDead returns the lock of okta_users after its owner was killed, which may have had that for
+// restoring it as well.
 func (f *Fixture) LockDead() (lock state.Lock) {
 	f.T.Helper()
+	f.AfterOwnerDied(func() error {
+		restore, err := f.Locks.LockRestore("okta_users", "acme")
+		if err != nil {
+			return err
+		}
+		return restore.Unlock()
+	})
 	f.AfterOwnerDied(func() (err error) {
 		lock, err = f.Locks.LockStream("okta_users", "acme")
 		return err
