@@ -156,6 +156,9 @@ func rereadConfiguration(reload reloadFunc, env *config.Environment, before *con
 		refused = append(refused, p)
 	}
 	c.readSources(env)
+	if err := c.settleSharedState(env); err != nil {
+		refused = append(refused, err)
+	}
 	_, restart := config.LibraryChanges(before.libraries, c.libraries)
 	c.keepLibraries(before.libraries, restart)
 	for _, name := range restart {

@@ -141,6 +141,19 @@ func (s *Scheduler) putInForce(settings Settings) {
 	s.settings = settings
 }
 
+// PlanFromNow plans the next ticks anew. Those that were due since NewScheduler were another
+// process's. It must be called before Run.
+func (s *Scheduler) PlanFromNow() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := s.wallTime()
+	for _, e := range s.entries {
+		if !e.next.IsZero() {
+			e.next = e.tickAfter(now)
+		}
+	}
+}
+
 // Run starts runs until ctx is cancelled. Each run has the context runCtx, which may
 // outlive ctx so that runs in progress can finish. Run does not wait for them; Wait does.
 func (s *Scheduler) Run(ctx, runCtx context.Context) {

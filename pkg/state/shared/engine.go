@@ -38,6 +38,7 @@ type engine struct {
 	db     *sql.DB
 	schema string
 	lease  time.Duration
+	bucket string // the bucket and the prefix of the snapshots
 	// maintain does the housekeeping besides that of the database.
 	maintain func(context.Context) error
 }
@@ -63,7 +64,7 @@ func openEngine(_ context.Context, o Options) (*engine, error) {
 	db.SetMaxOpenConns(maxConnections)
 	db.SetMaxIdleConns(maxConnections)
 	db.SetConnMaxIdleTime(5 * time.Minute)
-	return &engine{db: db, schema: o.Schema, lease: o.Lease}, nil
+	return &engine{db: db, schema: o.Schema, lease: o.Lease, bucket: o.Bucket.URL(o.Prefix)}, nil
 }
 
 // registerTypes tells the driver the types of the texts and numbers that package database

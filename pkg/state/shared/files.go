@@ -127,11 +127,16 @@ func (f *files) Open(ctx context.Context, place string) (*snapshot.Snapshot, err
 	return opened.(*snapshot.Snapshot), nil
 }
 
+// fetchPrefix begins the names of the directories of snapshots that are being read, within spool.
+const fetchPrefix = ".fetch-"
+
 // fetch copies a snapshot to the cache and verifies it.
 func (f *files) fetch(ctx context.Context, place string) (_ *snapshot.Snapshot, err error) {
-	temp := filepath.Join(f.dir, "spool", ".trash-fetch-"+uuid.NewString())
-	if err := os.Mkdir(temp, 0o700); err != nil {
-		return nil, err
+	// An error of this machine's disk, such as a missing directory, says nothing about the
+	// snapshot: it must not wrap fs.ErrNotExist.
+	temp := filepath.Join(f.dir, "spool", fetchPrefix+uuid.NewString())
+	if err := os.MkdirAll(temp, 0o700); err != nil {
+		return nil, fmt.Errorf("read snapshot: STATE_DIR: %v", err)
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(temp)) }()
 	for _, name := range []string{manifestName, recordsName} {
@@ -147,11 +152,11 @@ func (f *files) fetch(ctx context.Context, place string) (_ *snapshot.Snapshot, 
 		return nil, fmt.Errorf("read snapshot %s: %w", f.key(place, ""), err)
 	}
 	dir, err := f.cache.reserve(place)
-	if err != nil {
-		return nil, err
+	if err == nil {
+		err = os.Rename(temp, dir)
 	}
-	if err := os.Rename(temp, dir); err != nil {
-		return nil, fmt.Errorf("read snapshot: %w", err)
+	if err != nil {
+		return nil, fmt.Errorf("read snapshot: STATE_DIR: %v", err)
 	}
 	f.cache.trim()
 	return snapshot.Open(dir)
@@ -253,6 +258,7 @@ func (f *files) removeUnrecorded(ctx context.Context, place string) error {
 // their snapshot was recorded. It looks for them once a day.
 func (f *files) collectGarbage(ctx context.Context) error {
 	f.cache.trim()
+	f.removeOldFetches()
 	f.mu.Lock()
 	isDue := time.Since(f.swept) >= garbageAge
 	f.swept = time.Now()
@@ -279,6 +285,17 @@ func (f *files) collectGarbage(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// removeOldFetches removes what killed processes have left of fetches.
+func (f *files) removeOldFetches() {
+	names, _ := fs.Glob(os.DirFS(f.dir), "spool/"+fetchPrefix+"*")
+	for _, name := range names {
+		name = filepath.Join(f.dir, name)
+		if info, err := os.Stat(name); err == nil && time.Since(info.ModTime()) >= garbageAge {
+			_ = os.RemoveAll(name) // it costs disk space until the next attempt
+		}
+	}
 }
 
 // A cache has copies of snapshots on this machine.
