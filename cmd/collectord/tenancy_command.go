@@ -289,7 +289,7 @@ func (a *assembly) importTenancies(ctx context.Context, dir, name string, withou
 
 // openOther opens the state directory of another instance.
 func (a *assembly) openOther(ctx context.Context, dir string) (*state.State, error) {
-	if sameDirectory(dir, a.stateDir()) {
+	if !a.hasSharedState() && sameDirectory(dir, a.stateDir()) {
 		return nil, usageError(fmt.Errorf("import %s: it is the state directory (STATE_DIR) of these settings: want that of another instance", dir))
 	}
 	source, err := local.OpenTakeOver(ctx, dir)

@@ -29,7 +29,7 @@ func newSharedState(t *testing.T) *sharedState {
 	s := &sharedState{Workspace: harness.NewWorkspace(t), users: 30}
 	s.UseVendors(harness.StartVendors(t, map[string]int{vendorsim.OktaUsers: s.users}, vendorsim.NewOkta()))
 	s.object = s.UseS3()
-	s.schema = "state " + uuid.NewString()[:8]
+	s.schema = "state_" + uuid.NewString()[:8]
 	s.url = testserver.StartPostgres(t).URL(testserver.Owner, testserver.Password)
 	s.Env["CLUSTER_POSTGRES_URL"], s.Env["CLUSTER_SCHEMA"], s.Env["CLUSTER_LEASE"] = s.url, s.schema, "1s"
 	s.Env["STORE_AWS_S3_KEY"] = "data/%TAG.json"
