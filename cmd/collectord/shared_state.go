@@ -48,7 +48,7 @@ func (c *configuration) statePlace() string {
 }
 
 // settleSharedState checks what a shared state needs. Destinations on the disk of one machine
-// are switched off where nobody has asked for them, and refused otherwise, unless all machines
+// are switched off where they are on by default, and refused otherwise, unless all machines
 // share the disk.
 func (c *configuration) settleSharedState(env *config.Environment) error {
 	if !c.hasSharedState() {

@@ -118,7 +118,7 @@ func TestStandby(t *testing.T) {
 	second := other.StartService()
 	base := second.BaseURL()
 	second.WaitForLog("standing by")
-	if code, body := second.Request("GET", base+"/-/ready", ""); code != 503 || !strings.Contains(body, "standing by") {
+	if code, body := second.Request("GET", base+"/-/ready", ""); code != 200 || !strings.Contains(body, "standing by") {
 		t.Errorf("ready: %d %s", code, body)
 	}
 	if code, body := second.Request("GET", base+"/-/healthy", ""); code != 200 {

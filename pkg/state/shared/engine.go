@@ -64,7 +64,7 @@ func openEngine(_ context.Context, o Options) (*engine, error) {
 	db.SetMaxOpenConns(maxConnections)
 	db.SetMaxIdleConns(maxConnections)
 	db.SetConnMaxIdleTime(5 * time.Minute)
-	return &engine{db: db, schema: o.Schema, lease: o.Lease, bucket: o.Bucket.URL(o.Prefix)}, nil
+	return &engine{db: db, schema: o.Schema, lease: o.Lease, bucket: o.Bucket.ObjectURL(o.Prefix)}, nil
 }
 
 // registerTypes tells the driver the types of the texts and numbers that package database
