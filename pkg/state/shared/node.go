@@ -269,6 +269,10 @@ func (n *node) forgetDead(ctx context.Context) error {
 		_, err = n.engine.db.ExecContext(ctx, `DELETE FROM `+n.engine.name("nodes")+` WHERE expires < clock_timestamp() - $1::bigint * interval '1 millisecond'`,
 			deadAge.Milliseconds())
 	}
+	if err == nil {
+		_, err = n.engine.db.ExecContext(ctx, `DELETE FROM `+n.engine.name("commits")+` WHERE at < clock_timestamp() - $1::bigint * interval '1 millisecond'`,
+			deadAge.Milliseconds())
+	}
 	if err != nil {
 		return fmt.Errorf("remove the locks of processes that have ended: %w", n.engine.Explain(err))
 	}
