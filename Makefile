@@ -129,6 +129,8 @@ soak: test-servers ## run the service with failing vendors and destinations and 
 	$(GO) test ./pkg/control -run '^TestKilled$$' -count 1 -timeout 2h -args -kills 200
 	@echo "== a service with twenty tenancies, killed 200 times at random"
 	$(GO) test ./test/e2e -run '^TestTenanciesKilled$$' -count 1 -timeout 2h -args -tenancy-kills 200
+	@echo "== two services with a shared state, killed and stopped 200 times at random"
+	$(GO) test ./test/e2e -run '^TestSharedStateKilled$$' -count 1 -timeout 2h -args -shared-kills 200
 	$(GO) run ./internal/soak -time $(SOAK_TIME) -seed $(SOAK_SEED)
 
 bin/nfpm:

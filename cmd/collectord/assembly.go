@@ -197,7 +197,7 @@ const noDestination = "no destination is configured"
 // warnOfNoDestination warns of a run or a service without destinations.
 func (a *assembly) warnOfNoDestination(opened []store.Sink) {
 	if len(opened) == 0 {
-		a.log.Warn(noDestination+": snapshots stay in the state directory only", zap.String("state", a.stateDir()))
+		a.log.Warn(noDestination+": snapshots stay in the state only", zap.String("state", a.statePlace()))
 	}
 }
 
@@ -223,9 +223,13 @@ func sinkNames(sinks []store.Sink) []string {
 	return names
 }
 
-// openState opens the state directory.
+// openState opens the state.
 func (a *assembly) openState(ctx context.Context) (err error) {
-	a.state, err = local.Open(ctx, a.settings.StateDir, local.Options{Log: a.log})
+	if a.hasSharedState() {
+		err = a.openSharedState(ctx)
+	} else {
+		a.state, err = local.Open(ctx, a.settings.StateDir, local.Options{Log: a.log})
+	}
 	if errors.Is(err, state.ErrUnusable) {
 		return &exitError{exitSettings, err}
 	}

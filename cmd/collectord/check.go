@@ -186,7 +186,7 @@ func (a *assembly) printSettings(c *checkReport, now time.Time) {
 	for _, v := range a.libraries {
 		fmt.Fprintf(a.stdout, "  library      %s (%s)\n", v.Name, v.Origin)
 	}
-	fmt.Fprintf(a.stdout, "  state        %s\n", a.stateDir())
+	fmt.Fprintf(a.stdout, "  state        %s\n", a.statePlace())
 	for _, text := range c.cautions {
 		fmt.Fprintf(a.stdout, "  warning      %s\n", text)
 	}

@@ -64,7 +64,10 @@ func readConfiguration(from settingSources) (*configuration, error) {
 	}
 	c.warnings, err = load(&c.settings, c.sections...)
 	c.readSources(env)
-	if err = addProblems(err, problems); err == nil && c.settings.Tenancies != "" {
+	if err = addProblems(err, problems); err == nil {
+		err = c.settleSharedState(env)
+	}
+	if err == nil && c.settings.Tenancies != "" {
 		err = c.readTenancies(env)
 	}
 	if err != nil {
@@ -357,12 +360,23 @@ func (c *configuration) longestJitterOf(name string) time.Duration {
 	return longest
 }
 
-// jitterOf returns the delay of a collector's ticks. It depends on the state directory, not
-// on the host, whose name is random in containers; it is 0 before the state directory
-// exists.
-func (c *configuration) jitterOf(name string) time.Duration {
+// instance returns a text that identifies the state; "" before the state directory exists.
+func (c *configuration) instance() string {
+	if c.hasSharedState() {
+		return c.describeState()
+	}
 	instance, err := local.ReadInstance(c.settings.StateDir)
-	if err != nil || instance == "" {
+	if err != nil {
+		return ""
+	}
+	return instance
+}
+
+// jitterOf returns the delay of a collector's ticks. It depends on the state, not on the
+// host, whose name is random in containers; it is 0 before the state exists.
+func (c *configuration) jitterOf(name string) time.Duration {
+	instance := c.instance()
+	if instance == "" {
 		return 0
 	}
 	return schedule.Jitter(c.longestJitterOf(name), instance, c.settings.Tenancy, name)

@@ -178,9 +178,14 @@ func (d *daemon) listTenants() []*tenant {
 
 // run serves until ctx is cancelled and the running work has ended. It calls started when
 // the service is ready.
-func (d *daemon) run(ctx context.Context, server httpServer, listener net.Listener, started func()) error {
+func (d *daemon) run(ctx context.Context, server httpServer, listener net.Listener, started func()) (err error) {
 	stopHTTP := d.serveHTTP(server, listener) // HTTP is served during the restore
 	defer stopHTTP()
+	ctx, lock, err := d.becomeActive(ctx, started)
+	if err != nil || lock == nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, lock.Unlock()) }()
 	d.systemd.Status("restoring from the backups")
 	var restoring sync.WaitGroup
 	d.reloading.Lock()
@@ -212,6 +217,9 @@ func (d *daemon) run(ctx context.Context, server httpServer, listener net.Listen
 	d.working.Wait()
 	d.background.Wait()
 	d.log.Info("stopped")
+	if err := context.Cause(ctx); errors.Is(err, state.ErrLost) {
+		return &exitError{exitLocked, err}
+	}
 	return nil
 }
 

@@ -144,7 +144,7 @@ func (c *configuration) machineChecks(loaded bool) doctor.MachineChecks {
 // that sinks lacks destinations of the settings.
 func (a *assembly) stateChecks(sinks []store.Sink, sinksUnknown bool) doctor.StateChecks {
 	return doctor.StateChecks{
-		Dir: a.settings.StateDir, Tenancy: a.settings.Tenancy, Listen: a.settings.HTTP.Listen, WebConfig: a.settings.HTTP.ConfigFile != "",
+		Dir: a.settings.StateDir, Open: a.openForReading, Tenancy: a.settings.Tenancy, Listen: a.settings.HTTP.Listen, WebConfig: a.settings.HTTP.ConfigFile != "",
 		Streams: a.streamData, Sinks: sinkNames(sinks), SinksUnknown: sinksUnknown,
 	}
 }

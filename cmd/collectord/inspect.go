@@ -12,23 +12,31 @@ import (
 )
 
 // stateDir returns the absolute path of the state directory.
-func (a *assembly) stateDir() string {
-	dir, err := filepath.Abs(a.settings.StateDir)
+func (c *configuration) stateDir() string {
+	dir, err := filepath.Abs(c.settings.StateDir)
 	if err != nil { // the working directory is gone
-		return a.settings.StateDir
+		return c.settings.StateDir
 	}
 	return dir
+}
+
+// openForReading opens the state for reading only.
+func (a *assembly) openForReading(ctx context.Context) (*state.State, error) {
+	if a.hasSharedState() {
+		return a.inspectSharedState(ctx)
+	}
+	return local.Inspect(ctx, a.settings.StateDir)
 }
 
 // inspectState opens the state for reading only, for commands that change nothing. The
 // error wraps fs.ErrNotExist when there is none.
 func (a *assembly) inspectState(ctx context.Context) (err error) {
-	a.state, err = local.Inspect(ctx, a.settings.StateDir)
+	a.state, err = a.openForReading(ctx)
 	switch {
 	case err == nil:
 		return nil
 	case errors.Is(err, fs.ErrNotExist):
-		return &missingStateError{a.stateDir()}
+		return &missingStateError{a.describeState()}
 	case errors.Is(err, fs.ErrPermission):
 		return fmt.Errorf("%w: only root and the user of the service can read it", err)
 	case errors.Is(err, state.ErrOlder):
@@ -39,12 +47,12 @@ func (a *assembly) inspectState(ctx context.Context) (err error) {
 	return err
 }
 
-// A missingStateError means that the state directory has no state.
-type missingStateError struct{ dir string }
+// A missingStateError means that there is no state.
+type missingStateError struct{ place string }
 
 func (e *missingStateError) Error() string {
-	return fmt.Sprintf("no state in %s (STATE_DIR): nothing has been collected with these settings; "+
-		"the state of a service is in /var/lib/collectord: use --env-file with its settings, such as /etc/collectord/collectord.env", e.dir)
+	return fmt.Sprintf("no state in %s: nothing has been collected with these settings; "+
+		"the state of a service is in /var/lib/collectord: use --env-file with its settings, such as /etc/collectord/collectord.env", e.place)
 }
 
 // Is reports whether target is fs.ErrNotExist.

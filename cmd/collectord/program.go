@@ -103,8 +103,8 @@ func (p *program) withWholeState(ctx context.Context, do func(*assembly) error) 
 
 // withOpenState calls do with the state that open opens, as the user who owns it.
 func (a *assembly) withOpenState(ctx context.Context, open func(context.Context) error, do func(*assembly) error) (err error) {
-	if !local.Exists(a.settings.StateDir) {
-		return &missingStateError{a.stateDir()}
+	if !a.hasSharedState() && !local.Exists(a.settings.StateDir) {
+		return &missingStateError{a.describeState()}
 	}
 	if err := a.becomeStateOwner(); err != nil {
 		return err

@@ -187,7 +187,7 @@ func (a *assembly) runQuery(ctx context.Context, q queryFlags) error {
 		return usageError(err)
 	}
 	if err == nil && q.format == "table" { // for people
-		_, err = fmt.Fprintf(a.stderr, "state directory: %s\n", a.stateDir())
+		_, err = fmt.Fprintln(a.stderr, a.stateLine())
 	}
 	if err == nil && summary.Truncated {
 		_, err = fmt.Fprintf(a.stderr, "there are more rows than the %d that --rows allows\n", q.rows)

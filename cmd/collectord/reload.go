@@ -26,6 +26,9 @@ func (d *daemon) Reload(ctx context.Context) error {
 	d.reloading.Lock()
 	defer d.reloading.Unlock()
 	if d.work == nil {
+		if err := d.Ready(); errors.Is(err, state.ErrStandby) {
+			return err
+		}
 		return schedule.ErrStopping
 	}
 	d.systemd.Reloading()
@@ -156,6 +159,9 @@ func rereadConfiguration(reload reloadFunc, env *config.Environment, before *con
 		refused = append(refused, p)
 	}
 	c.readSources(env)
+	if err := c.settleSharedState(env); err != nil {
+		refused = append(refused, err)
+	}
 	_, restart := config.LibraryChanges(before.libraries, c.libraries)
 	c.keepLibraries(before.libraries, restart)
 	for _, name := range restart {

@@ -45,7 +45,7 @@ func runStatus(ctx context.Context, p *program, asJSON bool) (err error) {
 	if err != nil {
 		return err
 	}
-	report, now := &statusReport{stateDir: a.stateDir(), problem: a.problem}, time.Now()
+	report, now := &statusReport{stateDir: a.stateDir(), stateLine: a.stateLine(), problem: a.problem}, time.Now()
 	switch err := a.inspectState(ctx); {
 	case errors.Is(err, fs.ErrNotExist):
 		report.missing = err
@@ -71,10 +71,11 @@ func runStatus(ctx context.Context, p *program, asJSON bool) (err error) {
 
 // A statusReport is what the command status shows.
 type statusReport struct {
-	stateDir string
-	problem  error // of the settings; nil when they are valid
-	missing  error // why there is no state; nil when there is one
-	streams  []streamReport
+	stateDir  string
+	stateLine string // for people
+	problem   error  // of the settings; nil when they are valid
+	missing   error  // why there is no state; nil when there is one
+	streams   []streamReport
 	// reload is when the last reload of the service failed, and why; "" when it did not.
 	reload  string
 	queue   []state.Delivery
@@ -200,7 +201,7 @@ func (a *assembly) printStatus(w io.Writer, r *statusReport) error {
 		_, err := fmt.Fprintln(w, r.missing)
 		return err
 	}
-	fmt.Fprintf(w, "state directory: %s\n", r.stateDir)
+	fmt.Fprintf(w, "%s\n", r.stateLine)
 	if len(r.streams) == 0 {
 		_, err := fmt.Fprintln(w, "nothing has been collected yet")
 		return err

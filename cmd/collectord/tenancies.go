@@ -61,7 +61,10 @@ func (c *configuration) readTenancy(shared *config.Environment, name string) (*c
 	problems := own.addExternalCollectors(env, nil)
 	own.warnings, err = env.Load(&own.settings, own.sections...)
 	own.readSources(env)
-	if err = addProblems(err, problems); err != nil {
+	if err = addProblems(err, problems); err == nil {
+		err = own.settleSharedState(env)
+	}
+	if err != nil {
 		own.problem = own.addWarnings(err)
 	} else {
 		own.problem = own.requireActive()

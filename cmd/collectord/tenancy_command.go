@@ -212,7 +212,7 @@ func (a *assembly) forgetTenancy(ctx context.Context, name string, yes bool) err
 	}
 	isKnown := slices.ContainsFunc(all, func(u state.TenancyUsage) bool { return u.Tenancy == name })
 	if !isKnown && usage.IsEmpty() {
-		return usageError(fmt.Errorf("forget %s: %s has nothing of this tenancy; it has %s", name, a.stateDir(), usageNames(all)))
+		return usageError(fmt.Errorf("forget %s: %s has nothing of this tenancy; it has %s", name, a.statePlace(), usageNames(all)))
 	}
 	a.printUsage(usage)
 	if !yes {
@@ -239,7 +239,7 @@ func usageNames(all []state.TenancyUsage) string {
 // printUsage prints what the state has of a tenancy.
 func (a *assembly) printUsage(u state.TenancyUsage) {
 	w := tabwriter.NewWriter(a.stdout, 0, 0, 2, ' ', 0)
-	fmt.Fprintf(w, "tenancy %s in %s:\n", u.Tenancy, a.stateDir())
+	fmt.Fprintf(w, "tenancy %s in %s:\n", u.Tenancy, a.statePlace())
 	for _, line := range []struct {
 		what  string
 		count int64
@@ -289,7 +289,7 @@ func (a *assembly) importTenancies(ctx context.Context, dir, name string, withou
 
 // openOther opens the state directory of another instance.
 func (a *assembly) openOther(ctx context.Context, dir string) (*state.State, error) {
-	if sameDirectory(dir, a.stateDir()) {
+	if !a.hasSharedState() && sameDirectory(dir, a.stateDir()) {
 		return nil, usageError(fmt.Errorf("import %s: it is the state directory (STATE_DIR) of these settings: want that of another instance", dir))
 	}
 	source, err := local.OpenTakeOver(ctx, dir)

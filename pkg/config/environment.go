@@ -228,6 +228,13 @@ func readFile(path string) (text string, mode fs.FileMode, err error) {
 // a variable that Load does not know.
 func (e *Environment) Origin(name string) string { return e.origins[name] }
 
+// IsDefault reports whether a variable has the value that it has without being set, also
+// that of systemd.
+func (e *Environment) IsDefault(name string) bool {
+	origin := e.origins[name]
+	return origin == fromDefault || origin == stateDirectory
+}
+
 // Secrets returns the values that must not appear in any text, the longest first:
 // those of every [Secret], of active collectors or not, and the passwords in secret
 // URLs. It returns none before Load.

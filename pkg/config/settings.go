@@ -17,6 +17,7 @@ type Settings struct {
 	StateKeep  time.Duration `env:"STATE_KEEP" envDefault:"90d" min:"1s" scope:"program" doc:"How long the history of runs is kept."`
 
 	Log      Log      `title:"Log"`
+	Cluster  Cluster  `title:"Shared state"`
 	Store    Store    `title:"Destinations"`
 	Run      Run      `title:"Runs"`
 	Schedule Schedule `title:"Schedule"`
@@ -43,6 +44,17 @@ func (s *Settings) normalize() {
 type Log struct {
 	Level  string `env:"LOG_LEVEL" envDefault:"info" oneof:"debug,info,warn,error" scope:"program" doc:"The least severe messages to log."`
 	Format string `env:"LOG_FORMAT" envDefault:"auto" oneof:"auto,console,json" reload:"restart" scope:"program" doc:"The format of the log; auto is console on a terminal and json elsewhere."`
+}
+
+// Cluster says where the state is, instead of in the state directory, when machines share it.
+type Cluster struct {
+	URL    Secret        `env:"CLUSTER_POSTGRES_URL" want:"postgres://user:password@host:5432/dbname" reload:"restart" scope:"program" doc:"The Postgres database that has the state, and with it STORE_AWS_S3_BUCKET the bucket that has the snapshots: for containers without a disk, and for [a machine that takes over](../guide/shared-state.md) when another one dies. If unset, the state is in STATE_DIR."`
+	Schema string        `env:"CLUSTER_SCHEMA" envDefault:"collectord" want:"1 to 63 bytes" reload:"restart" scope:"program" doc:"The schema of the state's tables, which is created when it is missing."`
+	Prefix string        `env:"CLUSTER_S3_PREFIX" envDefault:"collectord/" want:"the beginning of keys, such as collectord/" reload:"restart" scope:"program" doc:"The beginning of the keys of the snapshots in the bucket."`
+	Node   string        `env:"CLUSTER_NODE" want:"a name" example:"vm-1" reload:"restart" scope:"program" doc:"The name of this machine in messages; if unset, its host name."`
+	Lease  time.Duration `env:"CLUSTER_LEASE" envDefault:"20s" min:"1s" reload:"restart" scope:"program" doc:"How long a process that does not respond keeps its work; then another one takes over. All processes that share a state must have the same."`
+	Cache  Bytes         `env:"CLUSTER_CACHE" envDefault:"2GiB" reload:"restart" scope:"program" doc:"The disk space in STATE_DIR for copies of snapshots that are delivered or queried; those of the last ten minutes stay in any case."`
+	Files  string        `env:"CLUSTER_FILES" oneof:"shared" reload:"restart" scope:"program" doc:"With shared, STORE_FILE and STORE_DUCKDB are on a file system that all machines have mounted. Without it they are refused, since each machine would have files of its own."`
 }
 
 // Store is the settings that all destinations share, and those of each.

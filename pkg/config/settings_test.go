@@ -20,7 +20,8 @@ func TestDefaults(t *testing.T) {
 	l := loadWithoutProblems(t, config.Source{})
 	want := config.Settings{
 		Tenancy: "default", StateDir: "../data/state", StateKeep: 90 * 24 * time.Hour,
-		Log: config.Log{Level: "info", Format: "auto"},
+		Log:     config.Log{Level: "info", Format: "auto"},
+		Cluster: config.Cluster{Schema: "collectord", Prefix: "collectord/", Lease: 20 * time.Second, Cache: 2 << 30},
 		Store: config.Store{
 			RetryMaxWait: 15 * time.Minute, OnceTimeout: 5 * time.Minute, WriteTimeout: time.Hour, SpoolMax: 10 << 30,
 			DuckDBMemory: 768 << 20,
@@ -59,6 +60,8 @@ func TestEverySettingIsRead(t *testing.T) {
 	l := loadWithoutProblems(t, config.Source{Environ: []string{
 		"TENANCY=acme eu (Zürich)", "COLLECTORS= Okta,,crowdstrike , okta", "STATE_DIR=/var/lib/x", "STATE_KEEP=1d12h",
 		"LOG_LEVEL=WARN", "LOG_FORMAT=json",
+		"CLUSTER_POSTGRES_URL=postgres://u:p@db/x", "CLUSTER_SCHEMA=state", "CLUSTER_S3_PREFIX=p/", "CLUSTER_NODE=vm-1", "CLUSTER_LEASE=5s",
+		"CLUSTER_CACHE=1MiB", "CLUSTER_FILES=shared",
 		"STORE_FILE=/data/$TAG/${TENANCY}.json", "STORE_EMPTY=yes",
 		"STORE_RETRY_MAX_WAIT=90s", "STORE_ONCE_TIMEOUT=1m", "STORE_WRITE_TIMEOUT=2h", "STORE_SPOOL_MAX=512MB",
 		"STORE_DUCKDB=/data/x.duckdb", "STORE_DUCKDB_MODE=Replace", "STORE_DUCKDB_VIEWS=typed", "STORE_DUCKDB_KEEP=10",
@@ -79,7 +82,8 @@ func TestEverySettingIsRead(t *testing.T) {
 	want := config.Settings{
 		Tenancy: "acme eu (Zürich)", Collectors: []string{"okta", "crowdstrike"},
 		StateDir: "/var/lib/x", StateKeep: 36 * time.Hour,
-		Log: config.Log{Level: "warn", Format: "json"},
+		Log:     config.Log{Level: "warn", Format: "json"},
+		Cluster: config.Cluster{URL: "postgres://u:p@db/x", Schema: "state", Prefix: "p/", Node: "vm-1", Lease: 5 * time.Second, Cache: 1 << 20, Files: "shared"},
 		Store: config.Store{
 			Empty:        true,
 			RetryMaxWait: 90 * time.Second, OnceTimeout: time.Minute, WriteTimeout: 2 * time.Hour, SpoolMax: 512e6,

@@ -81,6 +81,25 @@ func (s *Settings) Validate() []error {
 	if s.HTTP.TokensFile != "" && s.Tenancies == "" {
 		errs = append(errs, Invalid("HTTP_TOKENS_FILE", "limits tokens to some of several tenancies: set TENANCIES_DIR as well, or HTTP_TOKEN alone"))
 	}
+	return append(errs, s.Cluster.problems()...)
+}
+
+// problems returns what is wrong with the settings of the shared state.
+func (c *Cluster) problems() (errs []error) {
+	if !c.URL.IsSet() {
+		return nil
+	}
+	u, err := url.Parse(c.URL.Reveal())
+	if err != nil || u.Scheme != "postgres" && u.Scheme != "postgresql" || strings.Count(c.URL.Reveal(), "@") > 1 {
+		errs = append(errs, Invalid("CLUSTER_POSTGRES_URL",
+			"the value is not a Postgres URL: want postgres://user:password@host:5432/dbname, with %%, / and @ in the password written as %%25, %%2F and %%40"))
+	}
+	if n := len(c.Schema); n == 0 || n > 63 || !utf8.ValidString(c.Schema) || strings.HasPrefix(c.Schema, "pg_") || strings.ContainsRune(c.Schema, 0) {
+		errs = append(errs, Invalid("CLUSTER_SCHEMA", "%q is no name of a schema: want 1 to 63 bytes, not beginning with pg_", c.Schema))
+	}
+	if strings.HasPrefix(c.Prefix, "/") || len(c.Prefix) > 256 {
+		errs = append(errs, Invalid("CLUSTER_S3_PREFIX", "%q: want the beginning of keys, such as collectord/, without / first and of at most 256 bytes", c.Prefix))
+	}
 	return errs
 }
 

@@ -23,6 +23,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/collectord/collectord/pkg/state"
+	"github.com/collectord/collectord/pkg/state/local"
 )
 
 // newCertificate returns a certificate for 127.0.0.1 that ends at a time, and a
@@ -438,7 +439,7 @@ func TestServiceAt(t *testing.T) {
 
 func TestStateOfNewDirectory(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "state")
-	findings := State(t.Context(), StateChecks{Dir: dir})
+	findings := State(t.Context(), StateChecks{Dir: dir, Open: func(ctx context.Context) (*state.State, error) { return local.Inspect(ctx, dir) }})
 	want := []Finding{
 		{Group: "state", Check: "folder", Result: OK, Text: dir + " does not exist yet and can be created"},
 		{Group: "state", Check: "data", Result: OK, Text: "nothing has been collected yet"},

@@ -14,7 +14,6 @@ import (
 	"github.com/dustin/go-humanize/english"
 
 	"github.com/collectord/collectord/pkg/state"
-	"github.com/collectord/collectord/pkg/state/local"
 )
 
 const stateGroup = "state"
@@ -23,6 +22,8 @@ const stateGroup = "state"
 type StateChecks struct {
 	// Dir is STATE_DIR.
 	Dir string
+	// Open opens the state for reading only.
+	Open func(context.Context) (*state.State, error)
 	// Tenancy is TENANCY.
 	Tenancy string
 	// Listen is HTTP_LISTEN; "" when it is off. WebConfig reports whether
@@ -66,7 +67,7 @@ func State(ctx context.Context, c StateChecks) []Finding {
 	if f, ok := serviceAt(ctx, c.Listen, c.WebConfig); ok {
 		findings = append(findings, f)
 	}
-	st, err := local.Inspect(ctx, dir)
+	st, err := c.Open(ctx)
 	database := Finding{Group: stateGroup, Check: "database", Result: OK, Text: "opens and is intact"}
 	switch {
 	case errors.Is(err, fs.ErrNotExist):

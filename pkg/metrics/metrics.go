@@ -6,6 +6,7 @@
 package metrics
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"net/http"
@@ -189,7 +190,9 @@ func timestamp(t time.Time) float64 {
 
 // publishProgram publishes the metrics of the program as a whole.
 func (m *Metrics) publishProgram(v stateValues, publish publisher) {
-	publish(ready, boolValue(m.Ready() == nil))
+	err := m.Ready()
+	publish(ready, boolValue(err == nil))
+	publish(standby, boolValue(errors.Is(err, state.ErrStandby)))
 	publish(stateRead, timestamp(v.read))
 	publish(scrapeErrors, float64(v.failedReads))
 	publish(buildInfo, 1, m.Version, runtime.Version())

@@ -191,6 +191,8 @@ var (
 var (
 	ready = define("collectord_ready", gauge,
 		"Whether the settings are loaded, the state is open and the restore is finished.")
+	standby = define("collectord_standby", gauge,
+		"Whether another service that shares the state is active, and this one stands by.")
 	reloadGood = define("collectord_config_last_reload_successful", gauge,
 		"Whether the last reload of the settings put all of them in force.")
 	reloadTime = define("collectord_config_last_reload_timestamp_seconds", gauge,

@@ -120,13 +120,20 @@ func (r *Runner) Run(ctx context.Context, job Job, trigger string) []Result {
 	streams := job.streams()
 	results := make([]Result, len(streams))
 	var free []int // the streams that are locked for this run
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
 	for i, s := range streams {
 		lock, err := r.State.Locks.LockStream(s.Name, r.Tenancy)
 		if err != nil {
-			results[i] = r.failStream(job, s, state.Skipped, err)
+			outcome := state.Skipped
+			if !errors.Is(err, state.ErrLocked) { // such as a database that does not respond
+				outcome = state.Failed
+			}
+			results[i] = r.failStream(job, s, outcome, err)
 			continue
 		}
 		free = append(free, i)
+		defer stopWhenLost(lock, s.Name, stop)()
 		defer func() {
 			if err := lock.Unlock(); err != nil {
 				log.Error("unlocking", zap.String("stream", s.Name), zap.Error(err))
@@ -144,6 +151,23 @@ func (r *Runner) Run(ctx context.Context, job Job, trigger string) []Result {
 		results[free[n]] = result
 	}
 	return results
+}
+
+// stopWhenLost calls stop when the lock of a stream is lost, until the function is called that it
+// returns.
+func stopWhenLost(lock state.Lock, stream string, stop context.CancelCauseFunc) (end func()) {
+	if lock.Lost() == nil {
+		return func() {}
+	}
+	ended := make(chan struct{})
+	go func() {
+		select {
+		case <-lock.Lost():
+			stop(fmt.Errorf("%s: %w", stream, state.ErrLost))
+		case <-ended:
+		}
+	}()
+	return func() { close(ended) }
 }
 
 // runLocked runs streams whose locks are held and returns their results in order.

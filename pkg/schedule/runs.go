@@ -43,12 +43,13 @@ type pendingRun struct {
 }
 
 // RunNow starts the streams of a collector that are not running, and returns their names.
-// The error wraps ErrUnknown, ErrRunning or ErrStopping.
+// The error wraps ErrUnknown, ErrRunning, state.ErrStandby or ErrStopping.
 func (s *Scheduler) RunNow(collector string) (streams []string, err error) {
 	return s.runManually(func(e *entry) bool { return e.collector() == collector })
 }
 
-// RunStreamNow starts one stream. The error wraps ErrUnknown, ErrRunning or ErrStopping.
+// RunStreamNow starts one stream. The error wraps ErrUnknown, ErrRunning,
+// state.ErrStandby or ErrStopping.
 func (s *Scheduler) RunStreamNow(stream string) error {
 	_, err := s.runManually(func(e *entry) bool { return e.stream == stream })
 	return err
@@ -60,6 +61,9 @@ func (s *Scheduler) runManually(choose func(*entry) bool) (streams []string, err
 	defer s.mu.Unlock()
 	if s.stopping {
 		return nil, ErrStopping
+	}
+	if s.standby != nil {
+		return nil, s.standby
 	}
 	var idle []*entry
 	found := false

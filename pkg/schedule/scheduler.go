@@ -80,6 +80,7 @@ type Scheduler struct {
 	missed        map[string]int64  // ticks without a run, by the collector's name
 	waiting       []*pendingRun     // runs that wait for a free slot
 	stopping      bool
+	standby       error     // why another process runs the service; nil when this one does
 	lastIteration time.Time // with its monotonic clock reading
 	wake          chan struct{}
 	runs          sync.WaitGroup
@@ -139,6 +140,28 @@ func (s *Scheduler) putInForce(settings Settings) {
 		settings.Slots = s.ownSlots
 	}
 	s.settings = settings
+}
+
+// StandBy makes requests for runs fail with err, which wraps state.ErrStandby: another process runs
+// the service. It must be called before Run.
+func (s *Scheduler) StandBy(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.standby = err
+}
+
+// EndStandby ends what StandBy began, and plans the next ticks from now on: those that were
+// due meanwhile were another process's.
+func (s *Scheduler) EndStandby() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.standby = nil
+	now := s.wallTime()
+	for _, e := range s.entries {
+		if !e.next.IsZero() {
+			e.next = e.tickAfter(now)
+		}
+	}
 }
 
 // Run starts runs until ctx is cancelled. Each run has the context runCtx, which may

@@ -15,6 +15,9 @@ type Locks interface {
 	// LockRestore acquires the lock for restoring a stream of a tenancy from a
 	// backup. It does not wait: the error wraps ErrLocked and names the owner.
 	LockRestore(stream, tenancy string) (Lock, error)
+	// LockService acquires the lock of the service, where one of the processes that share a
+	// state runs it. It does not wait: the error wraps ErrLocked and names the owner.
+	LockService() (Lock, error)
 	// HoldTenancy says that the caller works for a tenancy, so that ForgetTenancy refuses to
 	// delete its data. Any number may hold it. The error wraps ErrLocked while the data is
 	// being deleted, or taken over by another state.
@@ -37,3 +40,6 @@ var ErrLocked = errors.New("locked")
 // ErrLost means that a lock was lost: this process did not say in time that it is alive, and
 // another one may do its work.
 var ErrLost = errors.New("the lock was lost")
+
+// ErrStandby means that another process that shares the state runs the service.
+var ErrStandby = errors.New("standing by")

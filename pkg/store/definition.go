@@ -100,6 +100,8 @@ type LocalSettings interface {
 	// directory that it names, up to the first variable. The directory is ""
 	// when the destination is off or its path is invalid.
 	LocalDir() (setting, dir string)
+	// SwitchOff switches the destination off.
+	SwitchOff()
 }
 
 // A Caution says why valid settings may not be what a person wants.

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"io"
 	"net/http"
+	"os"
 	"os/exec"
 	"strings"
 	"sync"
@@ -106,6 +107,9 @@ func (s *Service) WaitForLog(texts ...string) string {
 		}
 	}
 }
+
+// Process returns the process of the service, which may have ended.
+func (s *Service) Process() *os.Process { return s.cmd.Process }
 
 // Signal sends a signal to the service.
 func (s *Service) Signal(signal syscall.Signal) {

@@ -25,5 +25,10 @@ func (l *Locks) LockRestore(stream, tenancy string) (state.Lock, error) {
 	return l.locker.Acquire(restoreName(stream, tenancy), stream+" is being restored")
 }
 
+// LockService implements [state.Locks].
+func (l *Locks) LockService() (state.Lock, error) {
+	return l.locker.Acquire("service", "the service is run")
+}
+
 // HoldTenancy implements [state.Locks].
 func (l *Locks) HoldTenancy(tenancy string) (state.Lock, error) { return l.locker.HoldTenancy(tenancy) }

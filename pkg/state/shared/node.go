@@ -143,16 +143,16 @@ func (n *node) interrupt() {
 	n.began = time.Time{}
 }
 
-// patience is how many leases long a node goes on without a beat. Others may take over its
-// leases after one. But most outages of a database end soon, and then nobody has: a run that
+// silentLeases is how many leases long a node goes on without a beat. Others may take over its
+// leases after one. But most outages of a database end soon, and then none has: a run that
 // has taken hours goes on, and is recorded if its lease is still there, see Fence.
-const patience = 15
+const silentLeases = 15
 
 // giveUpLate declares the leases lost when no beat has succeeded for long.
 func (n *node) giveUpLate() {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if time.Since(n.last) < patience*n.lease {
+	if time.Since(n.last) < silentLeases*n.lease {
 		return
 	}
 	for name := range n.held {
@@ -267,6 +267,10 @@ func (n *node) forgetDead(ctx context.Context) error {
 	_, err := n.engine.db.ExecContext(ctx, `DELETE FROM `+n.engine.name("leases")+` l WHERE `+n.engine.isDead(`l.node`))
 	if err == nil {
 		_, err = n.engine.db.ExecContext(ctx, `DELETE FROM `+n.engine.name("nodes")+` WHERE expires < clock_timestamp() - $1::bigint * interval '1 millisecond'`,
+			deadAge.Milliseconds())
+	}
+	if err == nil {
+		_, err = n.engine.db.ExecContext(ctx, `DELETE FROM `+n.engine.name("commits")+` WHERE at < clock_timestamp() - $1::bigint * interval '1 millisecond'`,
 			deadAge.Milliseconds())
 	}
 	if err != nil {

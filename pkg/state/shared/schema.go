@@ -185,6 +185,10 @@ CREATE TABLE %S.nodes (
 	started TIMESTAMPTZ NOT NULL,
 	expires TIMESTAMPTZ NOT NULL
 );
+CREATE TABLE %S.commits (
+	token TEXT PRIMARY KEY,
+	at    TIMESTAMPTZ NOT NULL
+);
 CREATE TABLE %S.leases (
 	name  TEXT PRIMARY KEY,
 	node  TEXT NOT NULL,
@@ -248,10 +252,10 @@ func (e *engine) createVersion(ctx context.Context, tx database.DB) error {
 			return err
 		}
 	}
-	if _, err := tx.ExecContext(ctx, `CREATE TABLE IF NOT EXISTS `+e.name("version")+` (number BIGINT NOT NULL)`); err != nil {
+	if _, err := tx.ExecContext(ctx, `CREATE TABLE IF NOT EXISTS `+e.name("version")+` (number BIGINT NOT NULL, bucket TEXT NOT NULL)`); err != nil {
 		return err
 	}
-	_, err := tx.ExecContext(ctx, `INSERT INTO `+e.name("version")+` SELECT 0 WHERE NOT EXISTS (SELECT 1 FROM `+e.name("version")+`)`)
+	_, err := tx.ExecContext(ctx, `INSERT INTO `+e.name("version")+` SELECT 0, $1 WHERE NOT EXISTS (SELECT 1 FROM `+e.name("version")+`)`, e.bucket)
 	return err
 }
 
@@ -283,6 +287,20 @@ func (e *engine) checkSchema(ctx context.Context) error {
 		return fmt.Errorf("%w: its schema is %d, this one's %d", state.ErrOlder, version, len(migrations))
 	case version > len(migrations):
 		return e.newerError(version)
+	}
+	return nil
+}
+
+// checkBucket returns an error when the snapshots of the state are not in the bucket of the
+// settings: with another one nothing that is known could be read.
+func (e *engine) checkBucket(ctx context.Context) error {
+	var bucket string
+	if err := e.db.QueryRowContext(ctx, `SELECT bucket FROM `+e.name("version")).Scan(&bucket); err != nil {
+		return err
+	}
+	if bucket != e.bucket {
+		return fmt.Errorf("%w: its snapshots are in %s, but STORE_AWS_S3_BUCKET and CLUSTER_S3_PREFIX say %s: set them to that; if you have moved all objects: UPDATE %s SET bucket = '%s'",
+			state.ErrUnusable, bucket, e.bucket, e.name("version"), e.bucket)
 	}
 	return nil
 }

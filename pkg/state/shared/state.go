@@ -71,7 +71,10 @@ func openShared(ctx context.Context, dir string, o Options) (*State, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := e.migrate(ctx); err != nil {
+	if err = e.migrate(ctx); err == nil {
+		err = e.checkBucket(ctx)
+	}
+	if err != nil {
 		return nil, errors.Join(e.explainOpen(err), e.db.Close())
 	}
 	n := newNode(e, o)
@@ -89,7 +92,10 @@ func Inspect(ctx context.Context, dir string, o Options) (*state.State, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := e.checkSchema(ctx); err != nil {
+	if err = e.checkSchema(ctx); err == nil {
+		err = e.checkBucket(ctx)
+	}
+	if err != nil {
 		return nil, errors.Join(e.explainOpen(err), e.db.Close())
 	}
 	s := newState(dir, e, newNode(e, o), o)

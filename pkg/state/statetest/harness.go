@@ -4,6 +4,7 @@ package statetest
 
 import (
 	"context"
+	"slices"
 	"testing"
 	"time"
 
@@ -51,8 +52,8 @@ type Store struct {
 	Copies string
 }
 
-// Run runs the tests.
-func Run(t *testing.T, harness Harness) {
+// Run runs the tests, or only the named ones.
+func Run(t *testing.T, harness Harness, names ...string) {
 	for _, tc := range []struct {
 		name string
 		test func(*testing.T, Harness)
@@ -117,6 +118,9 @@ func Run(t *testing.T, harness Harness) {
 		{name: "TakeOverDamaged", test: testTakeOverDamaged},
 		{name: "TakeOverKilled", test: testTakeOverKilled},
 	} {
+		if len(names) > 0 && !slices.Contains(names, tc.name) {
+			continue
+		}
 		t.Run(tc.name, func(t *testing.T) { tc.test(t, harness) })
 	}
 }

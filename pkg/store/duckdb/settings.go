@@ -35,6 +35,9 @@ func (s *Settings) LocalDir() (string, string) {
 	return setting, store.TemplateDir(setting, s.Path)
 }
 
+// SwitchOff implements store.LocalSettings.
+func (s *Settings) SwitchOff() { s.Path = "off" }
+
 // Cautions implements store.CautiousSettings.
 func (s *Settings) Cautions() []store.Caution {
 	_, dir := s.LocalDir()

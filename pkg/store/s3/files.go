@@ -13,6 +13,9 @@ import (
 	"github.com/collectord/collectord/pkg/snapshot"
 )
 
+// ObjectURL returns the URL of an object, or of the objects whose keys begin with key.
+func (s *Sink) ObjectURL(key string) string { return s.objectURL(key) }
+
 // PutFile stores the bytes of a file as an object, which appears whole or not at all. The
 // file must not change meanwhile.
 func (s *Sink) PutFile(ctx context.Context, key, path string) error {

@@ -97,6 +97,18 @@ func OpenBackup(s config.Store, log *zap.Logger) (*backup.Sink, error) {
 	return sink.(*backup.Sink), nil
 }
 
+// OpenBucket returns the bucket of s for other objects than those of the destinations; nil when
+// none is set.
+func OpenBucket(s config.Store, log *zap.Logger) (*s3.Sink, error) {
+	settings, ok := findSettings(s.Destinations, new(s3.Settings)).(*s3.Settings)
+	if !ok || settings.Bucket == "" {
+		return nil, nil
+	}
+	o := settings.Options(store.Options{Note: func(s *snapshot.Snapshot, text string) { logNote(log, s, text) }})
+	o.Key = func(snapshot.Header) string { return "" }
+	return s3.New(o)
+}
+
 // IsBackupOff reports whether s switches on S3 without backups.
 func IsBackupOff(s config.Store) bool {
 	settings, ok := findSettings(s.Destinations, new(s3.Settings)).(*s3.Settings)
