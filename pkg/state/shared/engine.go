@@ -51,6 +51,8 @@ type engine struct {
 	lease  time.Duration
 	limits limits
 	bucket string // the bucket and the prefix of the snapshots
+	// readOnly reports whether the state was opened by Inspect.
+	readOnly bool
 	// maintain does the housekeeping besides that of the database.
 	maintain func(context.Context) error
 }
@@ -139,8 +141,14 @@ type qualified struct {
 	engine *engine
 }
 
+// errReadOnly refuses to change a state that was opened by Inspect.
+var errReadOnly = errors.New("the state is open for reading only")
+
 // ExecContext implements [database.DB].
 func (q qualified) ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error) {
+	if q.engine.readOnly {
+		return nil, errReadOnly
+	}
 	return q.DB.ExecContext(ctx, q.engine.qualify(query), args...)
 }
 
@@ -180,6 +188,9 @@ var repeatWaits = backoff.Policy{First: 100 * time.Millisecond, Longest: 5 * tim
 // While the server cannot be reached, the transaction is repeated, as long as this process
 // keeps its leases: what took hours to extract is not lost because the database is restarted.
 func (e *engine) Transaction(ctx context.Context, do func(database.DB) error) error {
+	if e.readOnly {
+		return errReadOnly
+	}
 	for attempt, began := 1, time.Now(); ; attempt++ {
 		err := e.tryTransaction(ctx, do)
 		if err == nil || !isPassing(err) || time.Since(began) > silentLeases*e.lease {

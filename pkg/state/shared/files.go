@@ -160,7 +160,7 @@ const fetchPrefix = ".fetch-"
 // fetch copies a snapshot to the cache and verifies it.
 func (f *files) fetch(ctx context.Context, place string) (_ *snapshot.Snapshot, err error) {
 	temp := filepath.Join(f.dir, "spool", fetchPrefix+uuid.NewString())
-	if err := os.Mkdir(temp, 0o700); err != nil {
+	if err := os.MkdirAll(temp, 0o700); err != nil {
 		return nil, diskError(err)
 	}
 	defer func() { err = errors.Join(err, diskError(os.RemoveAll(temp))) }()

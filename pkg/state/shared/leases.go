@@ -44,6 +44,9 @@ func (h *held) Lost() <-chan struct{} { return h.lost }
 // Acquire implements [database.Locker]. The lease of a node that is not alive is taken over. A
 // process that has just started waits until it may do so, which is at most one lease.
 func (n *node) Acquire(name, work string) (state.Lock, error) {
+	if n.engine.readOnly {
+		return nil, fmt.Errorf("lock: %w", errReadOnly)
+	}
 	lock, err := n.tryAcquire(name, work)
 	var silent *silentError
 	if errors.As(err, &silent) && n.waitUntilSteady() {

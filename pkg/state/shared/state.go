@@ -92,6 +92,7 @@ func Inspect(ctx context.Context, dir string, o Options) (*state.State, error) {
 	if err != nil {
 		return nil, err
 	}
+	e.readOnly = true
 	if err = e.checkSchema(ctx); err == nil {
 		err = e.checkBucket(ctx)
 	}
