@@ -225,8 +225,8 @@ func TestErrorsOfOpen(t *testing.T) {
 		{name: "no rights", url: at(server.Port, role, "postgres"), isUnusable: true, want: "grant the role"},
 		{name: "no server", url: at(1, role, "postgres"), want: "refused"},
 		{name: "no URL", url: "postgres://" + role + ":" + secret + "@[bad", isUnusable: true, want: "CLUSTER_POSTGRES_URL"},
-		{name: "password with ?", url: "postgres://" + role + ":a?" + secret + "@127.0.0.1/postgres", isUnusable: true, want: "percent-encoded"},
-		{name: "password with #", url: "postgres://" + role + ":a#" + secret + "@127.0.0.1/postgres", isUnusable: true, want: "percent-encoded"},
+		{name: "password with ?", url: "postgres://" + role + ":a?" + secret + "@127.0.0.1:1/postgres", want: "refused"},
+		{name: "password with #", url: "postgres://" + role + ":a#" + secret + "@127.0.0.1:1/postgres", want: "refused"},
 		{name: "password with %", url: "postgres://" + role + ":%zz" + secret + "@127.0.0.1/postgres", isUnusable: true, want: "percent-encoded"},
 	} {
 		p.URL = tc.url
