@@ -15,7 +15,7 @@ import (
 // connection is lost before COMMIT, it has not, and is repeated.
 func TestLostCommit(t *testing.T) {
 	for name, fault := range map[string]faultproxy.Fault{
-		"after COMMIT":  {CutReplyTo: "commit"},
+		"after COMMIT":  {CutReplyTo: "commit\x00"},
 		"before COMMIT": {CutReplyTo: "INSERT INTO"},
 	} {
 		t.Run(name, func(t *testing.T) {
