@@ -35,6 +35,8 @@ type assembly struct {
 	// queries of the service. It is nil until it is needed.
 	engine *query.Engine
 	shared *collector.Shared
+	// isService reports whether the program runs as a service.
+	isService bool
 }
 
 // parts are what a run, the service and a reload open, in this order.

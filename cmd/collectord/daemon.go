@@ -73,6 +73,7 @@ func runDaemon(ctx context.Context, p *program) (err error) {
 	started := notifier.Starting("starting")
 	defer started()
 	a.warnOfForeignState()
+	a.isService = true
 	if err := a.openState(ctx); err != nil {
 		return err
 	}

@@ -40,7 +40,7 @@ var layers = map[string][]string{
 	"pkg/state":              {"pkg/snapshot"},
 	"pkg/state/database":     {"pkg/snapshot", "pkg/state", "internal/durable"},
 	"pkg/state/local":        {"pkg/snapshot", "pkg/state", "pkg/state/database", "internal/durable", "internal/systemd"},
-	"pkg/state/shared":       {"pkg/snapshot", "pkg/state", "pkg/state/database", "pkg/store/postgres", "pkg/store/s3", "internal/durable"},
+	"pkg/state/shared":       {"pkg/snapshot", "pkg/state", "pkg/state/database", "pkg/store/postgres", "pkg/store/s3", "internal/backoff", "internal/durable"},
 	"pkg/backup":             {"internal/backoff", "pkg/snapshot", "pkg/state", "pkg/store", "pkg/store/file", "pkg/store/s3"},
 	"pkg/run":                {"pkg/collector", "pkg/snapshot", "pkg/state"},
 	"pkg/delivery":           {"internal/backoff", "pkg/snapshot", "pkg/state", "pkg/store"},

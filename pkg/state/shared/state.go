@@ -32,6 +32,8 @@ type Options struct {
 	Prefix string
 	// Node is the name of this process in messages, such as the machine's.
 	Node string
+	// Service reports whether this process is a service, and not a command.
+	Service bool
 	// Lease is how long this process keeps its locks without saying that it is alive.
 	Lease time.Duration
 	// Cache is the size in bytes up to which copies of snapshots are kept in the directory.
