@@ -140,8 +140,11 @@ func (c *core) inUrgentTransaction(ctx context.Context, do func(DB) error) error
 	return c.engine.UrgentTransaction(ctx, do)
 }
 
+// directory returns the directory of this machine.
+func (c *core) directory() Directory { return Directory{Path: c.dir, Log: c.log} }
+
 // discard discards a directory of this machine, relative to the state directory.
-func (c *core) discard(dir string) error { return Directory{Path: c.dir, Log: c.log}.Discard(dir) }
+func (c *core) discard(dir string) error { return c.directory().Discard(dir) }
 
 // fence returns an error when the lock of the stream of h was lost.
 func (c *core) fence(ctx context.Context, tx DB, h snapshot.Header) error {
@@ -159,6 +162,7 @@ func (s *State) Sweep(ctx context.Context, keep time.Duration) error {
 	if err := s.Snapshots.sweepUnneeded(ctx); err != nil {
 		return err
 	}
+	s.directory().removeProbes()
 	return errors.Join(s.sweepRestores(), s.Snapshots.sweepChunks(), s.engine.Maintain(ctx))
 }
 
