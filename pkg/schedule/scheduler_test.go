@@ -61,7 +61,7 @@ func withFixture(t *testing.T, start string, zone string, test func(f *fixture))
 		defer f.state.Close()
 		f.settings = schedule.Settings{CatchUp: true, Retries: 3, Runner: &run.Runner{
 			State: f.state, Tenancy: "default", Timeout: 12 * time.Hour, IdleTimeout: 12 * time.Hour,
-			Parallel: 8, Log: zap.New(core), Active: &run.ActiveRuns{},
+			Parallel: 8, Log: zap.New(core), Active: &run.ActiveRuns{}, Now: f.now,
 		}}
 		test(f)
 		if f.stop != nil {
