@@ -15,7 +15,8 @@ const (
 	// Title is the heading of the settings in the reference.
 	Title = "Amazon S3"
 
-	keySetting = "STORE_AWS_S3_KEY"
+	keySetting    = "STORE_AWS_S3_KEY"
+	backupSetting = "STORE_AWS_S3_BACKUP"
 )
 
 // Settings are the settings of the destination, and of the backups in the same
@@ -56,7 +57,7 @@ func (s *Settings) Validate() []error {
 		errs = append(errs, config.Invalid("STORE_AWS_S3_BUCKET", "%q is not the name of a bucket: want one without s3:// and spaces", s.Bucket))
 	}
 	if spelling := strings.ToLower(strings.TrimSpace(s.Backup)); slices.Contains([]string{"false", "none", "no", "0", "disabled"}, spelling) {
-		errs = append(errs, config.Invalid("STORE_AWS_S3_BACKUP", "%q is not a key: want off for no backups", s.Backup))
+		errs = append(errs, config.Invalid(backupSetting, "%q is not a key: want off for no backups", s.Backup))
 	}
 	if s.KMSKeyID != "" && s.SSE != "aws:kms" {
 		errs = append(errs, config.Invalid("STORE_AWS_S3_KMS_KEY_ID", "set, but STORE_AWS_S3_SSE is not aws:kms: set both, or neither"))
@@ -70,7 +71,19 @@ func (s *Settings) Cautions() (list []store.Caution) {
 		list = store.TenancyCaution(keySetting, s.Key)
 	}
 	if s.HasBackup() {
-		list = append(list, store.TenancyCaution("STORE_AWS_S3_BACKUP", s.Backup)...)
+		list = append(list, store.TenancyCaution(backupSetting, s.Backup)...)
+	}
+	return list
+}
+
+// Places implements store.PlacedSettings.
+func (s *Settings) Places(tenancy string) (list []store.Place) {
+	inBucket := func(key string) string { return "object " + s.Bucket + "/" + key }
+	if s.Bucket != "" && s.Key != "" {
+		list = store.PlacesOf(keySetting, s.Key, tenancy, inBucket)
+	}
+	if s.HasBackup() {
+		list = append(list, store.PlacesOf(backupSetting, s.Backup, tenancy, inBucket)...)
 	}
 	return list
 }
