@@ -97,7 +97,7 @@ func (a *assembly) sharedOptions() (shared.Options, error) {
 	}
 	return shared.Options{
 		URL: cluster.URL.Reveal(), Schema: cluster.Schema, Bucket: bucket, Prefix: cluster.Prefix,
-		Node: node, Lease: cluster.Lease, Cache: int64(cluster.Cache), Log: a.log,
+		Node: node, Lease: cluster.Lease, Cache: int64(cluster.Cache), Log: a.log, Redact: a.redactor.Redact,
 	}, nil
 }
 

@@ -92,6 +92,8 @@ type Parts struct {
 	Locker Locker
 	Now    func() time.Time
 	Log    *zap.Logger
+	// Redact removes secrets from the texts of errors; nil means that they have none.
+	Redact func(string) string
 }
 
 // core is what the parts of a State share.
@@ -103,6 +105,7 @@ type core struct {
 	locker Locker
 	now    func() time.Time
 	log    *zap.Logger
+	redact func(string) string
 }
 
 // A State has the methods of a [state.Backend], except for Close.
@@ -116,7 +119,7 @@ type State struct {
 
 // New returns the State of p.
 func New(p Parts) *State {
-	c := &core{dir: p.Dir, db: p.DB, engine: p.Engine, files: p.Files, locker: p.Locker, now: p.Now, log: p.Log}
+	c := &core{dir: p.Dir, db: p.DB, engine: p.Engine, files: p.Files, locker: p.Locker, now: p.Now, log: p.Log, redact: p.Redact}
 	snapshots := &Snapshots{c}
 	return &State{core: c, Runs: &Runs{c, snapshots}, Snapshots: snapshots, Queue: &Queue{c, snapshots}, Locks: &Locks{c}}
 }
