@@ -230,7 +230,7 @@ func (a *assembly) openState(ctx context.Context) (err error) {
 	if a.hasSharedState() {
 		err = a.openSharedState(ctx)
 	} else {
-		a.state, err = local.Open(ctx, a.settings.StateDir, local.Options{Log: a.log})
+		a.state, err = local.Open(ctx, a.settings.StateDir, local.Options{Log: a.log, Redact: a.redactor.Redact})
 	}
 	if errors.Is(err, state.ErrUnusable) {
 		return &exitError{exitSettings, err}

@@ -98,7 +98,7 @@ func (a *assembly) sharedOptions() (shared.Options, error) {
 	}
 	return shared.Options{
 		URL: cluster.URL.Reveal(), Schema: cluster.Schema, Bucket: bucket, Prefix: cluster.Prefix,
-		Node: node, Service: a.isService, Lease: cluster.Lease, Cache: int64(cluster.Cache), Log: a.log,
+		Node: node, Service: a.isService, Lease: cluster.Lease, Cache: int64(cluster.Cache), Log: a.log, Redact: a.redactor.Redact,
 	}, nil
 }
 

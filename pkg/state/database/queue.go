@@ -95,7 +95,7 @@ func (q *Queue) ScheduleRetry(ctx context.Context, id int64, cause error, class 
 		}
 		_, err := tx.ExecContext(ctx,
 			`UPDATE deliveries SET attempts = attempts + 1, error = $1, class = $2, next_try = $3 WHERE id = $4`,
-			truncateText(cause.Error()), class, toMillis(next), id)
+			q.withoutSecrets(cause.Error()), class, toMillis(next), id)
 		return err
 	})
 	if err != nil {

@@ -92,6 +92,8 @@ type Parts struct {
 	Locker Locker
 	Now    func() time.Time
 	Log    *zap.Logger
+	// Redact removes secrets from the texts of errors; nil means that they have none.
+	Redact func(string) string
 }
 
 // core is what the parts of a State share.
@@ -103,6 +105,7 @@ type core struct {
 	locker Locker
 	now    func() time.Time
 	log    *zap.Logger
+	redact func(string) string
 }
 
 // A State has the methods of a [state.Backend], except for Close.
@@ -116,7 +119,7 @@ type State struct {
 
 // New returns the State of p.
 func New(p Parts) *State {
-	c := &core{dir: p.Dir, db: p.DB, engine: p.Engine, files: p.Files, locker: p.Locker, now: p.Now, log: p.Log}
+	c := &core{dir: p.Dir, db: p.DB, engine: p.Engine, files: p.Files, locker: p.Locker, now: p.Now, log: p.Log, redact: p.Redact}
 	snapshots := &Snapshots{c}
 	return &State{core: c, Runs: &Runs{c, snapshots}, Snapshots: snapshots, Queue: &Queue{c, snapshots}, Locks: &Locks{c}}
 }
@@ -140,8 +143,11 @@ func (c *core) inUrgentTransaction(ctx context.Context, do func(DB) error) error
 	return c.engine.UrgentTransaction(ctx, do)
 }
 
+// directory returns the directory of this machine.
+func (c *core) directory() Directory { return Directory{Path: c.dir, Log: c.log} }
+
 // discard discards a directory of this machine, relative to the state directory.
-func (c *core) discard(dir string) error { return Directory{Path: c.dir, Log: c.log}.Discard(dir) }
+func (c *core) discard(dir string) error { return c.directory().Discard(dir) }
 
 // fence returns an error when the lock of the stream of h was lost.
 func (c *core) fence(ctx context.Context, tx DB, h snapshot.Header) error {
@@ -159,6 +165,7 @@ func (s *State) Sweep(ctx context.Context, keep time.Duration) error {
 	if err := s.Snapshots.sweepUnneeded(ctx); err != nil {
 		return err
 	}
+	s.directory().removeProbes()
 	return errors.Join(s.sweepRestores(), s.Snapshots.sweepChunks(), s.engine.Maintain(ctx))
 }
 
