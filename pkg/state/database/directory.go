@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
 	"strings"
 
@@ -118,14 +119,23 @@ func (d Directory) Discard(dir string) error {
 }
 
 // EmptyTrash removes what this and other processes have discarded.
-func (d Directory) EmptyTrash() {
-	for _, pattern := range []string{"spool/.trash-*", ".probe-*", "spool/.probe-*", "locks/.probe-*", "snapshots/.probe-*"} {
-		names, err := fs.Glob(os.DirFS(d.Path), pattern)
-		for _, name := range names {
-			err = errors.Join(err, os.RemoveAll(filepath.Join(d.Path, name)))
-		}
-		if err != nil {
-			d.Log.Warn("removing discarded files failed; the next cleanup tries again", zap.Error(err))
-		}
+func (d Directory) EmptyTrash() { d.removeMatches("spool/.trash-*") }
+
+// removeProbes removes the files that processes have left which died in CreateDirectories.
+func (d Directory) removeProbes() {
+	for _, sub := range subdirectories {
+		d.removeMatches(path.Join(sub, ".probe-*"))
+	}
+}
+
+// removeMatches removes what matches a pattern relative to the state directory. It logs
+// errors.
+func (d Directory) removeMatches(pattern string) {
+	names, err := fs.Glob(os.DirFS(d.Path), pattern)
+	for _, name := range names {
+		err = errors.Join(err, os.RemoveAll(filepath.Join(d.Path, name)))
+	}
+	if err != nil {
+		d.Log.Warn("removing discarded files failed; the next cleanup tries again", zap.Error(err))
 	}
 }

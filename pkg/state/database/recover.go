@@ -83,26 +83,19 @@ func (r *recovery) removeSpools(context.Context) error {
 // recordUnknown records or discards the snapshots that the database does not have, oldest
 // first.
 func (r *recovery) recordUnknown(ctx context.Context) error {
-	// The places are listed before the rows, so that one that is recorded meanwhile is in
-	// both lists.
+	// The places are listed before the rows are read, so that one that is recorded meanwhile
+	// has its row.
 	places, err := r.files.List(r.streams, r.tenancy)
 	if err != nil {
 		return err
 	}
-	rows, err := queryAll(ctx, r.db, scanText, `SELECT dir FROM snapshots`)
-	if err != nil {
-		return err
-	}
-	recorded := make(map[string]bool, len(rows))
-	for _, place := range rows {
-		recorded[place] = true
-	}
 	slices.SortFunc(places, func(a, b string) int { return strings.Compare(path.Base(a), path.Base(b)) })
 	for _, place := range places {
-		if recorded[place] {
-			continue
+		isRecorded, err := r.Snapshots.hasPlace(ctx, place)
+		if err == nil && !isRecorded {
+			err = r.recordUnknownPlace(ctx, place)
 		}
-		if err := r.recordUnknownPlace(ctx, place); err != nil {
+		if err != nil {
 			return err
 		}
 	}
@@ -224,6 +217,13 @@ func (r *recovery) reclaim(ctx context.Context, place string) error {
 
 // endInterruptedRuns ends the runs that have no snapshot.
 func (r *recovery) endInterruptedRuns(ctx context.Context) error {
+	// Usually there are none, and a transaction would wait for those of others.
+	var isAny bool
+	err := r.db.QueryRowContext(ctx,
+		`SELECT EXISTS (SELECT 1 FROM runs WHERE collector = $1 AND tenancy = $2 AND outcome = '')`, r.collector, r.tenancy).Scan(&isAny)
+	if err != nil || !isAny {
+		return err
+	}
 	return r.inTransaction(ctx, func(tx DB) error {
 		open, err := queryAll(ctx, tx, func(rows *sql.Rows) (run state.Run, err error) {
 			return run, rows.Scan(&run.ID, &run.Stream)
@@ -254,7 +254,7 @@ func (r *recovery) dropLost(ctx context.Context) error {
 	rows, err := queryAll(ctx, r.db, func(rows *sql.Rows) (row snapshotRow, err error) {
 		err = rows.Scan(&row.id, &row.place, &row.stream, &row.tenancy)
 		return row, err
-	}, `SELECT s.id, s.dir, s.stream, s.tenancy FROM snapshots s WHERE s.collector = $1 AND `+inUse, r.collector)
+	}, `SELECT s.id, s.dir, s.stream, s.tenancy FROM snapshots s WHERE s.collector = $1 AND s.tenancy = $2 AND `+inUse, r.collector, r.tenancy)
 	if err != nil {
 		return err
 	}
