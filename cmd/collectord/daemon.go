@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
 	"slices"
 	"strings"
 	"sync"
@@ -28,6 +29,7 @@ var errStarting = errors.New("starting: the last-known snapshots are being resto
 type daemon struct {
 	state   *state.State
 	metrics *metrics.Metrics
+	scrapes http.Handler // of metrics
 	systemd *systemd.Notifier
 	signals *signals
 	log     *zap.Logger
@@ -102,6 +104,7 @@ func newDaemon(a *assembly, p *program, notifier *systemd.Notifier) *daemon {
 		label = ""
 	}
 	d.metrics = metrics.New(metrics.Options{State: a.state, Tenancy: label, Version: version, Ready: d.Ready, Log: a.log})
+	d.scrapes = d.metrics.Handler()
 	return d
 }
 
