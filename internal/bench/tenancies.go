@@ -66,9 +66,9 @@ type tenancyFigures struct {
 
 // isMet reports whether all limits were kept. Requests have limits only while no collector
 // runs: under load the simulated vendors have much of the cores.
-func (f tenancyFigures) isMet() bool {
-	return max(f.firstStart, f.secondStart) < tenanciesReadyMost && f.idle < tenanciesIdleMost && f.loaded < tenanciesLoadedMost &&
-		max(f.calm.overview, f.calm.page) < tenanciesPageMost && isFlat(f.calm.earlyMetrics, f.calm.lateMetrics)
+func (t tenancyFigures) isMet() bool {
+	return max(t.firstStart, t.secondStart) < tenanciesReadyMost && t.idle < tenanciesIdleMost && t.loaded < tenanciesLoadedMost &&
+		max(t.calm.overview, t.calm.page) < tenanciesPageMost && isFlat(t.calm.earlyMetrics, t.calm.lateMetrics)
 }
 
 // benchTenancies measures the service with many tenancies.

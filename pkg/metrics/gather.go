@@ -30,8 +30,8 @@ type sample struct {
 	labels  [maxLabels]*dto.LabelPair
 }
 
-// add adds a value. labels are those of d; the last one is the tenancy.
-func (c *collection) add(d *definition, value float64, tenancy string, labels []string) {
+// addValue adds a value. labels are those of d; the last one is the tenancy.
+func (c *collection) addValue(d *definition, value float64, tenancy string, labels []string) {
 	s := &sample{value: value}
 	if d.kind == prometheus.CounterValue {
 		s.counter.Value, s.metric.Counter = &s.value, &s.counter
@@ -44,7 +44,7 @@ func (c *collection) add(d *definition, value float64, tenancy string, labels []
 		if l.at < len(labels) {
 			text = labels[l.at]
 		}
-		s.metric.Label = append(s.metric.Label, c.pair(l.name, text))
+		s.metric.Label = append(s.metric.Label, c.labelPair(l.name, text))
 	}
 	family := c.families[d]
 	if family == nil {
@@ -58,8 +58,8 @@ func (c *collection) add(d *definition, value float64, tenancy string, labels []
 	family.Metric = append(family.Metric, &s.metric)
 }
 
-// pair returns a label with a value.
-func (c *collection) pair(name, value string) *dto.LabelPair {
+// labelPair returns a label with a value.
+func (c *collection) labelPair(name, value string) *dto.LabelPair {
 	key := [2]string{name, value}
 	pair := c.pairs[key]
 	if pair == nil {
@@ -69,8 +69,8 @@ func (c *collection) pair(name, value string) *dto.LabelPair {
 	return pair
 }
 
-// list returns the metrics that have values, ordered by name.
-func (c *collection) list() (families []*dto.MetricFamily) {
+// listFamilies returns the metrics that have values, ordered by name.
+func (c *collection) listFamilies() (families []*dto.MetricFamily) {
 	for _, d := range definitions {
 		if family := c.families[d]; family != nil {
 			families = append(families, family)

@@ -153,7 +153,7 @@ func (m *Metrics) Gather() ([]*dto.MetricFamily, error) {
 			t.publishState(values.tenancies[t.Name], publish)
 		}
 	}
-	return all.list(), nil
+	return all.listFamilies(), nil
 }
 
 // A publisher publishes one value of a metric.
@@ -161,7 +161,7 @@ type publisher func(d *definition, value float64, labels ...string)
 
 // newPublisher returns a publisher of metrics of a tenancy.
 func newPublisher(all *collection, tenancy string) publisher {
-	return func(d *definition, value float64, labels ...string) { all.add(d, value, tenancy, labels) }
+	return func(d *definition, value float64, labels ...string) { all.addValue(d, value, tenancy, labels) }
 }
 
 // boolValue returns 1 for true and 0 for false.
