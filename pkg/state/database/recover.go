@@ -99,8 +99,8 @@ func (r *recovery) removeSpools(context.Context) error {
 // recordUnknown records or discards the snapshots that the database does not have, oldest
 // first.
 func (r *recovery) recordUnknown(ctx context.Context) error {
-	// The places are listed before the rows, so that one that is recorded meanwhile is in
-	// both lists.
+	// The places are listed before the rows are read, so that one that is recorded meanwhile
+	// has its row.
 	places, err := r.files.List(r.streams, r.tenancy)
 	if err != nil {
 		return err
@@ -246,6 +246,13 @@ func (r *recovery) reclaim(ctx context.Context, place string) error {
 
 // endInterruptedRuns ends the runs that have no snapshot.
 func (r *recovery) endInterruptedRuns(ctx context.Context) error {
+	// Usually there are none, and a transaction would wait for those of others.
+	var isAny bool
+	err := r.db.QueryRowContext(ctx,
+		`SELECT EXISTS (SELECT 1 FROM runs WHERE collector = $1 AND tenancy = $2 AND outcome = '')`, r.collector, r.tenancy).Scan(&isAny)
+	if err != nil || !isAny {
+		return err
+	}
 	return r.inTransaction(ctx, func(tx DB) error {
 		open, err := queryAll(ctx, tx, func(rows *sql.Rows) (run state.Run, err error) {
 			return run, rows.Scan(&run.ID, &run.Stream)
