@@ -129,6 +129,7 @@ func TestStandby(t *testing.T) {
 	if code, body := second.Request("GET", base+"/", ""); code != 200 || !strings.Contains(body, "okta_users") {
 		t.Errorf("the page of the second service: %d", code)
 	}
+	s.AssertResult(other.Run("cluster", "status"), harness.ExitOK, "active", "standby")
 	first.Signal(syscall.SIGKILL)
 	first.Wait()
 	second.WaitForLog("this process runs the service now")

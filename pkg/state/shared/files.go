@@ -342,7 +342,7 @@ func (f *files) collectGarbage(ctx context.Context) error {
 // removeOldCopies removes the copies that no row has. A young one may be that of a run which is
 // about to be recorded.
 func (f *files) removeOldCopies(ctx context.Context) error {
-	for _, one := range f.cache.list() {
+	for _, one := range f.cache.listCopies() {
 		if time.Since(one.used) < garbageAge {
 			return nil
 		}
@@ -422,8 +422,8 @@ type copied struct {
 	size  int64
 }
 
-// list returns the copies, those first that were not used for the longest time.
-func (c *cache) list() (all []copied) {
+// listCopies returns the copies, those first that were not used for the longest time.
+func (c *cache) listCopies() (all []copied) {
 	places, _ := fs.Glob(os.DirFS(c.dir), "snapshots/*/*/*")
 	for _, place := range places {
 		if info, err := os.Stat(c.path(place)); err == nil {
@@ -437,7 +437,7 @@ func (c *cache) list() (all []copied) {
 // trim removes the copies that were not used for the longest time, until the others fit in the
 // cache.
 func (c *cache) trim() {
-	all := c.list()
+	all := c.listCopies()
 	var size int64
 	for _, one := range all {
 		size += one.size

@@ -101,7 +101,7 @@ func TestCacheTrim(t *testing.T) {
 		}
 		return text
 	}
-	size := c.list()[0].size
+	size := c.listCopies()[0].size
 	use(places[0], time.Hour)
 	use(places[1], 2*time.Hour)
 	use(places[2], 30*time.Minute)

@@ -31,9 +31,9 @@ func (p place) openNode(t *testing.T, name string) testNode {
 }
 
 // stopBeats lets a node be silent, as one whose process does not run.
-func (n testNode) stopBeats() {
-	n.end()
-	<-n.ended
+func (t testNode) stopBeats() {
+	t.end()
+	<-t.ended
 }
 
 // waitUntil waits until a condition holds.
@@ -47,36 +47,36 @@ func waitUntil(t *testing.T, what string, holds func() bool) {
 }
 
 // lockUsers locks okta_users.
-func (n testNode) lockUsers() state.Lock {
-	n.T.Helper()
-	lock, err := n.Locks.LockStream("okta_users", "acme")
-	n.RequireNoError(err)
+func (t testNode) lockUsers() state.Lock {
+	t.T.Helper()
+	lock, err := t.Locks.LockStream("okta_users", "acme")
+	t.RequireNoError(err)
 	return lock
 }
 
 // takeUsers locks okta_users when another node has lost it.
-func (n testNode) takeUsers() (lock state.Lock) {
-	n.T.Helper()
-	n.AfterOwnerDied(func() (err error) {
-		lock, err = n.Locks.LockStream("okta_users", "acme")
+func (t testNode) takeUsers() (lock state.Lock) {
+	t.T.Helper()
+	t.AfterOwnerDied(func() (err error) {
+		lock, err = t.Locks.LockStream("okta_users", "acme")
 		return err
 	})
 	return lock
 }
 
 // beginUsers begins the nth run of okta_users with two records.
-func (n testNode) beginUsers(number int) (state.RunID, *snapshot.Writer) {
-	n.T.Helper()
-	id := n.BeginRun(number)
-	w, err := n.Snapshots.Spool(statetest.NewHeader("okta_users", "acme", number))
-	n.RequireNoError(err)
-	n.RequireNoError(statetest.FillWriter(w, 2))
+func (t testNode) beginUsers(number int) (state.RunID, *snapshot.Writer) {
+	t.T.Helper()
+	id := t.BeginRun(number)
+	w, err := t.Snapshots.Spool(statetest.NewHeader("okta_users", "acme", number))
+	t.RequireNoError(err)
+	t.RequireNoError(statetest.FillWriter(w, 2))
 	return id, w
 }
 
 // commitUsers commits the nth run of okta_users.
-func (n testNode) commitUsers(id state.RunID, w *snapshot.Writer) error {
-	_, err := n.Runs.Commit(n.T.Context(), id, w, state.RunStats{}, statetest.TwoSinks)
+func (t testNode) commitUsers(id state.RunID, w *snapshot.Writer) error {
+	_, err := t.Runs.Commit(t.T.Context(), id, w, state.RunStats{}, statetest.TwoSinks)
 	return err
 }
 
@@ -163,14 +163,14 @@ func TestSilentNodeIsFenced(t *testing.T) {
 }
 
 // files returns the files of a node's state.
-func (n testNode) files() *files { return n.Backend.(*State).files }
+func (t testNode) files() *files { return t.Backend.(*State).files }
 
 // content returns the rows that a run may change.
-func (n testNode) content() string {
-	n.T.Helper()
+func (t testNode) content() string {
+	t.T.Helper()
 	var all []string
 	for _, table := range []string{"runs", "counters", "snapshots", "last_known", "deliveries", "stored"} {
-		all = append(all, n.QueryTexts(`SELECT CAST(r.* AS TEXT) FROM `+table+` r ORDER BY 1`)...)
+		all = append(all, t.QueryTexts(`SELECT CAST(r.* AS TEXT) FROM `+table+` r ORDER BY 1`)...)
 	}
 	return strings.Join(all, "\n")
 }
@@ -217,7 +217,8 @@ func TestLongOutageLosesLocks(t *testing.T) {
 	waitUntil(t, "the lease is released", func() bool {
 		return a.engine.db.Ping() == nil && len(a.QueryTexts(`SELECT name FROM `+a.engine.name("leases"))) == 0
 	})
-	a.CollectUsers(2, 5, statetest.TwoSinks)
+	p.Lease = testLease
+	p.openNode(t, "node-b").CollectUsers(2, 5, statetest.TwoSinks)
 }
 
 // newProxiedPlace returns a place whose database is behind a proxy.
@@ -314,10 +315,10 @@ func TestUnlockDuringAnOutage(t *testing.T) {
 }
 
 // lockUsersOf locks okta_users of a tenancy.
-func (n testNode) lockUsersOf(tenancy string) state.Lock {
-	n.T.Helper()
-	lock, err := n.Locks.LockStream("okta_users", tenancy)
-	n.RequireNoError(err)
+func (t testNode) lockUsersOf(tenancy string) state.Lock {
+	t.T.Helper()
+	lock, err := t.Locks.LockStream("okta_users", tenancy)
+	t.RequireNoError(err)
 	return lock
 }
 

@@ -182,6 +182,7 @@ CREATE TABLE %S.nodes (
 	name    TEXT NOT NULL,
 	pid     BIGINT NOT NULL,
 	command TEXT NOT NULL,
+	service BOOLEAN NOT NULL,
 	started TIMESTAMPTZ NOT NULL,
 	expires TIMESTAMPTZ NOT NULL
 );

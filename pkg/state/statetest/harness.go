@@ -110,6 +110,7 @@ func Run(t *testing.T, harness Harness, names ...string) {
 		{name: "DropSink", test: testDropSink},
 		{name: "SweepLeftovers", test: testSweepLeftovers},
 		{name: "LastKnownDamaged", test: testLastKnownDamaged},
+		{name: "StreamsOfTenancy", test: testStreamsOfTenancy},
 		{name: "ForgetTenancy", test: testForgetTenancy},
 		{name: "ForgetTenancyKilled", test: testForgetTenancyKilled},
 		{name: "TakeOver", test: testTakeOver},

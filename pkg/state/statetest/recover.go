@@ -41,9 +41,9 @@ type RecoverCase struct {
 }
 
 // Check recovers a new state and checks the result.
-func (c RecoverCase) Check(t *testing.T, f *Fixture) {
+func (r RecoverCase) Check(t *testing.T, f *Fixture) {
 	f.CollectUsers(1, 100, state.Policy{})
-	c.Leave(f)
+	r.Leave(f)
 	if found, err := f.Recover(ctx, "snyk", "acme", TwoSinks); err != nil || found.Interrupted+int64(found.Spools+len(found.Completed)+len(found.Lost)) > 0 {
 		t.Errorf("another collector's recovery: %+v %v", found, err)
 	}
@@ -53,11 +53,11 @@ func (c RecoverCase) Check(t *testing.T, f *Fixture) {
 	if found, err := f.Recover(ctx, "okta", "globex", TwoSinks); err != nil || found.Interrupted+int64(found.Spools+len(found.Completed)+len(found.Lost)) > 0 {
 		t.Errorf("another tenancy's recovery: %+v %v", found, err)
 	}
-	AssertEqual(t, "found", f.RecoverOkta(), c.Found)
+	AssertEqual(t, "found", f.RecoverOkta(), r.Found)
 	for range 2 {
-		AssertEqual(t, "last", f.LastKnown(), c.Last)
-		AssertEqual(t, "queue", f.QueuedDeliveries(), c.Queue)
-		AssertEqual(t, "history", f.Outcomes(), c.Outcomes)
+		AssertEqual(t, "last", f.LastKnown(), r.Last)
+		AssertEqual(t, "queue", f.QueuedDeliveries(), r.Queue)
+		AssertEqual(t, "history", f.Outcomes(), r.Outcomes)
 		f.CheckStored()
 		AssertEqual(t, "found again", f.RecoverOkta(), FoundNothing)
 	}

@@ -11,6 +11,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
 	"github.com/collectord/collectord/pkg/state"
 	"github.com/collectord/collectord/pkg/state/database"
 )
@@ -80,6 +83,31 @@ func contentOf(f *Fixture, tenancy string) string {
 
 // nothing is contentOf a tenancy that the state does not have.
 func nothing(f *Fixture) string { f.T.Helper(); return contentOf(f, "none") }
+
+// testStreamsOfTenancy checks that the streams of a tenancy are those of all tenancies that it
+// has, with all that is known of them.
+func testStreamsOfTenancy(t *testing.T, harness Harness) {
+	t.Parallel()
+	f := harness.NewState(t)
+	for _, tenancy := range []string{"acme", "globex"} {
+		f.AddTenancy(tenancy)
+		_, err := f.Runs.Begin(ctx, state.RunStart{Header: NewHeader("okta_groups", tenancy, 9), Trigger: "test", Started: f.Now()})
+		f.RequireNoError(err)
+	}
+	all, err := f.Streams(ctx)
+	f.RequireNoError(err)
+	for _, tenancy := range []string{"acme", "globex", "none"} {
+		got, err := f.TenancyStreams(ctx, tenancy)
+		f.RequireNoError(err)
+		want := slices.DeleteFunc(slices.Clone(all), func(s state.StreamStatus) bool { return s.Tenancy != tenancy })
+		if diff := cmp.Diff(want, got, cmpopts.EquateEmpty()); diff != "" {
+			t.Errorf("streams of %s (-want +got):\n%s", tenancy, diff)
+		}
+	}
+	if len(all) != 4 || all[2].Queued == 0 || !all[2].Held {
+		t.Errorf("all streams: %+v", all)
+	}
+}
 
 // Everything of a tenancy is deleted, and nothing of one whose name has the other's in it.
 func testForgetTenancy(t *testing.T, harness Harness) {
