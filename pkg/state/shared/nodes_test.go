@@ -364,5 +364,5 @@ func TestPgBouncer(t *testing.T) {
 		p.URL = pooler.URL(testserver.Owner, testserver.Password)
 		return p.text(t)
 	}
-	statetest.Run(t, pooled, "Accept", "QueueOrder", "RestoreGuard", "LockOfAnotherProcess", "LockWithinProcess", "Goroutines", "ForgetTenancy", "TakeOver", "NewDestinationIsFilled")
+	statetest.Run(t, pooled, "Accept", "QueueOrder", "RestoreGuard", "LockOfAnotherProcess", "LockWithinProcess", "ForgetTenancy", "NewDestinationIsFilled")
 }
