@@ -223,6 +223,32 @@ func TestFetchDuringCleanup(t *testing.T) {
 	f.CheckStored()
 }
 
+// A copy that fails because of this machine's disk says nothing about the snapshot. The test stops
+// the S3 server, as the one before.
+func TestLostFetchIsNoDamage(t *testing.T) {
+	f := harness.NewState(t)
+	f.CollectUsers(1, 50, state.Policy{})
+	f.RequireNoError(os.RemoveAll(cacheDir(f.Dir())))
+	server := testserver.StartS3(t)
+	f.RequireNoError(server.Cmd.Process.Signal(syscall.SIGSTOP))
+	var reader sync.WaitGroup
+	reader.Go(func() {
+		if _, _, err := f.Snapshots.LastKnown(t.Context(), "okta_users", "acme"); err == nil || snapshot.IsUnusable(err) {
+			t.Errorf("error %v, want one that is not about the snapshot", err)
+		}
+	})
+	var found []string
+	waitUntil(t, "a copy is in progress", func() bool {
+		var err error
+		found, err = filepath.Glob(filepath.Join(f.Dir(), "spool", fetchPrefix+"*"))
+		return err == nil && len(found) > 0
+	})
+	f.RequireNoError(os.RemoveAll(found[0]))
+	f.RequireNoError(server.Cmd.Process.Signal(syscall.SIGCONT))
+	reader.Wait()
+	statetest.AssertEqual(t, "last", f.LastKnown(), "id-001/50/collected")
+}
+
 // Without the bucket nothing is lost: a commit fails, reading fails, nothing counts as damaged, and
 // what cannot be removed is removed later. It does not run beside other tests.
 func TestBucketIsAway(t *testing.T) {

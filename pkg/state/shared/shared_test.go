@@ -3,6 +3,7 @@ package shared
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -33,11 +34,11 @@ func runTests(m *testing.M) (code int) {
 	if err == nil {
 		err = os.Mkdir(filepath.Dir(server.Object(bucketName, "x")), 0o700)
 	}
-	environment := server.Env()
-	environment["AWS_CA_BUNDLE"] = "" // reading the machine's costs more than a test
-	for name, value := range environment {
-		if err == nil {
-			err = os.Setenv(name, value)
+	if err == nil {
+		environment := server.Env()
+		environment["AWS_CA_BUNDLE"] = "" // reading the machine's costs more than a test
+		for name, value := range environment {
+			err = errors.Join(err, os.Setenv(name, value))
 		}
 	}
 	if err != nil {
