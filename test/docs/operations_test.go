@@ -221,3 +221,25 @@ func TestDocumentedAPI(t *testing.T) {
 		t.Errorf("documented: %v, served: %v", slices.Sorted(maps.Keys(documented)), slices.Sorted(maps.Keys(served)))
 	}
 }
+
+// TestKubernetesSettings checks that the variables in the Kubernetes manifest are settings, or
+// name the files of some.
+func TestKubernetesSettings(t *testing.T) {
+	texts := map[string]string{}
+	for _, name := range []string{"docs/reference/settings.md", "deploy/kubernetes/collectord.yaml"} {
+		text, err := os.ReadFile(checkout.Join(t, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		texts[filepath.Base(name)] = string(text)
+	}
+	found := regexp.MustCompile(`- name: ([A-Z][A-Z0-9_]+)\n`).FindAllStringSubmatch(texts["collectord.yaml"], -1)
+	if len(found) < 5 {
+		t.Fatalf("the manifest has %d variables", len(found))
+	}
+	for _, match := range found {
+		if name := strings.TrimSuffix(match[1], "_FILE"); !strings.Contains(texts["settings.md"], "| `"+name+"` |") {
+			t.Errorf("%s is not a setting", match[1])
+		}
+	}
+}
