@@ -9,6 +9,8 @@ import (
 	"os"
 	"path/filepath"
 
+	"go.uber.org/zap"
+
 	"github.com/collectord/collectord/pkg/snapshot"
 	"github.com/collectord/collectord/pkg/state"
 )
@@ -76,7 +78,9 @@ func (s *Snapshots) recordRestored(ctx context.Context, sealed *snapshot.Snapsho
 	case err != nil || outcome == state.RestoreUnneeded:
 		return outcome, errors.Join(err, s.files.Unstage(place))
 	case replaced != "" && replaced != place:
-		return outcome, s.files.Discard(replaced)
+		if err := s.files.Discard(replaced); err != nil {
+			s.log.Warn("removing a snapshot that a backup replaces failed; the next recovery tries again", zap.String("stream", sealed.Stream), zap.Error(err))
+		}
 	}
 	return outcome, nil
 }

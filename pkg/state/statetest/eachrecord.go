@@ -9,7 +9,7 @@ import (
 	"github.com/collectord/collectord/pkg/state"
 )
 
-// TestEachRecord reads the last-known snapshot to the end, until visit has enough, until
+// testEachRecord reads the last-known snapshot to the end, until visit has enough, until
 // visit fails, after the context ended, while a newer one replaces it, and damaged.
 func testEachRecord(t *testing.T, harness Harness) {
 	t.Parallel()

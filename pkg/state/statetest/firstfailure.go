@@ -8,7 +8,7 @@ import (
 	"github.com/collectord/collectord/pkg/state"
 )
 
-// TestFirstFailure checks that a stream without data has the time of the first run that
+// testFirstFailure checks that a stream without data has the time of the first run that
 // failed, not that of later ones or of runs that were cancelled, and none after a success.
 func testFirstFailure(t *testing.T, harness Harness) {
 	now := Day

@@ -53,8 +53,8 @@ var children = map[string]func(harness Harness, args []string) error{
 	"work":  workChild,
 }
 
-// NewChild returns a command that runs a function in a child process, see RunChild, and the buffer that receives
-// its standard error.
+// NewChild returns a command that runs a function in a child process, see RunChild, and the
+// buffer that receives its standard error.
 func NewChild(t *testing.T, name string, args ...string) (*exec.Cmd, *bytes.Buffer) {
 	t.Helper()
 	binary, err := os.Executable()

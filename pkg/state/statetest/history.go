@@ -62,7 +62,7 @@ func testRecent(t *testing.T, harness Harness) {
 	}
 }
 
-// TestLastDuration checks which runs count for the duration that the next one is expected
+// testLastDuration checks which runs count for the duration that the next one is expected
 // to have.
 func testLastDuration(t *testing.T, harness Harness) {
 	t.Parallel()

@@ -87,7 +87,7 @@ func testDeliveryAttempts(t *testing.T, harness Harness) {
 		LastSuccess: f.Now(), LastFailure: f.Now(), Successes: 1, Failures: 2})
 }
 
-// TestLastSuccessOfAWrongClock checks that the last success is that of the newest run,
+// testLastSuccessOfAWrongClock checks that the last success is that of the newest run,
 // also when an earlier one ended with a clock that was ahead.
 func testLastSuccessOfAWrongClock(t *testing.T, harness Harness) {
 	f := harness.NewState(t)

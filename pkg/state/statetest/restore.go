@@ -155,7 +155,7 @@ func testRestoreAgain(t *testing.T, harness Harness) {
 	f.CheckStored()
 }
 
-// TestRestoreGuard: a backup that has far fewer records than the last-known
+// testRestoreGuard: a backup that has far fewer records than the last-known
 // snapshot is held.
 func testRestoreGuard(t *testing.T, harness Harness) {
 	t.Parallel()
@@ -182,7 +182,7 @@ func testRestoreGuard(t *testing.T, harness Harness) {
 	AssertEqual(t, "queue", f.QueuedDeliveries(), "id-005>file")
 }
 
-// TestRestoreFromTheFuture: a backup of a machine whose clock was wrong replaces
+// testRestoreFromTheFuture: a backup of a machine whose clock was wrong replaces
 // nothing, and is replaced by one of the present.
 func testRestoreFromTheFuture(t *testing.T, harness Harness) {
 	t.Parallel()

@@ -42,7 +42,7 @@ func (f *Fixture) status() state.StreamStatus {
 	return state.StreamStatus{}
 }
 
-// TestConfirmUnchanged checks what a run without changes does to the status, the queue
+// testConfirmUnchanged checks what a run without changes does to the status, the queue
 // and the last-known snapshot.
 func testConfirmUnchanged(t *testing.T, harness Harness) {
 	f := harness.NewState(t)
@@ -67,7 +67,7 @@ func testConfirmUnchanged(t *testing.T, harness Harness) {
 	}
 }
 
-// TestConfirmUnchangedDropsHeld checks that a held snapshot does not wait any more when
+// testConfirmUnchangedDropsHeld checks that a held snapshot does not wait any more when
 // the vendor has the data of the last-known one again.
 func testConfirmUnchangedDropsHeld(t *testing.T, harness Harness) {
 	f := harness.NewState(t)
@@ -88,7 +88,7 @@ func testConfirmUnchangedDropsHeld(t *testing.T, harness Harness) {
 	AssertEqual(t, "directories", f.CheckStored(), "id-001")
 }
 
-// TestConfirmUnchangedDoubts checks that the doubts about a snapshot stay while it does.
+// testConfirmUnchangedDoubts checks that the doubts about a snapshot stay while it does.
 func testConfirmUnchangedDoubts(t *testing.T, harness Harness) {
 	f := harness.NewState(t)
 	f.CollectWithDoubts(1, 10, TwoSinks, TwoDoubts)
@@ -96,7 +96,7 @@ func testConfirmUnchangedDoubts(t *testing.T, harness Harness) {
 	AssertEqual(t, "doubts", f.status().Doubts.String(), TwoDoubts.String())
 }
 
-// TestConfirmUnchangedOfReplaced checks that a check of a snapshot which another has
+// testConfirmUnchangedOfReplaced checks that a check of a snapshot which another has
 // replaced changes nothing.
 func testConfirmUnchangedOfReplaced(t *testing.T, harness Harness) {
 	f := harness.NewState(t)
