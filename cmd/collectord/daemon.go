@@ -79,6 +79,9 @@ func runDaemon(ctx context.Context, p *program) (err error) {
 	defer func() { err = errors.Join(err, a.state.Close()) }()
 	d := newDaemon(a, p, notifier)
 	defer d.closeTenants()
+	if a.hasTenancies() {
+		a.warnOfOtherTenancies(ctx)
+	}
 	if err := d.openTenants(); err != nil {
 		return err
 	}
@@ -97,11 +100,7 @@ func newDaemon(a *assembly, p *program, notifier *systemd.Notifier) *daemon {
 	d := &daemon{state: a.state, signals: p.signals, log: a.log, from: p.from, systemd: notifier, base: a, notReady: errStarting, reloaded: time.Now()}
 	d.slots = schedule.NewSlots(a.settings.Run.MaxParallel)
 	d.offered = web.NewQueryFiles(a.settings.HTTP.Queries, a.log)
-	label := a.settings.Tenancy
-	if a.hasTenancies() {
-		label = ""
-	}
-	d.metrics = metrics.New(metrics.Options{State: a.state, Tenancy: label, Version: version, Ready: d.Ready, Log: a.log})
+	d.metrics = metrics.New(metrics.Options{State: a.state, Tenancy: a.programTenancy(), Version: version, Ready: d.Ready, Log: a.log})
 	return d
 }
 

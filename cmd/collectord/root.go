@@ -43,7 +43,7 @@ destination failed; 65 a file of controls cannot be used; 75 another process is 
 				return runDaemon(cmd.Context(), p)
 			}
 			p.signals.releaseControl()
-			return p.forEachTenancy(!asJSON, func(p *program) error { return runOnce(cmd.Context(), p, args, asJSON) })
+			return runOnce(cmd.Context(), p, args, asJSON)
 		},
 	}
 	root.SetOut(p.stdout)

@@ -135,7 +135,7 @@ func TestTenancyCommands(t *testing.T) {
 	ws.AssertResult(ws.Run("status", "--tenancy", "none"), harness.ExitUsage, `there is no tenancy "none"`)
 	ws.write("bad", "TIO_ACCESS_KEY=x")
 	r = ws.Run("check")
-	ws.AssertResult(r, harness.ExitSettings, "# tenancy acme\n", "tenancy bad: bad.env: no collector is switched on", "TIO_SECRET_KEY: not set")
+	ws.AssertResult(r, harness.ExitSettings, "# tenancy acme\n", "bad.env: no collector is switched on", "TIO_SECRET_KEY: not set", "tenancy bad: its settings cannot be used")
 	ws.Env["TENANCY"] = "all"
 	ws.AssertResult(ws.Run("check"), harness.ExitSettings, "TENANCY: has no effect with TENANCIES_DIR")
 }
