@@ -162,6 +162,16 @@ func (c *configuration) active() (on []collector.Definition, settings []any) {
 	return on, settings
 }
 
+// places returns where the destinations store the snapshots of the tenancy.
+func (c *configuration) places() (list []store.Place) {
+	for _, destination := range c.settings.Store.Destinations {
+		if s, ok := destination.Into.(store.PlacedSettings); ok {
+			list = append(list, s.Places(c.settings.Tenancy)...)
+		}
+	}
+	return list
+}
+
 // cautions returns why valid settings may not be what a person wants.
 func (c *configuration) cautions() []store.Caution {
 	list := store.NetworkCaution("STATE_DIR", c.settings.StateDir)

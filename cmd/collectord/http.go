@@ -93,7 +93,7 @@ func (d *daemon) newServer() (httpServer, error) {
 	}
 	d.web = web.NewTenancies(web.TenanciesOptions{
 		State: d.state, List: d.listWebTenancies, Alive: d.Alive, Ready: d.Ready, Reload: d.Reload, LastReload: d.LastReload,
-		Metrics: d.metrics.Handler(), Token: s.Token.Reveal(), Tokens: tokens, Prefix: s.Prefix, Access: d.base.accessTo(s.Listen),
+		Metrics: d.scrapes, Token: s.Token.Reveal(), Tokens: tokens, Prefix: s.Prefix, Access: d.base.accessTo(s.Listen),
 		Hosts: s.Hosts, ConfigFile: s.ConfigFile, Pprof: s.Pprof, Version: version, Log: d.log,
 	})
 	return d.web, nil
@@ -105,7 +105,7 @@ func (t *tenant) newServer(s config.HTTP) *web.Server {
 		return nil
 	}
 	options := web.Options{
-		State: t.state, Daemon: t, Tenancy: t.tenancyName(), Metrics: t.daemon.metrics.Handler(),
+		State: t.state, Daemon: t, Tenancy: t.tenancyName(), Metrics: t.scrapes,
 		Access: t.assembly.accessTo(s.Listen), Hosts: s.Hosts, Prefix: s.Prefix, Token: s.Token.Reveal(), ConfigFile: s.ConfigFile, Pprof: s.Pprof,
 		Version: version, Log: t.log,
 		ShowData: s.ShowData, Profiles: t.queries, Controls: t.controlSource,

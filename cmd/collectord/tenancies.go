@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"maps"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -12,6 +13,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/collectord/collectord/pkg/config"
+	"github.com/collectord/collectord/pkg/store"
 )
 
 // A tenancyFile is a file in TENANCIES_DIR.
@@ -84,29 +86,36 @@ func (c *configuration) readTenancy(shared *config.Environment, name string) (*c
 // refuseEqual refuses all tenancies that have the same name, or a path of a destination
 // that would be the same. Which one is right is not known.
 func refuseEqual(tenancies []*tenancyFile) {
-	names, paths := map[string][]*tenancyFile{}, map[string][]*tenancyFile{}
+	names, places := map[string][]*tenancyFile{}, map[string]map[*tenancyFile]store.Place{}
 	for _, t := range tenancies {
 		if t.err != nil {
 			continue
 		}
 		name := strings.ToLower(t.tenancyName()) // some file systems make no difference
 		names[name] = append(names[name], t)
-		for _, caution := range t.cautions() {
-			if caution.SharedPath != "" {
-				paths[caution.SharedPath] = append(paths[caution.SharedPath], t)
+		for _, place := range t.places() {
+			if places[place.Name] == nil {
+				places[place.Name] = map[*tenancyFile]store.Place{}
 			}
+			places[place.Name][t] = place
 		}
 	}
 	for _, same := range names {
-		refuseAll(same, "the name of the tenancy is the same, but for upper and lower case, in %s: want different names")
+		refuseAll(same, func(_ *tenancyFile, files string) error {
+			return fmt.Errorf("the name of the tenancy is the same, but for upper and lower case, in %s: want different names", files)
+		})
 	}
-	for path, same := range paths {
-		refuseAll(same, strings.ReplaceAll(path, "%", "%%")+": is the same in %s, so that one would replace the data of another: put %%TENANCY into it")
+	for _, name := range slices.Sorted(maps.Keys(places)) {
+		same := places[name]
+		refuseAll(slices.Collect(maps.Keys(same)), func(t *tenancyFile, files string) error {
+			return fmt.Errorf("%s: %q: is the same in %s, so that one would replace the data of another: put %%TENANCY into it", same[t].Setting, same[t].Text, files)
+		})
 	}
 }
 
-// refuseAll refuses tenancies if there are several. format has the names of their files.
-func refuseAll(same []*tenancyFile, format string) {
+// refuseAll refuses tenancies if there are several. explain returns the error of one, and is
+// called with the names of the files of all.
+func refuseAll(same []*tenancyFile, explain func(t *tenancyFile, files string) error) {
 	if len(same) < 2 {
 		return
 	}
@@ -116,7 +125,7 @@ func refuseAll(same []*tenancyFile, format string) {
 	}
 	slices.Sort(files)
 	for _, t := range same {
-		t.err = errors.Join(t.err, fmt.Errorf(format, config.Enumerate(slices.Compact(files), "and")))
+		t.err = errors.Join(t.err, explain(t, config.Enumerate(files, "and")))
 	}
 }
 

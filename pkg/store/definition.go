@@ -111,9 +111,6 @@ type Caution struct {
 	// Urgent is whether each start logs it, not only the commands that examine
 	// the settings.
 	Urgent bool
-	// SharedPath is a setting and its value if two tenancies with the same value would
-	// store in the same place, and one of the two is refused; "" otherwise.
-	SharedPath string
 }
 
 // CautiousSettings is implemented by the settings of destinations that have
@@ -131,9 +128,35 @@ func TenancyCaution(setting, text string) []Caution {
 		return nil
 	}
 	return []Caution{{
-		Text:       fmt.Sprintf("%s: %q has no %%TENANCY: if another tenancy has the same, one of the two is refused: put %%TENANCY into it", setting, text),
-		SharedPath: fmt.Sprintf("%s: %q", setting, text),
+		Text: fmt.Sprintf("%s: %q has no %%TENANCY: if another tenancy has the same, one of the two is refused: put %%TENANCY into it", setting, text),
 	}}
+}
+
+// A Place is where a destination stores the snapshots of a tenancy.
+type Place struct {
+	// Setting is the name of the setting that chooses the place, and Text its value.
+	Setting, Text string
+	// Name is equal for two tenancies if they would replace the data of one another.
+	Name string
+}
+
+// PlacedSettings is implemented by the settings of destinations that keep tenancies apart by
+// the paths of what they store.
+type PlacedSettings interface {
+	// Places returns where the snapshots of a tenancy are stored. It leaves out a path that
+	// is invalid, or that is never that of another snapshot.
+	Places(tenancy string) []Place
+}
+
+// PlacesOf returns the place of the snapshots of a tenancy by the template text, the value of
+// a setting. name returns its name for the path of the snapshots, in which variables other
+// than the tenancy stand for themselves.
+func PlacesOf(setting, text, tenancy string, name func(path string) string) []Place {
+	path, err := ParsePath(setting, text)
+	if err != nil || path.Uses("UUID") {
+		return nil
+	}
+	return []Place{{Setting: setting, Text: text, Name: name(path.renderTenancy(tenancy))}}
 }
 
 // NetworkCaution returns a caution if dir, the directory of a database that a

@@ -1,6 +1,7 @@
 package file
 
 import (
+	"path/filepath"
 	"strings"
 
 	"github.com/collectord/collectord/pkg/config"
@@ -49,6 +50,19 @@ func (s *Settings) Cautions() []store.Caution {
 		return nil
 	}
 	return store.TenancyCaution(setting, s.Path)
+}
+
+// Places implements store.PlacedSettings.
+func (s *Settings) Places(tenancy string) []store.Place {
+	if !s.On() {
+		return nil
+	}
+	return store.PlacesOf(setting, s.Path, tenancy, func(path string) string {
+		if absolute, err := filepath.Abs(path); err == nil {
+			path = absolute
+		}
+		return "file " + path
+	})
 }
 
 // Definition describes the destination.

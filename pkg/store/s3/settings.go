@@ -15,13 +15,15 @@ const (
 	// Title is the heading of the settings in the reference.
 	Title = "Amazon S3"
 
-	keySetting = "STORE_AWS_S3_KEY"
+	keySetting    = "STORE_AWS_S3_KEY"
+	backupSetting = "STORE_AWS_S3_BACKUP"
 )
 
 // Settings are the settings of the destination, and of the backups in the same
 // bucket, see package backup.
 type Settings struct {
 	Bucket   string `env:"STORE_AWS_S3_BUCKET" want:"the name of a bucket" example:"acme-security-data" doc:"The bucket; if unset, S3 is off. Region and credentials are those of the AWS SDK."`
+	Profile  string `env:"STORE_AWS_S3_PROFILE" want:"the name of a profile" example:"acme" doc:"The profile in the files of the AWS SDK whose region and credentials are used for the bucket; if unset, those of the process, such as AWS_PROFILE."`
 	Key      string `env:"STORE_AWS_S3_KEY" want:"a key with variables such as %TAG" example:"source/%TAG/%TENANCY.json" doc:"The object of each stream's newest snapshot; if unset, only backups go to the bucket."`
 	Backup   string `env:"STORE_AWS_S3_BACKUP" envDefault:"backup/%TAG/%TENANCY.json" want:"a key with %TAG and %TENANCY, or off" empty:"off" doc:"The object that backs up each stream's last-known snapshot, from which a new machine restores it. Off, or set to nothing: no backups."`
 	SSE      string `env:"STORE_AWS_S3_SSE" oneof:"AES256,aws:kms" doc:"The encryption on the server; if unset, the bucket's own."`
@@ -41,7 +43,7 @@ func (s *Settings) HasBackup() bool {
 // Options returns the options of a Sink in the bucket, without Key.
 func (s *Settings) Options(o store.Options) Options {
 	return Options{
-		Bucket: s.Bucket, SSE: s.SSE, KMSKeyID: s.KMSKeyID, Repair: o.Repair, Parquet: o.Parquet, Note: o.Note,
+		Bucket: s.Bucket, Profile: s.Profile, SSE: s.SSE, KMSKeyID: s.KMSKeyID, Repair: o.Repair, Parquet: o.Parquet, Note: o.Note,
 		ACL: s.ACL, Checksum: s.Checksum, PathStyle: s.PathStyle, RequestPayer: s.RequestPayer,
 	}
 }
@@ -56,7 +58,7 @@ func (s *Settings) Validate() []error {
 		errs = append(errs, config.Invalid("STORE_AWS_S3_BUCKET", "%q is not the name of a bucket: want one without s3:// and spaces", s.Bucket))
 	}
 	if spelling := strings.ToLower(strings.TrimSpace(s.Backup)); slices.Contains([]string{"false", "none", "no", "0", "disabled"}, spelling) {
-		errs = append(errs, config.Invalid("STORE_AWS_S3_BACKUP", "%q is not a key: want off for no backups", s.Backup))
+		errs = append(errs, config.Invalid(backupSetting, "%q is not a key: want off for no backups", s.Backup))
 	}
 	if s.KMSKeyID != "" && s.SSE != "aws:kms" {
 		errs = append(errs, config.Invalid("STORE_AWS_S3_KMS_KEY_ID", "set, but STORE_AWS_S3_SSE is not aws:kms: set both, or neither"))
@@ -70,7 +72,19 @@ func (s *Settings) Cautions() (list []store.Caution) {
 		list = store.TenancyCaution(keySetting, s.Key)
 	}
 	if s.HasBackup() {
-		list = append(list, store.TenancyCaution("STORE_AWS_S3_BACKUP", s.Backup)...)
+		list = append(list, store.TenancyCaution(backupSetting, s.Backup)...)
+	}
+	return list
+}
+
+// Places implements store.PlacedSettings.
+func (s *Settings) Places(tenancy string) (list []store.Place) {
+	inBucket := func(key string) string { return "object " + s.Bucket + "/" + key }
+	if s.Bucket != "" && s.Key != "" {
+		list = store.PlacesOf(keySetting, s.Key, tenancy, inBucket)
+	}
+	if s.HasBackup() {
+		list = append(list, store.PlacesOf(backupSetting, s.Backup, tenancy, inBucket)...)
 	}
 	return list
 }
