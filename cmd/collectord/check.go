@@ -104,7 +104,7 @@ func (p *program) runCheck(ctx context.Context, f checkFlags) error {
 		return a.checkOne(ctx, f, &doubtful)
 	})
 	if !f.json {
-		s.printCheckSummary(shared.warnings, int(doubtful.Load()))
+		s.printCheckSummary(shared, int(doubtful.Load()))
 	}
 	return err
 }
@@ -268,8 +268,8 @@ func (a *assembly) printCautions(c *checkReport) {
 }
 
 // printCheckSummary prints what several tenancies share and how many of them can be used.
-// warnings are about what they share; doubtful is the number of those that have warnings.
-func (s *selection) printCheckSummary(warnings []string, doubtful int) {
+// doubtful is the number of those that have warnings.
+func (s *selection) printCheckSummary(shared common, doubtful int) {
 	fmt.Fprintf(s.base.stdout, "\n# all tenancies\n")
 	unusable := s.unusable()
 	fmt.Fprintf(s.base.stdout, "%s: %d good, %d with warnings, %d unusable\n", english.Plural(len(s.chosen), "tenancy", "tenancies"),
@@ -277,7 +277,10 @@ func (s *selection) printCheckSummary(warnings []string, doubtful int) {
 	for _, name := range unusable {
 		fmt.Fprintf(s.base.stdout, "  unusable     %s\n", name)
 	}
-	for _, text := range warnings {
+	for _, text := range errorTexts(shared.err) {
+		fmt.Fprintf(s.base.stdout, "  error        %s\n", text)
+	}
+	for _, text := range shared.warnings {
 		fmt.Fprintf(s.base.stdout, "  warning      %s\n", text)
 	}
 	s.base.printSharedSettings()

@@ -69,9 +69,9 @@ func (s *selection) logWarnings() {
 func (s *selection) reportOnce(ctx context.Context, runs *onceRuns, asJSON bool) error {
 	var shared common
 	err := runs.textfile.write()
-	if s.several {
-		shared.err = err
-	} else {
+	if s.several && err != nil {
+		shared.err = &exitError{exitPartial, err}
+	} else if !s.several {
 		runs.list[0].failure = errors.Join(runs.list[0].failure, err)
 	}
 	all := map[*assembly]*runOfTenancy{}

@@ -375,7 +375,7 @@ var takenLabels = map[state.TakenSnapshot]string{
 
 // printTakeOver prints what was taken over, and reports whether a snapshot is damaged.
 func (a *assembly) printTakeOver(u state.TenancyUsage, result state.TakeOverResult) (damaged bool) {
-	fmt.Fprintf(a.stdout, "# tenancy %s\n", u.Tenancy)
+	printTenancyHeading(a.stdout, u.Tenancy)
 	w := tabwriter.NewWriter(a.stdout, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "STREAM\tDATA OF\tRECORDS\tDATA\tHELD\tRUNS\tEXPORTS")
 	for _, s := range result.Streams {
