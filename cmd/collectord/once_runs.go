@@ -31,7 +31,7 @@ type runOfTenancy struct {
 	several bool
 	names   []string // what to run; all that is on if empty
 	isIdle  bool     // nothing that the command names is on in this tenancy
-	err     error    // why it cannot run
+	err     error    // why it cannot run or has no result
 
 	parts     *parts
 	deliverer *delivery.Deliverer
@@ -222,7 +222,7 @@ func (r *runOfTenancy) summarize(ctx context.Context, asJSON bool) (view any, er
 	case r.isIdle:
 		fmt.Fprintln(r.stdout, "nothing to run: what the command names is off")
 	case r.err != nil:
-		fmt.Fprintln(r.stdout, "not run: the error is below")
+		fmt.Fprintln(r.stdout, "no result: the error is below")
 	default:
 		printSummary(r.stdout, r.results, sinkNames(r.parts.sinks), r.deliverer.DeliveryStatus)
 	}
