@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"sync"
 
 	"github.com/spf13/cobra"
 )
@@ -33,7 +32,7 @@ func (a *assembly) acceptHeld(ctx context.Context, stream string) error {
 	if _, err := a.newOperator(sinks).Accept(ctx, stream); err != nil {
 		return operationError(err)
 	}
-	undelivered, err := a.deliverDuring(ctx, a.newDeliverer(sinks), func(context.Context, *sync.WaitGroup) {})
+	undelivered, err := a.deliverDuring(ctx, a.newDeliverer(sinks), func() {})
 	if err != nil {
 		return err
 	}

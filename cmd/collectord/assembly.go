@@ -157,7 +157,7 @@ func (a *assembly) openTargets() ([]*notify.Target, error) {
 // openDestinations opens the configured destinations.
 func (a *assembly) openDestinations() ([]store.Sink, error) {
 	if a.engine == nil && a.state != nil {
-		a.engine = a.newSharedEngine()
+		a.engine = a.newSharedEngine(nil)
 	}
 	opened, err := sinks.Open(a.settings.Store, a.state, store.Options{Parquet: a.encodeParquet, Declared: control.DeclaredMembers()}, a.log)
 	if err != nil {

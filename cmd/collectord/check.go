@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/dustin/go-humanize/english"
@@ -33,10 +34,10 @@ whether STATE_DIR can be; it collects and stores nothing.
 Warnings, such as misspelled names, do not keep a run from starting, and check ends
 with 0; with --strict they are errors.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			err := errors.Join(p.checkTokens(), p.forEachTenancy(!f.json, func(p *program) error { return runCheck(cmd.Context(), p, f) }))
+			err := p.runCheck(cmd.Context(), f)
 			var refused *refusedSettingsError
 			if f.json && errors.As(err, &refused) {
-				if err := writeJSON(p.stdout, newRefusedView(refused.err)); err != nil {
+				if err := writeJSON(p.stdout, newRefusedView("", refused.err)); err != nil {
 					return err
 				}
 				return &exitError{exitSettings, errReported}
@@ -51,13 +52,12 @@ with 0; with --strict they are errors.`,
 }
 
 // checkTokens returns what is wrong with HTTP_TOKENS_FILE.
-func (p *program) checkTokens() error {
-	c, err := p.read()
-	if err != nil || c.settings.HTTP.TokensFile == "" {
-		return nil // the check of the settings reports the error
+func (c *configuration) checkTokens() error {
+	if c.settings.HTTP.TokensFile == "" {
+		return nil
 	}
 	if _, err := web.ReadTokens(c.settings.HTTP.TokensFile, c.settings.HTTP.ConfigFile); err != nil {
-		return &refusedSettingsError{&exitError{exitSettings, err}}
+		return &exitError{exitSettings, err}
 	}
 	return nil
 }
@@ -81,42 +81,95 @@ type checkReport struct {
 	probes        []*doctor.Probe // nil without --connect
 }
 
-func runCheck(ctx context.Context, p *program, f checkFlags) error {
-	a, err := p.load()
+// runCheck checks the tenancies that the command is for. The error is a refusedSettingsError
+// when settings cannot be used and no document says so.
+func (p *program) runCheck(ctx context.Context, f checkFlags) error {
+	s, err := p.choose()
 	if err != nil {
 		return &refusedSettingsError{err}
 	}
-	if err := errors.Join(a.requireActive(), a.checkControls(), a.checkRegister()); err != nil {
-		return &refusedSettingsError{err}
+	shared := common{err: s.base.checkTokens()}
+	if !s.several {
+		if err := errors.Join(s.chosen[0].problem, shared.err); err != nil {
+			return &refusedSettingsError{err}
+		}
+		return s.report(f.json, common{}, func(a *assembly) (any, error) { return a.checkTenancy(ctx, f, a.printSettings) })
+	}
+	shared.warnings = slices.Concat(s.base.warnings, s.base.systemd)
+	if f.strict && len(shared.warnings) > 0 {
+		shared.err = errors.Join(shared.err, errWarnings)
+	}
+	var doubtful atomic.Int64
+	err = s.report(f.json, shared, func(a *assembly) (any, error) {
+		return a.checkOne(ctx, f, &doubtful)
+	})
+	if !f.json {
+		s.printCheckSummary(shared, int(doubtful.Load()))
+	}
+	return err
+}
+
+// checkOne is checkTenancy for one of several tenancies. It adds one to doubtful if there are warnings.
+func (a *assembly) checkOne(ctx context.Context, f checkFlags, doubtful *atomic.Int64) (view any, err error) {
+	view, err = a.checkTenancy(ctx, f, func(c *checkReport, now time.Time) {
+		if len(c.warnings)+len(c.cautions) > 0 {
+			doubtful.Add(1)
+		}
+		a.printOwnSettings(c, now)
+		a.printCautions(c)
+	})
+	refused := (*refusedSettingsError)(nil)
+	if !errors.As(err, &refused) {
+		return view, err
+	}
+	a.problem = refused.err
+	if f.json {
+		return newRefusedView(a.settings.Tenancy, refused.err), &exitError{exitSettings, errReported}
+	}
+	a.printRefusal(refused.err)
+	return nil, &exitError{exitSettings, errors.New("its settings cannot be used: standard output says why")}
+}
+
+// errWarnings is the error of check --strict when there are warnings.
+var errWarnings = &exitError{exitSettings, errors.New("there are warnings")}
+
+// checkTenancy checks the settings of a tenancy, and prints them with print and the results of
+// probes, or returns the document about them. The error is a refusedSettingsError when they
+// cannot be used.
+func (a *assembly) checkTenancy(ctx context.Context, f checkFlags, print func(*checkReport, time.Time)) (view any, err error) {
+	err = a.problem
+	if err == nil {
+		err = errors.Join(a.requireActive(), a.checkControls(), a.checkRegister())
+	}
+	if err != nil {
+		return nil, &refusedSettingsError{err}
 	}
 	parts, err := a.openReceivers()
 	if err != nil {
-		return &refusedSettingsError{err}
+		return nil, &refusedSettingsError{err}
 	}
 	defer a.closeDestinations(parts.sinks)
 	if err := web.CheckQueries(ctx, a.settings.HTTP.Queries); err != nil {
-		return &refusedSettingsError{&exitError{exitSettings, err}}
+		return nil, &refusedSettingsError{&exitError{exitSettings, err}}
 	}
 	report := a.newCheckReport(parts)
 	if f.connect {
 		if report.probes, err = a.probeEverything(ctx, parts.sinks); err != nil {
-			return err
+			return nil, err
 		}
 	}
 	now := time.Now()
 	if f.json {
-		if err := writeJSON(a.stdout, a.newCheckView(report, now)); err != nil {
-			return err
-		}
+		view = a.newCheckView(report, now)
 	} else {
-		a.printSettings(report, now)
+		print(report, now)
 		a.printProbes(report.probes)
 	}
 	err = report.failure()
 	if f.strict && len(report.warnings) > 0 {
-		return errors.Join(&exitError{exitSettings, errors.New("there are warnings")}, err)
+		return view, errors.Join(errWarnings, err)
 	}
-	return err
+	return view, err
 }
 
 func (a *assembly) newCheckReport(p *parts) *checkReport {
@@ -155,8 +208,23 @@ func (c *checkReport) failure() error {
 	return nil
 }
 
-// printSettings prints what the settings switch on.
+// printSettings prints what the settings of the only tenancy, or of a chosen one, switch on.
 func (a *assembly) printSettings(c *checkReport, now time.Time) {
+	a.printOwnSettings(c, now)
+	a.printSharedSettings()
+	a.printCautions(c)
+}
+
+// printRefusal prints why settings cannot be used.
+func (a *assembly) printRefusal(err error) {
+	fmt.Fprintln(a.stdout, "settings cannot be used")
+	for line := range strings.Lines(err.Error()) {
+		fmt.Fprintf(a.stdout, "  error        %s\n", strings.TrimRight(line, "\n"))
+	}
+}
+
+// printOwnSettings prints what the settings of a tenancy switch on.
+func (a *assembly) printOwnSettings(c *checkReport, now time.Time) {
 	if len(c.warnings) == 0 {
 		fmt.Fprintln(a.stdout, "settings are good")
 	} else {
@@ -183,13 +251,39 @@ func (a *assembly) printSettings(c *checkReport, now time.Time) {
 	for _, t := range c.notifications {
 		fmt.Fprintf(a.stdout, "  notification %s\n", t)
 	}
+}
+
+// printSharedSettings prints what tenancies share.
+func (a *assembly) printSharedSettings() {
 	for _, v := range a.libraries {
 		fmt.Fprintf(a.stdout, "  library      %s (%s)\n", v.Name, v.Origin)
 	}
 	fmt.Fprintf(a.stdout, "  state        %s\n", a.statePlace())
+}
+
+func (a *assembly) printCautions(c *checkReport) {
 	for _, text := range c.cautions {
 		fmt.Fprintf(a.stdout, "  warning      %s\n", text)
 	}
+}
+
+// printCheckSummary prints what several tenancies share and how many of them can be used.
+// doubtful is the number of those that have warnings.
+func (s *selection) printCheckSummary(shared common, doubtful int) {
+	fmt.Fprintf(s.base.stdout, "\n# all tenancies\n")
+	unusable := s.unusable()
+	fmt.Fprintf(s.base.stdout, "%s: %d good, %d with warnings, %d unusable\n", english.Plural(len(s.chosen), "tenancy", "tenancies"),
+		len(s.chosen)-len(unusable)-doubtful, doubtful, len(unusable))
+	for _, name := range unusable {
+		fmt.Fprintf(s.base.stdout, "  unusable     %s\n", name)
+	}
+	for _, text := range errorTexts(shared.err) {
+		fmt.Fprintf(s.base.stdout, "  error        %s\n", text)
+	}
+	for _, text := range shared.warnings {
+		fmt.Fprintf(s.base.stdout, "  warning      %s\n", text)
+	}
+	s.base.printSharedSettings()
 }
 
 // longestName returns the length of the longest name.

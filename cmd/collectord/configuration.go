@@ -200,10 +200,14 @@ func (c *configuration) cautions() []store.Caution {
 }
 
 // requireActive returns an error when no collector is switched on. It names the
-// settings that switch each one on, and has the warnings, such as that of a misspelled key.
+// settings that switch each one on, unless many tenancies would repeat them, and has the
+// warnings, such as that of a misspelled key.
 func (c *configuration) requireActive() error {
 	if on, _ := c.active(); len(on) > 0 {
 		return nil
+	}
+	if c.hasTenancies() {
+		return &exitError{exitSettings, c.addWarnings(errNoCollectorOfTenancy)}
 	}
 	var b strings.Builder
 	b.WriteString(errNoCollectors.Error() + ":")
@@ -215,6 +219,8 @@ func (c *configuration) requireActive() error {
 }
 
 var errNoCollectors = errors.New("no collector is switched on; set the variables of at least one in the environment or in .env")
+
+var errNoCollectorOfTenancy = errors.New("no collector is switched on; set the variables of at least one in this file; `collectord list` names them")
 
 // sectionState returns whether a collector is on or off, and why it is off.
 func sectionState(s *config.Section) (state, why string) {

@@ -68,10 +68,11 @@ func (a *assembly) newQueryEngine(memory int64) *query.Engine {
 	return query.New(o)
 }
 
-// newSharedEngine returns the engine that works beside extractions.
-func (a *assembly) newSharedEngine() *query.Engine {
+// newSharedEngine returns the engine that works beside extractions. It shares the bounds of
+// another one, which may be nil.
+func (a *assembly) newSharedEngine(bounds *query.Engine) *query.Engine {
 	o := a.queryOptions(0)
-	o.LowPriority = true
+	o.LowPriority, o.Bounds = true, bounds
 	return query.New(o)
 }
 

@@ -83,10 +83,13 @@ func runDaemon(ctx context.Context, p *program) (err error) {
 	defer func() { err = errors.Join(err, a.state.Close()) }()
 	d := newDaemon(a, p, notifier)
 	defer d.closeTenants()
+	if a.hasTenancies() {
+		a.warnOfOtherTenancies(ctx)
+	}
 	if err := d.openTenants(); err != nil {
 		return err
 	}
-	server, err := d.newServer()
+	server, err := d.newHTTPServer()
 	if err != nil {
 		return err
 	}
@@ -103,11 +106,7 @@ func newDaemon(a *assembly, p *program, notifier *systemd.Notifier) *daemon {
 	}
 	d.slots = schedule.NewSlots(a.settings.Run.MaxParallel)
 	d.offered = web.NewQueryFiles(a.settings.HTTP.Queries, a.log)
-	label := a.settings.Tenancy
-	if a.hasTenancies() {
-		label = ""
-	}
-	d.metrics = metrics.New(metrics.Options{State: a.state, Tenancy: label, Version: version, Ready: d.Ready, Log: a.log})
+	d.metrics = metrics.New(metrics.Options{State: a.state, Tenancy: a.programTenancy(), Version: version, Ready: d.Ready, Log: a.log})
 	d.scrapes = d.metrics.Handler()
 	return d
 }
@@ -214,7 +213,7 @@ func (d *daemon) run(ctx context.Context, server httpServer, listener net.Listen
 
 	<-ctx.Done()
 	d.setNotReady(schedule.ErrStopping)
-	grace := d.settings().Schedule.Grace
+	grace := d.sharedSettings().Schedule.Grace
 	d.log.Info("stopping; running work may continue for SHUTDOWN_GRACE",
 		zap.String("cause", context.Cause(ctx).Error()), zap.Duration("grace", grace))
 	stopped := d.systemd.Stopping(grace)
@@ -244,8 +243,8 @@ func (d *daemon) startTenant(t *tenant, restored func()) {
 	})
 }
 
-// settings returns the settings in force that tenancies share.
-func (d *daemon) settings() config.Settings {
+// sharedSettings returns the settings in force that tenancies share.
+func (d *daemon) sharedSettings() config.Settings {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.base.settings
@@ -254,7 +253,7 @@ func (d *daemon) settings() config.Settings {
 // statuses returns the statuses of the collectors of all tenants. With several, their
 // names begin with that of the tenancy.
 func (d *daemon) statuses() (all []schedule.CollectorStatus) {
-	hasTenancies := d.settings().Tenancies != ""
+	hasTenancies := d.sharedSettings().Tenancies != ""
 	for _, t := range d.listTenants() {
 		for _, s := range t.scheduler.Statuses() {
 			if hasTenancies {
@@ -338,7 +337,7 @@ func (d *daemon) runCleanup(ctx context.Context) {
 	tick := time.NewTicker(24 * time.Hour)
 	defer tick.Stop()
 	for {
-		if err := d.state.Sweep(ctx, d.settings().StateKeep); err != nil && ctx.Err() == nil {
+		if err := d.state.Sweep(ctx, d.sharedSettings().StateKeep); err != nil && ctx.Err() == nil {
 			d.log.Warn("cleaning up the state directory", zap.Error(err))
 		}
 		select {
@@ -364,5 +363,5 @@ func (d *daemon) Ready() error {
 
 // statusLine returns the line that systemctl status shows now.
 func (d *daemon) statusLine() string {
-	return statusLine(d.statuses(), time.Now(), d.settings().Schedule.Zone.Location())
+	return statusLine(d.statuses(), time.Now(), d.sharedSettings().Schedule.Zone.Location())
 }

@@ -6,14 +6,12 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"sync"
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
 	"go.uber.org/zap"
 
 	"github.com/collectord/collectord/pkg/config"
-	"github.com/collectord/collectord/pkg/delivery"
 	"github.com/collectord/collectord/pkg/operation"
 	"github.com/collectord/collectord/pkg/store"
 	"github.com/collectord/collectord/pkg/store/sinks"
@@ -21,6 +19,7 @@ import (
 
 func deliverCommand(p *program) *cobra.Command {
 	var to []string
+	var asJSON bool
 	cmd := &cobra.Command{
 		ValidArgsFunction: completeNames(p, true),
 		Use:               "deliver [collector|stream ...]", Short: "Deliver the last-known snapshots again, and retry what is queued",
@@ -34,9 +33,10 @@ of a collector stands for its streams.`,
 			if cmd.Flags().Changed("to") && (len(to) == 0 || slices.Contains(to, "")) {
 				return usageError(errors.New("--to: empty: want the name of a destination"))
 			}
-			return p.withState(cmd.Context(), func(a *assembly) error { return a.deliver(cmd.Context(), to, args) })
+			return p.withState(cmd.Context(), func(a *assembly) error { return a.deliver(cmd.Context(), to, args, asJSON) })
 		},
 	}
+	addJSONFlag(cmd, &asJSON)
 	cmd.Flags().StringSliceVar(&to, "to", nil, "deliver to this destination only; may be given several times")
 	// The flag was defined above, so that this cannot fail.
 	_ = cmd.RegisterFlagCompletionFunc("to", completeWords(sinks.Names()...))
@@ -45,7 +45,7 @@ of a collector stands for its streams.`,
 
 // deliver delivers the last-known snapshots of the streams that the names choose, or of
 // all streams, to some destinations, or to all.
-func (a *assembly) deliver(ctx context.Context, to, names []string) error {
+func (a *assembly) deliver(ctx context.Context, to, names []string, asJSON bool) error {
 	streams, err := a.expandCollectors(ctx, names)
 	if err != nil {
 		return err
@@ -63,12 +63,16 @@ func (a *assembly) deliver(ctx context.Context, to, names []string) error {
 	}
 	d := a.newDeliverer(slices.DeleteFunc(slices.Clone(configured), func(s store.Sink) bool { return !slices.Contains(chosen, s.Name()) }))
 	d.Streams = streams
-	undelivered, err := a.deliverDuring(ctx, d, func(context.Context, *sync.WaitGroup) {})
+	undelivered, err := a.deliverDuring(ctx, d, func() {})
 	if err != nil {
 		return err
 	}
+	failure := runError(ctx, nil, undelivered)
+	if asJSON {
+		return errors.Join(failure, writeJSON(a.stdout, a.newDeliverView(queued, chosen, d.DeliveryStatus, len(undelivered), failure)))
+	}
 	a.printDelivered(queued, chosen, d.DeliveryStatus)
-	return runError(ctx, nil, undelivered)
+	return failure
 }
 
 // expandCollectors replaces the names of collectors by those of their streams that have
@@ -130,9 +134,7 @@ func streamNames(section *config.Section) string {
 
 // printDelivered prints a row for each stream with a column for each destination, and
 // the errors below it.
-func (a *assembly) printDelivered(
-	queued []operation.Redelivery, names []string, status func(uploadID, stream, sink string) delivery.Status,
-) {
+func (a *assembly) printDelivered(queued []operation.Redelivery, names []string, status deliveryStatus) {
 	w := tabwriter.NewWriter(a.stdout, 0, 0, 2, ' ', 0)
 	fmt.Fprintf(w, "STREAM\tDATA OF\tRECORDS\t%s\n", strings.ToUpper(strings.Join(names, "\t")))
 	var problems []string
@@ -182,25 +184,30 @@ func (a *assembly) registerDestinations(ctx context.Context, configured []store.
 	if err := a.state.Queue.SupersedeAll(ctx, a.settings.Tenancy, policy); err != nil {
 		a.log.Error("reading the queue", zap.Error(err))
 	}
-	a.warnOfOtherTenancies(ctx)
+	if !a.hasTenancies() {
+		a.warnOfOtherTenancies(ctx)
+	}
 }
 
-// warnOfOtherTenancies logs the queued deliveries of tenancies that this process does
-// not deliver.
+// warnOfOtherTenancies logs the queued deliveries of tenancies that are none of the settings.
 func (a *assembly) warnOfOtherTenancies(ctx context.Context) {
 	queue, err := a.state.Queue.List(ctx)
 	if err != nil {
 		a.log.Error("reading the queue", zap.Error(err))
 		return
 	}
+	advice, known := "use a STATE_DIR for each TENANCY", []string{a.settings.Tenancy}
+	if a.hasTenancies() {
+		advice, known = "give it a file in TENANCIES_DIR, or delete its data with collectord tenancy forget", a.tenancyNames()
+	}
 	counts := map[string]int{}
 	for _, d := range queue {
-		if d.Tenancy != a.settings.Tenancy {
+		if !slices.Contains(known, d.Tenancy) {
 			counts[d.Tenancy]++
 		}
 	}
 	for tenancy, n := range counts {
-		a.log.Warn("the state directory has queued snapshots of another tenancy, which are not delivered by this process: "+
-			"use a STATE_DIR for each TENANCY", zap.String("other_tenancy", tenancy), zap.Int("deliveries", n))
+		a.log.Warn("the state directory has queued snapshots of another tenancy, which are not delivered by this process: "+advice,
+			zap.String("other_tenancy", tenancy), zap.Int("deliveries", n))
 	}
 }

@@ -2,8 +2,10 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -31,11 +33,144 @@ Exit codes: 0 no check failed; 3 a check failed; 78 the settings are wrong.`,
 }
 
 func runDoctor(ctx context.Context, p *program, asJSON bool) error {
-	findings, usable, err := examine(ctx, p, asJSON)
+	if c, err := p.read(); err != nil {
+		findings := append(doctor.Settings(err, nil, nil), doctor.Machine(c.machineChecks(false))...)
+		return errors.Join(printFindings(p.stdout, c.settings.Tenancy, findings, asJSON), &exitError{exitSettings, errReported})
+	}
+	s, err := p.choose()
 	if err != nil {
 		return err
 	}
-	if !usable {
+	all := map[*assembly]*examination{}
+	for _, a := range s.chosen {
+		all[a] = a.examineSettings()
+		defer all[a].closeParts()
+	}
+	program := doctor.Machine(s.base.machineChecks(true))
+	if s.several || all[s.chosen[0]].loaded {
+		program = append(program, s.examineState(ctx, all)...)
+	}
+	shared, err := s.examineShared(program, asJSON)
+	if err != nil {
+		return err
+	}
+	return s.report(asJSON, shared, func(a *assembly) (any, error) {
+		e := all[a]
+		if !s.several {
+			e.ofSettings = append(e.ofSettings, program...)
+		}
+		network := e.examineNetwork(ctx)
+		findings := slices.Concat(e.ofSettings, e.ofData, network)
+		if !asJSON {
+			return nil, errors.Join(doctor.Print(a.stdout, findings), e.failure(findings))
+		}
+		return newDoctorView(a.settings.Tenancy, findings), e.failure(findings)
+	})
+}
+
+// examineState examines the state, and what it has of the tenancies.
+func (s *selection) examineState(ctx context.Context, all map[*assembly]*examination) []doctor.Finding {
+	return doctor.State(ctx, s.base.stateChecks(func(ctx context.Context, st *state.State) error {
+		for _, a := range s.chosen {
+			if err := all[a].examineData(ctx, st); err != nil {
+				return err
+			}
+		}
+		return nil
+	}))
+}
+
+// examineShared returns what several tenancies share, with the findings about the program, and
+// prints it unless it is for a document. For a single tenancy it returns nothing.
+func (s *selection) examineShared(program []doctor.Finding, asJSON bool) (shared common, err error) {
+	if !s.several {
+		return common{}, nil
+	}
+	shared.err, shared.warnings = s.base.checkTokens(), slices.Concat(s.base.warnings, s.base.systemd)
+	shared.findings = append(doctor.SharedSettings(shared.err, shared.warnings), program...)
+	if n := doctor.Count(shared.findings, doctor.Failed); n > 0 && shared.err == nil {
+		shared.err = &exitError{exitPartial, fmt.Errorf("%d of %d checks of the program failed", n, len(shared.findings))}
+	}
+	if asJSON {
+		return shared, nil
+	}
+	err = doctor.Print(s.base.stdout, shared.findings)
+	fmt.Fprintln(s.base.stdout)
+	return shared, err
+}
+
+// An examination is what doctor finds about a tenancy.
+type examination struct {
+	*assembly
+	loaded     bool             // whether the settings were loaded and switch something on
+	parts      *parts           // nil when they cannot be opened
+	usable     bool             // whether the settings can be used
+	ofSettings []doctor.Finding // and of the program for a single tenancy
+	ofData     []doctor.Finding
+}
+
+// examineSettings examines the settings. Some of their errors appear only when destinations and
+// collectors are opened.
+func (a *assembly) examineSettings() *examination {
+	var names []string
+	on, _ := a.active()
+	for _, d := range on {
+		names = append(names, d.Name)
+	}
+	warnings := slices.Clone(a.warnings)
+	if a.problem == nil {
+		for _, caution := range a.cautions() {
+			warnings = append(warnings, caution.Text)
+		}
+	}
+	e := &examination{assembly: a, ofSettings: doctor.Settings(a.problem, warnings, names)}
+	if e.loaded = a.problem == nil && len(on) > 0; !e.loaded {
+		return e
+	}
+	parts, err := a.openReceivers()
+	if err != nil {
+		e.ofSettings = append(e.ofSettings, doctor.RefusedSettings(err)...)
+		return e
+	}
+	e.parts, e.usable = parts, true
+	return e
+}
+
+func (e *examination) closeParts() {
+	if e.parts != nil {
+		e.closeDestinations(e.parts.sinks)
+	}
+}
+
+// examineData examines what the state has of the tenancy.
+func (e *examination) examineData(ctx context.Context, st *state.State) (err error) {
+	if !e.loaded {
+		return nil
+	}
+	checks := doctor.DataChecks{Tenancy: e.settings.Tenancy, Others: e.hasTenancies(), Streams: e.streamData, SinksUnknown: e.parts == nil}
+	if e.parts != nil {
+		checks.Sinks = sinkNames(e.parts.sinks)
+	}
+	e.ofData, err = doctor.Data(ctx, st, checks)
+	return err
+}
+
+// examineNetwork examines the vendors and destinations.
+func (e *examination) examineNetwork(ctx context.Context) []doctor.Finding {
+	if e.parts == nil {
+		return nil
+	}
+	probes, err := e.newProbes(e.parts.sinks, true)
+	if err != nil {
+		e.usable = false
+		return doctor.RefusedSettings(err)
+	}
+	return doctor.Network(ctx, probes)
+}
+
+// failure returns the error that gives the exit code.
+func (e *examination) failure(findings []doctor.Finding) error {
+	if !e.usable {
 		return &exitError{exitSettings, errReported}
 	}
 	if n := doctor.Count(findings, doctor.Failed); n > 0 {
@@ -44,52 +179,29 @@ func runDoctor(ctx context.Context, p *program, asJSON bool) error {
 	return nil
 }
 
-// examine runs all checks that the settings allow, and prints the findings. usable
-// reports whether the settings can be used.
-func examine(ctx context.Context, p *program, asJSON bool) (findings []doctor.Finding, usable bool, err error) {
-	c, loadErr := readConfiguration(p.from)
-	if loadErr == nil {
-		loadErr = c.exportVariables(nil)
-	}
-	var names []string
-	on, _ := c.active()
-	for _, d := range on {
-		names = append(names, d.Name)
-	}
-	warnings := c.warnings
-	if loadErr == nil {
-		for _, caution := range c.cautions() {
-			warnings = append(warnings, caution.Text)
-		}
-	}
-	findings = doctor.Settings(loadErr, warnings, names)
-	findings = append(findings, doctor.Machine(c.machineChecks(loadErr == nil))...)
-	if loadErr != nil {
-		return findings, false, printFindings(p.stdout, findings, asJSON)
-	}
-	a := &assembly{configuration: c, output: newOutput(p.stdout, p.stderr, c)}
-	if len(on) > 0 {
-		var more []doctor.Finding
-		more, usable = a.examineParts(ctx)
-		findings = append(findings, more...)
-	}
-	return findings, usable, printFindings(a.stdout, findings, asJSON)
-}
-
-func printFindings(w io.Writer, findings []doctor.Finding, asJSON bool) error {
+func printFindings(w io.Writer, tenancy string, findings []doctor.Finding, asJSON bool) error {
 	if !asJSON {
 		return doctor.Print(w, findings)
 	}
-	view := doctorView{Version: version, Findings: []findingView{}}
+	return writeJSON(w, newDoctorView(tenancy, findings))
+}
+
+func newDoctorView(tenancy string, findings []doctor.Finding) doctorView {
+	return doctorView{Version: version, Tenancy: tenancy, Findings: findingViews(findings)}
+}
+
+func findingViews(findings []doctor.Finding) []findingView {
+	views := []findingView{}
 	for _, f := range findings {
-		view.Findings = append(view.Findings, findingView{f.Group, f.Check, string(f.Result), f.Text, orNull(f.Advice)})
+		views = append(views, findingView{f.Group, f.Check, string(f.Result), f.Text, orNull(f.Advice)})
 	}
-	return writeJSON(w, view)
+	return views
 }
 
 // A doctorView is the document of doctor --json.
 type doctorView struct {
 	Version  string        `json:"version"`
+	Tenancy  string        `json:"tenancy"`
 	Findings []findingView `json:"findings"`
 }
 
@@ -99,24 +211,6 @@ type findingView struct {
 	Result string  `json:"result"`
 	Text   string  `json:"text"`
 	Advice *string `json:"advice"`
-}
-
-// examineParts runs the checks that need destinations, state and collectors. Some
-// errors of the settings appear only when those are opened: usable reports that
-// there is none.
-func (a *assembly) examineParts(ctx context.Context) (findings []doctor.Finding, usable bool) {
-	parts, err := a.openReceivers()
-	if err != nil {
-		findings = doctor.RefusedSettings(err)
-		return append(findings, doctor.State(ctx, a.stateChecks(nil, true))...), false
-	}
-	defer a.closeDestinations(parts.sinks)
-	findings = doctor.State(ctx, a.stateChecks(parts.sinks, false))
-	probes, err := a.newProbes(parts.sinks, true)
-	if err != nil {
-		return append(findings, doctor.RefusedSettings(err)...), false
-	}
-	return append(findings, doctor.Network(ctx, probes)...), true
 }
 
 // machineChecks returns what doctor examines of the machine; loaded reports
@@ -140,12 +234,10 @@ func (c *configuration) machineChecks(loaded bool) doctor.MachineChecks {
 	return checks
 }
 
-// stateChecks returns what doctor examines of the state. sinksUnknown reports
-// that sinks lacks destinations of the settings.
-func (a *assembly) stateChecks(sinks []store.Sink, sinksUnknown bool) doctor.StateChecks {
+// stateChecks returns what doctor examines of the state besides its data, which examine does.
+func (a *assembly) stateChecks(examine func(context.Context, *state.State) error) doctor.StateChecks {
 	return doctor.StateChecks{
-		Dir: a.settings.StateDir, Open: a.openForReading, Tenancy: a.settings.Tenancy, Listen: a.settings.HTTP.Listen, WebConfig: a.settings.HTTP.ConfigFile != "",
-		Streams: a.streamData, Sinks: sinkNames(sinks), SinksUnknown: sinksUnknown,
+		Dir: a.settings.StateDir, Open: a.openForReading, Listen: a.settings.HTTP.Listen, WebConfig: a.settings.HTTP.ConfigFile != "", Examine: examine,
 	}
 }
 

@@ -26,6 +26,9 @@ unhealthy, since a restart repairs neither.`,
 			if timeout <= 0 {
 				return usageError(fmt.Errorf("--timeout is %v: want more than 0", timeout))
 			}
+			if err := p.refuseTenancyFlag("health is that of the service"); err != nil {
+				return err
+			}
 			ctx, cancel := context.WithTimeout(cmd.Context(), timeout)
 			defer cancel()
 			return runHealth(ctx, p, ready)

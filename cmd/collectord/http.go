@@ -78,9 +78,9 @@ type httpServer interface {
 	Serve(ctx context.Context, l net.Listener) error
 }
 
-// newServer returns the server of the only tenancy, or of all.
-func (d *daemon) newServer() (httpServer, error) {
-	s := d.settings().HTTP
+// newHTTPServer returns the server of the only tenancy, or of all.
+func (d *daemon) newHTTPServer() (httpServer, error) {
+	s := d.sharedSettings().HTTP
 	if s.Listen == "" {
 		return nil, nil
 	}
@@ -170,7 +170,7 @@ func (d *daemon) serveHTTP(server httpServer, l net.Listener) (stop func()) {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	var serving sync.WaitGroup
-	if d.settings().HTTP.Query {
+	if d.sharedSettings().HTTP.Query {
 		serving.Go(func() { // which logs the files that are not valid
 			if _, _, err := d.offered.Read(ctx); err != nil && ctx.Err() == nil {
 				d.log.Error("the queries cannot be offered", zap.Error(err))

@@ -9,12 +9,12 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/collectord/collectord/pkg/backup"
-	"github.com/collectord/collectord/pkg/config"
 	"github.com/collectord/collectord/pkg/control"
 	"github.com/collectord/collectord/pkg/delivery"
 	"github.com/collectord/collectord/pkg/freshness"
-	"github.com/collectord/collectord/pkg/run"
+	"github.com/collectord/collectord/pkg/operation"
 	"github.com/collectord/collectord/pkg/snapshot"
+	"github.com/collectord/collectord/pkg/state"
 	"github.com/collectord/collectord/pkg/store/sinks"
 )
 
@@ -129,31 +129,33 @@ type skippedStatusView struct {
 	Last      time.Time `json:"last_data_timestamp"`
 }
 
-func (a *assembly) newStatusView(r *statusReport, now time.Time) statusView {
+// newView returns the document of the tenancy.
+func (t *tenancyStatus) newView(r *statusReport) statusView {
+	now := r.now
 	v := statusView{
-		Version: version, Now: now.UTC().Truncate(time.Millisecond), Tenancy: a.settings.Tenancy, StateDir: r.stateDir, StateExists: r.missing == nil, Reload: orNull(r.reload),
-		Settings: errorOrNull(r.problem),
+		Version: version, Now: now.UTC().Truncate(time.Millisecond), Tenancy: t.settings.Tenancy, StateDir: r.stateDir, StateExists: r.missing == nil, Reload: orNull(t.reload),
+		Settings: errorOrNull(t.problem),
 		Streams:  []streamStatusView{}, Queued: []queuedStatusView{}, Skipped: []skippedStatusView{},
 	}
-	for _, s := range r.streams {
-		why := a.reasonOff(s.Stream)
+	for _, s := range t.streams {
+		why := t.reasonOff(s.Stream)
 		v.Streams = append(v.Streams, streamStatusView{
 			Collector: s.Collector, Stream: s.Stream, Tenancy: s.Tenancy,
-			On: why == "", Why: orNull(why), Schedule: orNull(a.scheduleOf(s.Stream)),
+			On: why == "", Why: orNull(why), Schedule: orNull(t.scheduleOf(s.Stream)),
 			Next: timeOrNull(s.next), Retry: s.isRetry, Late: !s.lateSince.IsZero(), LateSince: timeOrNull(s.lateSince), Taken: timeOrNull(s.Taken), Checked: timeOrNull(s.Checked),
 			Age: ageOrNull(s.DataTime(), now), Records: s.Records,
 			Source: orNull(string(s.Source)), LastSuccess: timeOrNull(s.LastSuccess), LastFailure: timeOrNull(s.LastFailure),
 			LastError: orNull(s.FailureErr), Held: s.Held, Queued: s.Queued, Doubts: doubtsOrNone(s.Doubts),
 		})
 	}
-	for _, d := range r.queue {
+	for _, d := range t.queue {
 		v.Queued = append(v.Queued, queuedStatusView{
 			Sink: d.Sink, Stream: d.Stream, Tenancy: d.Tenancy, UploadID: d.UploadID, Taken: d.Taken, Records: d.Records,
 			Queued: d.Queued, NextTry: timeOrNull(d.NextTry), Attempts: d.Attempts, Class: orNull(string(d.Class)), Error: orNull(d.Err),
-			Configured: !r.isUnknownSink(d.Sink),
+			Configured: !t.isUnknownSink(d.Sink),
 		})
 	}
-	for _, s := range r.skipped {
+	for _, s := range t.skipped {
 		v.Skipped = append(v.Skipped, skippedStatusView{s.sink, s.stream, len(s.taken), s.taken[0]})
 	}
 	return v
@@ -203,6 +205,8 @@ func (a *assembly) reasonOff(stream string) string {
 // A listView is the document of list --json.
 type listView struct {
 	Version    string              `json:"version"`
+	Tenancy    string              `json:"tenancy"`
+	Error      *string             `json:"error"`
 	Collectors []collectorListView `json:"collectors"`
 }
 
@@ -222,7 +226,7 @@ type streamListView struct {
 }
 
 func (a *assembly) newListView() listView {
-	v := listView{Version: version, Collectors: []collectorListView{}}
+	v := listView{Version: version, Tenancy: a.settings.Tenancy, Error: errorOrNull(a.problem), Collectors: []collectorListView{}}
 	for _, section := range a.sections {
 		_, why := sectionState(section)
 		c := collectorListView{
@@ -335,21 +339,15 @@ func (a *assembly) newCheckView(c *checkReport, now time.Time) checkView {
 	return v
 }
 
-// newRefusedView returns the document of check --json about settings that cannot be used.
-func newRefusedView(err error) checkView {
+// newRefusedView returns the document of check --json about settings of a tenancy that cannot
+// be used; the tenancy is "" where it is not known.
+func newRefusedView(tenancy string, err error) checkView {
 	warnings := []string{}
 	if explained := (*explainedError)(nil); errors.As(err, &explained) {
 		err, warnings = explained.error, explained.warnings
 	}
-	texts := []string{err.Error()}
-	if problems := (*config.Problems)(nil); errors.As(err, &problems) {
-		texts = nil
-		for _, p := range problems.List {
-			texts = append(texts, p.Error())
-		}
-	}
 	return checkView{
-		Version: version, Errors: texts, Warnings: warnings,
+		Version: version, Errors: errorTexts(err), Warnings: warnings, Tenancy: tenancy,
 		Streams: []streamCheckView{}, Destinations: []destinationCheckView{}, Notifications: []string{}, Libraries: []libraryCheckView{},
 	}
 }
@@ -366,47 +364,87 @@ type onceView struct {
 }
 
 type onceStreamView struct {
-	Collector    string                `json:"collector"`
-	Stream       string                `json:"stream"`
-	Outcome      string                `json:"outcome"`
-	UploadID     *string               `json:"upload_id"`
-	Records      int64                 `json:"records"`
-	Bytes        int64                 `json:"bytes"`
-	Duration     float64               `json:"duration_seconds"`
-	Error        *string               `json:"error"`
-	Doubts       snapshot.Doubts       `json:"doubts"`
-	Destinations []onceDestinationView `json:"destinations"`
+	Collector    string          `json:"collector"`
+	Stream       string          `json:"stream"`
+	Outcome      string          `json:"outcome"`
+	UploadID     *string         `json:"upload_id"`
+	Records      int64           `json:"records"`
+	Bytes        int64           `json:"bytes"`
+	Duration     float64         `json:"duration_seconds"`
+	Error        *string         `json:"error"`
+	Doubts       snapshot.Doubts `json:"doubts"`
+	Destinations []deliveryView  `json:"destinations"`
 }
 
-type onceDestinationView struct {
+type deliveryView struct {
 	Sink   string  `json:"sink"`
 	Status string  `json:"status"`
 	Error  *string `json:"error"`
 }
 
-// newOnceView returns the document about a run. failure is the error of the command.
-func (a *assembly) newOnceView(
-	results []run.Result, sinks []string, status func(uploadID, stream, sink string) delivery.Status, queued int, failure error,
-) onceView {
+// newView returns the document about the run. failure is the error of the command.
+func (r *runOfTenancy) newView(failure error) onceView {
 	v := onceView{
-		Version: version, Now: time.Now().UTC().Truncate(time.Millisecond), Tenancy: a.settings.Tenancy, StateDir: a.stateDir(),
-		Streams: []onceStreamView{}, Undelivered: queued, Error: errorOrNull(failure),
+		Version: version, Now: time.Now().UTC().Truncate(time.Millisecond), Tenancy: r.settings.Tenancy, StateDir: r.stateDir(),
+		Streams: []onceStreamView{}, Undelivered: len(r.undelivered), Error: errorOrNull(failure),
 	}
-	for _, r := range results {
+	for _, result := range r.results {
 		s := onceStreamView{
-			Collector: r.Collector, Stream: r.Stream, Outcome: string(r.Outcome), UploadID: orNull(r.UploadID), Records: r.Records, Bytes: r.Bytes,
-			Duration: r.Duration.Round(time.Millisecond).Seconds(), Error: errorOrNull(r.Err), Doubts: doubtsOrNone(r.Doubts),
-			Destinations: []onceDestinationView{},
+			Collector: result.Collector, Stream: result.Stream, Outcome: string(result.Outcome), UploadID: orNull(result.UploadID), Records: result.Records, Bytes: result.Bytes,
+			Duration: result.Duration.Round(time.Millisecond).Seconds(), Error: errorOrNull(result.Err), Doubts: doubtsOrNone(result.Doubts),
 		}
-		for _, sink := range sinks {
-			d := status(r.UploadID, r.Stream, sink)
-			label := d.Label()
-			if label == "-" {
-				label = "none"
-			}
-			s.Destinations = append(s.Destinations, onceDestinationView{sink, label, errorOrNull(d.Err)})
-		}
+		s.Destinations = newDestinationViews(result.UploadID, result.Stream, sinkNames(r.parts.sinks), r.deliverer.DeliveryStatus)
 		v.Streams = append(v.Streams, s)
+	}
+	return v
+}
+
+// newDestinationViews returns what the destinations have of a snapshot.
+func newDestinationViews(uploadID, stream string, sinks []string, status deliveryStatus) []deliveryView {
+	views := []deliveryView{}
+	for _, sink := range sinks {
+		d := status(uploadID, stream, sink)
+		label := d.Label()
+		if label == "-" {
+			label = "none"
+		}
+		views = append(views, deliveryView{sink, label, errorOrNull(d.Err)})
+	}
+	return views
+}
+
+// deliveryStatus is delivery.Deliverer.DeliveryStatus.
+type deliveryStatus = func(uploadID, stream, sink string) delivery.Status
+
+// A deliverView is the document of deliver --json.
+type deliverView struct {
+	Version     string              `json:"version"`
+	Tenancy     string              `json:"tenancy"`
+	Streams     []deliverStreamView `json:"streams"`
+	Undelivered int                 `json:"queued_deliveries"`
+	Error       *string             `json:"error"`
+}
+
+type deliverStreamView struct {
+	Stream       string         `json:"stream"`
+	UploadID     *string        `json:"upload_id"`
+	Taken        *time.Time     `json:"data_timestamp"`
+	Records      int64          `json:"records"`
+	Destinations []deliveryView `json:"destinations"`
+}
+
+// newDeliverView returns the document about a delivery to the sinks, which queued deliveries
+// are left of. failure is the error of the command.
+func (a *assembly) newDeliverView(
+	streams []operation.Redelivery, sinks []string, status deliveryStatus, queued int, failure error,
+) deliverView {
+	v := deliverView{
+		Version: version, Tenancy: a.settings.Tenancy, Streams: []deliverStreamView{}, Undelivered: queued, Error: errorOrNull(failure),
+	}
+	for _, s := range streams {
+		v.Streams = append(v.Streams, deliverStreamView{
+			s.Stream, orNull(s.UploadID), timeOrNull(s.Taken), s.Records, newDestinationViews(s.UploadID, s.Stream, sinks, status),
+		})
 	}
 	return v
 }
@@ -440,4 +478,54 @@ func (a *assembly) newRestoreView(results []backup.Result, dir string, failure e
 		})
 	}
 	return v
+}
+
+// A tenancyListView is the document of tenancy list --json.
+type tenancyListView struct {
+	Version   string            `json:"version"`
+	Tenancies []tenancyListItem `json:"tenancies"`
+}
+
+type tenancyListItem struct {
+	Tenancy string  `json:"tenancy"`
+	File    *string `json:"file"`
+	State   string  `json:"state"`
+	Error   *string `json:"error"`
+	Streams int64   `json:"streams"`
+	Queued  int64   `json:"queued_deliveries"`
+	Bytes   int64   `json:"bytes"`
+}
+
+func newTenancyListView(all []knownTenancy) tenancyListView {
+	v := tenancyListView{Version: version, Tenancies: []tenancyListItem{}}
+	for _, t := range all {
+		v.Tenancies = append(v.Tenancies, tenancyListItem{
+			t.name, orNull(t.file), t.state, errorOrNull(t.err), t.usage.Streams, t.usage.Queued, t.usage.Bytes,
+		})
+	}
+	return v
+}
+
+// A forgetView is the document of tenancy forget --json.
+type forgetView struct {
+	Version     string  `json:"version"`
+	Tenancy     string  `json:"tenancy"`
+	Deleted     bool    `json:"deleted"`
+	Streams     int64   `json:"streams"`
+	Queued      int64   `json:"queued_deliveries"`
+	Runs        int64   `json:"runs"`
+	Controls    int64   `json:"controls"`
+	ControlDays int64   `json:"control_days"`
+	Notes       int64   `json:"notes"`
+	Bytes       int64   `json:"bytes"`
+	Error       *string `json:"error"`
+}
+
+// newForgetView returns the document about what the state had of a tenancy. failure is the
+// error of the command.
+func newForgetView(u state.TenancyUsage, failure error) forgetView {
+	return forgetView{
+		Version: version, Tenancy: u.Tenancy, Deleted: failure == nil, Streams: u.Streams, Queued: u.Queued, Runs: u.Runs,
+		Controls: u.Controls, ControlDays: u.ControlDays, Notes: u.Notes, Bytes: u.Bytes, Error: errorOrNull(failure),
+	}
 }

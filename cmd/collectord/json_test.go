@@ -23,6 +23,7 @@ var viewTypes = map[reflect.Type]string{
 	reflect.TypeFor[*float64]():   "number or null",
 	reflect.TypeFor[time.Time]():  "time",
 	reflect.TypeFor[*time.Time](): "time or null",
+	reflect.TypeFor[any]():        "document",
 }
 
 // addMembers adds the members of a view with their types, by path.
@@ -57,6 +58,7 @@ func TestDocumentedJSON(t *testing.T) {
 	doc := markdown.Read(t, "docs/reference/json.md")
 	for section, view := range map[string]any{
 		"status": statusView{}, "list": listView{}, "check": checkView{}, "once": onceView{}, "restore": restoreView{}, "doctor": doctorView{}, "cluster status": nodesView{},
+		"deliver": deliverView{}, "tenancy list": tenancyListView{}, "tenancy forget": forgetView{}, "Several tenancies": tenanciesView{},
 	} {
 		documented, want := map[string]string{}, map[string]string{}
 		for _, row := range doc.Rows(section) {

@@ -12,22 +12,27 @@ func listCommand(p *program) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "list", Short: "List the collectors, their streams, and what switches them on", Args: noArgs,
 		RunE: func(*cobra.Command, []string) error {
-			return p.forEachTenancy(!asJSON, func(p *program) error { return runList(p, asJSON) })
+			s, err := p.choose()
+			if err != nil {
+				return err
+			}
+			return s.report(asJSON, common{}, func(a *assembly) (any, error) { return s.listCollectors(a, asJSON) })
 		},
 	}
 	addJSONFlag(cmd, &asJSON)
 	return cmd
 }
 
-func runList(p *program, asJSON bool) error {
-	a, err := p.load()
-	if err != nil {
-		return err
+// listCollectors prints the collectors of a tenancy, or returns the document about them. There is none of
+// a single tenancy whose settings cannot be used.
+func (s *selection) listCollectors(a *assembly, asJSON bool) (view any, err error) {
+	switch {
+	case asJSON && (s.several || a.problem == nil):
+		return a.newListView(), a.problem
+	case a.problem != nil:
+		return nil, a.problem
 	}
-	if asJSON {
-		return writeJSON(a.stdout, a.newListView())
-	}
-	return a.printCollectors()
+	return nil, a.printCollectors()
 }
 
 // printCollectors prints a row for each stream of each collector.

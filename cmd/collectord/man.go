@@ -18,7 +18,7 @@ import (
 	"github.com/collectord/collectord/pkg/store/sinks"
 )
 
-func manCommand() *cobra.Command {
+func manCommand(p *program) *cobra.Command {
 	return &cobra.Command{
 		Use:   "man DIR",
 		Short: "Write the manual pages into a directory",
@@ -28,7 +28,12 @@ pages have the date of SOURCE_DATE_EPOCH or of the program's source.`,
 		Example: `  mkdir -p ~/.local/share/man/man1
   collectord man ~/.local/share/man/man1`,
 		Args: oneArg("one directory"),
-		RunE: func(cmd *cobra.Command, args []string) error { return writeManual(cmd.Root(), args[0]) },
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := p.refuseTenancyFlag("man describes the program"); err != nil {
+				return err
+			}
+			return writeManual(cmd.Root(), args[0])
+		},
 	}
 }
 

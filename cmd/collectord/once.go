@@ -10,7 +10,6 @@ import (
 	"github.com/dustin/go-humanize/english"
 	"go.uber.org/zap"
 
-	"github.com/collectord/collectord/pkg/backup"
 	"github.com/collectord/collectord/pkg/delivery"
 	"github.com/collectord/collectord/pkg/notify"
 	"github.com/collectord/collectord/pkg/run"
@@ -20,75 +19,70 @@ import (
 // notifyTimeout bounds the wait for notifications at the end of a run.
 const notifyTimeout = 10 * time.Second
 
-// runOnce runs the collectors that the names choose, delivers, and prints a
-// summary, as text or as JSON.
+// runOnce runs the collectors that the names choose in the tenancies that the command is for,
+// all of them together, delivers, and prints a summary of each, as text or as JSON.
 func runOnce(ctx context.Context, p *program, names []string, asJSON bool) (err error) {
-	a, err := p.load()
+	s, err := p.choose()
 	if err != nil {
 		return err
 	}
-	if err := errors.Join(a.checkSelection(names), a.checkControls()); err != nil {
-		return err
-	}
-	if err := a.becomeStateOwner(); err != nil {
-		return err
-	}
-	a.logWarnings()
-	defer a.startTracing(ctx)()
-	if err := a.openTenancyState(ctx); err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, a.closeState()) }()
-	defer a.closeEngine()
-	parts, err := a.openParts(names)
+	runs, err := s.newOnceRuns(names)
 	if err != nil {
 		return err
 	}
-	defer a.closeDestinations(parts.sinks)
+	if err := s.base.becomeStateOwner(); err != nil {
+		return err
+	}
+	s.logWarnings()
+	defer s.base.startTracing(ctx)()
+	if err := s.base.openState(ctx); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, s.base.state.Close()) }()
+	runs.openAll(ctx, s.base)
+	defer func() { err = errors.Join(err, runs.closeAll()) }()
+	if s.several {
+		s.base.warnOfOtherTenancies(ctx)
+	} else if err := runs.list[0].err; err != nil {
+		return err
+	}
+	runs.work(ctx, s.base.terminal)
+	err = s.reportOnce(ctx, runs, asJSON)
+	if err := s.base.state.Sweep(context.WithoutCancel(ctx), s.base.settings.StateKeep); err != nil {
+		s.base.log.Warn("cleaning up the state directory", zap.Error(err))
+	}
+	return err
+}
 
-	a.registerDestinations(ctx, parts.sinks)
-	deliverer := a.newDeliverer(parts.sinks)
-	runner := a.newRunner(parts.sinks, deliverer)
-	textfile := a.newTextfile(runner)
-	notifier := a.newOnceNotifier(parts)
-	restoration := a.restoreAtStart(ctx, parts, func(r backup.Result) {
-		textfile.onRestored(r)
-		notifyRestore(notifier, r)
-	})
-	releaseProgramMemory(a.log)
-
-	var results []run.Result
-	var controlsErr error
-	undelivered, err := a.deliverDuring(ctx, deliverer, func(background context.Context, wg *sync.WaitGroup) {
-		if a.terminal != nil {
-			wg.Go(func() { showProgress(background, a.terminal, runner.Active.List) })
+// logWarnings logs the warnings about the settings that tenancies share, and about those of
+// each.
+func (s *selection) logWarnings() {
+	s.base.logWarnings()
+	for _, a := range s.chosen {
+		if a != s.base && a.problem == nil {
+			a.logWarnings()
 		}
-		results = runner.RunAll(ctx, parts.jobs, "once")
-		finishRestore(restoration, results)
-		var more []run.Result
-		more, controlsErr = a.measureControls(ctx, runner, parts.sinks)
-		results = append(results, more...)
-	})
-	if err != nil {
-		return err
 	}
-	defer notifier.Close(notifyTimeout)
-	notifier.RunFinished(results)
-	metricsErr := textfile.write()
-	failure := errors.Join(runError(ctx, results, undelivered), controlsErr, metricsErr)
-	if failure != nil && exitCode(failure) == exitFailed && ctx.Err() == nil {
-		failure = &exitError{exitPartial, failure} // of the metrics alone
+}
+
+// reportOnce writes the metrics and prints the summaries.
+func (s *selection) reportOnce(ctx context.Context, runs *onceRuns, asJSON bool) error {
+	var shared common
+	err := runs.textfile.write()
+	if s.several && err != nil {
+		shared.err = &exitError{exitPartial, err}
+	} else if !s.several {
+		runs.list[0].failure = errors.Join(runs.list[0].failure, err)
 	}
-	if asJSON {
-		view := a.newOnceView(results, sinkNames(parts.sinks), deliverer.DeliveryStatus, len(undelivered), failure)
-		failure = errors.Join(failure, writeJSON(a.stdout, view))
-	} else {
-		printSummary(a.stdout, results, sinkNames(parts.sinks), deliverer.DeliveryStatus)
+	all := map[*assembly]*runOfTenancy{}
+	for _, r := range runs.list {
+		all[r.assembly] = r
 	}
-	if err := a.state.Sweep(context.WithoutCancel(ctx), a.settings.StateKeep); err != nil {
-		a.log.Warn("cleaning up the state directory", zap.Error(err))
+	err = s.report(asJSON, shared, func(a *assembly) (any, error) { return all[a].summarize(ctx, asJSON) })
+	if cause := context.Cause(ctx); cause != nil && s.several {
+		return &exitError{exitFailed, cause} // in place of the same for each tenancy
 	}
-	return failure
+	return err
 }
 
 // newOnceNotifier returns the notifier of a run. The timer that starts a run every day
@@ -101,12 +95,8 @@ func (a *assembly) newOnceNotifier(p *parts) *notify.Notifier {
 
 // deliverDuring delivers what is queued, also what was refused before, while work
 // runs, and afterwards for up to STORE_ONCE_TIMEOUT: a person who runs a command may
-// have changed something. It returns what is still queued then. The context background
-// is cancelled at the end; deliverDuring waits for all goroutines that work adds to
-// wg.
-func (a *assembly) deliverDuring(
-	ctx context.Context, d *delivery.Deliverer, work func(background context.Context, wg *sync.WaitGroup),
-) ([]state.Delivery, error) {
+// have changed something. It returns what is still queued then.
+func (a *assembly) deliverDuring(ctx context.Context, d *delivery.Deliverer, work func()) ([]state.Delivery, error) {
 	if err := a.state.Queue.RetryAllNow(ctx, a.settings.Tenancy); err != nil {
 		a.log.Error("what is queued is attempted when its wait is over", zap.Error(err))
 	}
@@ -114,7 +104,7 @@ func (a *assembly) deliverDuring(
 	defer stop(nil)
 	var wg sync.WaitGroup
 	wg.Go(func() { d.Run(background) })
-	work(background, &wg)
+	work()
 	undelivered, err := a.waitUntilDelivered(ctx, d)
 	stop(fmt.Errorf("STORE_ONCE_TIMEOUT, %s, is over", a.settings.Store.OnceTimeout))
 	wg.Wait()

@@ -18,7 +18,7 @@ type program struct {
 	readErr       error
 }
 
-// read reads the configuration once: a command for each tenancy needs the same several times.
+// read reads the configuration once.
 func (p *program) read() (*configuration, error) {
 	if p.configuration == nil {
 		p.configuration, p.readErr = readConfiguration(p.from)
@@ -28,32 +28,16 @@ func (p *program) read() (*configuration, error) {
 
 // load reads the configuration of the tenancy that the command is for, and opens the log.
 func (p *program) load() (*assembly, error) {
-	a, err := p.loadPartly()
-	if err == nil {
-		err = a.problem
-	}
+	s, err := p.choose()
 	if err != nil {
 		return nil, err
 	}
-	return a, nil
-}
-
-// loadPartly is load for commands that can do without some settings: it accepts settings of
-// which some cannot be used, as long as they say where the state is.
-func (p *program) loadPartly() (*assembly, error) {
-	c, err := p.read()
-	if err != nil && (c.problem == nil || c.settings.StateDir == "" || c.hasTenancies()) {
-		return nil, err
-	}
-	if c, err = c.chooseTenancy(p.from.tenancy); err != nil {
-		return nil, err
-	}
-	return p.assemble(c)
+	return s.one()
 }
 
 // loadAll reads the configuration of the program with all its tenancies, and opens the log.
 func (p *program) loadAll() (*assembly, error) {
-	c, err := readConfiguration(p.from)
+	c, err := p.read()
 	if err != nil {
 		return nil, err
 	}

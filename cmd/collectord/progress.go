@@ -10,9 +10,9 @@ import (
 	"github.com/collectord/collectord/pkg/run"
 )
 
-// showProgress draws a line for each running stream and updates them until ctx is
+// showProgress draws the lines about the running streams and updates them until ctx is
 // cancelled.
-func showProgress(ctx context.Context, t *terminal, running func() []*run.ActiveRun) {
+func showProgress(ctx context.Context, t *terminal, lines func(now time.Time) []string) {
 	tick := time.NewTicker(250 * time.Millisecond)
 	defer tick.Stop()
 	for {
@@ -21,11 +21,7 @@ func showProgress(ctx context.Context, t *terminal, running func() []*run.Active
 			t.draw(nil)
 			return
 		case now := <-tick.C:
-			var lines []string
-			for _, r := range running() {
-				lines = append(lines, progressLine(r, now))
-			}
-			t.draw(lines)
+			t.draw(lines(now))
 		}
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -16,6 +17,7 @@ import (
 	"github.com/collectord/collectord/pkg/config"
 	"github.com/collectord/collectord/pkg/doctor"
 	"github.com/collectord/collectord/pkg/query"
+	"github.com/collectord/collectord/pkg/snapshot"
 )
 
 // queryFlags are the flags and the text of a call of query.
@@ -26,7 +28,8 @@ type queryFlags struct {
 	raw                        bool
 	memory                     string
 	memoryBytes                config.Bytes
-	prompt                     bool // reads statements from the terminal
+	prompt                     bool     // reads statements from the terminal
+	without                    []string // tenancies that the tables do not have
 }
 
 func queryCommand(p *program) *cobra.Command {
@@ -41,7 +44,7 @@ temporary files are in STATE_DIR for the user who owns that, and in TMPDIR or /t
 others, such as root.
 
 With TENANCIES_DIR a table has the rows of all tenancies, whose names are in the column
-_tenancy; --tenancy chooses one.
+_tenancy; --tenancy chooses one, and --without leaves one out.
 
 Without a SELECT it opens a prompt on a terminal, and elsewhere reads the SELECT from
 standard input if that is a pipe or a file. At the prompt statements end with a
@@ -71,6 +74,9 @@ off keeps none.`,
 				q.rows = promptRows
 			}
 			return p.withInspectedState(cmd.Context(), p.loadOneOrAll, func(a *assembly) error {
+				if err := a.leaveOut(q.without); err != nil {
+					return err
+				}
 				if q.prompt {
 					return a.runPrompt(cmd.Context(), q, p.signals)
 				}
@@ -84,9 +90,45 @@ off keeps none.`,
 	cmd.Flags().DurationVar(&q.timeout, "timeout", 10*time.Minute, "the time limit for loading the data and running the query; 0 means no limit")
 	cmd.Flags().Int64Var(&q.rows, "rows", 0, "the maximum number of rows to print; 0 prints all; at the prompt the default is 1000")
 	cmd.Flags().BoolVar(&q.raw, "raw", false, "with --format csv, write text as it is, also what a spreadsheet program would execute as a formula")
+	cmd.Flags().StringSliceVar(&q.without, "without", nil, "with TENANCIES_DIR, leave this tenancy out; may be given several times")
 	cmd.Flags().StringVar(&q.memory, "memory", "1536MiB", "the most memory that the query may use")
 	_ = cmd.RegisterFlagCompletionFunc("format", completeWords("table", "csv", "json", "parquet")) // the flag exists
 	return cmd
+}
+
+// leaveOut removes tenancies from those whose data queries read.
+func (a *assembly) leaveOut(names []string) error {
+	if len(names) == 0 {
+		return nil
+	}
+	if len(a.tenancies) == 0 {
+		return usageError(errors.New("--without: there is one tenancy: it needs TENANCIES_DIR, and no --tenancy"))
+	}
+	rest := *a.configuration
+	for _, name := range names {
+		isIt := func(t *tenancyFile) bool { return t.tenancyName() == name }
+		if !slices.ContainsFunc(rest.tenancies, isIt) {
+			return usageError(fmt.Errorf("--without: there is no tenancy %q; the tenancies in %s are %s", name, a.settings.Tenancies, a.describeTenancies()))
+		}
+		rest.tenancies = slices.DeleteFunc(slices.Clone(rest.tenancies), isIt)
+	}
+	if len(rest.tenancies) == 0 {
+		return usageError(errors.New("--without: no tenancy is left"))
+	}
+	a.configuration = &rest
+	return nil
+}
+
+// adviseUnusable returns the error of a query, with what to do about a snapshot that cannot be
+// used.
+func (a *assembly) adviseUnusable(err error) error {
+	switch {
+	case !snapshot.IsUnusable(err):
+		return err
+	case len(a.tenancies) > 1:
+		return fmt.Errorf("%w: the next run of the stream replaces it; --without leaves a tenancy out", err)
+	}
+	return fmt.Errorf("%w: the next run of the stream replaces it", err)
 }
 
 // chooseInput sets where the text comes from: the argument, --file, standard input or the
@@ -186,6 +228,7 @@ func (a *assembly) runQuery(ctx context.Context, q queryFlags) error {
 	if errors.Is(err, query.ErrRefused) {
 		return usageError(err)
 	}
+	err = a.adviseUnusable(err)
 	if err == nil && q.format == "table" { // for people
 		_, err = fmt.Fprintln(a.stderr, a.stateLine())
 	}

@@ -34,11 +34,11 @@ func (d *daemon) Reload(ctx context.Context) error {
 	d.systemd.Reloading()
 	defer func() { d.systemd.Ready(d.statusLine()) }()
 	reload := d.reloadOnly
-	if d.settings().Tenancies != "" {
+	if d.sharedSettings().Tenancies != "" {
 		reload = d.reloadTenancies
 	}
 	err := reload(ctx)
-	d.slots.SetMax(d.settings().Run.MaxParallel)
+	d.slots.SetMax(d.sharedSettings().Run.MaxParallel)
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.reloaded, d.reloadErr = time.Now(), err

@@ -40,10 +40,13 @@ destination failed; 65 a file of controls cannot be used; 75 another process is 
 				if asJSON {
 					return usageError(errors.New("--json is for --once and for some commands: the service writes no document"))
 				}
+				if err := p.refuseTenancyFlag("the service works for all tenancies"); err != nil {
+					return err
+				}
 				return runDaemon(cmd.Context(), p)
 			}
 			p.signals.releaseControl()
-			return p.forEachTenancy(!asJSON, func(p *program) error { return runOnce(cmd.Context(), p, args, asJSON) })
+			return runOnce(cmd.Context(), p, args, asJSON)
 		},
 	}
 	root.SetOut(p.stdout)
@@ -56,10 +59,14 @@ destination failed; 65 a file of controls cannot be used; 75 another process is 
 	root.PersistentFlags().StringVar(&p.from.tenancy, "tenancy", "", "with TENANCIES_DIR, the tenancy that the command is for")
 	root.Version = version
 	root.SetVersionTemplate(versionLine())
-	root.PersistentPreRun = func(cmd *cobra.Command, _ []string) {
+	root.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error {
 		if cmd != root {
 			p.signals.releaseControl()
 		}
+		if cmd.Flags().Changed("tenancy") && p.from.tenancy == "" {
+			return usageError(errors.New("--tenancy: empty: want the name of a tenancy"))
+		}
+		return nil
 	}
 	root.AddCommand(
 		listCommand(p),
@@ -75,7 +82,7 @@ destination failed; 65 a file of controls cannot be used; 75 another process is 
 		tenancyCommand(p),
 		clusterCommand(p),
 		healthCommand(p),
-		manCommand(),
+		manCommand(p),
 		versionCommand(p),
 	)
 	return root
@@ -94,6 +101,9 @@ func versionCommand(p *program) *cobra.Command {
 	return &cobra.Command{
 		Use: "version", Short: "Print the version", Args: noArgs,
 		RunE: func(*cobra.Command, []string) error {
+			if err := p.refuseTenancyFlag("version prints that of the program"); err != nil {
+				return err
+			}
 			_, err := fmt.Fprint(p.stdout, versionLine())
 			return err
 		},

@@ -66,7 +66,7 @@ func (d *daemon) waitForService(ctx context.Context, started func()) (lock state
 		select {
 		case <-ctx.Done():
 			return nil, waited, nil
-		case <-time.After(d.settings().Cluster.Lease / 4):
+		case <-time.After(d.sharedSettings().Cluster.Lease / 4):
 		}
 	}
 }

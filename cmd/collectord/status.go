@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"maps"
 	"slices"
+	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -33,49 +34,60 @@ next, and what is undelivered. It reads STATE_DIR and changes nothing there, and
 beside the service, also as root. Problems of the settings are above the table, and the
 exit code is then 78.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return p.forEachTenancy(!asJSON, func(p *program) error { return runStatus(cmd.Context(), p, asJSON) })
+			return runStatus(cmd.Context(), p, asJSON)
 		},
 	}
 	addJSONFlag(cmd, &asJSON)
 	return cmd
 }
 
-func runStatus(ctx context.Context, p *program, asJSON bool) (err error) {
-	a, err := p.loadPartly()
+func runStatus(ctx context.Context, p *program, asJSON bool) error {
+	s, err := p.choose()
 	if err != nil {
 		return err
 	}
-	report, now := &statusReport{stateDir: a.stateDir(), stateLine: a.stateLine(), problem: a.problem}, time.Now()
-	switch err := a.inspectState(ctx); {
-	case errors.Is(err, fs.ErrNotExist):
-		report.missing = err
-	case err != nil:
+	r, err := s.readStatus(ctx, time.Now())
+	if err != nil {
 		return err
-	default:
-		defer func() { err = errors.Join(err, a.state.Close()) }()
-		if err := a.readStatus(ctx, report, now); err != nil {
-			return err
-		}
 	}
-	switch {
-	case asJSON:
-		err = writeJSON(a.stdout, a.newStatusView(report, now))
-	default:
-		err = a.printStatus(a.stdout, report)
+	if asJSON {
+		return s.report(true, common{}, func(a *assembly) (any, error) { return r.of(a).newView(r), reportedProblem(a) })
 	}
-	if err == nil && a.problem != nil {
-		return &exitError{exitSettings, errReported}
+	if err := r.print(s.base.stdout); err != nil {
+		return err
 	}
-	return err
+	var errs []error
+	for _, a := range s.chosen {
+		errs = append(errs, reportedProblem(a))
+	}
+	return s.joinErrors(nil, errs)
+}
+
+// reportedProblem returns the error of settings that cannot be used after it was printed; nil
+// if they can.
+func reportedProblem(a *assembly) error {
+	if a.problem == nil {
+		return nil
+	}
+	return &exitError{exitSettings, errReported}
 }
 
 // A statusReport is what the command status shows.
 type statusReport struct {
+	now       time.Time
 	stateDir  string
 	stateLine string // for people
-	problem   error  // of the settings; nil when they are valid
 	missing   error  // why there is no state; nil when there is one
-	streams   []streamReport
+	several   bool   // whether the command is for all of several tenancies
+	tenancies []*tenancyStatus
+	// withoutFile are the tenancies of the streams in the state that have no file.
+	withoutFile []string
+}
+
+// A tenancyStatus is what the command status shows of a tenancy.
+type tenancyStatus struct {
+	*assembly
+	streams []streamReport
 	// reload is when the last reload of the service failed, and why; "" when it did not.
 	reload  string
 	queue   []state.Delivery
@@ -83,6 +95,11 @@ type statusReport struct {
 	// sinks are the destinations in the settings; nil when these are invalid, which
 	// the command check reports.
 	sinks []string
+}
+
+// of returns the status of a tenancy.
+func (status *statusReport) of(a *assembly) *tenancyStatus {
+	return status.tenancies[slices.IndexFunc(status.tenancies, func(t *tenancyStatus) bool { return t.assembly == a })]
 }
 
 // A streamReport is what the command status shows of a stream.
@@ -103,46 +120,102 @@ type skippedSnapshots struct {
 	taken        []time.Time // newest first
 }
 
-// readStatus reads the status from the state.
-func (a *assembly) readStatus(ctx context.Context, r *statusReport, now time.Time) error {
-	streams, err := a.state.Streams(ctx)
+// readStatus reads the status of the tenancies from the state, once for all.
+func (s *selection) readStatus(ctx context.Context, now time.Time) (r *statusReport, err error) {
+	r = &statusReport{now: now, stateDir: s.base.stateDir(), stateLine: s.base.stateLine(), several: s.several}
+	for _, a := range s.chosen {
+		r.tenancies = append(r.tenancies, &tenancyStatus{assembly: a})
+	}
+	switch err := s.base.inspectState(ctx); {
+	case errors.Is(err, fs.ErrNotExist):
+		r.missing = err
+		return r, nil
+	case err != nil:
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, s.base.state.Close()) }()
+	streams, err := s.base.state.Streams(ctx)
 	if err != nil {
-		return err
+		return nil, err
+	}
+	queue, err := s.base.state.Queue.List(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, t := range r.tenancies {
+		t.state = s.base.state
+		if err := t.readStatus(ctx, streams, queue, now); err != nil {
+			return nil, err
+		}
+	}
+	if s.several {
+		r.withoutFile = s.base.namesWithoutFile(streams)
+	}
+	return r, nil
+}
+
+// namesWithoutFile returns the tenancies of the streams that are none of the settings.
+func (c *configuration) namesWithoutFile(streams []state.StreamStatus) []string {
+	names, known := map[string]bool{}, c.tenancyNames()
+	for _, s := range streams {
+		if !slices.Contains(known, s.Tenancy) {
+			names[s.Tenancy] = true
+		}
+	}
+	return slices.Sorted(maps.Keys(names))
+}
+
+// readStatus reads the status of the tenancy from the state. all are the streams there, and
+// queue its deliveries, of any tenancy.
+func (t *tenancyStatus) readStatus(ctx context.Context, all []state.StreamStatus, queue []state.Delivery, now time.Time) (err error) {
+	var streams []state.StreamStatus
+	for _, s := range all {
+		if t.shows(s.Tenancy) {
+			streams = append(streams, s)
+		}
+	}
+	for _, d := range queue {
+		if t.shows(d.Tenancy) {
+			t.queue = append(t.queue, d)
+		}
 	}
 	if len(streams) > 0 {
-		streams = a.withDisabled(streams)
+		streams = t.withDisabled(streams)
 	}
-	late := a.lateStreams(streams, now)
+	late := t.lateStreams(streams, now)
 	for _, s := range streams {
 		one := streamReport{StreamStatus: s}
-		if one.next, one.isRetry, err = a.findNextRun(ctx, s, now); err != nil {
+		if one.next, one.isRetry, err = t.findNextRun(ctx, s, now); err != nil {
 			return err
 		}
-		if s.Tenancy == a.settings.Tenancy {
+		if s.Tenancy == t.settings.Tenancy {
 			one.lateSince = late[s.Stream]
 		}
-		r.streams = append(r.streams, one)
+		t.streams = append(t.streams, one)
 	}
-	if r.reload, err = a.state.Notes(a.settings.Tenancy).Note(ctx, reloadNote); err != nil {
+	if t.reload, err = t.state.Notes(t.settings.Tenancy).Note(ctx, reloadNote); err != nil {
 		return err
 	}
-	if r.queue, err = a.state.Queue.List(ctx); err != nil {
+	if t.skipped, err = t.readSkipped(ctx); err != nil {
 		return err
 	}
-	if r.skipped, err = a.readSkipped(ctx); err != nil {
-		return err
-	}
-	opened, err := sinks.Open(a.settings.Store, nil, store.Options{}, a.log)
+	opened, err := sinks.Open(t.settings.Store, nil, store.Options{}, t.log)
 	if err == nil {
-		defer a.closeDestinations(opened)
-		r.sinks = append([]string{}, sinkNames(opened)...)
+		defer t.closeDestinations(opened)
+		t.sinks = append([]string{}, sinkNames(opened)...)
 	}
 	return nil
 }
 
+// shows reports whether the status has what the state has of a tenancy. A program with one
+// tenancy shows what others have left there.
+func (t *tenancyStatus) shows(tenancy string) bool {
+	return !t.hasTenancies() || tenancy == t.settings.Tenancy
+}
+
 // isUnknownSink reports whether the settings have no such destination.
-func (s *statusReport) isUnknownSink(name string) bool {
-	return s.sinks != nil && !slices.Contains(s.sinks, name)
+func (t *tenancyStatus) isUnknownSink(name string) bool {
+	return t.sinks != nil && !slices.Contains(t.sinks, name)
 }
 
 // withDisabled returns the streams in the state and those that are off and have never
@@ -192,43 +265,95 @@ func (a *assembly) whyOff(stream string) string {
 	return ""
 }
 
-// printStatus prints the status as text.
-func (a *assembly) printStatus(w io.Writer, r *statusReport) error {
-	if r.problem != nil {
-		fmt.Fprintf(w, "%v\nThis is what the state has; schedules, and what is off, follow from the settings that can be used.\n\n", r.problem)
+// print prints the status as text.
+func (status *statusReport) print(w io.Writer) error {
+	problems := ""
+	for _, t := range status.tenancies {
+		if t.problem != nil {
+			problems += status.labelLines(t, t.problem.Error()) + "\n"
+		}
 	}
-	if r.missing != nil {
-		_, err := fmt.Fprintln(w, r.missing)
+	if problems != "" {
+		fmt.Fprintf(w, "%sThis is what the state has; schedules, and what is off, follow from the settings that can be used.\n\n", problems)
+	}
+	if status.missing != nil {
+		_, err := fmt.Fprintln(w, status.missing)
 		return err
 	}
-	fmt.Fprintf(w, "%s\n", r.stateLine)
-	if len(r.streams) == 0 {
-		_, err := fmt.Fprintln(w, "nothing has been collected yet")
+	fmt.Fprintf(w, "%s\n", status.stateLine)
+	if err := status.printTable(w); err != nil {
 		return err
 	}
-	if err := a.printStreams(w, r.streams); err != nil {
+	for _, t := range status.tenancies {
+		var b strings.Builder
+		if status.several && len(t.streams) == 0 {
+			fmt.Fprintln(&b, nothingCollected)
+		}
+		t.printDetails(&b)
+		if text := strings.TrimSuffix(b.String(), "\n"); text != "" {
+			fmt.Fprintln(w, status.labelLines(t, text))
+		}
+	}
+	if len(status.withoutFile) > 0 {
+		fmt.Fprintf(w, "not shown, since no file is theirs: %s; `collectord tenancy list` shows what the state has of them\n", strings.Join(status.withoutFile, ", "))
+	}
+	return nil
+}
+
+// labelLines puts the name of the tenancy before each line if there are several.
+func (status *statusReport) labelLines(t *tenancyStatus, text string) string {
+	if !status.several {
+		return text
+	}
+	return prefixLines(t.settings.Tenancy, text)
+}
+
+// printTable prints a row for each stream that has been collected.
+func (status *statusReport) printTable(out io.Writer) error {
+	if !slices.ContainsFunc(status.tenancies, func(t *tenancyStatus) bool { return len(t.streams) > 0 }) {
+		_, err := fmt.Fprintln(out, nothingCollected)
 		return err
 	}
-	if r.reload != "" {
-		fmt.Fprintf(w, "the last reload of the service, %s\n", r.reload)
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "STREAM\tTENANCY\tDATA OF\tRECORDS\tSOURCE\tLAST SUCCESS\tLAST FAILURE\tUNDELIVERED\tNEXT RUN")
+	for _, t := range status.tenancies {
+		for _, s := range t.streams {
+			source := string(s.Source)
+			if s.Held {
+				source += ", a newer one is held"
+			}
+			fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%s\t%s\t%s\t%d\t%s\n", s.Stream, s.Tenancy,
+				formatTime(s.DataTime()), s.Records, source, formatTime(s.LastSuccess), formatTime(s.LastFailure), s.Queued, t.describeNextRun(s))
+		}
 	}
-	counts := countBySink(r.queue)
+	return w.Flush()
+}
+
+const nothingCollected = "nothing has been collected yet"
+
+// printDetails prints what the table does not have: since when data is late or unchanged, why
+// streams are off, their errors and doubts, and what was not delivered.
+func (t *tenancyStatus) printDetails(w io.Writer) {
+	t.printStreams(w)
+	if t.reload != "" {
+		fmt.Fprintf(w, "the last reload of the service, %s\n", t.reload)
+	}
+	counts := countBySink(t.queue)
 	for _, name := range slices.Sorted(maps.Keys(counts)) {
-		if r.isUnknownSink(name) {
+		if t.isUnknownSink(name) {
 			fmt.Fprintf(w, "%s: %s queued, but the settings have no such destination: %s\n",
 				name, english.Plural(counts[name], "delivery is", "deliveries are"), doctor.DropAdvice(name))
 		}
 	}
-	for _, s := range r.skipped {
+	for _, s := range t.skipped {
 		fmt.Fprintf(w, "%s: %s of %s not delivered, since the queue was larger than STORE_SPOOL_MAX; the last is of %s\n",
 			s.sink, english.Plural(len(s.taken), "snapshot", ""), s.stream+wasOrWere(len(s.taken)), formatTime(s.taken[0]))
 	}
-	for _, d := range r.queue {
+	for _, d := range t.queue {
 		if d.Err != "" {
 			fmt.Fprintf(w, "%s to %s, %s: %s\n", d.Stream, d.Sink, english.Plural(d.Attempts, "attempt", ""), d.Err)
 		}
 	}
-	return nil
 }
 
 // wasOrWere returns the verb after a number of subjects.
@@ -239,44 +364,29 @@ func wasOrWere(n int) string {
 	return " were"
 }
 
-// printStreams prints a row for each stream, and below them since when its data is late
-// or unchanged, why it is off or the last error of each stream that fails, and the doubts about its
-// data.
-func (a *assembly) printStreams(w io.Writer, streams []streamReport) error {
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "STREAM\tTENANCY\tDATA OF\tRECORDS\tSOURCE\tLAST SUCCESS\tLAST FAILURE\tUNDELIVERED\tNEXT RUN")
-	for _, s := range streams {
-		source := string(s.Source)
-		if s.Held {
-			source += ", a newer one is held"
-		}
-		fmt.Fprintf(t, "%s\t%s\t%s\t%d\t%s\t%s\t%s\t%d\t%s\n", s.Stream, s.Tenancy,
-			formatTime(s.DataTime()), s.Records, source, formatTime(s.LastSuccess), formatTime(s.LastFailure), s.Queued, a.describeNextRun(s))
-	}
-	if err := t.Flush(); err != nil {
-		return err
-	}
-	for _, s := range streams {
+// printStreams prints since when the data of each stream is late or unchanged, why it is off or
+// its last error, and the doubts about its data.
+func (t *tenancyStatus) printStreams(w io.Writer) {
+	for _, s := range t.streams {
 		if !s.lateSince.IsZero() {
 			fmt.Fprintf(w, "%s: late since %s\n", s.Stream, formatTime(s.lateSince))
 		}
 		if s.Checked.After(s.Taken) {
 			fmt.Fprintf(w, "%s: unchanged since %s\n", s.Stream, formatTime(s.Taken))
 		}
-		switch why := a.reasonOff(s.Stream); {
+		switch why := t.reasonOff(s.Stream); {
 		case isOfResults(s.Stream):
 			fmt.Fprintf(w, "%s: %s\n", s.Stream, why)
 		case why != "":
 			fmt.Fprintf(w, "%s: off: %s\n", s.Stream, why)
 		}
-		if a.whyOff(s.Stream) == "" && s.LastFailure.After(s.LastSuccess) {
+		if t.whyOff(s.Stream) == "" && s.LastFailure.After(s.LastSuccess) {
 			fmt.Fprintf(w, "%s: %s\n", s.Stream, s.FailureErr)
 		}
 		if len(s.Doubts) > 0 {
 			fmt.Fprintf(w, "%s: accepted: %s\n", s.Stream, s.Doubts)
 		}
 	}
-	return nil
 }
 
 // lateStreams returns since when the data of each stream is late that is.

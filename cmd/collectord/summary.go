@@ -11,7 +11,6 @@ import (
 	"github.com/dustin/go-humanize"
 	"github.com/dustin/go-humanize/english"
 
-	"github.com/collectord/collectord/pkg/delivery"
 	"github.com/collectord/collectord/pkg/run"
 	"github.com/collectord/collectord/pkg/state"
 )
@@ -20,7 +19,7 @@ import (
 // a column for each destination, and the errors and doubts below it.
 func printSummary(
 	w io.Writer, results []run.Result, sinks []string,
-	outcome func(uploadID, stream, sink string) delivery.Status,
+	outcome deliveryStatus,
 ) {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintf(t, "STREAM\tOUTCOME\tRECORDS\tSIZE\tTOOK\t%s\n", strings.ToUpper(strings.Join(sinks, "\t")))

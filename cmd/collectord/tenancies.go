@@ -37,6 +37,15 @@ func (t *tenancyFile) tenancyName() string {
 // tenancies.
 func (c *configuration) hasTenancies() bool { return c.settings.Tenancies != "" }
 
+// programTenancy returns the label of the metrics of the program itself: its only tenancy, and ""
+// when it has any number of tenancies.
+func (c *configuration) programTenancy() string {
+	if c.hasTenancies() {
+		return ""
+	}
+	return c.settings.Tenancy
+}
+
 // readTenancies reads the files in TENANCIES_DIR, ordered by the names of the tenancies.
 func (c *configuration) readTenancies(env *config.Environment) error {
 	files, err := config.TenancyFiles(c.settings.Tenancies)
@@ -120,22 +129,18 @@ func refuseAll(same []*tenancyFile, explain func(t *tenancyFile, files string) e
 	}
 }
 
-// findTenancy returns the configuration of a tenancy.
-func (c *configuration) findTenancy(name string) (*configuration, error) {
-	for _, t := range c.tenancies {
-		switch {
-		case t.tenancyName() != name:
-		case t.configuration == nil:
-			return nil, t.settingsError()
-		case t.err != nil:
-			own := *t.configuration
-			own.problem = t.settingsError()
-			return &own, nil
-		default:
-			return t.configuration, nil
-		}
+// readable returns the configuration of the tenancy as far as it can be read. Its problem says
+// why it cannot be used. Without any it has the settings that tenancies share, and no collectors.
+func (t *tenancyFile) readable(shared *configuration) *configuration {
+	own := configuration{settings: shared.settings}
+	if t.configuration != nil {
+		own = *t.configuration
 	}
-	return nil, usageError(fmt.Errorf("--tenancy: there is no tenancy %q; the tenancies in %s are %s", name, c.settings.Tenancies, c.describeTenancies()))
+	own.settings.Tenancy = t.tenancyName()
+	if t.err != nil {
+		own.problem = t.settingsError()
+	}
+	return &own
 }
 
 // tenancyNames returns the names of the tenancies in TENANCIES_DIR.
@@ -161,47 +166,30 @@ func (t *tenancyFile) refusal() error {
 	return fmt.Errorf("tenancy %s (%s): %w", t.tenancyName(), t.file, t.err)
 }
 
-// chooseTenancy returns the configuration of the tenancy that --tenancy names.
-func (c *configuration) chooseTenancy(name string) (*configuration, error) {
+// chooseTenancies returns the files of the tenancies that a command is for: those with the name,
+// which is that of --tenancy, or all without one. There are none without TENANCIES_DIR.
+func (c *configuration) chooseTenancies(name string) ([]*tenancyFile, error) {
 	switch {
-	case c.hasTenancies() && name == "":
-		return nil, usageError(fmt.Errorf("there are %s: choose one with --tenancy: %s", english.Plural(len(c.tenancies), "tenancy", "tenancies"), c.describeTenancies()))
-	case c.hasTenancies():
-		return c.findTenancy(name)
-	case name != "" && name != c.settings.Tenancy:
+	case !c.hasTenancies() && name != "" && name != c.settings.Tenancy:
 		return nil, usageError(fmt.Errorf("--tenancy: there is no tenancy %q: TENANCY is %s, and TENANCIES_DIR is not set", name, c.settings.Tenancy))
+	case !c.hasTenancies():
+		return nil, nil
+	case len(c.tenancies) == 0:
+		return nil, c.noTenancies()
+	case name == "":
+		return c.tenancies, nil
 	}
-	return c, nil
+	i := slices.IndexFunc(c.tenancies, func(t *tenancyFile) bool { return t.tenancyName() == name })
+	if i < 0 {
+		return nil, usageError(fmt.Errorf("--tenancy: there is no tenancy %q; the tenancies in %s are %s", name, c.settings.Tenancies, c.describeTenancies()))
+	}
+	return c.tenancies[i : i+1], nil
 }
 
-// forEachTenancy calls do with the program for the only tenancy or the one that --tenancy
-// names, and otherwise for each, in text with a heading. It goes on after an error.
-func (p *program) forEachTenancy(isText bool, do func(*program) error) error {
-	if p.from.tenancy != "" {
-		return do(p)
-	}
-	c, err := p.read()
-	if err != nil || !c.hasTenancies() {
-		return do(p) // which reports the error
-	}
-	var errs []error
-	for i, t := range c.tenancies {
-		if isText && i > 0 {
-			fmt.Fprintln(p.stdout)
-		}
-		if isText {
-			fmt.Fprintf(p.stdout, "# tenancy %s\n", t.tenancyName())
-		}
-		one := *p
-		one.from.tenancy = t.tenancyName()
-		if err := do(&one); err != nil {
-			errs = append(errs, fmt.Errorf("tenancy %s: %w", t.tenancyName(), err))
-		}
-	}
-	if len(c.tenancies) == 0 {
-		errs = append(errs, c.noTenancies())
-	}
-	return errors.Join(errs...)
+// requireTenancyFlag returns the error of a command that is for one tenancy where there are
+// several.
+func (c *configuration) requireTenancyFlag() error {
+	return usageError(fmt.Errorf("there are %s: choose one with --tenancy: %s", english.Plural(len(c.tenancies), "tenancy", "tenancies"), c.describeTenancies()))
 }
 
 // noTenancies returns the error of a command that needs a tenancy where there is none.
@@ -209,7 +197,7 @@ func (c *configuration) noTenancies() error {
 	return &exitError{exitSettings, fmt.Errorf("TENANCIES_DIR: %s has no file NAME.env", c.settings.Tenancies)}
 }
 
-// assemblyOf returns the assembly of a tenancy of the service.
+// assemblyOf returns the assembly of one of several tenancies, whose name is in its log.
 func (a *assembly) assemblyOf(c *configuration) *assembly {
 	own := *a.output
 	own.log = a.log.With(zap.String("tenancy", c.settings.Tenancy))

@@ -16,6 +16,7 @@ import (
 	"github.com/dustin/go-humanize/english"
 	"github.com/spf13/cobra"
 
+	"github.com/collectord/collectord/pkg/query"
 	"github.com/collectord/collectord/pkg/state"
 	"github.com/collectord/collectord/pkg/state/local"
 )
@@ -33,7 +34,8 @@ func tenancyCommand(p *program) *cobra.Command {
 }
 
 func tenancyListCommand(p *program) *cobra.Command {
-	return &cobra.Command{
+	var asJSON bool
+	cmd := &cobra.Command{
 		Use: "list", Short: "List the tenancies that have a file or data in the state", Args: noArgs,
 		Long: `list prints the tenancies that have a file in TENANCIES_DIR or data in the state
 directory: the file, whether it can be used, the number of streams that have data, that of
@@ -47,13 +49,15 @@ the queued deliveries, and the size of the data in the state directory.`,
 			if err != nil {
 				return err
 			}
-			return a.listTenancies(cmd.Context())
+			return a.listTenancies(cmd.Context(), asJSON)
 		},
 	}
+	addJSONFlag(cmd, &asJSON)
+	return cmd
 }
 
 func tenancyForgetCommand(p *program) *cobra.Command {
-	var yes bool
+	var yes, asJSON bool
 	cmd := &cobra.Command{
 		Use: "forget NAME", Short: "Delete everything that the state directory has of a tenancy",
 		Long: `forget deletes everything that the state directory has of a tenancy: snapshots and kept
@@ -69,9 +73,10 @@ that was interrupted can be repeated.`,
 			if err := p.refuseTenancyFlag("give the tenancy as the argument"); err != nil {
 				return err
 			}
-			return p.withWholeState(cmd.Context(), func(a *assembly) error { return a.forgetTenancy(cmd.Context(), args[0], yes) })
+			return p.withWholeState(cmd.Context(), func(a *assembly) error { return a.forgetTenancy(cmd.Context(), args[0], yes, asJSON) })
 		},
 	}
+	addJSONFlag(cmd, &asJSON)
 	cmd.Flags().BoolVar(&yes, "yes", false, "delete it; without it nothing is deleted")
 	return cmd
 }
@@ -119,8 +124,9 @@ func (p *program) refuseTenancyFlag(advice string) error {
 	return nil
 }
 
-// listTenancies prints a row for each tenancy that has a file or data.
-func (a *assembly) listTenancies(ctx context.Context) (err error) {
+// listTenancies prints a row for each tenancy that has a file or data, or the document about
+// them.
+func (a *assembly) listTenancies(ctx context.Context, asJSON bool) (err error) {
 	var usages []state.TenancyUsage
 	switch err := a.inspectState(ctx); {
 	case err == nil:
@@ -131,14 +137,18 @@ func (a *assembly) listTenancies(ctx context.Context) (err error) {
 	case !errors.Is(err, fs.ErrNotExist):
 		return err
 	}
+	all := a.knownTenancies(usages)
+	if asJSON {
+		return writeJSON(a.stdout, newTenancyListView(all))
+	}
 	w := tabwriter.NewWriter(a.stdout, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "TENANCY\tFILE\tSTATE\tSTREAMS\tQUEUED\tSIZE")
 	var problems []string
-	for _, t := range a.knownTenancies(usages) {
+	for _, t := range all {
 		u := t.usage
-		fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%d\t%s\n", t.name, cmp.Or(t.file, "-"), t.state, u.Streams, u.Queued, humanize.Bytes(uint64(u.Bytes)))
+		fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%d\t%s\n", query.ReplaceControl(t.name), cmp.Or(query.ReplaceControl(t.file), "-"), t.state, u.Streams, u.Queued, humanize.Bytes(uint64(u.Bytes)))
 		if t.err != nil {
-			problems = append(problems, t.err.Error())
+			problems = append(problems, prefixLines(t.name, t.file+": "+t.err.Error()))
 		}
 	}
 	if err := w.Flush(); err != nil {
@@ -198,7 +208,7 @@ func (c *configuration) requireForgettable(name string) error {
 }
 
 // forgetTenancy deletes what the state has of a tenancy, or prints that without yes.
-func (a *assembly) forgetTenancy(ctx context.Context, name string, yes bool) error {
+func (a *assembly) forgetTenancy(ctx context.Context, name string, yes, asJSON bool) error {
 	if err := a.requireForgettable(name); err != nil {
 		return err
 	}
@@ -214,17 +224,29 @@ func (a *assembly) forgetTenancy(ctx context.Context, name string, yes bool) err
 	if !isKnown && usage.IsEmpty() {
 		return usageError(fmt.Errorf("forget %s: %s has nothing of this tenancy; it has %s", name, a.statePlace(), usageNames(all)))
 	}
-	a.printUsage(usage)
+	if !asJSON {
+		a.printUsage(usage)
+	}
+	failure := a.deleteTenancy(ctx, name, yes)
+	switch {
+	case asJSON:
+		return errors.Join(failure, writeJSON(a.stdout, newForgetView(usage, failure)))
+	case failure == nil:
+		_, err = fmt.Fprintln(a.stdout, "deleted")
+		return err
+	}
+	return failure
+}
+
+// deleteTenancy deletes what the state has of a tenancy. Without yes it returns an error.
+func (a *assembly) deleteTenancy(ctx context.Context, name string, yes bool) error {
 	if !yes {
 		return usageError(errors.New("nothing was deleted: --yes deletes it"))
 	}
-	switch err := a.state.ForgetTenancy(ctx, name); {
-	case errors.Is(err, state.ErrLocked):
+	err := a.state.ForgetTenancy(ctx, name)
+	if errors.Is(err, state.ErrLocked) {
 		return &exitError{exitLocked, err}
-	case err != nil:
-		return err
 	}
-	_, err = fmt.Fprintln(a.stdout, "deleted")
 	return err
 }
 
@@ -353,7 +375,7 @@ var takenLabels = map[state.TakenSnapshot]string{
 
 // printTakeOver prints what was taken over, and reports whether a snapshot is damaged.
 func (a *assembly) printTakeOver(u state.TenancyUsage, result state.TakeOverResult) (damaged bool) {
-	fmt.Fprintf(a.stdout, "# tenancy %s\n", u.Tenancy)
+	printTenancyHeading(a.stdout, u.Tenancy)
 	w := tabwriter.NewWriter(a.stdout, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "STREAM\tDATA OF\tRECORDS\tDATA\tHELD\tRUNS\tEXPORTS")
 	for _, s := range result.Streams {

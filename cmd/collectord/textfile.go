@@ -3,43 +3,40 @@ package main
 import (
 	"time"
 
-	"github.com/collectord/collectord/pkg/backup"
 	"github.com/collectord/collectord/pkg/freshness"
 	"github.com/collectord/collectord/pkg/metrics"
 	"github.com/collectord/collectord/pkg/run"
 	"github.com/collectord/collectord/pkg/schedule"
 )
 
-// A textfile collects the metrics of a single run and writes METRICS_TEXTFILE. A
-// nil textfile does nothing.
+// A textfile collects the metrics of single runs and writes METRICS_TEXTFILE. A nil textfile
+// does nothing.
 type textfile struct {
 	metrics *metrics.Metrics
-	tenancy *metrics.Tenancy
 	path    string
 }
 
-// newTextfile returns a textfile that collects the metrics of the runner; nil when
-// METRICS_TEXTFILE is not set.
-func (a *assembly) newTextfile(r *run.Runner) *textfile {
+// newTextfile returns a textfile without a tenancy; nil when METRICS_TEXTFILE is not set.
+func (a *assembly) newTextfile() *textfile {
 	path := a.settings.HTTP.Textfile
 	if path == "" {
 		return nil
 	}
-	m := metrics.New(metrics.Options{
-		State: a.state, Tenancy: a.settings.Tenancy, Version: version, Ready: func() error { return nil }, Log: a.log,
-	})
-	t := m.AddTenancy(metrics.TenancyOptions{
-		Name: a.settings.Tenancy, Daemon: singleRun{a, r, time.Now()}, Sinks: func() []string { return r.Policy.Sinks },
-	})
-	r.OnEnded = t.RunEnded
-	return &textfile{metrics: m, tenancy: t, path: path}
+	return &textfile{path: path, metrics: metrics.New(metrics.Options{
+		State: a.state, Tenancy: a.programTenancy(), Version: version, Ready: func() error { return nil }, Log: a.log,
+	})}
 }
 
-// onRestored counts a restore.
-func (t *textfile) onRestored(r backup.Result) {
-	if t != nil {
-		t.tenancy.RestoreEnded(r)
+// addTenancy adds the metrics of a tenancy, with those of the runner.
+func (t *textfile) addTenancy(a *assembly, r *run.Runner) *metrics.Tenancy {
+	if t == nil {
+		return nil
 	}
+	m := t.metrics.AddTenancy(metrics.TenancyOptions{
+		Name: a.settings.Tenancy, Daemon: singleRun{a, r, time.Now()}, Sinks: func() []string { return r.Policy.Sinks },
+	})
+	r.OnEnded = m.RunEnded
+	return m
 }
 
 func (t *textfile) write() error {

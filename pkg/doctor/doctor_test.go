@@ -365,12 +365,12 @@ func TestUndelivered(t *testing.T) {
 	}
 	for _, test := range []struct {
 		name   string
-		checks StateChecks
+		checks DataChecks
 		want   []Finding
 	}{
 		{
 			name:   "destinations of the settings",
-			checks: StateChecks{Sinks: []string{"duckdb", "postgres"}},
+			checks: DataChecks{Sinks: []string{"duckdb", "postgres"}},
 			want: []Finding{
 				waiting("duckdb", "1 snapshot waits for duckdb: locked", ""),
 				waiting("postgres", "2 snapshots wait for postgres: connection refused", ""),
@@ -379,7 +379,7 @@ func TestUndelivered(t *testing.T) {
 		},
 		{
 			name:   "a destination that was removed",
-			checks: StateChecks{Sinks: []string{"duckdb"}},
+			checks: DataChecks{Sinks: []string{"duckdb"}},
 			want: []Finding{
 				waiting("duckdb", "1 snapshot waits for duckdb: locked", ""),
 				waiting("postgres", "2 snapshots wait for postgres, which the settings do not have",
@@ -389,7 +389,7 @@ func TestUndelivered(t *testing.T) {
 		},
 		{
 			name:   "unknown destinations",
-			checks: StateChecks{SinksUnknown: true},
+			checks: DataChecks{SinksUnknown: true},
 			want: []Finding{
 				waiting("duckdb", "1 snapshot waits for duckdb: locked", ""),
 				waiting("postgres", "2 snapshots wait for postgres: connection refused", ""),

@@ -11,15 +11,30 @@ func Settings(err error, warnings, collectors []string) []Finding {
 	if err != nil {
 		return RefusedSettings(err)
 	}
-	var findings []Finding
-	for _, warning := range warnings {
-		findings = append(findings, Finding{Group: settingsGroup, Check: "settings", Result: Warning, Text: warning})
-	}
+	findings := warningsOf(warnings)
 	f := Finding{Group: settingsGroup, Check: "collectors", Result: OK, Text: strings.Join(collectors, ", ") + " on"}
 	if len(collectors) == 0 {
 		f = f.failed("none is switched on").withAdvice("`collectord list` shows what switches each on")
 	}
 	return append(findings, f)
+}
+
+// SharedSettings returns the findings about settings that several tenancies share: err is
+// what is wrong with them, warnings are the doubts about them.
+func SharedSettings(err error, warnings []string) []Finding {
+	findings := warningsOf(warnings)
+	if err != nil {
+		findings = append(findings, RefusedSettings(err)...)
+	}
+	return findings
+}
+
+// warningsOf returns a finding for each doubt about settings.
+func warningsOf(texts []string) (findings []Finding) {
+	for _, text := range texts {
+		findings = append(findings, Finding{Group: settingsGroup, Check: "settings", Result: Warning, Text: text})
+	}
+	return findings
 }
 
 // RefusedSettings returns a failure for each line of an error because of which

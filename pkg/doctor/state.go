@@ -24,12 +24,20 @@ type StateChecks struct {
 	Dir string
 	// Open opens the state for reading only.
 	Open func(context.Context) (*state.State, error)
-	// Tenancy is TENANCY.
-	Tenancy string
 	// Listen is HTTP_LISTEN; "" when it is off. WebConfig reports whether
 	// HTTP_WEB_CONFIG_FILE is set.
 	Listen    string
 	WebConfig bool
+	// Examine, if not nil, is called with the state, to examine the data in it.
+	Examine func(context.Context, *state.State) error
+}
+
+// DataChecks is what Data examines.
+type DataChecks struct {
+	Tenancy string
+	// Others reports whether the state has other tenancies on purpose, so that their
+	// deliveries are no problem of this one.
+	Others bool
 	// Streams returns what is to be reported of the streams in the state.
 	Streams func([]state.StreamStatus) []StreamData
 	// Sinks are the names of the destinations in the settings. They are
@@ -56,8 +64,8 @@ type StreamData struct {
 	WhyOff string
 }
 
-// State returns the findings about the state directory, the service that uses
-// it, the data in it, and the undelivered snapshots.
+// State returns the findings about the state directory and the service that uses it, and
+// lets c.Examine examine the data in it.
 func State(ctx context.Context, c StateChecks) []Finding {
 	dir, err := filepath.Abs(c.Dir)
 	if err != nil {
@@ -79,16 +87,19 @@ func State(ctx context.Context, c StateChecks) []Finding {
 	case err != nil:
 		return append(findings, database.failed("%v", err))
 	}
-	data, err := dataIn(ctx, st, c)
-	findings = append(append(findings, database), data...)
+	findings = append(findings, database)
+	err = nil
+	if c.Examine != nil {
+		err = c.Examine(ctx, st)
+	}
 	if err := errors.Join(err, st.Close()); err != nil {
 		findings = append(findings, Finding{Group: stateGroup, Check: "data", Result: Failed, Text: err.Error()})
 	}
 	return findings
 }
 
-// dataIn returns the findings about the data and the queue of a state.
-func dataIn(ctx context.Context, st *state.State, c StateChecks) ([]Finding, error) {
+// Data returns the findings about what a state has of a tenancy: its data and its queue.
+func Data(ctx context.Context, st *state.State, c DataChecks) ([]Finding, error) {
 	known, err := st.Streams(ctx)
 	if err != nil {
 		return nil, err
@@ -129,12 +140,14 @@ func streamFinding(d StreamData) Finding {
 }
 
 // undelivered returns a warning for each destination with queued deliveries.
-func undelivered(queue []state.Delivery, c StateChecks) []Finding {
+func undelivered(queue []state.Delivery, c DataChecks) []Finding {
 	count, lastErr := map[string]int{}, map[string]string{}
 	others := map[string]int{}
 	for _, d := range queue {
 		if d.Tenancy != c.Tenancy {
-			others[d.Tenancy]++
+			if !c.Others {
+				others[d.Tenancy]++
+			}
 			continue
 		}
 		count[d.Sink]++

@@ -186,7 +186,7 @@ func (h *host) runOnce() {
 	for _, p := range h.plans {
 		jobs = append(jobs, p.Job)
 	}
-	h.runner.RunAll(h.Context(), jobs, "once")
+	h.runner.RunAll(h.Context(), jobs, "once", schedule.NewSlots(8).AcquireFor(h.runner.Tenancy))
 	if err := h.metrics.WriteFile(h.file); err != nil {
 		h.Error(err)
 	}

@@ -32,8 +32,8 @@ type Runner struct {
 	RetryTime time.Duration
 	// Now returns the time that runs record; nil means time.Now.
 	Now func() time.Time
-	// Parallel is the maximum number of collectors that RunAll runs at once; values
-	// below 1 mean 1.
+	// Parallel is the maximum number of runs at once of a scheduler that shares no slots with
+	// others.
 	Parallel int
 	Log      *zap.Logger
 	// OnSealed, if not nil, is called after a snapshot was queued, so that deliveries
@@ -63,21 +63,21 @@ func (r *Runner) timeNow() time.Time {
 	return time.Now()
 }
 
-// RunAll runs jobs concurrently, at most r.Parallel of them at once, and returns the
-// result of every stream, in the order of the jobs.
-func (r *Runner) RunAll(ctx context.Context, jobs []Job, trigger string) []Result {
+// RunAll runs jobs concurrently and returns the result of every stream, in the order of the
+// jobs. Before each it waits for acquire, which returns the function to call at the end of the
+// run. When acquire returns an error, the streams of the job are cancelled because of it.
+func (r *Runner) RunAll(ctx context.Context, jobs []Job, trigger string, acquire Acquire) []Result {
 	results := make([][]Result, len(jobs))
-	slots := make(chan struct{}, max(1, r.Parallel))
 	var all sync.WaitGroup
 	for i, job := range jobs {
 		all.Go(func() {
-			select {
-			case slots <- struct{}{}:
-				defer func() { <-slots }()
-				results[i] = r.Run(ctx, job, trigger)
-			case <-ctx.Done():
-				results[i] = r.failAll(job, state.Cancelled, context.Cause(ctx))
+			release, err := acquire(ctx, job.Collector.Name)
+			if err != nil {
+				results[i] = r.failAll(job, state.Cancelled, err)
+				return
 			}
+			defer release()
+			results[i] = r.Run(ctx, job, trigger)
 		})
 	}
 	all.Wait()
@@ -87,6 +87,10 @@ func (r *Runner) RunAll(ctx context.Context, jobs []Job, trigger string) []Resul
 	}
 	return flat
 }
+
+// Acquire waits until a collector may run, and returns the function that ends this. The error is
+// the cause of the end of ctx.
+type Acquire func(ctx context.Context, collector string) (release func(), err error)
 
 // failAll returns a result with outcome and err for every stream of job.
 func (r *Runner) failAll(job Job, outcome state.Outcome, err error) []Result {

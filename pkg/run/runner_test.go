@@ -147,12 +147,20 @@ func TestRunKeepsTheSpoolOfAnotherStream(t *testing.T) {
 	}
 }
 
-// TestRunAll checks that no more than Parallel collectors run at once, that results have
+// TestRunAll checks that each collector waits until it may run, that results have
 // the order of the jobs, and that a collector that has not started is cancelled.
 func TestRunAll(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRunner(t)
-		r.Parallel = 2
+		slots := make(chan struct{}, 2)
+		acquire := func(ctx context.Context, _ string) (release func(), err error) {
+			select {
+			case slots <- struct{}{}:
+				return func() { <-slots }, nil
+			case <-ctx.Done():
+				return nil, context.Cause(ctx)
+			}
+		}
 		var mu sync.Mutex
 		peak := 0
 		slow := func(ctx context.Context, out collector.Output) error {
@@ -174,13 +182,13 @@ func TestRunAll(t *testing.T) {
 			return all
 		}
 		want := []string{"a success", "b success", "c success", "d success"}
-		if diff := cmp.Diff(want, outcomes(r.RunAll(t.Context(), jobs, "test"))); diff != "" || peak != 2 {
+		if diff := cmp.Diff(want, outcomes(r.RunAll(t.Context(), jobs, "test", acquire))); diff != "" || peak != 2 {
 			t.Errorf("at most %d ran at once, want 2; outcomes (-want +got):\n%s", peak, diff)
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		want = []string{"a cancelled", "b cancelled", "c cancelled", "d cancelled"}
-		if diff := cmp.Diff(want, outcomes(r.RunAll(ctx, jobs, "test"))); diff != "" {
+		if diff := cmp.Diff(want, outcomes(r.RunAll(ctx, jobs, "test", acquire))); diff != "" {
 			t.Errorf("after a cancellation: outcomes (-want +got):\n%s", diff)
 		}
 	})

@@ -2,9 +2,12 @@ package schedule
 
 import (
 	"cmp"
+	"context"
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/collectord/collectord/pkg/run"
 )
 
 // longRun is the duration above which a run counts as long.
@@ -76,6 +79,23 @@ func (s *Slots) request(slots []*slot) {
 	defer s.mu.Unlock()
 	s.waiting = append(s.waiting, slots...)
 	s.grant()
+}
+
+// AcquireFor returns the function that waits for slots of runs of a tenancy that no scheduler
+// plans. They count as short, since no later ones wait for them.
+func (s *Slots) AcquireFor(tenancy string) run.Acquire {
+	return func(ctx context.Context, collector string) (release func(), err error) {
+		granted := make(chan struct{})
+		w := &slot{of: s, tenancy: tenancy, collector: collector, length: shortRun, wake: func() { close(granted) }}
+		s.request([]*slot{w})
+		select {
+		case <-granted:
+			return w.release, nil
+		case <-ctx.Done():
+			w.release()
+			return nil, context.Cause(ctx)
+		}
+	}
 }
 
 // isGranted reports whether the run may start; a nil slot is not granted.

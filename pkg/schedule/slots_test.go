@@ -2,12 +2,16 @@ package schedule_test
 
 import (
 	"cmp"
+	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	gocmp "github.com/google/go-cmp/cmp"
@@ -241,6 +245,47 @@ func runAtRandom(t *testing.T, seed uint64) {
 		}
 		if n := len(s.startedRuns()); n < 40 {
 			t.Errorf("only %d runs", n)
+		}
+	})
+}
+
+// TestAcquireFor checks that runs without a scheduler share the slots fairly, and that one that
+// waits no longer holds none.
+func TestAcquireFor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		slots := schedule.NewSlots(2)
+		var mu sync.Mutex
+		var order []string
+		note := func(text string) {
+			mu.Lock()
+			defer mu.Unlock()
+			order = append(order, text)
+		}
+		var all sync.WaitGroup
+		begin := func(ctx context.Context, tenancy, collector string) {
+			all.Go(func() {
+				release, err := slots.AcquireFor(tenancy)(ctx, collector)
+				if err != nil {
+					note(tenancy + "/" + collector + ": " + err.Error())
+					return
+				}
+				defer release()
+				note(tenancy + "/" + collector)
+				time.Sleep(time.Minute)
+			})
+			time.Sleep(time.Second)
+		}
+		begin(t.Context(), "a", "x")
+		begin(t.Context(), "a", "y")
+		ctx, cancel := context.WithCancelCause(t.Context())
+		begin(ctx, "b", "x")
+		begin(t.Context(), "a", "z")
+		begin(t.Context(), "b", "z")
+		cancel(errors.New("no longer"))
+		all.Wait()
+		want := []string{"a/x", "a/y", "b/x: no longer", "b/z", "a/z"}
+		if diff := gocmp.Diff(want, order); diff != "" {
+			t.Errorf("(-want +got)\n%s", diff)
 		}
 	})
 }

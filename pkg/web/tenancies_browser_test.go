@@ -1,6 +1,7 @@
 package web
 
 import (
+	"errors"
 	"fmt"
 	"net/http/httptest"
 	"strings"
@@ -38,11 +39,12 @@ func TestTenanciesInABrowser(t *testing.T) {
 	t.Parallel()
 	s := newShownTenancies(t)
 	s.options.Token = "token-of-service"
+	s.options.LastReload = func() (time.Time, error) { return shownAt, errors.New("acme.env: the first\nwayne.env: the second") }
 	server := httptest.NewServer(NewTenancies(s.options).Handler())
 	t.Cleanup(server.Close)
 	b := openBrowserAt(t, server.URL, "/", "#tenancies")
 	text := evaluate[string](b, `document.body.innerText`)
-	for _, want := range []string{"1 tenancy unusable", "1 late", "1 never", "1 failing", "wayne.env:3", hostileText, "Bäckerei Müller & Söhne", "in 2\u202fh"} {
+	for _, want := range []string{"1 tenancy unusable", "acme.env: the first\nwayne.env: the second", "1 late", "1 never", "1 failing", "wayne.env:3", hostileText, "Bäckerei Müller & Söhne", "in 2\u202fh"} {
 		if !strings.Contains(text, want) {
 			t.Errorf("the overview does not say %q", want)
 		}

@@ -606,7 +606,7 @@ func TestOverviewOfTenancies(t *testing.T) {
 	}
 	page := request(handler, "GET", "/", "").Body.String()
 	for _, want := range []string{
-		"1 tenancy unusable", ">3 late<", "broken.env:1: SCHEDULE: wrong", "The last reload: OKTA_ORG: want a URL", `<span class="n late">2 late</span>`, "form-action",
+		"1 tenancy unusable</span>; streams: ", ">3 late<", "broken.env:1: SCHEDULE: wrong", "The last reload: OKTA_ORG: want a URL", `<span class="n late">2 late</span>`, "form-action",
 	} {
 		if !strings.Contains(page+request(handler, "GET", "/", "").Header().Get("Content-Security-Policy"), want) {
 			t.Errorf("the overview does not have %q", want)

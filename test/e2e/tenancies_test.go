@@ -133,9 +133,11 @@ func TestTenancyCommands(t *testing.T) {
 	ws.AssertResult(ws.Run("query", "--tenancy", "acme", "SELECT count(*) AS n FROM tenable_assets"), harness.ExitOK, "30")
 	ws.AssertResult(ws.Run("accept", "tenable_assets"), harness.ExitUsage, "there are 2 tenancies: choose one with --tenancy: acme, globex")
 	ws.AssertResult(ws.Run("status", "--tenancy", "none"), harness.ExitUsage, `there is no tenancy "none"`)
+	ws.AssertResult(ws.Run("status", "--tenancy", ""), harness.ExitUsage, "--tenancy: empty: want the name of a tenancy")
+	ws.AssertResult(ws.Run("health", "--tenancy", "acme"), harness.ExitUsage, "--tenancy has no effect here: health is that of the service")
 	ws.write("bad", "TIO_ACCESS_KEY=x")
 	r = ws.Run("check")
-	ws.AssertResult(r, harness.ExitSettings, "# tenancy acme\n", "tenancy bad: bad.env: no collector is switched on", "TIO_SECRET_KEY: not set")
+	ws.AssertResult(r, harness.ExitSettings, "# tenancy acme\n", "bad.env: no collector is switched on", "TIO_SECRET_KEY: not set", "tenancy bad: its settings cannot be used")
 	ws.Env["TENANCY"] = "all"
 	ws.AssertResult(ws.Run("check"), harness.ExitSettings, "TENANCY: has no effect with TENANCIES_DIR")
 }

@@ -212,4 +212,33 @@ func TestQueryOfTenancies(t *testing.T) {
 	terminal.Expect("tenable_assets", "30")
 	terminal.Type("\x04")
 	ws.AssertResult(terminal.Wait(), harness.ExitOK)
+
+	ws.write("globex", "TIO_ACCESS_KEY=x")
+	damageSnapshots(t, filepath.Join(ws.Path("state"), "snapshots"), "globex")
+	ws.AssertResult(ws.Run("query", perTenancy), harness.ExitFailed, "tenancy globex: ", "the next run of the stream replaces it; --without leaves a tenancy out")
+	if r := ws.Run("query", "--format", "csv", "--without", "globex", perTenancy); r.Stdout != "_tenancy,n\nacme,30\n" {
+		t.Errorf("without globex: %s", r.Output())
+	}
+	ws.AssertResult(ws.Run("query", "--without", "none", perTenancy), harness.ExitUsage, `there is no tenancy "none"`)
+	ws.AssertResult(ws.Run("query", "--without", "acme,globex", perTenancy), harness.ExitUsage, "no tenancy is left")
+	ws.AssertResult(ws.Run("query", "--tenancy", "acme", "--without", "globex", perTenancy), harness.ExitUsage, "there is one tenancy")
+}
+
+// damageSnapshots replaces the files of the snapshots whose paths have a part.
+func damageSnapshots(t *testing.T, dir, part string) {
+	t.Helper()
+	damaged := 0
+	err := filepath.WalkDir(dir, func(path string, entry os.DirEntry, err error) error {
+		if err != nil || entry.IsDir() || !strings.Contains(path, part) {
+			return err
+		}
+		damaged++
+		if strings.HasSuffix(path, ".parquet") {
+			return os.Remove(path)
+		}
+		return os.WriteFile(path, []byte("damaged"), 0o600)
+	})
+	if err != nil || damaged == 0 {
+		t.Fatalf("%d files, %v", damaged, err)
+	}
 }
