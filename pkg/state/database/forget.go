@@ -68,9 +68,15 @@ func (s *State) TenancyUsage(ctx context.Context, tenancy string) (state.Tenancy
 			return u, fmt.Errorf("read what the state has of tenancy %s: %w", tenancy, s.engine.Explain(err))
 		}
 	}
+	err := s.db.QueryRowContext(ctx, `SELECT coalesce(sum(spool_bytes), 0) FROM snapshots WHERE tenancy = $1`, tenancy).Scan(&u.Bytes)
+	if err != nil {
+		return u, fmt.Errorf("read the size of tenancy %s: %w", tenancy, s.engine.Explain(err))
+	}
 	dirs, err := s.tenancyDirs(tenancy)
 	for _, dir := range dirs {
-		u.Bytes += durable.SizeOf(filepath.Join(s.dir, dir))
+		if !strings.HasPrefix(dir, "snapshots") {
+			u.Bytes += durable.SizeOf(filepath.Join(s.dir, dir))
+		}
 	}
 	return u, err
 }
