@@ -33,7 +33,7 @@ demo: build ## run the program against simulated vendors and store their data in
 
 # Packages with tests that need more than Go: Postgres, S3, Prometheus, systemd,
 # Chromium or root. `make check` leaves them out.
-NEED_SERVERS := /(internal/(bench|demo|soak)|pkg/backup|pkg/store/(postgres|s3|storetest)|test/(e2e|packages))$$
+NEED_SERVERS := /(internal/(bench|demo|soak)|pkg/backup|pkg/state/shared|pkg/store/(postgres|s3|storetest)|test/(e2e|packages))$$
 # Tests in the other packages that need them, or the network, or minutes.
 SKIPPED_TESTS := UnderRandomFaults$$|InABrowser$$|^TestAlerts$$|^TestAlertScenarios$$|^TestPromtoolFindsNothing$$|^TestPostgresDownForAnHour$$|^TestVulnerabilitiesAreFound$$
 
@@ -46,7 +46,7 @@ check: ## check format and vet, run the fast tests (no servers, no race detector
 
 # The packages with the longest tests are first, so that none of them runs alone at
 # the end.
-LONGEST := ./test/e2e ./test/packages ./pkg/store/... ./pkg/backup ./pkg/collector/sources/... ./internal/vendorsim
+LONGEST := ./test/e2e ./test/packages ./pkg/store/... ./pkg/state/... ./pkg/backup ./pkg/collector/sources/... ./internal/vendorsim
 
 # The race detector watches all but the code of SQLite, C translated to Go, which is
 # many times slower when it is watched. Other packages cannot be left out like this: one
