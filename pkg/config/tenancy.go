@@ -2,6 +2,7 @@ package config
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -47,14 +48,14 @@ func TenancyFiles(dir string) (names []string, err error) {
 //
 //   - secrets of collectors and variables that switch one on, which are always those of
 //     one tenancy,
-//   - all settings of a destination of which the file sets one, so that a shared password
-//     is not sent to a server of the tenancy.
+//   - all settings of a destination of which the file sets an address or a credential, so
+//     that a shared password is not sent to a server of the tenancy.
 //
 // A variable that the file sets to nothing counts as not set anywhere. A credential of
 // systemd for the tenancy has its name, a dot and that of the variable.
 func (e *Environment) OpenTenancy(dir, name string) (*Environment, error) {
 	path := filepath.Join(dir, name)
-	f, err := readAssignments(fromTenancy, path, e.resolvePath(path))
+	f, err := readTenancyFile(path, e.resolvePath(path))
 	if err != nil {
 		return nil, &Problems{List: []*Problem{{Name: path, Message: err.Error()}}}
 	}
@@ -63,6 +64,16 @@ func (e *Environment) OpenTenancy(dir, name string) (*Environment, error) {
 		dir: e.dir, process: map[string]string{}, origins: map[string]string{}, secrets: map[string]bool{},
 		file: f, credentials: e.credentials, credentialPrefix: own + ".", tenancy: own, shared: e,
 	}, nil
+}
+
+// readTenancyFile reads the file of a tenancy. It must be regular, so that a file that a
+// person has created by mistake keeps no other tenancy waiting.
+func readTenancyFile(label, path string) (*file, error) {
+	text, mode, err := readRegularFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("%w: want a readable regular file", err)
+	}
+	return parseAssignments(fromTenancy, label, text, mode)
 }
 
 // LoadShared is [Environment.Load] for sources that several tenancies share. It does not
@@ -123,11 +134,12 @@ func (l *loader) hidesShared(s *setting) bool {
 	})
 }
 
-// findOwnUnits finds the destinations of which the file of the tenancy sets something.
+// findOwnUnits finds the destinations of which the file of the tenancy sets an address or a
+// credential.
 func (l *loader) findOwnUnits() {
 	l.ownUnits = map[any]bool{}
 	for _, s := range l.parts[0].settings {
-		if s.unit == nil {
+		if s.unit == nil || s.tag("target") == "" {
 			continue
 		}
 		for _, name := range s.variableNames() {
