@@ -19,8 +19,9 @@ type tenancyFile struct {
 	file string // its name
 	// configuration is that of the tenancy: the file over what tenancies share. It is nil
 	// when the file cannot be read. err says why the tenancy cannot be used; nil when it can.
+	// It names no other tenancy; where it would have to, named does so in its place.
 	*configuration
-	err error
+	err, named error
 }
 
 // tenancyName returns the name of the tenancy, which is that of its file unless that sets another.
@@ -47,7 +48,7 @@ func (c *configuration) readTenancies(env *config.Environment) error {
 		c.tenancies = append(c.tenancies, one)
 	}
 	slices.SortStableFunc(c.tenancies, func(a, b *tenancyFile) int { return cmp.Compare(a.tenancyName(), b.tenancyName()) })
-	refuseEqual(c.tenancies)
+	c.refuseConflicts()
 	return nil
 }
 
@@ -70,45 +71,6 @@ func (c *configuration) readTenancy(shared *config.Environment, name string) (*c
 		own.problem = own.requireActive()
 	}
 	return own, own.problem
-}
-
-// refuseEqual refuses all tenancies that have the same name, or a path of a destination
-// that would be the same. Which one is right is not known.
-func refuseEqual(tenancies []*tenancyFile) {
-	names, paths := map[string][]*tenancyFile{}, map[string][]*tenancyFile{}
-	for _, t := range tenancies {
-		if t.err != nil {
-			continue
-		}
-		name := strings.ToLower(t.tenancyName()) // some file systems make no difference
-		names[name] = append(names[name], t)
-		for _, caution := range t.cautions() {
-			if caution.SharedPath != "" {
-				paths[caution.SharedPath] = append(paths[caution.SharedPath], t)
-			}
-		}
-	}
-	for _, same := range names {
-		refuseAll(same, "the name of the tenancy is the same, but for upper and lower case, in %s: want different names")
-	}
-	for path, same := range paths {
-		refuseAll(same, strings.ReplaceAll(path, "%", "%%")+": is the same in %s, so that one would replace the data of another: put %%TENANCY into it")
-	}
-}
-
-// refuseAll refuses tenancies if there are several. format has the names of their files.
-func refuseAll(same []*tenancyFile, format string) {
-	if len(same) < 2 {
-		return
-	}
-	var files []string
-	for _, t := range same {
-		files = append(files, t.file)
-	}
-	slices.Sort(files)
-	for _, t := range same {
-		t.err = errors.Join(t.err, fmt.Errorf(format, config.Enumerate(slices.Compact(files), "and")))
-	}
 }
 
 // findTenancy returns the configuration of a tenancy.
@@ -144,12 +106,12 @@ func (c *configuration) describeTenancies() string {
 
 // settingsError returns the error of a file that cannot be used, for a command.
 func (t *tenancyFile) settingsError() error {
-	return &exitError{exitSettings, fmt.Errorf("%s: %w", t.file, t.err)}
+	return &exitError{exitSettings, fmt.Errorf("%s: %w", t.file, t.operatorError())}
 }
 
 // refusal returns the error of a file that cannot be used, for the log.
 func (t *tenancyFile) refusal() error {
-	return fmt.Errorf("tenancy %s (%s): %w", t.tenancyName(), t.file, t.err)
+	return fmt.Errorf("tenancy %s (%s): %w", t.tenancyName(), t.file, t.operatorError())
 }
 
 // chooseTenancy returns the configuration of the tenancy that --tenancy names.

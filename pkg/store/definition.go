@@ -111,9 +111,6 @@ type Caution struct {
 	// Urgent is whether each start logs it, not only the commands that examine
 	// the settings.
 	Urgent bool
-	// SharedPath is a setting and its value if two tenancies with the same value would
-	// store in the same place, and one of the two is refused; "" otherwise.
-	SharedPath string
 }
 
 // CautiousSettings is implemented by the settings of destinations that have
@@ -131,8 +128,7 @@ func TenancyCaution(setting, text string) []Caution {
 		return nil
 	}
 	return []Caution{{
-		Text:       fmt.Sprintf("%s: %q has no %%TENANCY: if another tenancy has the same, one of the two is refused: put %%TENANCY into it", setting, text),
-		SharedPath: fmt.Sprintf("%s: %q", setting, text),
+		Text: fmt.Sprintf("%s: %q has no %%TENANCY: if another tenancy has the same, one of the two is refused: put %%TENANCY into it", setting, text),
 	}}
 }
 

@@ -15,13 +15,14 @@ const (
 	// Title is the heading of the settings in the reference.
 	Title = "Amazon S3"
 
-	keySetting = "STORE_AWS_S3_KEY"
+	keySetting    = "STORE_AWS_S3_KEY"
+	backupSetting = "STORE_AWS_S3_BACKUP"
 )
 
 // Settings are the settings of the destination, and of the backups in the same
 // bucket, see package backup.
 type Settings struct {
-	Bucket   string `env:"STORE_AWS_S3_BUCKET" want:"the name of a bucket" example:"acme-security-data" doc:"The bucket; if unset, S3 is off. Region and credentials are those of the AWS SDK."`
+	Bucket   string `env:"STORE_AWS_S3_BUCKET" target:"true" want:"the name of a bucket" example:"acme-security-data" doc:"The bucket; if unset, S3 is off. Region and credentials are those of the AWS SDK."`
 	Key      string `env:"STORE_AWS_S3_KEY" want:"a key with variables such as %TAG" example:"source/%TAG/%TENANCY.json" doc:"The object of each stream's newest snapshot; if unset, only backups go to the bucket."`
 	Backup   string `env:"STORE_AWS_S3_BACKUP" envDefault:"backup/%TAG/%TENANCY.json" want:"a key with %TAG and %TENANCY, or off" empty:"off" doc:"The object that backs up each stream's last-known snapshot, from which a new machine restores it. Off, or set to nothing: no backups."`
 	SSE      string `env:"STORE_AWS_S3_SSE" oneof:"AES256,aws:kms" doc:"The encryption on the server; if unset, the bucket's own."`
@@ -56,7 +57,7 @@ func (s *Settings) Validate() []error {
 		errs = append(errs, config.Invalid("STORE_AWS_S3_BUCKET", "%q is not the name of a bucket: want one without s3:// and spaces", s.Bucket))
 	}
 	if spelling := strings.ToLower(strings.TrimSpace(s.Backup)); slices.Contains([]string{"false", "none", "no", "0", "disabled"}, spelling) {
-		errs = append(errs, config.Invalid("STORE_AWS_S3_BACKUP", "%q is not a key: want off for no backups", s.Backup))
+		errs = append(errs, config.Invalid(backupSetting, "%q is not a key: want off for no backups", s.Backup))
 	}
 	if s.KMSKeyID != "" && s.SSE != "aws:kms" {
 		errs = append(errs, config.Invalid("STORE_AWS_S3_KMS_KEY_ID", "set, but STORE_AWS_S3_SSE is not aws:kms: set both, or neither"))
@@ -70,7 +71,18 @@ func (s *Settings) Cautions() (list []store.Caution) {
 		list = store.TenancyCaution(keySetting, s.Key)
 	}
 	if s.HasBackup() {
-		list = append(list, store.TenancyCaution("STORE_AWS_S3_BACKUP", s.Backup)...)
+		list = append(list, store.TenancyCaution(backupSetting, s.Backup)...)
+	}
+	return list
+}
+
+// Locations implements store.LocatedSettings.
+func (s *Settings) Locations() (list []store.Location) {
+	if s.Bucket != "" && s.Key != "" {
+		list = append(list, store.Location{Setting: keySetting, Template: s.Key, Bucket: s.Bucket})
+	}
+	if s.HasBackup() {
+		list = append(list, store.Location{Setting: backupSetting, Template: s.Backup, Bucket: s.Bucket})
 	}
 	return list
 }
