@@ -16,6 +16,7 @@ import (
 	"github.com/collectord/collectord/internal/systemd"
 	"github.com/collectord/collectord/pkg/config"
 	"github.com/collectord/collectord/pkg/metrics"
+	"github.com/collectord/collectord/pkg/notify"
 	"github.com/collectord/collectord/pkg/schedule"
 	"github.com/collectord/collectord/pkg/state"
 	"github.com/collectord/collectord/pkg/web"
@@ -52,6 +53,11 @@ type daemon struct {
 	// reloaded and reloadErr are of the last reload of all tenancies.
 	reloaded  time.Time
 	reloadErr error
+	// sharedLoaded and sharedErr are of the last load of what tenancies share.
+	sharedLoaded time.Time
+	sharedErr    error
+
+	notifier *notify.Notifier // of what tenancies have in common; nil with one
 }
 
 // runDaemon runs the collectors on their schedules until a signal stops it.
@@ -97,11 +103,11 @@ func newDaemon(a *assembly, p *program, notifier *systemd.Notifier) *daemon {
 	d := &daemon{state: a.state, signals: p.signals, log: a.log, from: p.from, systemd: notifier, base: a, notReady: errStarting, reloaded: time.Now()}
 	d.slots = schedule.NewSlots(a.settings.Run.MaxParallel)
 	d.offered = web.NewQueryFiles(a.settings.HTTP.Queries, a.log)
-	label := a.settings.Tenancy
+	options := metrics.Options{State: a.state, Tenancy: a.settings.Tenancy, Version: version, Ready: d.Ready, Log: a.log}
 	if a.hasTenancies() {
-		label = ""
+		options.Tenancy, options.LastReload, options.Unusable = "", d.lastSharedLoad, d.unusableNames
 	}
-	d.metrics = metrics.New(metrics.Options{State: a.state, Tenancy: label, Version: version, Ready: d.Ready, Log: a.log})
+	d.metrics = metrics.New(options)
 	return d
 }
 
@@ -117,14 +123,26 @@ func (d *daemon) openTenants() error {
 		return nil
 	}
 	for _, file := range d.base.tenancies {
-		d.addTenant(file)
+		if d.addTenant(file) == nil {
+			d.refused = append(d.refused, file)
+		}
 	}
-	return nil
+	var err error
+	if len(d.base.tenancies) == 0 {
+		err = d.base.noTenancies()
+		d.log.Error("there is no tenancy yet: add a file and reload", zap.Error(err))
+	}
+	d.noteShared(err)
+	d.notifier = d.newNotifier()
+	return d.replaceTargets()
 }
 
 // addTenant opens the tenancy of a file, or records why it cannot be.
 func (d *daemon) addTenant(file *tenancyFile) *tenant {
 	var t *tenant
+	if file.configuration != nil {
+		d.base.redactor.Learn(file.secrets...)
+	}
 	if file.err == nil {
 		a := d.base.assemblyOf(file.configuration)
 		a.logWarnings()
@@ -136,7 +154,6 @@ func (d *daemon) addTenant(file *tenancyFile) *tenant {
 	defer d.mu.Unlock()
 	if file.err != nil {
 		d.log.Error("a tenancy cannot be used; its data stays", zap.Error(file.refusal()))
-		d.refused = append(d.refused, file)
 		return nil
 	}
 	t.file = file.file
@@ -198,6 +215,12 @@ func (d *daemon) run(ctx context.Context, server httpServer, listener net.Listen
 	restoring.Wait()
 	d.background.Go(func() { d.runCleanup(ctx) })
 	d.background.Go(func() { d.releaseIdleMemory(ctx) })
+	if d.notifier != nil {
+		d.background.Go(func() {
+			d.notifier.Run(ctx)
+			d.notifier.Close(lastNotifications)
+		})
+	}
 	d.background.Go(func() { d.handleSignals(ctx) })
 	d.setNotReady(nil)
 	started()

@@ -142,21 +142,11 @@ func (a *assembly) readTokens() (*web.Tokens, error) {
 
 // listWebTenancies returns the tenancies, ordered by name, also those that cannot be used.
 func (d *daemon) listWebTenancies() (all []web.Tenancy) {
-	d.mu.Lock()
-	tenants, refused := slices.Clone(d.tenants), slices.Clone(d.refused)
-	d.mu.Unlock()
-	names := map[string]bool{}
-	for _, t := range tenants {
+	for _, t := range d.listTenants() {
 		_, err := t.LastReload()
 		all = append(all, web.Tenancy{Name: t.tenancyName(), Server: t.server, Err: err})
-		names[t.tenancyName()] = true
 	}
-	for _, file := range refused {
-		name := file.tenancyName()
-		if names[name] {
-			name = file.file
-		}
-		names[name] = true
+	for name, file := range d.refusedByName() {
 		all = append(all, web.Tenancy{Name: name, Err: file.err})
 	}
 	slices.SortFunc(all, func(a, b web.Tenancy) int { return strings.Compare(a.Name, b.Name) })

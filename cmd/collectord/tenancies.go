@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -22,6 +24,8 @@ type tenancyFile struct {
 	// It names no other tenancy; where it would have to, named does so in its place.
 	*configuration
 	err, named error
+	// env are the sources of the configuration; nil when the file cannot be read.
+	env *config.Environment
 }
 
 // tenancyName returns the name of the tenancy, which is that of its file unless that sets another.
@@ -44,7 +48,11 @@ func (c *configuration) readTenancies(env *config.Environment) error {
 	}
 	for _, name := range files {
 		one := &tenancyFile{file: name}
-		one.configuration, one.err = c.readTenancy(env, name)
+		if one.env, one.err = env.OpenTenancy(c.settings.Tenancies, name); one.err == nil {
+			one.configuration, one.err = readTenancy(one.env)
+		} else if one.isGone(c.settings.Tenancies) {
+			continue
+		}
 		c.tenancies = append(c.tenancies, one)
 	}
 	slices.SortStableFunc(c.tenancies, func(a, b *tenancyFile) int { return cmp.Compare(a.tenancyName(), b.tenancyName()) })
@@ -52,13 +60,15 @@ func (c *configuration) readTenancies(env *config.Environment) error {
 	return nil
 }
 
-// readTenancy reads a file in TENANCIES_DIR.
-func (c *configuration) readTenancy(shared *config.Environment, name string) (*configuration, error) {
-	env, err := shared.OpenTenancy(c.settings.Tenancies, name)
-	if err != nil {
-		return nil, err
-	}
-	own := newConfiguration()
+// isGone reports whether the file was removed since the directory was read.
+func (t *tenancyFile) isGone(dir string) bool {
+	_, err := os.Lstat(filepath.Join(dir, t.file))
+	return errors.Is(err, fs.ErrNotExist)
+}
+
+// readTenancy reads the settings of a tenancy from its file and what it shares with others.
+func readTenancy(env *config.Environment) (own *configuration, err error) {
+	own = newConfiguration()
 	problems := own.addExternalCollectors(env, nil)
 	own.warnings, err = env.Load(&own.settings, own.sections...)
 	own.readSources(env)

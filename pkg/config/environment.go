@@ -194,7 +194,6 @@ func exposureOf(mode fs.FileMode) string {
 	return ""
 }
 
-
 // Origin returns where the value of a variable came from in the last Load:
 // "environment", ".env", "--env-file", "credential" or "default"; the variable
 // that named its file, such as "FALCON_SECRET_FILE"; the alias that was set, such

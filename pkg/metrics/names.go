@@ -192,7 +192,7 @@ var (
 	ready = define("collectord_ready", gauge,
 		"Whether the settings are loaded, the state is open and the restore is finished.")
 	reloadGood = define("collectord_config_last_reload_successful", gauge,
-		"Whether the last reload of the settings put all of them in force.")
+		"Whether the last load of the settings put all of them in force; 0 also for a tenancy that cannot be used. With several tenancies, that without the label tenancy is of the settings that they share.")
 	reloadTime = define("collectord_config_last_reload_timestamp_seconds", gauge,
 		"When the settings were last loaded.")
 	notifications = define("collectord_notifications_total", counter,
