@@ -127,8 +127,12 @@ SOAK_SEED ?= 0
 soak: test-servers ## run the service with failing vendors and destinations and check that nothing is lost (SOAK_TIME, default 1h; SOAK_SEED)
 	@echo "== the measurement of controls, killed 200 times at random"
 	$(GO) test ./pkg/control -run '^TestKilled$$' -count 1 -timeout 2h -args -kills 200
+	@echo "== a day of a service with a hundred tenancies, on a simulated clock"
+	$(GO) test ./pkg/schedule -run '^TestHundredTenancies$$' -v -count 1 -timeout 1h -args -hours 24
 	@echo "== a service with twenty tenancies, killed 200 times at random"
 	$(GO) test ./test/e2e -run '^TestTenanciesKilled$$' -count 1 -timeout 2h -args -tenancy-kills 200
+	@echo "== two services with a shared state, killed and stopped 200 times at random"
+	$(GO) test ./test/e2e -run '^TestSharedStateKilled$$' -count 1 -timeout 2h -args -shared-kills 200
 	$(GO) run ./internal/soak -time $(SOAK_TIME) -seed $(SOAK_SEED)
 
 bin/nfpm:

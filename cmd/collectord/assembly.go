@@ -35,6 +35,8 @@ type assembly struct {
 	// queries of the service. It is nil until it is needed.
 	engine *query.Engine
 	shared *collector.Shared
+	// isService reports whether the program runs as a service.
+	isService bool
 }
 
 // parts are what a run, the service and a reload open, in this order.
@@ -228,7 +230,7 @@ func (a *assembly) openState(ctx context.Context) (err error) {
 	if a.hasSharedState() {
 		err = a.openSharedState(ctx)
 	} else {
-		a.state, err = local.Open(ctx, a.settings.StateDir, local.Options{Log: a.log})
+		a.state, err = local.Open(ctx, a.settings.StateDir, local.Options{Log: a.log, Redact: a.redactor.Redact})
 	}
 	if errors.Is(err, state.ErrUnusable) {
 		return &exitError{exitSettings, err}

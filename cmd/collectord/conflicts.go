@@ -120,7 +120,7 @@ func refuseSamePlace(same []located) {
 			continue
 		}
 		remedy := "put %TENANCY into it"
-		if l.IsDatabase || l.Uses("TENANCY") {
+		if l.IsDatabase || l.Uses("TENANCY") || slices.ContainsFunc(same, func(other located) bool { return other.Uses("TENANCY") }) {
 			remedy = "choose another place for one of them"
 		}
 		l.tenancy.refuse(conflict{

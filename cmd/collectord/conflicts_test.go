@@ -42,7 +42,7 @@ func TestConflicts(t *testing.T) {
 		isShared bool   // whether acme is refused, too
 	}{
 		"paths of their own":         {},
-		"one path after expansion":   {globex: "STORE_FILE=DIR/out/%TAG/acme.json", want: "%TAG/acme.json\" is the same place as that of acme.env: one would replace the data of the other: put %TENANCY into it", isShared: true},
+		"one path after expansion":   {globex: "STORE_FILE=DIR/out/%TAG/acme.json", want: "%TAG/acme.json\" is the same place as that of acme.env: one would replace the data of the other: choose another place for one of them", isShared: true},
 		"a part of the name":         {globex: "TENANCY=me\nSTORE_FILE=DIR/out/%TAG/ac%TENANCY.json", want: "choose another place for one of them", isShared: true},
 		"another sign":               {globex: "STORE_FILE='DIR/out/$TAG/acme.json'", want: "acme.env", isShared: true},
 		"points in the path":         {globex: "STORE_FILE=DIR/./x/../out//%TAG/acme.json", want: "acme.env", isShared: true},
@@ -51,6 +51,7 @@ func TestConflicts(t *testing.T) {
 		"a file for each snapshot":   {shared: []string{"STORE_FILE=DIR/%TAG/%UUID.json"}},
 		"one DuckDB file":            {shared: []string{"STORE_DUCKDB=DIR/all.duckdb"}},
 		"a DuckDB file in its place": {acme: "STORE_FILE=DIR/a/%TENANCY.%TAG.json", globex: "STORE_DUCKDB=DIR/a/acme.%TAG.json", want: "STORE_DUCKDB: ", isShared: true},
+		"one key":                    {shared: []string{bucket, "STORE_AWS_S3_KEY=%TAG.json"}, want: "STORE_AWS_S3_KEY: \"%TAG.json\" is the same place as that of acme.env", isShared: true},
 		"keys of their own":          {shared: []string{bucket, "STORE_AWS_S3_KEY=s/%TAG/%TENANCY.json"}},
 		"the key of a backup":        {shared: []string{bucket}, globex: "STORE_AWS_S3_KEY=backup/%TAG/acme.json", want: "STORE_AWS_S3_KEY: \"backup/%TAG/acme.json\" is the same place as that of acme.env", isShared: true},
 		"a key in another bucket":    {shared: []string{bucket}, globex: "STORE_AWS_S3_BUCKET=own\nSTORE_AWS_S3_KEY=backup/%TAG/acme.json"},

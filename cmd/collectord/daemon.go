@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
 	"slices"
 	"strings"
 	"sync"
@@ -29,6 +30,7 @@ var errStarting = errors.New("starting: the last-known snapshots are being resto
 type daemon struct {
 	state   *state.State
 	metrics *metrics.Metrics
+	scrapes http.Handler // of metrics
 	systemd *systemd.Notifier
 	signals *signals
 	log     *zap.Logger
@@ -36,7 +38,8 @@ type daemon struct {
 	slots   *schedule.Slots // of MAX_PARALLEL_RUNS
 	offered *web.QueryFiles // of HTTP_QUERIES
 
-	reloading  sync.Mutex // held during a reload
+	beats      chan struct{} // see heartbeat
+	reloading  sync.Mutex    // held during a reload
 	background sync.WaitGroup
 	working    sync.WaitGroup // the tenants that work
 	// work is the context of the service's work; nil before it begins and when it ends.
@@ -79,6 +82,7 @@ func runDaemon(ctx context.Context, p *program) (err error) {
 	started := notifier.Starting("starting")
 	defer started()
 	a.warnOfForeignState()
+	a.isService = true
 	if err := a.openState(ctx); err != nil {
 		return err
 	}
@@ -100,7 +104,9 @@ func runDaemon(ctx context.Context, p *program) (err error) {
 }
 
 func newDaemon(a *assembly, p *program, notifier *systemd.Notifier) *daemon {
-	d := &daemon{state: a.state, signals: p.signals, log: a.log, from: p.from, systemd: notifier, base: a, notReady: errStarting, reloaded: time.Now()}
+	d := &daemon{state: a.state, signals: p.signals, log: a.log, from: p.from, systemd: notifier, base: a, notReady: errStarting, reloaded: time.Now(),
+		beats: make(chan struct{}, 1),
+	}
 	d.slots = schedule.NewSlots(a.settings.Run.MaxParallel)
 	d.offered = web.NewQueryFiles(a.settings.HTTP.Queries, a.log)
 	options := metrics.Options{State: a.state, Tenancy: a.settings.Tenancy, Version: version, Ready: d.Ready, Log: a.log}
@@ -108,6 +114,7 @@ func newDaemon(a *assembly, p *program, notifier *systemd.Notifier) *daemon {
 		options.Tenancy, options.LastReload, options.Unusable = "", d.lastSharedLoad, d.unusableNames
 	}
 	d.metrics = metrics.New(options)
+	d.scrapes = d.metrics.Handler()
 	return d
 }
 
@@ -212,6 +219,7 @@ func (d *daemon) run(ctx context.Context, server httpServer, listener net.Listen
 		d.startTenant(t, restoring.Done)
 	}
 	d.reloading.Unlock()
+	d.background.Go(func() { d.sendHeartbeats(ctx) })
 	restoring.Wait()
 	d.background.Go(func() { d.runCleanup(ctx) })
 	d.background.Go(func() { d.releaseIdleMemory(ctx) })
@@ -298,10 +306,35 @@ func (d *daemon) LastReload() (at time.Time, err error) {
 	return d.reloaded, d.reloadErr
 }
 
-// heartbeat tells the service manager that the program is alive, if it is.
+// heartbeat makes sendHeartbeats send one. The schedulers of all tenants call it.
 func (d *daemon) heartbeat() {
-	if d.Alive() == nil {
-		d.systemd.Heartbeat(d.statusLine())
+	select {
+	case d.beats <- struct{}{}:
+	default:
+	}
+}
+
+// minHeartbeat is the shortest time between two heartbeats.
+const minHeartbeat = time.Second
+
+// sendHeartbeats tells the service manager that the program is alive, if it is, after each
+// call of heartbeat. Those within minHeartbeat are one, since the status line needs the
+// statuses of all tenants.
+func (d *daemon) sendHeartbeats(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-d.beats:
+		}
+		if d.Alive() == nil {
+			d.systemd.Heartbeat(d.statusLine())
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(minHeartbeat):
+		}
 	}
 }
 

@@ -87,13 +87,13 @@ func (d *daemon) newServer() (httpServer, error) {
 	if !d.base.hasTenancies() {
 		return d.tenants[0].server, nil
 	}
-	tokens, err := d.base.readTokens()
+	tokens, err := d.base.loadTokens()
 	if err != nil {
 		return nil, &exitError{exitSettings, err}
 	}
 	d.web = web.NewTenancies(web.TenanciesOptions{
 		State: d.state, List: d.listWebTenancies, Alive: d.Alive, Ready: d.Ready, Reload: d.Reload, LastReload: d.LastReload,
-		Metrics: d.metrics.Handler(), Token: s.Token.Reveal(), Tokens: tokens, Prefix: s.Prefix, Access: d.base.accessTo(s.Listen),
+		Metrics: d.scrapes, Token: s.Token.Reveal(), Tokens: tokens, Prefix: s.Prefix, Access: d.base.accessTo(s.Listen),
 		Hosts: s.Hosts, ConfigFile: s.ConfigFile, Pprof: s.Pprof, Version: version, Log: d.log,
 	})
 	return d.web, nil
@@ -105,7 +105,7 @@ func (t *tenant) newServer(s config.HTTP) *web.Server {
 		return nil
 	}
 	options := web.Options{
-		State: t.state, Daemon: t, Tenancy: t.tenancyName(), Metrics: t.daemon.metrics.Handler(),
+		State: t.state, Daemon: t, Tenancy: t.tenancyName(), Metrics: t.scrapes,
 		Access: t.assembly.accessTo(s.Listen), Hosts: s.Hosts, Prefix: s.Prefix, Token: s.Token.Reveal(), ConfigFile: s.ConfigFile, Pprof: s.Pprof,
 		Version: version, Log: t.log,
 		ShowData: s.ShowData, Profiles: t.queries, Controls: t.controlSource,
@@ -121,23 +121,6 @@ func (a *assembly) accessTo(address string) web.Access {
 	access, _ := web.AccessTo(address, a.settings.HTTP.ConfigFile) // both are checked when the server listens
 	access.Authenticated = access.Authenticated || a.settings.HTTP.TokensFile != ""
 	return access
-}
-
-// readTokens reads HTTP_TOKENS_FILE; nil without one.
-func (a *assembly) readTokens() (*web.Tokens, error) {
-	s := a.settings.HTTP
-	if s.TokensFile == "" {
-		return nil, nil
-	}
-	tokens, err := web.ReadTokens(s.TokensFile, s.ConfigFile)
-	if err != nil {
-		return nil, err
-	}
-	a.redactor.Learn(tokens.Secrets()...)
-	for _, note := range tokens.Unknown(a.tenancyNames()) {
-		a.log.Warn(note)
-	}
-	return tokens, nil
 }
 
 // listWebTenancies returns the tenancies, ordered by name, also those that cannot be used.

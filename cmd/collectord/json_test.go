@@ -56,7 +56,7 @@ func addMembers(members map[string]string, t reflect.Type, path string) error {
 func TestDocumentedJSON(t *testing.T) {
 	doc := markdown.Read(t, "docs/reference/json.md")
 	for section, view := range map[string]any{
-		"status": statusView{}, "list": listView{}, "check": checkView{}, "once": onceView{}, "restore": restoreView{}, "doctor": doctorView{},
+		"status": statusView{}, "list": listView{}, "check": checkView{}, "once": onceView{}, "restore": restoreView{}, "doctor": doctorView{}, "cluster status": nodesView{},
 	} {
 		documented, want := map[string]string{}, map[string]string{}
 		for _, row := range doc.Rows(section) {

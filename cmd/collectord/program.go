@@ -6,7 +6,6 @@ import (
 	"io"
 
 	"github.com/collectord/collectord/pkg/collector"
-	"github.com/collectord/collectord/pkg/state/local"
 )
 
 // program is one call of collectord.
@@ -101,9 +100,30 @@ func (p *program) withWholeState(ctx context.Context, do func(*assembly) error) 
 	return a.withOpenState(ctx, a.openState, do)
 }
 
+// withNewState is withWholeState for a command that may be the first one with a shared state,
+// which it creates.
+func (p *program) withNewState(ctx context.Context, do func(*assembly) error) (err error) {
+	a, err := p.loadAll()
+	if err != nil {
+		return err
+	}
+	if a.hasSharedState() {
+		if err := a.openState(ctx); err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, a.closeState()) }()
+		return do(a)
+	}
+	return a.withOpenState(ctx, a.openState, do)
+}
+
 // withOpenState calls do with the state that open opens, as the user who owns it.
 func (a *assembly) withOpenState(ctx context.Context, open func(context.Context) error, do func(*assembly) error) (err error) {
-	if !a.hasSharedState() && !local.Exists(a.settings.StateDir) {
+	exists, err := a.hasState(ctx)
+	if err != nil {
+		return err
+	}
+	if !exists {
 		return &missingStateError{a.describeState()}
 	}
 	if err := a.becomeStateOwner(); err != nil {

@@ -26,6 +26,9 @@ func (d *daemon) Reload(ctx context.Context) error {
 	d.reloading.Lock()
 	defer d.reloading.Unlock()
 	if d.work == nil {
+		if err := d.Ready(); errors.Is(err, state.ErrStandby) {
+			return err
+		}
 		return schedule.ErrStopping
 	}
 	d.systemd.Reloading()

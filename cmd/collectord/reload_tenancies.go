@@ -87,7 +87,7 @@ func (d *daemon) reloadTokens() error {
 	if d.web == nil {
 		return nil
 	}
-	tokens, err := d.base.readTokens()
+	tokens, err := d.base.loadTokens()
 	if err == nil {
 		d.web.ReplaceTokens(tokens)
 	}

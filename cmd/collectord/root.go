@@ -73,6 +73,7 @@ destination failed; 65 a file of controls cannot be used; 75 another process is 
 		deliverCommand(p),
 		dropCommand(p),
 		tenancyCommand(p),
+		clusterCommand(p),
 		healthCommand(p),
 		manCommand(),
 		versionCommand(p),

@@ -10,6 +10,7 @@ import (
 
 	"github.com/collectord/collectord/pkg/config"
 	"github.com/collectord/collectord/pkg/state"
+	"github.com/collectord/collectord/pkg/state/local"
 	"github.com/collectord/collectord/pkg/state/shared"
 	"github.com/collectord/collectord/pkg/store"
 	"github.com/collectord/collectord/pkg/store/sinks"
@@ -48,7 +49,7 @@ func (c *configuration) statePlace() string {
 }
 
 // settleSharedState checks what a shared state needs. Destinations on the disk of one machine
-// are switched off where nobody has asked for them, and refused otherwise, unless all machines
+// are switched off where they are on by default, and refused otherwise, unless all machines
 // share the disk.
 func (c *configuration) settleSharedState(env *config.Environment) error {
 	if !c.hasSharedState() {
@@ -97,7 +98,7 @@ func (a *assembly) sharedOptions() (shared.Options, error) {
 	}
 	return shared.Options{
 		URL: cluster.URL.Reveal(), Schema: cluster.Schema, Bucket: bucket, Prefix: cluster.Prefix,
-		Node: node, Lease: cluster.Lease, Cache: int64(cluster.Cache), Log: a.log,
+		Node: node, Service: a.isService, Lease: cluster.Lease, Cache: int64(cluster.Cache), Log: a.log, Redact: a.redactor.Redact,
 	}, nil
 }
 
@@ -109,6 +110,18 @@ func (a *assembly) openSharedState(ctx context.Context) error {
 	}
 	a.state, err = shared.Open(ctx, a.stateDir(), o)
 	return err
+}
+
+// hasState reports whether there is a state.
+func (a *assembly) hasState(ctx context.Context) (bool, error) {
+	if !a.hasSharedState() {
+		return local.Exists(a.settings.StateDir), nil
+	}
+	o, err := a.sharedOptions()
+	if err != nil {
+		return false, err
+	}
+	return shared.Exists(ctx, o)
 }
 
 // inspectSharedState opens the shared state for reading only.

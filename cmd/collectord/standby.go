@@ -32,7 +32,7 @@ func (d *daemon) becomeActive(ctx context.Context, started func()) (context.Cont
 	if waited {
 		d.log.Info("this process runs the service now")
 		for _, t := range d.listTenants() {
-			t.scheduler.PlanFromNow()
+			t.scheduler.EndStandby()
 		}
 	}
 	d.setNotReady(errStarting)
@@ -62,12 +62,7 @@ func (d *daemon) waitForService(ctx context.Context, started func()) (lock state
 			d.systemd.Ready("standing by")
 		}
 		waited = true
-		d.setNotReady(&standbyError{err})
-		status := "standing by: " + err.Error()
-		if !errors.Is(err, state.ErrLocked) {
-			status = "the shared state does not respond: " + err.Error()
-		}
-		d.systemd.Heartbeat(status)
+		d.standBy(err)
 		select {
 		case <-ctx.Done():
 			return nil, waited, nil
@@ -76,9 +71,15 @@ func (d *daemon) waitForService(ctx context.Context, started func()) (lock state
 	}
 }
 
-// A standbyError says that another process runs the service.
-type standbyError struct{ error }
-
-func (e *standbyError) Error() string { return "standing by: " + e.error.Error() }
-
-func (e *standbyError) Unwrap() error { return e.error }
+// standBy records why this process does not run the service: the error of LockService.
+func (d *daemon) standBy(err error) {
+	if !errors.Is(err, state.ErrLocked) {
+		err = fmt.Errorf("the shared state does not respond: %w", err)
+	}
+	err = fmt.Errorf("%w: %w", state.ErrStandby, err)
+	for _, t := range d.listTenants() {
+		t.scheduler.StandBy(err)
+	}
+	d.setNotReady(err)
+	d.systemd.Heartbeat(err.Error())
+}

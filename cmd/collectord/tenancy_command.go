@@ -93,7 +93,7 @@ can be repeated.`,
 		Args:              oneArg("one directory, such as /var/lib/collectord-acme"),
 		ValidArgsFunction: completeDirectory,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return p.withWholeState(cmd.Context(), func(a *assembly) error {
+			return p.withNewState(cmd.Context(), func(a *assembly) error {
 				return a.importTenancies(cmd.Context(), args[0], p.from.tenancy, withoutQueue)
 			})
 		},

@@ -5,9 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net"
-	"net/http"
 	"os/exec"
 	"path/filepath"
 	"syscall"
@@ -22,10 +20,11 @@ import (
 type daemon struct {
 	cmd *exec.Cmd
 	url string
-	// ready is the time from the start to the first 200 of /-/ready.
-	ready time.Duration
-	errs  bytes.Buffer
-	ended chan error
+	// ready is the time from the start to the first 200 of /-/ready, and readyCPU the
+	// processor time that the process used until then.
+	ready, readyCPU time.Duration
+	errs            bytes.Buffer
+	ended           chan error
 }
 
 // fiveVendors enables five collectors whose next run is far in the future.
@@ -37,8 +36,8 @@ var fiveVendors = []string{
 	"SNYK_TOKEN=bench", "SNYK_URL=http://127.0.0.1:9",
 }
 
-// startDaemon starts a daemon in dir and waits until it is ready.
-func (l *lab) startDaemon(dir string) (*daemon, error) {
+// startDaemon starts a daemon in dir with the settings of env, and waits until it is ready.
+func (l *lab) startDaemon(dir string, env ...string) (*daemon, error) {
 	binary, err := l.buildProgram("cmd/collectord")
 	if err != nil {
 		return nil, err
@@ -51,10 +50,9 @@ func (l *lab) startDaemon(dir string) (*daemon, error) {
 	if err := port.Close(); err != nil {
 		return nil, err
 	}
-	env := append([]string{
-		"STATE_DIR=" + filepath.Join(dir, "state"), "STORE_FILE=" + filepath.Join(dir, "%TAG.json"), "HTTP_LISTEN=" + addr,
-		"SCHEDULE=0 0 1 1 *", "SCHEDULE_CATCHUP=false",
-	}, fiveVendors...)
+	env = append([]string{
+		"STATE_DIR=" + filepath.Join(dir, "state"), "HTTP_LISTEN=" + addr, "SCHEDULE=0 0 1 1 *", "SCHEDULE_CATCHUP=false",
+	}, env...)
 	d := &daemon{cmd: newCommand(l.ctx, env, binary), url: "http://" + addr, ended: make(chan error, 1)}
 	d.cmd.Dir, d.cmd.Stderr = dir, &d.errs
 	began := time.Now()
@@ -65,9 +63,10 @@ func (l *lab) startDaemon(dir string) (*daemon, error) {
 	tick := time.NewTicker(2 * time.Millisecond)
 	defer tick.Stop()
 	for {
-		if _, err := timeRequest(l.ctx, d.url+"/-/ready"); err == nil {
+		if _, _, err := timeLastByte(l.ctx, d.url+"/-/ready"); err == nil {
 			d.ready = time.Since(began)
-			return d, nil
+			d.readyCPU, err = processorTime(d.cmd.Process.Pid)
+			return d, err
 		}
 		select {
 		case err := <-d.ended:
@@ -78,6 +77,11 @@ func (l *lab) startDaemon(dir string) (*daemon, error) {
 			}
 		}
 	}
+}
+
+// startFiveVendors starts a daemon in dir with five collectors and a destination.
+func (l *lab) startFiveVendors(dir string) (*daemon, error) {
+	return l.startDaemon(dir, append([]string{"STORE_FILE=" + filepath.Join(dir, "%TAG.json")}, fiveVendors...)...)
 }
 
 // stopDaemon stops the daemon with SIGTERM, as systemd does.
@@ -93,28 +97,6 @@ func (d *daemon) stopDaemon() error {
 	}
 }
 
-// timeRequest returns how long a GET request takes. It fails if the status is
-// not 200.
-func timeRequest(ctx context.Context, url string) (time.Duration, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
-	if err != nil {
-		return 0, err
-	}
-	began := time.Now()
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return 0, err
-	}
-	defer resp.Body.Close()
-	if _, err := io.Copy(io.Discard, resp.Body); err != nil {
-		return 0, err
-	}
-	if resp.StatusCode != http.StatusOK {
-		return 0, fmt.Errorf("GET %s: status %d", url, resp.StatusCode)
-	}
-	return time.Since(began), nil
-}
-
 // idleDelay is a little longer than the time after which an idle daemon
 // releases memory.
 const idleDelay = 70 * time.Second
@@ -127,7 +109,7 @@ func benchDaemon(l *lab) (result, error) {
 		if err != nil {
 			return result{}, err
 		}
-		d, err := l.startDaemon(dir)
+		d, err := l.startFiveVendors(dir)
 		if err != nil {
 			return result{}, err
 		}
@@ -197,7 +179,7 @@ func (l *lab) measureHistory(days int) (times pageTimes, err error) {
 	if err := fillHistory(l.ctx, filepath.Join(dir, "state"), days*24); err != nil {
 		return pageTimes{}, err
 	}
-	d, err := l.startDaemon(dir)
+	d, err := l.startFiveVendors(dir)
 	if err != nil {
 		return pageTimes{}, err
 	}
@@ -211,16 +193,12 @@ func (l *lab) measureHistory(days int) (times pageTimes, err error) {
 
 // medianPageTime returns the median time of 40 requests in milliseconds.
 func (l *lab) medianPageTime(url string) (float64, error) {
-	var times []float64
-	for range 40 {
-		took, err := timeRequest(l.ctx, url)
-		if err != nil {
-			return 0, err
-		}
-		times = append(times, took.Seconds()*1000)
-	}
-	return median(times), nil
+	times, _, err := repeatRequest(l.ctx, url, timeLastByte, requestsRemain)
+	return medianOf(times), err
 }
+
+// requestsRemain reports whether a page was requested less than 40 times.
+func requestsRemain(n int) bool { return n < 40 }
 
 // fillHistory adds hourly runs of five collectors to a state directory.
 func fillHistory(ctx context.Context, dir string, hours int) (err error) {

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -124,6 +125,29 @@ func residentMemory(pid int) (all, own int64, err error) {
 	return all, own, err
 }
 
+// processorTime returns the processor time that a process has used, in the resolution of the
+// kernel: a hundredth of a second.
+func processorTime(pid int) (time.Duration, error) {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return 0, err
+	}
+	_, values, _ := strings.Cut(string(text), ") ") // after the name
+	fields := strings.Fields(values)
+	if len(fields) < 13 {
+		return 0, fmt.Errorf("the status of process %d has %d fields, want 13 or more", pid, len(fields))
+	}
+	var ticks time.Duration
+	for _, field := range fields[11:13] { // utime and stime
+		n, err := strconv.Atoi(field)
+		if err != nil {
+			return 0, err
+		}
+		ticks += time.Duration(n)
+	}
+	return ticks * 10 * time.Millisecond, nil
+}
+
 // readStatusBytes returns a value of /proc/PID/status in bytes.
 func readStatusBytes(pid int, name string) (int64, error) {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
@@ -177,6 +201,18 @@ func watchCores() (done func() coreLoad) {
 		<-stopped
 		return coreLoad{overall: 100 * whole.busy / max(whole.all, 1), computing: 100 * free.busy / max(free.all, 1)}
 	}
+}
+
+// readLoadAverage returns the load average of the machine in the last minute.
+func readLoadAverage() (load float64, err error) {
+	text, err := os.ReadFile("/proc/loadavg")
+	if err != nil {
+		return 0, err
+	}
+	if _, err := fmt.Sscan(string(text), &load); err != nil {
+		return 0, fmt.Errorf("/proc/loadavg: %w", err)
+	}
+	return load, nil
 }
 
 // readCoreTicks returns the processor time of the machine so far in ticks:

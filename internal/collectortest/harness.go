@@ -46,7 +46,7 @@ func Run(t *testing.T, o vendorsim.Options, test func(h *Harness)) {
 			t.Fatal(err)
 		}
 		defer sim.Close()
-		h := &Harness{T: t, Sim: sim, Host: sim.Hosts()[0], HTTP: rest.NewHTTP()}
+		h := &Harness{T: t, Sim: sim, Host: sim.Hosts()[0], HTTP: rest.NewHTTP(nil)}
 		transport := h.HTTP.Transport.(*http.Transport)
 		transport.Proxy = nil
 		transport.DialContext = sim.Client().Transport.(*http.Transport).DialContext

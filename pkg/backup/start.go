@@ -110,19 +110,19 @@ func (r *Restorer) restoreStream(ctx context.Context, s Stream) Result {
 			result.Outcome, result.Err = Current, nil
 		}
 	}
-	if r.File != nil && !errors.Is(context.Cause(ctx), errSuperseded) {
-		put, err := putFile(context.WithoutCancel(ctx), r.State, r.File, h)
-		if errors.Is(err, state.ErrLocked) {
-			err = nil // the file is being delivered
-		}
-		result.FilePut, result.Err = put && err == nil, errors.Join(result.Err, err)
-	}
-	last, _, err := r.State.Snapshots.LastKnown(context.WithoutCancel(ctx), s.Name, r.Tenancy)
+	last, how, err := r.State.Snapshots.LastKnown(context.WithoutCancel(ctx), s.Name, r.Tenancy)
 	switch {
 	case err == nil:
 		result.Info = last.Info
 	case !errors.Is(err, state.ErrNoSnapshot):
 		result.Err = errors.Join(result.Err, err)
+	}
+	if how.Source == state.Restored && r.File != nil && !errors.Is(context.Cause(ctx), errSuperseded) {
+		put, err := putFile(context.WithoutCancel(ctx), r.State, r.File, h)
+		if errors.Is(err, state.ErrLocked) {
+			err = nil // the file is being delivered
+		}
+		result.FilePut, result.Err = put && err == nil, errors.Join(result.Err, err)
 	}
 	return result
 }

@@ -205,13 +205,11 @@ func (c Calendar) Last(t time.Time) time.Time {
 // Interval returns the longest time between two consecutive ticks by the calendar, ignoring
 // clock changes, which make one of them an hour longer. It returns 0 for a schedule that is
 // off.
-func (c Calendar) Interval() time.Duration {
-	switch {
-	case c.IsOff():
-		return 0
-	case c.every > 0:
-		return c.every
-	}
+func (c Calendar) Interval() time.Duration { return c.interval }
+
+// longestInterval is Interval for an expression with fields. It searches nine years, which
+// takes long for a schedule with few days.
+func (c Calendar) longestInterval() time.Duration {
 	first, last, longest := c.dayBounds()
 	const day = 24 * 60
 	previous := -1

@@ -21,6 +21,8 @@ type Expression struct {
 	off   bool
 	every time.Duration // of "@every"; 0 for fields
 	spec  cron.SpecSchedule
+	// interval is the result of Interval.
+	interval time.Duration
 }
 
 // Off is the expression that never ticks.
@@ -83,7 +85,7 @@ func parseEvery(text string) (Expression, error) {
 	case every%time.Second != 0:
 		return Expression{}, errors.New("has a fraction of a second: want whole seconds")
 	}
-	return Expression{text: text, every: every}, nil
+	return Expression{text: text, every: every, interval: every}, nil
 }
 
 var parser = cron.NewParser(cron.Minute | cron.Hour | cron.Dom | cron.Month | cron.Dow | cron.Descriptor)
@@ -107,6 +109,7 @@ func parseFields(text string) (e Expression, err error) {
 	if e.In(time.UTC).Next(reference).IsZero() {
 		return Expression{}, errors.New("never comes: there is no such day in any year")
 	}
+	e.interval = e.In(time.UTC).longestInterval()
 	return e, nil
 }
 

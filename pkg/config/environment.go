@@ -176,6 +176,16 @@ func parseAssignments(origin, label, text string, mode fs.FileMode) (*file, erro
 	return f, nil
 }
 
+// FileExposure returns what any user of the machine can do with a file of secrets, with the
+// remedy; "" for nothing.
+func FileExposure(path string) string {
+	info, err := os.Stat(path)
+	if err != nil || exposureOf(info.Mode()) == "" || isMountedSecret(path) {
+		return ""
+	}
+	return fmt.Sprintf("anyone on this machine can %s: run chmod 600 %s", exposureOf(info.Mode()), path)
+}
+
 // exposureOf returns what any user of the machine can do with a file of that mode; ""
 // for nothing.
 func exposureOf(mode fs.FileMode) string {

@@ -81,7 +81,7 @@ type Run struct {
 	Timeout     time.Duration `env:"RUN_TIMEOUT" envDefault:"12h" min:"1s" doc:"The longest duration of a run."`
 	IdleTimeout time.Duration `env:"RUN_IDLE_TIMEOUT" envDefault:"10m" min:"1s" doc:"The longest time that a run may wait for new data from the vendor."`
 	Patience    time.Duration `env:"RUN_PATIENCE" envDefault:"15m" min:"1s" doc:"How long a request is repeated that fails because of the network or the vendor's servers, from its first failure and never beyond RUN_TIMEOUT; 30s at most while no request of the stream has succeeded and the vendor cannot be reached. Then the run fails; the next one continues a Tenable export where it stopped."`
-	MaxParallel int           `env:"MAX_PARALLEL_RUNS" envDefault:"8" min:"1" scope:"program" doc:"How many runs may be running at the same time. Runs that are expected to take more than 15 minutes have at most three quarters of them, but at least one."`
+	MaxParallel int           `env:"MAX_PARALLEL_RUNS" envDefault:"8" min:"1" scope:"program" doc:"How many runs may be running at the same time. Runs that are expected to take more than 15 minutes, or whose duration is unknown, have at most three quarters of them, but at least one."`
 }
 
 // Schedule is when the daemon runs collectors. The own schedules of collectors

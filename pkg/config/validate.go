@@ -81,11 +81,11 @@ func (s *Settings) Validate() []error {
 	if s.HTTP.TokensFile != "" && s.Tenancies == "" {
 		errs = append(errs, Invalid("HTTP_TOKENS_FILE", "limits tokens to some of several tenancies: set TENANCIES_DIR as well, or HTTP_TOKEN alone"))
 	}
-	return append(errs, s.Cluster.check()...)
+	return append(errs, s.Cluster.problems()...)
 }
 
-// check checks the shared state.
-func (c *Cluster) check() (errs []error) {
+// problems returns what is wrong with the settings of the shared state.
+func (c *Cluster) problems() (errs []error) {
 	if !c.URL.IsSet() {
 		return nil
 	}

@@ -48,8 +48,11 @@ func (l *loader) warnMaxAge() []string {
 		}
 		for _, stream := range p.section.Streams {
 			name, maxAge := l.core.MaxAgeOf(p.section, &stream)
+			if stream.Off != "" || maxAge == 0 || warned[name] {
+				continue
+			}
 			interval := l.core.CalendarOf(p.section, &stream).Interval()
-			if stream.Off != "" || maxAge == 0 || maxAge >= interval || warned[name] {
+			if maxAge >= interval {
 				continue
 			}
 			warned[name] = true

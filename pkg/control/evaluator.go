@@ -286,10 +286,10 @@ func (e *Evaluator) logProblems(problems []Problem) {
 
 // readTaken returns the times of the last-known snapshots by stream.
 func (e *Evaluator) readTaken(ctx context.Context) (map[string]time.Time, error) {
-	streams, err := e.State.Streams(ctx)
+	streams, err := e.State.TenancyStreams(ctx, e.Tenancy)
 	taken := map[string]time.Time{}
 	for _, s := range streams {
-		if s.Tenancy == e.Tenancy && !s.Taken.IsZero() {
+		if !s.Taken.IsZero() {
 			taken[s.Stream] = s.Taken
 		}
 	}

@@ -209,9 +209,9 @@ func ReadTenancies(ctx context.Context, st *state.State, sources map[string]Stat
 	return all, nil
 }
 
-// Read reads the state and returns the status of every stream at the time now.
+// Read reads the state of a tenancy and returns the status of its streams at the time now.
 func Read(ctx context.Context, st *state.State, source StatusSource, tenancy string, now time.Time) ([]Stream, error) {
-	streams, err := st.Streams(ctx)
+	streams, err := st.TenancyStreams(ctx, tenancy)
 	if err != nil {
 		return nil, fmt.Errorf("STATE_DIR: %w", err)
 	}

@@ -6,6 +6,7 @@
 package metrics
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"net/http"
@@ -18,6 +19,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+	dto "github.com/prometheus/client_model/go"
 	"go.uber.org/zap"
 
 	"github.com/collectord/collectord/internal/systemd"
@@ -48,7 +50,7 @@ type Options struct {
 	Log *zap.Logger
 }
 
-// Metrics is a prometheus.Collector. Its methods may be called concurrently.
+// Metrics is a prometheus.Gatherer. Its methods may be called concurrently.
 type Metrics struct {
 	Options
 
@@ -94,22 +96,16 @@ func (m *Metrics) listTenancies() []*Tenancy {
 	return slices.SortedFunc(maps.Values(m.tenancies), func(a, b *Tenancy) int { return strings.Compare(a.Name, b.Name) })
 }
 
-// Registry returns a registry of m, the metrics of Go and those of the process.
-func (m *Metrics) Registry() *prometheus.Registry {
-	r := m.ownRegistry()
-	labels := prometheus.Labels{}
-	if m.Tenancy != "" {
-		labels["tenancy"] = m.Tenancy
-	}
-	prometheus.WrapRegistererWith(labels, r).MustRegister(
-		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	return r
-}
-
-// Handler returns a handler that serves the metrics of Registry. A metric that fails does not
-// take the others down.
+// Handler returns a handler that serves m, the metrics of Go and those of the process. A metric
+// that fails does not take the others down.
 func (m *Metrics) Handler() http.Handler {
-	return promhttp.HandlerFor(m.Registry(), promhttp.HandlerOpts{
+	process := m.processRegistry()
+	all := prometheus.GathererFunc(func() ([]*dto.MetricFamily, error) {
+		own, _ := m.Gather() // its error is always nil
+		more, err := process.Gather()
+		return append(own, more...), err
+	})
+	return promhttp.HandlerFor(all, promhttp.HandlerOpts{
 		EnableOpenMetrics: true, ErrorHandling: promhttp.ContinueOnError, ErrorLog: errorLog{m.Log},
 	})
 }
@@ -126,7 +122,7 @@ func (m *Metrics) WriteFile(path string) error {
 	if _, err := m.readValues(); err != nil {
 		return fmt.Errorf("METRICS_TEXTFILE %s: %w", path, err)
 	}
-	if err := prometheus.WriteToTextfile(path, m.ownRegistry()); err != nil {
+	if err := prometheus.WriteToTextfile(path, m); err != nil {
 		if sandbox := systemd.SandboxAdvice(err); sandbox != "" {
 			return fmt.Errorf("METRICS_TEXTFILE %s: %w: %s", path, err, sandbox)
 		}
@@ -135,47 +131,45 @@ func (m *Metrics) WriteFile(path string) error {
 	return nil
 }
 
-// ownRegistry returns a registry of m alone.
-func (m *Metrics) ownRegistry() *prometheus.Registry {
+// processRegistry returns a registry of the metrics of Go and of the process.
+func (m *Metrics) processRegistry() *prometheus.Registry {
 	r := prometheus.NewRegistry()
-	r.MustRegister(m)
+	labels := prometheus.Labels{}
+	if m.Tenancy != "" {
+		labels["tenancy"] = m.Tenancy
+	}
+	prometheus.WrapRegistererWith(labels, r).MustRegister(
+		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return r
 }
 
-// Describe implements prometheus.Collector.
-func (m *Metrics) Describe(out chan<- *prometheus.Desc) {
-	for _, d := range definitions {
-		out <- d.desc
-	}
-}
-
-// Collect implements prometheus.Collector. When the state cannot be read, it publishes what
-// was read before.
-func (m *Metrics) Collect(out chan<- prometheus.Metric) {
+// Gather implements prometheus.Gatherer. It reads the state once. When the state cannot be
+// read, it returns what was read before; the error is always nil.
+func (m *Metrics) Gather() ([]*dto.MetricFamily, error) {
 	values, err := m.readValues()
 	if err != nil {
 		m.Log.Warn("the state could not be read for the metrics; they have the values that were read before", zap.Error(err))
 	}
-	m.publishProgram(values, newPublisher(out, m.Tenancy))
+	all := newCollection()
+	m.publishProgram(values, newPublisher(all, m.Tenancy))
 	tenancies := m.listTenancies()
-	m.publishUnusable(out, tenancies)
+	m.publishUnusable(all, tenancies)
 	for _, t := range tenancies {
-		publish := newPublisher(out, t.Name)
+		publish := newPublisher(all, t.Name)
 		t.publishProcess(publish)
 		if !values.read.IsZero() {
 			t.publishState(values.tenancies[t.Name], publish)
 		}
 	}
+	return all.listFamilies(), nil
 }
 
 // A publisher publishes one value of a metric.
 type publisher func(d *definition, value float64, labels ...string)
 
 // newPublisher returns a publisher of metrics of a tenancy.
-func newPublisher(out chan<- prometheus.Metric, tenancy string) publisher {
-	return func(d *definition, value float64, labels ...string) {
-		out <- prometheus.MustNewConstMetric(d.desc, d.kind, value, append(labels[:len(labels):len(labels)], tenancy)...)
-	}
+func newPublisher(all *collection, tenancy string) publisher {
+	return func(d *definition, value float64, labels ...string) { all.addValue(d, value, tenancy, labels) }
 }
 
 // boolValue returns 1 for true and 0 for false.
@@ -196,7 +190,9 @@ func timestamp(t time.Time) float64 {
 
 // publishProgram publishes the metrics of the program as a whole.
 func (m *Metrics) publishProgram(v stateValues, publish publisher) {
-	publish(ready, boolValue(m.Ready() == nil))
+	err := m.Ready()
+	publish(ready, boolValue(err == nil))
+	publish(standby, boolValue(errors.Is(err, state.ErrStandby)))
 	publish(stateRead, timestamp(v.read))
 	publish(scrapeErrors, float64(v.failedReads))
 	publish(buildInfo, 1, m.Version, runtime.Version())
@@ -214,13 +210,13 @@ func publishReload(lastReload func() (time.Time, error), publish publisher) {
 
 // publishUnusable publishes that the settings of tenancies are not in force which are none of
 // those that work.
-func (m *Metrics) publishUnusable(out chan<- prometheus.Metric, working []*Tenancy) {
+func (m *Metrics) publishUnusable(all *collection, working []*Tenancy) {
 	if m.Unusable == nil {
 		return
 	}
 	for _, name := range m.Unusable() {
 		if !slices.ContainsFunc(working, func(t *Tenancy) bool { return t.Name == name }) {
-			newPublisher(out, name)(reloadGood, 0)
+			newPublisher(all, name)(reloadGood, 0)
 		}
 	}
 }

@@ -1,6 +1,7 @@
 package metrics
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -15,6 +16,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/prometheus/client_golang/prometheus"
+	dto "github.com/prometheus/client_model/go"
 	"go.uber.org/goleak"
 
 	"github.com/collectord/collectord/pkg/backup"
@@ -450,5 +453,44 @@ func TestPromtoolFindsNothing(t *testing.T) {
 	}
 	if err := f.metrics.WriteFile(filepath.Join(path, "x.prom")); err == nil || !strings.Contains(err.Error(), "METRICS_TEXTFILE") {
 		t.Errorf("WriteFile: %v", err)
+	}
+}
+
+// countedState counts how often all streams are read.
+type countedState struct {
+	state.Backend
+	streams, ofTenancy int
+}
+
+func (c *countedState) Streams(ctx context.Context) ([]state.StreamStatus, error) {
+	c.streams++
+	return c.Backend.Streams(ctx)
+}
+
+func (c *countedState) TenancyStreams(ctx context.Context, tenancy string) ([]state.StreamStatus, error) {
+	c.ofTenancy++
+	return c.Backend.TenancyStreams(ctx, tenancy)
+}
+
+// TestScrapeReadsStateOnce checks that a scrape reads the streams once, whatever the number of
+// tenancies, and that its metrics pass the checks of a registry.
+func TestScrapeReadsStateOnce(t *testing.T) {
+	f := newFixture(t, t.TempDir())
+	f.addSuccess()
+	for _, name := range []string{"globex", "umbrella"} {
+		f.metrics.AddTenancy(TenancyOptions{Name: name, Daemon: f.daemon, Sinks: func() []string { return []string{"file"} }})
+	}
+	counted := &countedState{Backend: f.state.Backend}
+	f.state.Backend = counted
+	families, err := prometheus.Gatherers{f.metrics}.Gather()
+	if err != nil {
+		t.Error(err)
+	}
+	if counted.streams != 1 || counted.ofTenancy != 0 {
+		t.Errorf("the streams were read %d times, and %d times of a tenancy; want 1 and 0", counted.streams, counted.ofTenancy)
+	}
+	i := slices.IndexFunc(families, func(family *dto.MetricFamily) bool { return family.GetName() == "collectord_data_records" })
+	if i < 0 || len(families[i].Metric) != 6 {
+		t.Errorf("no metrics of the 6 streams of 3 tenancies in %v", families)
 	}
 }

@@ -1,20 +1,40 @@
 package metrics
 
-import "github.com/prometheus/client_golang/prometheus"
+import (
+	"cmp"
+	"slices"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
 
 // A definition defines a metric of collectord. Its labels are those beside tenancy.
 type definition struct {
 	name, help string
 	kind       prometheus.ValueType
 	labels     []string
-	desc       *prometheus.Desc
+	sorted     []sortedLabel
 }
+
+// A sortedLabel is a label of a metric, in the order of the names, in which clients of
+// Prometheus expect them. at is its index in the labels of the definition; that of tenancy is
+// their number.
+type sortedLabel struct {
+	name string
+	at   int
+}
+
+// maxLabels is the largest number of labels of a metric.
+const maxLabels = 4
 
 // definitions are all metrics of collectord, in the order of their definition.
 var definitions []*definition
 
 func define(name string, kind prometheus.ValueType, help string, labels ...string) *definition {
-	d := &definition{name, help, kind, labels, prometheus.NewDesc(name, help, append(labels[:len(labels):len(labels)], "tenancy"), nil)}
+	d := &definition{name: name, help: help, kind: kind, labels: labels}
+	for at, label := range append(labels[:len(labels):len(labels)], "tenancy") {
+		d.sorted = append(d.sorted, sortedLabel{label, at})
+	}
+	slices.SortFunc(d.sorted, func(a, b sortedLabel) int { return cmp.Compare(a.name, b.name) })
 	definitions = append(definitions, d)
 	return d
 }
@@ -191,6 +211,8 @@ var (
 var (
 	ready = define("collectord_ready", gauge,
 		"Whether the settings are loaded, the state is open and the restore is finished.")
+	standby = define("collectord_standby", gauge,
+		"Whether another service that shares the state is active, and this one stands by.")
 	reloadGood = define("collectord_config_last_reload_successful", gauge,
 		"Whether the last load of the settings put all of them in force; 0 also for a tenancy that cannot be used. With several tenancies, that without the label tenancy is of the settings that they share.")
 	reloadTime = define("collectord_config_last_reload_timestamp_seconds", gauge,

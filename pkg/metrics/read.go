@@ -2,6 +2,8 @@ package metrics
 
 import (
 	"context"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -231,7 +233,8 @@ func (t *Tenancy) publishSinks(v tenancyValues, publish publisher) {
 	}
 	t.addQueue(v.queue, sinks)
 	t.addSinkStatuses(v.sinks, sinks)
-	for name, s := range sinks {
+	for _, name := range slices.Sorted(maps.Keys(sinks)) {
+		s := sinks[name]
 		publish(sinkSuccess, timestamp(s.lastSuccess), name)
 		publish(sinkFailure, timestamp(s.lastFailure), name)
 		publish(deliveries, float64(s.stored), name, "stored")

@@ -230,7 +230,7 @@ func (h *host) scrape() {
 		h.recordFamilies(slices.Collect(maps.Values(families)))
 		return
 	}
-	families, err := h.metrics.ownRegistry().Gather()
+	families, err := h.metrics.Gather()
 	if err != nil {
 		h.Fatal(err)
 	}

@@ -30,7 +30,7 @@ func TestServiceSettings(t *testing.T) {
 			LastReload: func() (time.Time, error) { return noon, tc.shared },
 			Unusable:   func() []string { return []string{"acme", "globex"} },
 		})
-		m.AddTenancy(TenancyOptions{Name: "acme", Daemon: &fakeDaemon{}})
+		m.AddTenancy(TenancyOptions{Name: "acme", Daemon: &fakeDaemon{}, Sinks: func() []string { return nil }})
 		response := httptest.NewRecorder()
 		m.Handler().ServeHTTP(response, httptest.NewRequest("GET", "/metrics", nil))
 		for _, label := range []string{`tenancy=""} ` + tc.want, `tenancy="acme"} 1`, `tenancy="globex"} 0`} {

@@ -55,14 +55,12 @@ type restoreResult struct {
 // observe reads what verdicts follow from.
 func (n *Notifier) observe(ctx context.Context) (o observation, err error) {
 	o = observation{now: n.Now().UTC(), streams: map[string]state.StreamStatus{}}
-	streams, err := n.State.Streams(ctx)
+	streams, err := n.State.TenancyStreams(ctx, n.Tenancy)
 	if err != nil {
 		return o, err
 	}
 	for _, s := range streams {
-		if s.Tenancy == n.Tenancy {
-			o.streams[s.Stream] = s
-		}
+		o.streams[s.Stream] = s
 	}
 	if o.queue, err = n.State.Queue.List(ctx); err != nil {
 		return o, err

@@ -235,13 +235,13 @@ func (o *Operator) chooseDestinations(names []string) ([]string, error) {
 // chooseKnown returns the streams with a last-known snapshot that the names choose,
 // without names all.
 func (o *Operator) chooseKnown(ctx context.Context, names []string) (known []state.StreamStatus, err error) {
-	all, err := o.State.Streams(ctx)
+	all, err := o.State.TenancyStreams(ctx, o.Tenancy)
 	if err != nil {
 		return nil, err
 	}
 	byName := map[string]state.StreamStatus{}
 	for _, s := range all {
-		if s.Tenancy == o.Tenancy && !s.Taken.IsZero() {
+		if !s.Taken.IsZero() {
 			byName[s.Stream] = s
 			known = append(known, s)
 		}

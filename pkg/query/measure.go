@@ -234,13 +234,13 @@ func (m *measuring) checkData(index int, known map[string]streamSource, failed m
 // measureSources returns the streams that have data and that a word names, by their
 // names, and the errors of those whose columns cannot be prepared.
 func (e *Engine) measureSources(ctx context.Context, words names) (known map[string]streamSource, failed map[string]error, err error) {
-	streams, err := e.o.State.Streams(ctx)
+	streams, err := e.o.State.TenancyStreams(ctx, e.o.Tenancy)
 	if err != nil {
 		return nil, nil, fmt.Errorf("query: %w", err)
 	}
 	known, failed = map[string]streamSource{}, map[string]error{}
 	for _, stream := range streams {
-		if stream.Tenancy != e.o.Tenancy || stream.Taken.IsZero() || !words.has(stream.Stream) {
+		if stream.Taken.IsZero() || !words.has(stream.Stream) {
 			continue
 		}
 		source := streamSource{Stream: stream.Stream}

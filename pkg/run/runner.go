@@ -125,7 +125,11 @@ func (r *Runner) Run(ctx context.Context, job Job, trigger string) []Result {
 	for i, s := range streams {
 		lock, err := r.State.Locks.LockStream(s.Name, r.Tenancy)
 		if err != nil {
-			results[i] = r.failStream(job, s, state.Skipped, err)
+			outcome := state.Skipped
+			if !errors.Is(err, state.ErrLocked) { // such as a database that does not respond
+				outcome = state.Failed
+			}
+			results[i] = r.failStream(job, s, outcome, err)
 			continue
 		}
 		free = append(free, i)

@@ -60,12 +60,10 @@ func (s *Scheduler) catchUp(ctx context.Context, choose func(e *entry, last stat
 
 // readStatuses returns the status of each stream in the state by its name.
 func (s *Scheduler) readStatuses(ctx context.Context) (map[string]state.StreamStatus, error) {
-	streams, err := s.State.Streams(ctx)
+	streams, err := s.State.TenancyStreams(ctx, s.Tenancy)
 	statuses := map[string]state.StreamStatus{}
 	for _, stream := range streams {
-		if stream.Tenancy == s.Tenancy {
-			statuses[stream.Stream] = stream
-		}
+		statuses[stream.Stream] = stream
 	}
 	return statuses, err
 }

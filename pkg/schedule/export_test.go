@@ -11,15 +11,17 @@ import (
 func (s *Slots) Usage() (granted, waiting, leftOver int, idle bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	tenancies, collectors, long := map[string]bool{}, map[string]bool{}, 0
+	tenancies, collectors, unproven, total := map[string]bool{}, map[string]bool{}, map[string]bool{}, 0
 	for _, w := range s.granted {
 		tenancies[w.tenancy], collectors[w.collector] = true, true
-		if w.long || time.Since(w.since) > 15*time.Minute {
-			long++
+		if w.length != shortRun || time.Since(w.since) > 15*time.Minute {
+			unproven[w.tenancy] = true
+			total++
 		}
 	}
 	for _, w := range s.waiting {
-		idle = idle || len(s.granted) < s.max && (!w.long || long < max(1, s.max*3/4))
+		isNew := w.length == unknownRun && !unproven[w.tenancy]
+		idle = idle || len(s.granted) < s.max && (w.length == shortRun || total < max(1, s.max*3/4) || isNew && total < s.max-1)
 	}
 	return len(s.granted), len(s.waiting), len(s.tenancies) - len(tenancies) + len(s.collectors) - len(collectors), idle
 }

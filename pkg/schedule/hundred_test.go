@@ -25,7 +25,7 @@ func TestADayOfAHundredTenancies(t *testing.T) {
 	)
 	synctest.Test(t, func(t *testing.T) {
 		slots := NewSlots(most)
-		active, starts, waits := map[string]*slot{}, map[string]int{}, map[bool]time.Duration{}
+		active, starts, waits := map[string]*slot{}, map[string]int{}, map[runLength]time.Duration{}
 		request := func(tenancy, collector int) {
 			key, takes := fmt.Sprint(tenancy, "/", collector), short
 			if tenancy == 0 {
@@ -35,10 +35,13 @@ func TestADayOfAHundredTenancies(t *testing.T) {
 				return // the tick is skipped
 			}
 			asked := time.Now()
-			w := &slot{of: slots, tenancy: fmt.Sprint(tenancy), collector: fmt.Sprint(collector), long: takes == long}
+			w := &slot{of: slots, tenancy: fmt.Sprint(tenancy), collector: fmt.Sprint(collector), length: shortRun}
+			if takes == long {
+				w.length = longerRun
+			}
 			w.wake = func() { // called with the mutex of slots
 				starts[key]++
-				waits[w.long] = max(waits[w.long], time.Since(asked))
+				waits[w.length] = max(waits[w.length], time.Since(asked))
 				if n := len(slots.granted); n > most {
 					t.Errorf("%d runs at once", n)
 				}
@@ -67,8 +70,8 @@ func TestADayOfAHundredTenancies(t *testing.T) {
 				}
 			}
 		}
-		if waits[false] > longestWait || waits[true] > longestLongWait {
-			t.Errorf("a short run waits %v, want at most %v; a long one waits %v, want at most %v", waits[false], longestWait, waits[true], longestLongWait)
+		if waits[shortRun] > longestWait || waits[longerRun] > longestLongWait {
+			t.Errorf("a short run waits %v, want at most %v; a long one waits %v, want at most %v", waits[shortRun], longestWait, waits[longerRun], longestLongWait)
 		}
 		if granted, waiting, leftOver, _ := slots.Usage(); granted != 0 || waiting != 0 || leftOver != 0 {
 			t.Errorf("in the end %d slots are granted, %d runs wait, %d counts are left over", granted, waiting, leftOver)

@@ -43,12 +43,13 @@ type pendingRun struct {
 }
 
 // RunNow starts the streams of a collector that are not running, and returns their names.
-// The error wraps ErrUnknown, ErrRunning or ErrStopping.
+// The error wraps ErrUnknown, ErrRunning, state.ErrStandby or ErrStopping.
 func (s *Scheduler) RunNow(collector string) (streams []string, err error) {
 	return s.runManually(func(e *entry) bool { return e.collector() == collector })
 }
 
-// RunStreamNow starts one stream. The error wraps ErrUnknown, ErrRunning or ErrStopping.
+// RunStreamNow starts one stream. The error wraps ErrUnknown, ErrRunning,
+// state.ErrStandby or ErrStopping.
 func (s *Scheduler) RunStreamNow(stream string) error {
 	_, err := s.runManually(func(e *entry) bool { return e.stream == stream })
 	return err
@@ -60,6 +61,9 @@ func (s *Scheduler) runManually(choose func(*entry) bool) (streams []string, err
 	defer s.mu.Unlock()
 	if s.stopping {
 		return nil, ErrStopping
+	}
+	if s.standby != nil {
+		return nil, s.standby
 	}
 	var idle []*entry
 	found := false
@@ -178,35 +182,40 @@ func (s *Scheduler) withoutSlot() (all []slotless) {
 // calls it, so that a scheduler that does not start runs holds no slot. It reads the state
 // without s.mu.
 func (s *Scheduler) requestSlots(ctx context.Context, runs []slotless) {
-	long := map[*pendingRun]bool{}
+	lengths := map[*pendingRun]runLength{}
 	for _, r := range runs {
-		long[r.run] = s.expectLong(ctx, r.streams)
+		lengths[r.run] = s.expectLength(ctx, r.streams)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var requests []*slot
 	for _, p := range s.waiting {
-		if isLong, ok := long[p]; ok {
-			p.slot = &slot{of: s.settings.Slots, tenancy: s.Tenancy, collector: p.entries[0].collector(), long: isLong, wake: s.wakeLoop}
+		if length, ok := lengths[p]; ok {
+			p.slot = &slot{of: s.settings.Slots, tenancy: s.Tenancy, collector: p.entries[0].collector(), length: length, wake: s.wakeLoop}
 			requests = append(requests, p.slot)
 		}
 	}
 	s.settings.Slots.request(requests)
 }
 
-// expectLong reports whether the last run of one of the streams took long. Streams without
-// history are not expected to take long.
-func (s *Scheduler) expectLong(ctx context.Context, streams []string) bool {
+// expectLength returns how long a run of the streams takes if each takes as long as last
+// time. A stream that was never collected counts only if none was: one that the vendor
+// refuses does not make the length of the others unknown.
+func (s *Scheduler) expectLength(ctx context.Context, streams []string) runLength {
+	length := unknownRun
 	for _, name := range streams {
-		took, err := s.State.Runs.LastDuration(ctx, name, s.Tenancy)
+		took, collected, err := s.State.Runs.LastDuration(ctx, name, s.Tenancy)
 		if err != nil {
-			s.Log.Error("reading the duration of the last run; a short one is expected", zap.String("stream", name), zap.Error(err))
+			s.Log.Error("reading the duration of the last run, which counts as unknown", zap.String("stream", name), zap.Error(err))
 		}
-		if took > longRun {
-			return true
+		switch {
+		case took > longRun:
+			return longerRun
+		case collected:
+			length = shortRun
 		}
 	}
-	return false
+	return length
 }
 
 // startWaiting starts the queued runs that have a free slot.

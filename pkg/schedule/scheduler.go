@@ -80,6 +80,7 @@ type Scheduler struct {
 	missed        map[string]int64  // ticks without a run, by the collector's name
 	waiting       []*pendingRun     // runs that wait for a free slot
 	stopping      bool
+	standby       error     // why another process runs the service; nil when this one does
 	lastIteration time.Time // with its monotonic clock reading
 	wake          chan struct{}
 	runs          sync.WaitGroup
@@ -141,11 +142,20 @@ func (s *Scheduler) putInForce(settings Settings) {
 	s.settings = settings
 }
 
-// PlanFromNow plans the next ticks anew. Those that were due since NewScheduler were another
-// process's. It must be called before Run.
-func (s *Scheduler) PlanFromNow() {
+// StandBy makes requests for runs fail with err, which wraps state.ErrStandby: another process runs
+// the service. It must be called before Run.
+func (s *Scheduler) StandBy(err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.standby = err
+}
+
+// EndStandby ends what StandBy began, and plans the next ticks from now on: those that were
+// due meanwhile were another process's.
+func (s *Scheduler) EndStandby() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.standby = nil
 	now := s.wallTime()
 	for _, e := range s.entries {
 		if !e.next.IsZero() {

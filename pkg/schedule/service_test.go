@@ -56,7 +56,12 @@ type runStart struct {
 // withService runs a test with Slots for n runs. The fake clock starts at 2000-01-01 00:00 UTC.
 func withService(t *testing.T, n int, test func(s *service)) {
 	t.Helper()
-	dir := t.TempDir()
+	withServiceIn(t, t.TempDir(), n, test)
+}
+
+// withServiceIn is withService with the state in a directory.
+func withServiceIn(t *testing.T, dir string, n int, test func(s *service)) {
+	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		s := &service{T: t, slots: schedule.NewSlots(n), tenants: map[string]*tenant{}, takes: map[string]time.Duration{}}
 		var err error
@@ -72,15 +77,21 @@ func withService(t *testing.T, n int, test func(s *service)) {
 	})
 }
 
-// plan returns the plan of a collector of a tenancy.
+// plan returns the plan of a collector of a tenancy, with one stream.
 func (s *service) plan(tenancy, name, expression string) schedule.Plan {
+	s.Helper()
+	return s.planStreams(tenancy, name, expression, 1)
+}
+
+// planStreams returns the plan of a collector of a tenancy, with n streams that take equally
+// long. A run has started when its first stream has.
+func (s *service) planStreams(tenancy, name, expression string, n int) schedule.Plan {
 	s.Helper()
 	var e calendar.Expression
 	if err := e.UnmarshalText([]byte(expression)); err != nil {
 		s.Fatal(err)
 	}
 	extract := func(ctx context.Context, out collector.Output) error {
-		defer s.noteStart(tenancy + "/" + name)()
 		select {
 		case <-ctx.Done():
 			return context.Cause(ctx)
@@ -92,9 +103,19 @@ func (s *service) plan(tenancy, name, expression string) schedule.Plan {
 		}
 		return batch.Commit()
 	}
-	c := &collector.Collector{Name: name, Streams: []collector.Stream{{Name: name + "_things", Extract: extract}}}
+	first := func(ctx context.Context, out collector.Output) error {
+		defer s.noteStart(tenancy + "/" + name)()
+		return extract(ctx, out)
+	}
+	c := &collector.Collector{Name: name, Streams: []collector.Stream{{Name: streamName(name, 0), Extract: first}}}
+	for i := 1; i < n; i++ {
+		c.Streams = append(c.Streams, collector.Stream{Name: streamName(name, i), Extract: extract})
+	}
 	return schedule.Plan{Job: run.Job{Collector: c}, Calendar: e.In(time.UTC), Zone: "UTC"}
 }
+
+// streamName returns the name of a stream of a collector, from 0 on.
+func streamName(collector string, i int) string { return fmt.Sprint(collector, "_things", i) }
 
 // noteStart notes that a run has started. The result notes its end.
 func (s *service) noteStart(name string) (end func()) {
@@ -175,14 +196,25 @@ func (s *service) runNow(name string) {
 	}
 }
 
-// addHistory adds a run that ended now to the history.
+// addHistory adds a successful run that ended now to the history.
 func (s *service) addHistory(name string, took time.Duration) {
 	s.Helper()
+	s.addRun(name, took, state.Success)
+}
+
+// addFailure is addHistory for a failed run.
+func (s *service) addFailure(name string, took time.Duration) {
+	s.Helper()
+	s.addRun(name, took, state.Failed)
+}
+
+func (s *service) addRun(name string, took time.Duration, outcome state.Outcome) {
+	s.Helper()
 	tenancy, collector, _ := strings.Cut(name, "/")
-	header := snapshot.Header{Collector: collector, Stream: collector + "_things", Tenancy: tenancy, UploadID: name}
+	header := snapshot.Header{Collector: collector, Stream: streamName(collector, 0), Tenancy: tenancy, UploadID: name}
 	id, err := s.state.Runs.Begin(s.Context(), state.RunStart{Header: header, Trigger: "schedule", Started: time.Now().Add(-took)})
 	if err == nil {
-		err = s.state.Runs.Fail(s.Context(), id, state.Failed, errVendor, state.RunStats{})
+		err = s.state.Runs.Fail(s.Context(), id, outcome, errVendor, state.RunStats{})
 	}
 	if err != nil {
 		s.Fatal(err)
@@ -193,10 +225,8 @@ func (s *service) addHistory(name string, took time.Duration) {
 func (s *service) queued() (n int) {
 	for _, t := range s.tenants {
 		for _, c := range t.sched.Statuses() {
-			for _, stream := range c.Streams {
-				if stream.Queued {
-					n++
-				}
+			if c.Queued() {
+				n++
 			}
 		}
 	}

@@ -10,6 +10,16 @@ import (
 // longRun is the duration above which a run counts as long.
 const longRun = 15 * time.Minute
 
+// A runLength is how long a run is expected to take.
+type runLength int
+
+const (
+	// unknownRun is the length of a run none of whose streams was collected before.
+	unknownRun runLength = iota
+	shortRun
+	longerRun // than longRun
+)
+
 // Slots bounds the runs in progress of all schedulers of a process, and shares them fairly.
 // A free slot goes to the queued run whose tenancy has the fewest runs in progress; of these
 // to the one whose collector has the fewest, in all tenancies; of these to the one that
@@ -18,6 +28,11 @@ const longRun = 15 * time.Minute
 // Long runs have at most three quarters of the slots, rounded down, but at least one, so
 // that they cannot keep short ones waiting for hours. A run is long if it is expected to take
 // more than 15 minutes, or if it is in progress since then.
+//
+// A run whose duration is unknown counts as a long one: those of a new tenancy could
+// otherwise have all slots, and all be long. So that a new tenancy does not wait for the
+// long runs of others, one run at a time of a tenancy that has no other long or unknown one
+// in progress may have any slot but the last.
 //
 // A Scheduler calls the methods with its mutex held. Slots therefore never calls one that
 // takes that mutex: a slot's wake only sends to a channel, and the loop of the scheduler
@@ -49,7 +64,7 @@ func (s *Slots) SetMax(n int) {
 type slot struct {
 	of                 *Slots
 	tenancy, collector string
-	long               bool      // the run is expected to be long
+	length             runLength // as it is expected
 	wake               func()    // called when the slot is granted; it must not block or lock
 	since              time.Time // when it was granted; zero before; guarded by of.mu
 }
@@ -98,7 +113,7 @@ func (s *slot) release() {
 func (s *Slots) grant() {
 	now := time.Now()
 	for len(s.granted) < s.max {
-		next := s.next(s.longAllowed(now))
+		next := s.next(now)
 		if next < 0 {
 			return
 		}
@@ -112,22 +127,34 @@ func (s *Slots) grant() {
 	}
 }
 
-// longAllowed reports whether one more long run may start.
-func (s *Slots) longAllowed(now time.Time) bool {
-	n := 0
+// countUnproven returns the number of runs in progress that are long or unknown, and the
+// tenancies that have one.
+func (s *Slots) countUnproven(now time.Time) (n int, tenancies map[string]bool) {
+	tenancies = map[string]bool{}
 	for _, w := range s.granted {
-		if w.long || now.Sub(w.since) > longRun {
+		if w.length != shortRun || now.Sub(w.since) > longRun {
 			n++
+			tenancies[w.tenancy] = true
 		}
 	}
-	return n < max(1, s.max*3/4)
+	return n, tenancies
+}
+
+// mostUnproven returns how many long and unknown runs may be in progress, with w, which is
+// one of them. isFirst reports whether its tenancy has no other.
+func (s *Slots) mostUnproven(w *slot, isFirst bool) int {
+	if w.length == unknownRun && isFirst {
+		return max(1, s.max-1)
+	}
+	return max(1, s.max*3/4)
 }
 
 // next returns the index of the waiting slot that is granted next; -1 for none.
-func (s *Slots) next(longAllowed bool) int {
+func (s *Slots) next(now time.Time) int {
 	best := -1
+	unproven, tenancies := s.countUnproven(now)
 	for i, w := range s.waiting {
-		if w.long && !longAllowed {
+		if w.length != shortRun && unproven >= s.mostUnproven(w, !tenancies[w.tenancy]) {
 			continue
 		}
 		if best < 0 || s.compare(w, s.waiting[best]) < 0 {

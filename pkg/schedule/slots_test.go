@@ -37,10 +37,11 @@ func TestOrderOfStarts(t *testing.T) {
 	setMax := func(n int) func(*service) { return func(s *service) { s.slots.SetMax(n) } }
 	stop := func(tenancy string) func(*service) { return func(s *service) { s.stop(tenancy) } }
 	for name, tc := range map[string]struct {
-		max   int
-		long  string // the runs whose last one took 16 minutes
-		steps []step
-		want  []string
+		max     int
+		long    string // the runs whose last one took 16 minutes
+		unknown string // the runs that have no history; the last of others took a minute
+		steps   []step
+		want    []string
 	}{
 		"the one that waits longest": {
 			max:   1,
@@ -98,6 +99,32 @@ func TestOrderOfStarts(t *testing.T) {
 			steps: []step{{0, begin(60, "a/x")}, {16, begin(60, "b/y")}, {17, begin(5, "c/x")}},
 			want:  []string{"0 a/x", "17 c/x", "60 b/y"},
 		},
+		"the unknown runs of a new tenancy leave a quarter": {
+			max:     8,
+			unknown: "a/v a/w a/x a/y a/z c/v c/w c/x",
+			steps: []step{
+				{0, begin(600, "a/v", "a/w", "a/x", "a/y", "a/z")}, {1, begin(600, "c/v", "c/w", "c/x")}, {2, begin(5, "b/x", "b/y", "b/z")},
+			},
+			want: []string{"0 a/v", "0 a/w", "0 a/x", "0 a/y", "0 a/z", "1 c/v", "2 b/x", "2 b/y", "7 b/z", "600 c/w", "600 c/x"},
+		},
+		"a new tenancy beside long runs has one unknown run, but not in the last slot": {
+			max:     5,
+			long:    "a/x a/y a/z",
+			unknown: "b/x b/y c/x",
+			steps: []step{
+				{0, begin(600, "a/x", "a/y", "a/z")}, {1, begin(60, "b/x", "b/y")}, {2, begin(600, "c/x")}, {3, begin(5, "d/x")},
+			},
+			want: []string{"0 a/x", "0 a/y", "0 a/z", "1 b/x", "3 d/x", "61 b/y", "121 c/x"},
+		},
+		"a failed run leaves the duration unknown": {
+			max:     2,
+			unknown: "a/x a/y b/x",
+			steps: []step{
+				{0, func(s *service) { s.addFailure("a/x", time.Second); s.addFailure("a/y", time.Second) }},
+				{1, begin(60, "a/x", "a/y")}, {2, begin(5, "c/x")},
+			},
+			want: []string{"1 a/x", "2 c/x", "61 a/y"},
+		},
 		"a higher maximum": {
 			max:   1,
 			steps: []step{{0, begin(30, "a/w")}, {1, begin(30, "b/x", "b/y")}, {2, begin(10, "a/x")}, {5, setMax(3)}},
@@ -125,13 +152,17 @@ func TestOrderOfStarts(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			withService(t, tc.max, func(s *service) {
-				for _, run := range strings.Fields(tc.long) {
-					s.addHistory(run, 16*time.Minute)
-				}
+				long, unknown := strings.Fields(tc.long), strings.Fields(tc.unknown)
 				for _, tenancy := range []string{"a", "b", "c", "d"} {
 					var plans []schedule.Plan
 					for _, name := range []string{"v", "w", "x", "y", "z"} {
 						plans = append(plans, s.plan(tenancy, name, "off"))
+						switch run := tenancy + "/" + name; {
+						case slices.Contains(long, run):
+							s.addHistory(run, 16*time.Minute)
+						case !slices.Contains(unknown, run):
+							s.addHistory(run, time.Minute)
+						}
 					}
 					s.start(tenancy, plans...)
 				}

@@ -40,3 +40,6 @@ var ErrLocked = errors.New("locked")
 // ErrLost means that a lock was lost: this process did not say in time that it is alive, and
 // another one may do its work.
 var ErrLost = errors.New("the lock was lost")
+
+// ErrStandby means that another process that shares the state runs the service.
+var ErrStandby = errors.New("standing by")

@@ -28,8 +28,9 @@ type Runs interface {
 	// LastDuration returns how long the last run of a stream took that ended with the vendor's
 	// complete data. A later one that ended otherwise counts if it took longer, such as one that
 	// a time limit ended. Skipped ticks do not count, nor runs whose process died: they have no
-	// true end. It is 0 when there is none.
-	LastDuration(ctx context.Context, stream, tenancy string) (time.Duration, error)
+	// true end. It is 0 when there is none. collected reports whether the history has a run
+	// that ended with complete data.
+	LastDuration(ctx context.Context, stream, tenancy string) (took time.Duration, collected bool, err error)
 	// OutcomeCounts returns the counts of every stream and outcome that has
 	// occurred. Unlike the history they are never swept.
 	OutcomeCounts(ctx context.Context) ([]Count, error)

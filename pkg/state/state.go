@@ -69,6 +69,8 @@ type Backend interface {
 	Sweep(ctx context.Context, keep time.Duration) error
 	// Streams returns the status of every stream that was ever run or restored.
 	Streams(ctx context.Context) ([]StreamStatus, error)
+	// TenancyStreams is Streams for the streams of one tenancy.
+	TenancyStreams(ctx context.Context, tenancy string) ([]StreamStatus, error)
 	// TakeOver adds what another state, which the backend opened for this, has of a tenancy: the last-known snapshots and those that
 	// wait for Accept as they are, each after its sum was verified, the history and the counts
 	// of streams that have none here, the export chunks of streams that have none here, notes,

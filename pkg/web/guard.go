@@ -127,7 +127,7 @@ func (s *Server) writeOperationError(w http.ResponseWriter, r *http.Request, err
 		s.writeError(w, http.StatusNotFound, err.Error())
 	case refused != nil, errors.Is(err, state.ErrNoSnapshot), errors.Is(err, state.ErrLocked), errors.Is(err, schedule.ErrRunning):
 		s.writeError(w, http.StatusConflict, err.Error())
-	case errors.Is(err, schedule.ErrStopping):
+	case errors.Is(err, schedule.ErrStopping), errors.Is(err, state.ErrStandby):
 		s.writeUnavailable(w, err)
 	default:
 		s.writeInternalError(w, r, err)

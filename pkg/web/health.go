@@ -7,6 +7,7 @@ import (
 
 	"github.com/collectord/collectord/pkg/freshness"
 	"github.com/collectord/collectord/pkg/schedule"
+	"github.com/collectord/collectord/pkg/state"
 )
 
 // healthRoutes returns the routes of the health checks: whether the program is alive, whether
@@ -25,11 +26,16 @@ func (s *Server) healthRoutes() []route {
 	}
 }
 
-// checkHandler returns a handler that responds with status if check returns nil, and with 503
-// otherwise.
+// checkHandler returns a handler that responds with status if check returns nil, with 200 if
+// the service stands by, and with 503 otherwise.
 func (s *Server) checkHandler(check func() error, status string) http.HandlerFunc {
 	return func(w http.ResponseWriter, _ *http.Request) {
-		if err := check(); err != nil {
+		err := check()
+		if errors.Is(err, state.ErrStandby) { // it can do all that is asked of it
+			s.writeJSON(w, http.StatusOK, map[string]string{"status": err.Error()})
+			return
+		}
+		if err != nil {
 			s.writeUnavailable(w, err)
 			return
 		}
@@ -89,7 +95,7 @@ func (s *Server) serveReload(w http.ResponseWriter, r *http.Request) {
 // writeReloaded writes the response to a reload that ended with err.
 func (s *Server) writeReloaded(w http.ResponseWriter, err error) {
 	switch {
-	case errors.Is(err, schedule.ErrStopping):
+	case errors.Is(err, schedule.ErrStopping), errors.Is(err, state.ErrStandby):
 		s.writeUnavailable(w, err)
 		return
 	case err != nil:

@@ -125,11 +125,11 @@ func (s *Server) checkStream(r *http.Request, name string) error {
 	if slices.Contains(s.Daemon.Operator().Streams, name) {
 		return nil
 	}
-	known, err := s.State.Streams(r.Context())
+	known, err := s.State.TenancyStreams(r.Context(), s.Tenancy)
 	if err != nil {
 		return err
 	}
-	if slices.ContainsFunc(known, func(k state.StreamStatus) bool { return k.Stream == name && k.Tenancy == s.Tenancy }) {
+	if slices.ContainsFunc(known, func(k state.StreamStatus) bool { return k.Stream == name }) {
 		return nil
 	}
 	return operation.UnknownStreamError(name)

@@ -97,7 +97,7 @@ func (t *Tenancies) newBaseData(r *http.Request) baseData {
 	case alive != nil:
 		d.Alarm = "The scheduler has stopped: " + alive.Error()
 	case ready != nil:
-		d.Alarm = "Not ready yet: " + ready.Error()
+		d.Alarm = describeNotReady(ready)
 	case reload != nil && visitorOf(r.Context()).seesAll():
 		d.Alarm = "The last reload of the settings: " + reload.Error()
 	}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"embed"
+	"errors"
 	"fmt"
 	"html/template"
 	"io/fs"
@@ -18,6 +19,7 @@ import (
 	"github.com/dustin/go-humanize"
 
 	"github.com/collectord/collectord/pkg/query"
+	"github.com/collectord/collectord/pkg/state"
 )
 
 //go:embed assets
@@ -169,11 +171,19 @@ func (s *Server) newBaseData(ctx context.Context, title string) baseData {
 	if err := s.Daemon.Alive(); err != nil {
 		d.Alarm = "The scheduler has stopped: " + err.Error()
 	} else if err := s.Daemon.Ready(); err != nil {
-		d.Alarm = "Not ready yet: " + err.Error()
+		d.Alarm = describeNotReady(err)
 	} else if _, err := s.Daemon.LastReload(); err != nil {
 		d.Alarm = "The last reload of the settings: " + err.Error()
 	}
 	return d
+}
+
+// describeNotReady returns why the service is not ready, as a sentence.
+func describeNotReady(err error) string {
+	if errors.Is(err, state.ErrStandby) {
+		return "This service is " + err.Error()
+	}
+	return "Not ready yet: " + err.Error()
 }
 
 // formatAge returns the time from then to now in its largest one or two units, such as

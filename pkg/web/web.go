@@ -31,8 +31,8 @@ type Daemon interface {
 	// the start is finished, and otherwise an error that names the pending step.
 	Ready() error
 	// RunNow starts the streams of a collector that are not running, and returns their
-	// names. The error wraps schedule.ErrUnknown, schedule.ErrRunning or
-	// schedule.ErrStopping.
+	// names. The error wraps schedule.ErrUnknown, schedule.ErrRunning,
+	// state.ErrStandby or schedule.ErrStopping.
 	RunNow(collector string) (streams []string, err error)
 	// RunStreamNow starts one stream. Its errors are those of RunNow.
 	RunStreamNow(stream string) error

@@ -19,7 +19,7 @@ import (
 
 // layers lists, for each package, the packages of this module that it may import. docs/internals/architecture.md draws the same.
 var layers = map[string][]string{
-	"cmd/collectord":         {"pkg/calendar", "pkg/config", "pkg/collector", "pkg/collector/external", "pkg/collector/sources", "pkg/snapshot", "pkg/store", "pkg/store/file", "pkg/store/sinks", "pkg/state", "pkg/state/local", "pkg/backup", "pkg/run", "pkg/delivery", "pkg/schedule", "pkg/freshness", "pkg/operation", "pkg/web", "pkg/query", "pkg/query/prompt", "pkg/control", "pkg/metrics", "pkg/notify", "pkg/doctor", "internal/listen", "internal/redact", "internal/supervise", "internal/systemd", "internal/rss", "internal/tracing"},
+	"cmd/collectord":         {"pkg/calendar", "pkg/config", "pkg/collector", "pkg/collector/external", "pkg/collector/sources", "pkg/snapshot", "pkg/store", "pkg/store/file", "pkg/store/sinks", "pkg/state", "pkg/state/local", "pkg/state/shared", "pkg/backup", "pkg/run", "pkg/delivery", "pkg/schedule", "pkg/freshness", "pkg/operation", "pkg/web", "pkg/query", "pkg/query/prompt", "pkg/control", "pkg/metrics", "pkg/notify", "pkg/doctor", "internal/listen", "internal/redact", "internal/supervise", "internal/systemd", "internal/rss", "internal/tracing"},
 	"pkg/calendar":           {},
 	"pkg/config":             {"internal/listen", "internal/redact", "pkg/calendar"},
 	"pkg/collector":          {},
@@ -40,7 +40,7 @@ var layers = map[string][]string{
 	"pkg/state":              {"pkg/snapshot"},
 	"pkg/state/database":     {"pkg/snapshot", "pkg/state", "internal/durable"},
 	"pkg/state/local":        {"pkg/snapshot", "pkg/state", "pkg/state/database", "internal/durable", "internal/systemd"},
-	"pkg/state/shared":       {"pkg/snapshot", "pkg/state", "pkg/state/database", "pkg/store/postgres", "pkg/store/s3", "internal/durable"},
+	"pkg/state/shared":       {"pkg/snapshot", "pkg/state", "pkg/state/database", "pkg/store/postgres", "pkg/store/s3", "internal/backoff", "internal/durable"},
 	"pkg/backup":             {"internal/backoff", "pkg/snapshot", "pkg/state", "pkg/store", "pkg/store/file", "pkg/store/s3"},
 	"pkg/run":                {"pkg/collector", "pkg/snapshot", "pkg/state"},
 	"pkg/delivery":           {"internal/backoff", "pkg/snapshot", "pkg/state", "pkg/store"},
@@ -53,7 +53,7 @@ var layers = map[string][]string{
 	"pkg/control":            {"pkg/collector", "pkg/query", "pkg/run", "pkg/snapshot", "pkg/snapshot/columns", "pkg/state"},
 	"pkg/metrics":            {"internal/systemd", "pkg/backup", "pkg/collector", "pkg/control", "pkg/freshness", "pkg/notify", "pkg/run", "pkg/snapshot", "pkg/state"},
 	"pkg/notify":             {"internal/backoff", "internal/redact", "pkg/collector", "pkg/freshness", "pkg/run", "pkg/snapshot", "pkg/state"},
-	"pkg/doctor":             {"internal/listen", "internal/netadvice", "pkg/state", "pkg/state/local"},
+	"pkg/doctor":             {"internal/listen", "internal/netadvice", "pkg/state"},
 	"internal/backoff":       {},
 	"internal/duckdb":        {},
 	"internal/collectortest": {"internal/vendorsim", "pkg/collector", "pkg/collector/rest", "pkg/config", "pkg/run", "pkg/snapshot", "pkg/state", "pkg/state/local"},

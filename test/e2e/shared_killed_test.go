@@ -47,6 +47,15 @@ func TestSharedStateKilled(t *testing.T) {
 func newSharedKilling(t *testing.T, random *rand.Rand) *sharedKilling {
 	t.Helper()
 	k := &sharedKilling{sharedState: newSharedState(t), random: random}
+	// Each run takes half a second, so that kills often hit one.
+	slow, err := vendorsim.Start(vendorsim.Options{Vendors: []vendorsim.Vendor{vendorsim.NewOkta()}, Latency: 50 * time.Millisecond,
+		Counts: map[string]int{vendorsim.OktaUsers: k.users}, PageLimits: map[string]int{vendorsim.OktaUsers: 3},
+		Limits: map[string]vendorsim.LimitNumbers{"okta": {Max: 1e6}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(slow.Close)
+	k.UseVendors(slow)
 	k.Env["SCHEDULE"], k.Env["STORE_POSTGRES_URL"], k.Env["STORE_POSTGRES_SCHEMA"] = "@every 1s", k.url, k.schema
 	k.machines = [2]*sharedState{k.sharedState, k.onOtherMachine(t)}
 	for i, machine := range k.machines {
@@ -57,58 +66,58 @@ func newSharedKilling(t *testing.T, random *rand.Rand) *sharedKilling {
 }
 
 // disturb kills a service and starts it again, or stops it for a while.
-func (k *sharedKilling) disturb(i int) {
-	k.Helper()
-	time.Sleep(time.Duration(k.random.Int64N(int64(3 * time.Second))))
-	service := k.running[i]
-	if k.random.IntN(4) == 0 {
+func (s *sharedKilling) disturb(i int) {
+	s.Helper()
+	time.Sleep(time.Duration(s.random.Int64N(int64(3 * time.Second))))
+	service := s.running[i]
+	if s.random.IntN(4) == 0 {
 		service.Signal(syscall.SIGSTOP)
-		time.Sleep(time.Duration(k.random.Int64N(int64(3 * time.Second))))
+		time.Sleep(time.Duration(s.random.Int64N(int64(3 * time.Second))))
 		service.Signal(syscall.SIGCONT)
 		// One that has lost the service ends, so that it is started again.
 		time.Sleep(2 * time.Second)
 	}
 	_ = service.Process().Signal(syscall.SIGKILL) // it may have ended
 	service.Wait()
-	k.running[i] = k.machines[i].StartService()
+	s.running[i] = s.machines[i].StartService()
 }
 
 // stopAll ends both services in good order.
-func (k *sharedKilling) stopAll() {
-	k.Helper()
-	for _, service := range k.running {
+func (s *sharedKilling) stopAll() {
+	s.Helper()
+	for _, service := range s.running {
 		_ = service.Process().Signal(syscall.SIGTERM)
 	}
-	for _, service := range k.running {
+	for _, service := range s.running {
 		service.Wait()
 	}
 	time.Sleep(1500 * time.Millisecond) // for leases of killed processes
 }
 
 // assertNothingLost compares the history with the table and the bucket.
-func (k *sharedKilling) assertNothingLost() {
-	k.Helper()
-	conn, err := pgx.Connect(k.Context(), k.url)
+func (s *sharedKilling) assertNothingLost() {
+	s.Helper()
+	conn, err := pgx.Connect(s.Context(), s.url)
 	if err != nil {
-		k.Fatal(err)
+		s.Fatal(err)
 	}
-	defer conn.Close(k.Context())
-	if _, err := conn.Exec(k.Context(), "SET search_path = "+pgx.Identifier{k.schema}.Sanitize()); err != nil {
-		k.Fatal(err)
+	defer conn.Close(s.Context())
+	if _, err := conn.Exec(s.Context(), "SET search_path = "+pgx.Identifier{s.schema}.Sanitize()); err != nil {
+		s.Fatal(err)
 	}
-	successes := k.texts(conn, `SELECT upload_id FROM runs WHERE outcome = 'success'`)
+	successes := s.texts(conn, `SELECT upload_id FROM runs WHERE outcome = 'success'`)
 	rows := map[string]int{}
-	for _, line := range k.texts(conn, `SELECT json_data->>'_upload_id' FROM okta_users`) {
+	for _, line := range s.texts(conn, `SELECT json_data->>'_upload_id' FROM okta_users`) {
 		rows[line]++
 	}
 	for _, id := range successes {
-		if rows[id] != k.users {
-			k.Errorf("the run %s has %d rows, want %d", id, rows[id], k.users)
+		if rows[id] != s.users {
+			s.Errorf("the run %s has %d rows, want %d", id, rows[id], s.users)
 		}
 		delete(rows, id)
 	}
 	if len(rows) > 0 {
-		k.Errorf("rows of runs that are no success: %v", rows)
+		s.Errorf("rows of runs that are no success: %v", rows)
 	}
 	for what, query := range map[string]string{
 		"queued deliveries":     `SELECT id::text FROM deliveries`,
@@ -116,27 +125,27 @@ func (k *sharedKilling) assertNothingLost() {
 		"runs that failed":      `SELECT error FROM runs WHERE outcome IN ('failed', 'timeout')`,
 		"snapshots not in need": `SELECT dir FROM snapshots WHERE id NOT IN (SELECT snapshot FROM last_known)`,
 	} {
-		if found := k.texts(conn, query); len(found) > 0 {
-			k.Errorf("%s: %s", what, strings.Join(found, "\n"))
+		if found := s.texts(conn, query); len(found) > 0 {
+			s.Errorf("%s: %s", what, strings.Join(found, "\n"))
 		}
 	}
-	last := k.texts(conn, `SELECT upload_id FROM snapshots`)
-	if content := k.Content(k.object("data/okta_users.json")); len(last) != 1 || strings.Count(content, last[0]) != k.users {
-		k.Errorf("the object is not that of the last-known snapshot %q", last)
+	last := s.texts(conn, `SELECT upload_id FROM snapshots`)
+	if content := s.Content(s.object("data/okta_users.json")); len(last) != 1 || strings.Count(content, last[0]) != s.users {
+		s.Errorf("the object is not that of the last-known snapshot %q", last)
 	}
-	k.Logf("%d successful runs, outcomes: %v", len(successes), k.texts(conn, `SELECT outcome || ' ' || count(*) FROM runs GROUP BY outcome`))
+	s.Logf("%d successful runs, outcomes: %v", len(successes), s.texts(conn, `SELECT outcome || ' ' || count(*) FROM runs GROUP BY outcome`))
 }
 
 // texts returns the first column of a query.
-func (k *sharedKilling) texts(conn *pgx.Conn, query string) []string {
-	k.Helper()
-	rows, err := conn.Query(k.Context(), query)
+func (s *sharedKilling) texts(conn *pgx.Conn, query string) []string {
+	s.Helper()
+	rows, err := conn.Query(s.Context(), query)
 	if err != nil {
-		k.Fatal(err)
+		s.Fatal(err)
 	}
 	all, err := pgx.CollectRows(rows, pgx.RowTo[string])
 	if err != nil {
-		k.Fatal(err)
+		s.Fatal(err)
 	}
 	return all
 }

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
@@ -118,7 +119,7 @@ func TestStandby(t *testing.T) {
 	second := other.StartService()
 	base := second.BaseURL()
 	second.WaitForLog("standing by")
-	if code, body := second.Request("GET", base+"/-/ready", ""); code != 503 || !strings.Contains(body, "standing by") {
+	if code, body := second.Request("GET", base+"/-/ready", ""); code != 200 || !strings.Contains(body, "standing by") {
 		t.Errorf("ready: %d %s", code, body)
 	}
 	if code, body := second.Request("GET", base+"/-/healthy", ""); code != 200 {
@@ -128,6 +129,7 @@ func TestStandby(t *testing.T) {
 	if code, body := second.Request("GET", base+"/", ""); code != 200 || !strings.Contains(body, "okta_users") {
 		t.Errorf("the page of the second service: %d", code)
 	}
+	s.AssertResult(other.Run("cluster", "status"), harness.ExitOK, "active", "standby")
 	first.Signal(syscall.SIGKILL)
 	first.Wait()
 	second.WaitForLog("this process runs the service now")
@@ -167,4 +169,38 @@ func (s *sharedState) assertRunsAreSuccesses(t *testing.T) {
 	if counts["success"] == 0 || counts[""] > 0 || counts["failed"] > 0 {
 		t.Errorf("outcomes: %v", counts)
 	}
+}
+
+// The database of the state is restarted while a run is in progress: the service goes on, and
+// the run is recorded.
+func TestSharedStateDatabaseRestarts(t *testing.T) {
+	t.Parallel()
+	s := newSharedState(t)
+	server, err := testserver.NewPostgres(0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	slow, err := vendorsim.Start(vendorsim.Options{Vendors: []vendorsim.Vendor{vendorsim.NewOkta()}, Latency: 200 * time.Millisecond,
+		Counts: map[string]int{vendorsim.OktaUsers: s.users}, PageLimits: map[string]int{vendorsim.OktaUsers: 3},
+		Limits: map[string]vendorsim.LimitNumbers{"okta": {Max: 1e6}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(slow.Close)
+	s.UseVendors(slow)
+	s.url = server.URL(testserver.Owner, testserver.Password)
+	s.Env["CLUSTER_POSTGRES_URL"] = s.url
+	service := s.StartService()
+	service.WaitForLog(`"run starts"`)
+	server.Crash()
+	service.WaitForLog("did not note that this process is alive")
+	time.Sleep(3 * time.Second) // the extraction ends meanwhile
+	if err := server.Start(); err != nil {
+		t.Fatal(err)
+	}
+	service.WaitForLog(`"stream done"`, `"outcome":"success"`)
+	service.WaitForLog(`"stored"`)
+	service.Signal(syscall.SIGTERM)
+	s.AssertResult(service.Wait(), harness.ExitOK)
+	s.assertRunsAreSuccesses(t)
 }

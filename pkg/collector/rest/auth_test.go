@@ -470,6 +470,18 @@ func (h *hostRecorder) RoundTrip(req *http.Request) (*http.Response, error) {
 	return h.next.RoundTrip(req)
 }
 
+// TestSharedConnections: the clients of a process use one pool of connections.
+func TestSharedConnections(t *testing.T) {
+	var shared collector.Shared
+	one, other, alone := NewHTTP(&shared), NewHTTP(&shared), NewHTTP(nil)
+	if one.Transport != other.Transport {
+		t.Error("clients with the same Shared have different pools")
+	}
+	if one.Transport == alone.Transport {
+		t.Error("without Shared the client has the pool of others")
+	}
+}
+
 // TestSharedCredentials: clients with the same credentials have one token and one
 // limiter; those of another scope or a new secret have a token of their own.
 func TestSharedCredentials(t *testing.T) {

@@ -23,31 +23,12 @@ var errRedirect = errors.New("redirect refused")
 // NewHTTP returns the HTTP client for one vendor. It uses the proxies of
 // HTTPS_PROXY and NO_PROXY, the authorities of SSL_CERT_FILE, HTTP/2, and
 // timeouts for connections and responses. It follows redirects only on the same
-// host, because another host must not get the credentials.
-func NewHTTP() *http.Client {
-	dialer := &net.Dialer{Timeout: 10 * time.Second, KeepAlive: 30 * time.Second}
+// host, because another host must not get the credentials. Clients with the same Shared
+// use connections together, so that the memory of idle ones does not grow with the number
+// of collectors.
+func NewHTTP(with *collector.Shared) *http.Client {
 	return &http.Client{
-		Transport: &http.Transport{
-			Proxy: http.ProxyFromEnvironment,
-			OnProxyConnectResponse: func(_ context.Context, proxy *url.URL, _ *http.Request, resp *http.Response) error {
-				if resp.StatusCode == http.StatusOK {
-					return nil
-				}
-				return &proxyError{proxy: proxy.Host, status: resp.StatusCode}
-			},
-			DialContext:           dialer.DialContext,
-			ForceAttemptHTTP2:     true,
-			MaxIdleConnsPerHost:   32,
-			IdleConnTimeout:       90 * time.Second,
-			TLSHandshakeTimeout:   15 * time.Second,
-			ResponseHeaderTimeout: 5 * time.Minute,
-			ExpectContinueTimeout: time.Second,
-			// The toolkit decodes bodies, limits their size and counts their bytes.
-			DisableCompression: true,
-			ReadBufferSize:     64 << 10,
-			// Without pings every attempt would use the same dead HTTP/2 connection.
-			HTTP2: &http.HTTP2Config{SendPingTimeout: 30 * time.Second, PingTimeout: 15 * time.Second},
-		},
+		Transport: collector.Share(with, "transport", newTransport()),
 		CheckRedirect: func(req *http.Request, via []*http.Request) error {
 			if !sameHost(req.URL, via[0].URL) {
 				return fmt.Errorf("%w: it leads to %s://%s: check the configured address", errRedirect, req.URL.Scheme, req.URL.Host)
@@ -57,6 +38,35 @@ func NewHTTP() *http.Client {
 			}
 			return nil
 		},
+	}
+}
+
+// maxIdleConns bounds the idle connections of a transport, each of which has a read buffer.
+const maxIdleConns = 64
+
+func newTransport() *http.Transport {
+	dialer := &net.Dialer{Timeout: 10 * time.Second, KeepAlive: 30 * time.Second}
+	return &http.Transport{
+		Proxy: http.ProxyFromEnvironment,
+		OnProxyConnectResponse: func(_ context.Context, proxy *url.URL, _ *http.Request, resp *http.Response) error {
+			if resp.StatusCode == http.StatusOK {
+				return nil
+			}
+			return &proxyError{proxy: proxy.Host, status: resp.StatusCode}
+		},
+		DialContext:           dialer.DialContext,
+		ForceAttemptHTTP2:     true,
+		MaxIdleConns:          maxIdleConns,
+		MaxIdleConnsPerHost:   maxIdleConns / 2,
+		IdleConnTimeout:       90 * time.Second,
+		TLSHandshakeTimeout:   15 * time.Second,
+		ResponseHeaderTimeout: 5 * time.Minute,
+		ExpectContinueTimeout: time.Second,
+		// The toolkit decodes bodies, limits their size and counts their bytes.
+		DisableCompression: true,
+		ReadBufferSize:     64 << 10,
+		// Without pings every attempt would use the same dead HTTP/2 connection.
+		HTTP2: &http.HTTP2Config{SendPingTimeout: 30 * time.Second, PingTimeout: 15 * time.Second},
 	}
 }
 

@@ -26,7 +26,7 @@ const asChild = "REST_TEST_GET"
 func TestMain(m *testing.M) {
 	if address := os.Getenv(asChild); address != "" {
 		base, _ := url.Parse(address)
-		c := &Client{Base: base, HTTP: NewHTTP(), Retry: Retry{attempts: 1}}
+		c := &Client{Base: base, HTTP: NewHTTP(nil), Retry: Retry{attempts: 1}}
 		e, err := c.Get(context.Background(), Request{Path: "/x"})
 		if err != nil {
 			fmt.Println(err)
@@ -59,7 +59,7 @@ func newTestClient(t *testing.T, address string) *Client {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &Client{Base: base, HTTP: NewHTTP(), Retry: testRetry, UserAgent: "collectord/test"}
+	return &Client{Base: base, HTTP: NewHTTP(nil), Retry: testRetry, UserAgent: "collectord/test"}
 }
 
 // startInMemory serves h without sockets, for tests with the fake clock of

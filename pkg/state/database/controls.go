@@ -43,7 +43,7 @@ func (c *Controls) ReplaceDefinitions(ctx context.Context, all []state.ControlDe
 // the problem of a control whose file could be used before.
 func (c *Controls) storeDefinition(ctx context.Context, tx DB, d state.ControlDefinition) error {
 	if d.Problem != "" {
-		result, err := tx.ExecContext(ctx, `UPDATE controls SET problem = $1 WHERE tenancy = $2 AND id = $3 AND hash <> ''`, truncateText(d.Problem), c.tenancy, d.ID)
+		result, err := tx.ExecContext(ctx, `UPDATE controls SET problem = $1 WHERE tenancy = $2 AND id = $3 AND hash <> ''`, c.core.withoutSecrets(d.Problem), c.tenancy, d.ID)
 		if err != nil {
 			return err
 		}
@@ -59,7 +59,7 @@ func (c *Controls) storeDefinition(ctx context.Context, tx DB, d state.ControlDe
 			weight = excluded.weight, indicator = excluded.indicator, reference = excluded.reference, off = excluded.off,
 			hash = excluded.hash, problem = excluded.problem`,
 		c.tenancy, d.ID, d.File, d.Title, d.Category, d.Type, d.Description, d.How, d.Target, d.Minimum, d.Weight, d.Indicator,
-		d.References, d.Off, d.Hash, truncateText(d.Problem))
+		d.References, d.Off, d.Hash, c.core.withoutSecrets(d.Problem))
 	return err
 }
 
@@ -105,7 +105,7 @@ func (c *Controls) recordOutcome(ctx context.Context, tx DB, o state.ControlOutc
 		`UPDATE controls SET tried = $1, tried_data = $2, tried_hash = $3, error = $4,
 			failed_since = CASE WHEN $4 = '' THEN 0 WHEN failed_since = 0 THEN $1 ELSE failed_since END
 		 WHERE tenancy = $5 AND id = $6`,
-		toMillis(a.Tried), toMillis(a.Data), a.Hash, truncateText(a.Err), c.tenancy, o.ID)
+		toMillis(a.Tried), toMillis(a.Data), a.Hash, c.core.withoutSecrets(a.Err), c.tenancy, o.ID)
 	if err != nil {
 		return err
 	}

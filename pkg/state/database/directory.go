@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
 	"strings"
 
@@ -118,14 +119,23 @@ func (d Directory) Discard(dir string) error {
 }
 
 // EmptyTrash removes what this and other processes have discarded.
-func (d Directory) EmptyTrash() {
-	for _, pattern := range []string{"spool/.trash-*", ".probe-*", "spool/.probe-*", "locks/.probe-*", "snapshots/.probe-*"} {
-		names, err := fs.Glob(os.DirFS(d.Path), pattern)
-		for _, name := range names {
-			err = errors.Join(err, os.RemoveAll(filepath.Join(d.Path, name)))
-		}
-		if err != nil {
-			d.Log.Warn("removing discarded files failed; the next cleanup tries again", zap.Error(err))
-		}
+func (d Directory) EmptyTrash() { d.removeMatches("spool/.trash-*") }
+
+// removeProbes removes what killed processes have left that checked whether they can create
+// files. It reads whole directories, one of which has a file for each stream of each tenancy.
+func (d Directory) removeProbes() {
+	for _, sub := range subdirectories {
+		d.removeMatches(path.Join(sub, ".probe-*"))
+	}
+}
+
+// removeMatches removes the files and directories whose names match a pattern of [fs.Glob].
+func (d Directory) removeMatches(pattern string) {
+	names, err := fs.Glob(os.DirFS(d.Path), pattern)
+	for _, name := range names {
+		err = errors.Join(err, os.RemoveAll(filepath.Join(d.Path, name)))
+	}
+	if err != nil {
+		d.Log.Warn("removing discarded files failed; the next cleanup tries again", zap.Error(err))
 	}
 }

@@ -88,16 +88,16 @@ func (r *Runs) LastEnded(ctx context.Context, collector, stream, tenancy string)
 }
 
 // LastDuration implements [state.Runs].
-func (r *Runs) LastDuration(ctx context.Context, stream, tenancy string) (time.Duration, error) {
-	var longest int64
-	err := r.db.QueryRowContext(ctx, `SELECT coalesce(max(ended - started), 0) FROM runs
+func (r *Runs) LastDuration(ctx context.Context, stream, tenancy string) (took time.Duration, collected bool, err error) {
+	var longest, successes int64
+	err = r.db.QueryRowContext(ctx, `SELECT coalesce(max(ended - started), 0), count(CASE WHEN outcome IN ('success', 'unchanged', 'empty', 'held') THEN 1 END) FROM runs
 		WHERE stream = $1 AND tenancy = $2 AND outcome NOT IN ('', 'skipped', 'interrupted') AND id >= coalesce((
 			SELECT id FROM runs WHERE stream = $1 AND tenancy = $2 AND outcome IN ('success', 'unchanged', 'empty', 'held')
-			ORDER BY id DESC LIMIT 1), 0)`, stream, tenancy).Scan(&longest)
+			ORDER BY id DESC LIMIT 1), 0)`, stream, tenancy).Scan(&longest, &successes)
 	if err != nil {
-		return 0, fmt.Errorf("read the history: %w", r.engine.Explain(err))
+		return 0, false, fmt.Errorf("read the history: %w", r.engine.Explain(err))
 	}
-	return max(0, time.Duration(longest)*time.Millisecond), nil
+	return max(0, time.Duration(longest)*time.Millisecond), successes > 0, nil
 }
 
 // OutcomeCounts implements [state.Runs].

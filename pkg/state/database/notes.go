@@ -44,7 +44,12 @@ func (n *Notes) SwapNote(ctx context.Context, key, old, text string) (swapped bo
 
 // SetNote implements [state.Notes].
 func (n *Notes) SetNote(ctx context.Context, key, text string) error {
-	if err := n.storeNote(ctx, n.core.db, key, text); err != nil {
+	// A statement that changes nothing would wait for the transactions of others.
+	there, err := n.readNote(ctx, n.core.db, key)
+	if err == nil && there != text {
+		err = n.storeNote(ctx, n.core.db, key, text)
+	}
+	if err != nil {
 		return fmt.Errorf("store note %q: %w", key, err)
 	}
 	return nil

@@ -95,7 +95,7 @@ func (q *Queue) ScheduleRetry(ctx context.Context, id int64, cause error, class 
 		}
 		_, err := tx.ExecContext(ctx,
 			`UPDATE deliveries SET attempts = attempts + 1, error = $1, class = $2, next_try = $3 WHERE id = $4`,
-			truncateText(cause.Error()), class, toMillis(next), id)
+			q.withoutSecrets(cause.Error()), class, toMillis(next), id)
 		return err
 	})
 	if err != nil {
@@ -118,7 +118,15 @@ func (q *Queue) RetryRefusedNow(ctx context.Context, tenancy string) error {
 }
 
 func (q *Queue) retryNowWhere(ctx context.Context, where string, args ...any) error {
-	if _, err := q.db.ExecContext(ctx, `UPDATE deliveries SET next_try = 0, class = '' WHERE (next_try > 0 OR class <> '') AND `+where, args...); err != nil {
+	where = ` WHERE (next_try > 0 OR class <> '') AND ` + where
+	// Usually there are none, and a statement that writes would wait for the transactions of
+	// others.
+	var isAny bool
+	err := q.db.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM deliveries`+where+`)`, args...).Scan(&isAny)
+	if err == nil && isAny {
+		_, err = q.db.ExecContext(ctx, `UPDATE deliveries SET next_try = 0, class = ''`+where, args...)
+	}
+	if err != nil {
 		return fmt.Errorf("make deliveries due: %w", q.engine.Explain(err))
 	}
 	return nil

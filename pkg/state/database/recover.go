@@ -44,6 +44,22 @@ func (r *recovery) covers(collector, stream, tenancy string) bool {
 	return collector == r.collector && tenancy == r.tenancy && (len(r.streams) == 0 || slices.Contains(r.streams, stream))
 }
 
+// rows returns the SQL condition, with its arguments, for the rows s of snapshots that the
+// recovery covers. It has the streams, by which the database finds rows without reading those
+// of other tenancies.
+func (r *recovery) rows() (where string, args []any) {
+	where, args = "s.collector = $1 AND s.tenancy = $2", []any{r.collector, r.tenancy}
+	if len(r.streams) == 0 {
+		return where, args
+	}
+	marks := make([]string, len(r.streams))
+	for i, stream := range r.streams {
+		args = append(args, stream)
+		marks[i] = fmt.Sprintf("$%d", len(args))
+	}
+	return where + " AND s.stream IN (" + strings.Join(marks, ", ") + ")", args
+}
+
 // coversSpool reports whether the recovery is for the stream of an unfinished
 // snapshot in the collector's spool.
 func (r *recovery) coversSpool(name string) bool {
@@ -83,13 +99,19 @@ func (r *recovery) removeSpools(context.Context) error {
 // recordUnknown records or discards the snapshots that the database does not have, oldest
 // first.
 func (r *recovery) recordUnknown(ctx context.Context) error {
-	// The places are listed before the rows, so that one that is recorded meanwhile is in
-	// both lists.
+	// The places are listed before the rows are read, so that one that is recorded meanwhile
+	// has its row.
 	places, err := r.files.List(r.streams, r.tenancy)
 	if err != nil {
 		return err
 	}
-	rows, err := queryAll(ctx, r.db, scanText, `SELECT dir FROM snapshots`)
+	query, args := `SELECT s.dir FROM snapshots s`, []any(nil)
+	if len(r.streams) > 0 { // otherwise the places are those of all collectors and tenancies
+		var where string
+		where, args = r.rows()
+		query += ` WHERE ` + where
+	}
+	rows, err := queryAll(ctx, r.db, scanText, query, args...)
 	if err != nil {
 		return err
 	}
@@ -224,6 +246,13 @@ func (r *recovery) reclaim(ctx context.Context, place string) error {
 
 // endInterruptedRuns ends the runs that have no snapshot.
 func (r *recovery) endInterruptedRuns(ctx context.Context) error {
+	// Usually there are none, and a transaction would wait for those of others.
+	var isAny bool
+	err := r.db.QueryRowContext(ctx,
+		`SELECT EXISTS (SELECT 1 FROM runs WHERE collector = $1 AND tenancy = $2 AND outcome = '')`, r.collector, r.tenancy).Scan(&isAny)
+	if err != nil || !isAny {
+		return err
+	}
 	return r.inTransaction(ctx, func(tx DB) error {
 		open, err := queryAll(ctx, tx, func(rows *sql.Rows) (run state.Run, err error) {
 			return run, rows.Scan(&run.ID, &run.Stream)
@@ -251,17 +280,15 @@ func (r *recovery) dropLost(ctx context.Context) error {
 		id                     int64
 		place, stream, tenancy string
 	}
+	where, args := r.rows()
 	rows, err := queryAll(ctx, r.db, func(rows *sql.Rows) (row snapshotRow, err error) {
 		err = rows.Scan(&row.id, &row.place, &row.stream, &row.tenancy)
 		return row, err
-	}, `SELECT s.id, s.dir, s.stream, s.tenancy FROM snapshots s WHERE s.collector = $1 AND `+inUse, r.collector)
+	}, `SELECT s.id, s.dir, s.stream, s.tenancy FROM snapshots s WHERE `+where+` AND `+inUse, args...)
 	if err != nil {
 		return err
 	}
 	for _, row := range rows {
-		if !r.covers(r.collector, row.stream, row.tenancy) {
-			continue
-		}
 		_, err := r.files.Check(ctx, row.place)
 		if err == nil {
 			continue

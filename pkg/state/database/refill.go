@@ -13,6 +13,11 @@ import (
 
 // RegisterSinks implements [state.Queue].
 func (q *Queue) RegisterSinks(ctx context.Context, tenancy string, targets map[string]string, p state.Policy) (changes []state.SinkChange, err error) {
+	// At most starts nothing has changed, and a transaction would wait for those of others.
+	known, err := knownTargets(ctx, q.db, tenancy)
+	if err == nil && hasTargets(known, p.Sinks, targets) {
+		return nil, nil
+	}
 	err = q.inTransaction(ctx, func(tx DB) error {
 		changes = nil
 		known, err := knownTargets(ctx, tx, tenancy)
@@ -52,10 +57,18 @@ func (q *Queue) RegisterSinks(ctx context.Context, tenancy string, targets map[s
 	return changes, nil
 }
 
+// hasTargets reports whether known has exactly the sinks, each with its target.
+func hasTargets(known map[string]string, sinks []string, targets map[string]string) bool {
+	return len(known) == len(sinks) && !slices.ContainsFunc(sinks, func(sink string) bool {
+		target, isKnown := known[sink]
+		return !isKnown || target != targets[sink]
+	})
+}
+
 // knownTargets returns the targets of the destinations that are recorded.
-func knownTargets(ctx context.Context, tx DB, tenancy string) (map[string]string, error) {
+func knownTargets(ctx context.Context, from DB, tenancy string) (map[string]string, error) {
 	type row struct{ sink, target string }
-	rows, err := queryAll(ctx, tx, func(rows *sql.Rows) (r row, err error) {
+	rows, err := queryAll(ctx, from, func(rows *sql.Rows) (r row, err error) {
 		err = rows.Scan(&r.sink, &r.target)
 		return r, err
 	}, `SELECT sink, target FROM sinks WHERE tenancy = $1`, tenancy)

@@ -52,6 +52,15 @@ func fromMillis(ms int64) time.Time {
 	return time.UnixMilli(ms).UTC()
 }
 
+// withoutSecrets returns an error's text for the database, which pages, the API and backups
+// show. The error of one tenancy's vendor may have a secret of another tenancy.
+func (c *core) withoutSecrets(text string) string {
+	if c.redact != nil {
+		text = c.redact(text)
+	}
+	return truncateText(text)
+}
+
 // truncateText bounds a text for the database, such as an error that contains a stack trace, and
 // removes what Postgres has no text for.
 func truncateText(text string) string {

@@ -66,7 +66,7 @@ func (r *Runs) endRun(ctx context.Context, tx DB, id state.RunID, outcome state.
 		`UPDATE runs SET ended = $1, outcome = $2, error = $3, records = $4, bytes = $5, pages = $6, requests = $7, retries = $8, limited = $9,
 			doubts = $10
 		 WHERE id = $11 AND outcome = ''`,
-		toMillis(r.now()), outcome, truncateText(text), stats.Records, stats.Bytes, stats.Pages, stats.Requests, stats.Retries,
+		toMillis(r.now()), outcome, r.withoutSecrets(text), stats.Records, stats.Bytes, stats.Pages, stats.Requests, stats.Retries,
 		stats.RateLimitWait.Milliseconds(), encodeDoubts(stats.Doubts), id)
 	if err != nil {
 		return err

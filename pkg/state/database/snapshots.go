@@ -170,7 +170,9 @@ func findHeld(ctx context.Context, db DB, stream, tenancy string) (row int64, pl
 
 // hasPlace reports whether the database has a snapshot at a place.
 func (s *Snapshots) hasPlace(ctx context.Context, place string) (found bool, err error) {
-	err = s.db.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM snapshots WHERE dir = $1)`, place).Scan(&found)
+	err = s.inTransaction(ctx, func(tx DB) error {
+		return tx.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM snapshots WHERE dir = $1)`, place).Scan(&found)
+	})
 	return found, err
 }
 

@@ -13,6 +13,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"go.uber.org/zap"
@@ -92,6 +93,8 @@ type Parts struct {
 	Locker Locker
 	Now    func() time.Time
 	Log    *zap.Logger
+	// Redact removes secrets from the texts of errors; nil means that they have none.
+	Redact func(string) string
 }
 
 // core is what the parts of a State share.
@@ -103,6 +106,7 @@ type core struct {
 	locker Locker
 	now    func() time.Time
 	log    *zap.Logger
+	redact func(string) string
 }
 
 // A State has the methods of a [state.Backend], except for Close.
@@ -116,7 +120,7 @@ type State struct {
 
 // New returns the State of p.
 func New(p Parts) *State {
-	c := &core{dir: p.Dir, db: p.DB, engine: p.Engine, files: p.Files, locker: p.Locker, now: p.Now, log: p.Log}
+	c := &core{dir: p.Dir, db: p.DB, engine: p.Engine, files: p.Files, locker: p.Locker, now: p.Now, log: p.Log, redact: p.Redact}
 	snapshots := &Snapshots{c}
 	return &State{core: c, Runs: &Runs{c, snapshots}, Snapshots: snapshots, Queue: &Queue{c, snapshots}, Locks: &Locks{c}}
 }
@@ -140,8 +144,11 @@ func (c *core) inUrgentTransaction(ctx context.Context, do func(DB) error) error
 	return c.engine.UrgentTransaction(ctx, do)
 }
 
+// directory returns the directory of this machine.
+func (c *core) directory() Directory { return Directory{Path: c.dir, Log: c.log} }
+
 // discard discards a directory of this machine, relative to the state directory.
-func (c *core) discard(dir string) error { return Directory{Path: c.dir, Log: c.log}.Discard(dir) }
+func (c *core) discard(dir string) error { return c.directory().Discard(dir) }
 
 // fence returns an error when the lock of the stream of h was lost.
 func (c *core) fence(ctx context.Context, tx DB, h snapshot.Header) error {
@@ -159,11 +166,22 @@ func (s *State) Sweep(ctx context.Context, keep time.Duration) error {
 	if err := s.Snapshots.sweepUnneeded(ctx); err != nil {
 		return err
 	}
+	s.directory().removeProbes()
 	return errors.Join(s.sweepRestores(), s.Snapshots.sweepChunks(), s.engine.Maintain(ctx))
 }
 
 // Streams implements [state.Backend].
 func (s *State) Streams(ctx context.Context) ([]state.StreamStatus, error) {
+	return s.readStreams(ctx, allStreamsQuery)
+}
+
+// TenancyStreams implements [state.Backend].
+func (s *State) TenancyStreams(ctx context.Context, tenancy string) ([]state.StreamStatus, error) {
+	return s.readStreams(ctx, tenancyStreamsQuery, tenancy)
+}
+
+// readStreams returns the result of a query of streamsQuery.
+func (s *State) readStreams(ctx context.Context, query string, args ...any) ([]state.StreamStatus, error) {
 	all, err := queryAll(ctx, s.db, func(rows *sql.Rows) (st state.StreamStatus, err error) {
 		var started, ended, limited, success, failure, firstFailure, taken, checked int64
 		err = rows.Scan(&st.Collector, &st.Stream, &st.Tenancy,
@@ -176,31 +194,39 @@ func (s *State) Streams(ctx context.Context) ([]state.StreamStatus, error) {
 		st.LastSuccess, st.LastFailure, st.Taken = fromMillis(success), fromMillis(failure), fromMillis(taken)
 		st.FirstFailure, st.Checked = fromMillis(firstFailure), fromMillis(checked)
 		return st, err
-	}, streamsQuery)
+	}, query, args...)
 	if err != nil {
 		return nil, fmt.Errorf("read the status: %w", err)
 	}
 	return all, nil
 }
 
-// streamsQuery reads the last success and failure from counters, which outlive
-// the history.
-const streamsQuery = `
+// allStreamsQuery selects all streams, and tenancyStreamsQuery those of the tenancy $1.
+var allStreamsQuery, tenancyStreamsQuery = streamsQuery("TRUE"), streamsQuery("tenancy = $1")
+
+// streamsQuery returns the statement for the streams of which condition is true. It reads the
+// last success and failure from counters, which outlive the history. The condition is in each
+// part, so that the statement reads no rows of others where an index allows it.
+func streamsQuery(condition string) string {
+	return strings.ReplaceAll(streamsTemplate, "{condition}", condition)
+}
+
+const streamsTemplate = `
 WITH streams AS (
-	SELECT collector, stream, tenancy FROM counters
-	UNION SELECT collector, stream, tenancy FROM runs WHERE outcome = ''
-	UNION SELECT collector, stream, tenancy FROM snapshots),
+	SELECT collector, stream, tenancy FROM counters WHERE {condition}
+	UNION SELECT collector, stream, tenancy FROM runs WHERE outcome = '' AND {condition}
+	UNION SELECT collector, stream, tenancy FROM snapshots WHERE {condition}),
 failures AS (
 	SELECT collector, stream, tenancy, ended, error FROM (
 		SELECT c.*, row_number() OVER (PARTITION BY collector, stream, tenancy ORDER BY last_run DESC, ended DESC) AS place
-		FROM counters c WHERE outcome NOT IN ('success', 'unchanged', 'empty', 'skipped')) ranked WHERE place = 1),
+		FROM counters c WHERE {condition} AND outcome NOT IN ('success', 'unchanged', 'empty', 'skipped')) ranked WHERE place = 1),
 successes AS (
 	SELECT collector, stream, tenancy, ended, last_run AS run FROM (
 		SELECT c.*, row_number() OVER (PARTITION BY collector, stream, tenancy ORDER BY last_run DESC, ended DESC) AS place
-		FROM counters c WHERE outcome IN ('success', 'unchanged', 'empty')) ranked WHERE place = 1),
+		FROM counters c WHERE {condition} AND outcome IN ('success', 'unchanged', 'empty')) ranked WHERE place = 1),
 queues AS (
 	SELECT q.collector, q.stream, q.tenancy, count(*) AS n
-	FROM deliveries d JOIN snapshots q ON q.id = d.snapshot GROUP BY q.collector, q.stream, q.tenancy)
+	FROM deliveries d JOIN snapshots q ON q.id = d.snapshot WHERE {condition} GROUP BY q.collector, q.stream, q.tenancy)
 SELECT n.collector, n.stream, n.tenancy,
 	coalesce(r.id, 0), coalesce(r.collector, ''), coalesce(r.stream, ''), coalesce(r.tenancy, ''), coalesce(r.upload_id, ''), coalesce(r.cause, ''),
 	coalesce(r.started, 0), coalesce(r.ended, 0), coalesce(r.outcome, ''), coalesce(r.error, ''), coalesce(r.records, 0), coalesce(r.bytes, 0),

@@ -16,8 +16,10 @@ const waitsForAccept = `(s.held
 	AND s.id = (SELECT max(h.id) FROM snapshots h WHERE h.held AND h.stream = s.stream AND h.tenancy = s.tenancy))`
 
 // inUse is the SQL condition for a row s of snapshots that is last-known or
-// queued.
-const inUse = `(s.id IN (SELECT snapshot FROM last_known) OR s.id IN (SELECT snapshot FROM deliveries))`
+// queued. It looks up the row of the stream: a list of all that are last-known would be made
+// for each run, as long as there are streams in all tenancies.
+const inUse = `(EXISTS (SELECT 1 FROM last_known l WHERE l.stream = s.stream AND l.tenancy = s.tenancy AND l.snapshot = s.id)
+	OR EXISTS (SELECT 1 FROM deliveries d WHERE d.snapshot = s.id))`
 
 // unneeded is the SQL condition for a row s of snapshots that is to be removed.
 const unneeded = `NOT ` + inUse + ` AND NOT ` + waitsForAccept

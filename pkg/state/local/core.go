@@ -31,6 +31,8 @@ type core struct {
 	db   *sql.DB
 	now  func() time.Time
 	log  *zap.Logger
+	// redact is Options.Redact.
+	redact func(string) string
 }
 
 // openDatabase opens the database and brings its schema up to date.

@@ -96,11 +96,12 @@ func TestLastDuration(t *testing.T) {
 		took    time.Duration
 		outcome state.Outcome
 		want    time.Duration
+		first   bool // before the first run that ended with complete data
 	}{
-		{took: time.Hour, outcome: "", want: 0},
-		{took: time.Minute, outcome: state.Failed, want: time.Minute},
-		{took: 2 * time.Hour, outcome: state.Timeout, want: 2 * time.Hour},
-		{took: time.Minute, outcome: state.Failed, want: 2 * time.Hour},
+		{took: time.Hour, outcome: "", want: 0, first: true},
+		{took: time.Minute, outcome: state.Failed, want: time.Minute, first: true},
+		{took: 2 * time.Hour, outcome: state.Timeout, want: 2 * time.Hour, first: true},
+		{took: time.Minute, outcome: state.Failed, want: 2 * time.Hour, first: true},
 		{took: time.Hour, outcome: state.Success, want: time.Hour},
 		{took: time.Minute, outcome: state.Failed, want: time.Hour},
 		{took: 3 * time.Hour, outcome: state.Cancelled, want: 3 * time.Hour},
@@ -112,8 +113,8 @@ func TestLastDuration(t *testing.T) {
 		{took: -time.Hour, outcome: state.Success, want: 0},
 	} {
 		run("okta_users", "a", tc.took, tc.outcome)
-		if got, err := s.Runs.LastDuration(ctx, "okta_users", "a"); err != nil || got != tc.want {
-			t.Errorf("after a run that is %q after %v: %v, %v; want %v", tc.outcome, tc.took, got, err, tc.want)
+		if got, collected, err := s.Runs.LastDuration(ctx, "okta_users", "a"); err != nil || got != tc.want || collected == tc.first {
+			t.Errorf("after a run that is %q after %v: %v, collected: %v, %v; want %v, %v", tc.outcome, tc.took, got, collected, err, tc.want, !tc.first)
 		}
 	}
 }

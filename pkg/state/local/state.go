@@ -41,6 +41,9 @@ type Options struct {
 	// Log receives a warning when a directory that is not needed any more could
 	// not be removed. It costs disk space until the next attempt succeeds.
 	Log *zap.Logger
+	// Redact removes secrets from the texts of errors that are kept; nil means that they have
+	// none.
+	Redact func(string) string
 }
 
 // A State is an open state directory. It implements [state.Backend].
@@ -52,7 +55,7 @@ type State struct {
 // newState returns the State over c.
 func newState(c *core) *State {
 	return &State{
-		State: database.New(database.Parts{Dir: c.dir, DB: c.db, Engine: engine{c}, Files: files{c}, Locker: locker{c}, Now: c.now, Log: c.log}),
+		State: database.New(database.Parts{Dir: c.dir, DB: c.db, Engine: engine{c}, Files: files{c}, Locker: locker{c}, Now: c.now, Log: c.log, Redact: c.redact}),
 		core:  c,
 	}
 }
@@ -81,7 +84,7 @@ func openDirectory(ctx context.Context, dir string, o Options) (*State, error) {
 		}
 		return nil, fmt.Errorf("STATE_DIR: %w: %w", err, errUnwritable)
 	}
-	c := &core{dir: dir, now: o.Now, log: o.Log}
+	c := &core{dir: dir, now: o.Now, log: o.Log, redact: o.Redact}
 	if c.now == nil {
 		c.now = time.Now
 	}

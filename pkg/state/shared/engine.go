@@ -3,8 +3,10 @@ package shared
 import (
 	"context"
 	"database/sql"
+	"database/sql/driver"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"net"
 	"regexp"
@@ -12,10 +14,12 @@ import (
 	"sync"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/stdlib"
 
+	"github.com/collectord/collectord/internal/backoff"
 	"github.com/collectord/collectord/pkg/state"
 	"github.com/collectord/collectord/pkg/state/database"
 	"github.com/collectord/collectord/pkg/store/postgres"
@@ -64,7 +68,7 @@ func openEngine(_ context.Context, o Options) (*engine, error) {
 	db.SetMaxOpenConns(maxConnections)
 	db.SetMaxIdleConns(maxConnections)
 	db.SetConnMaxIdleTime(5 * time.Minute)
-	return &engine{db: db, schema: o.Schema, lease: o.Lease, bucket: o.Bucket.URL(o.Prefix)}, nil
+	return &engine{db: db, schema: o.Schema, lease: o.Lease, bucket: o.Bucket.ObjectURL(o.Prefix)}, nil
 }
 
 // registerTypes tells the driver the types of the texts and numbers that package database
@@ -154,10 +158,26 @@ func (e *engine) qualify(query string) string {
 // name returns the name of a table with its schema.
 func (e *engine) name(table string) string { return pgx.Identifier{e.schema}.Sanitize() + "." + table }
 
+// repeatWaits are the waits before a transaction is repeated.
+var repeatWaits = backoff.Policy{First: 100 * time.Millisecond, Longest: 5 * time.Second, Growth: 2, Random: 0.2}
+
 // Transaction implements [database.Engine]. The transactions of all processes run one after
 // another by an advisory lock. The server ends one whose process has stopped in the middle.
+//
+// While the server cannot be reached, the transaction is repeated, as long as this process
+// keeps its leases: what took hours to extract is not lost because the database is restarted.
 func (e *engine) Transaction(ctx context.Context, do func(database.DB) error) error {
-	return e.Explain(e.inTransaction(ctx, func(tx database.DB) error { return do(e.tables(tx)) }))
+	for attempt, began := 1, time.Now(); ; attempt++ {
+		err := e.tryTransaction(ctx, do)
+		if err == nil || !isPassing(err) || time.Since(began) > silentLeases*e.lease {
+			return e.Explain(err)
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("%w: %w", context.Cause(ctx), err)
+		case <-time.After(repeatWaits.Wait(attempt)):
+		}
+	}
 }
 
 // UrgentTransaction implements [database.Engine].
@@ -165,7 +185,69 @@ func (e *engine) UrgentTransaction(ctx context.Context, do func(database.DB) err
 	return e.Transaction(ctx, do)
 }
 
-// inTransaction is Transaction without the change of the statements and of the errors.
+// tryTransaction is one attempt of Transaction. When the response to COMMIT is lost, it finds
+// out whether the server has committed.
+func (e *engine) tryTransaction(ctx context.Context, do func(database.DB) error) error {
+	token := uuid.NewString()
+	committing := false
+	err := e.inTransaction(ctx, func(tx database.DB) error {
+		if err := do(e.tables(tx)); err != nil {
+			return err
+		}
+		_, err := tx.ExecContext(ctx, `INSERT INTO `+e.name("commits")+` (token, at) VALUES ($1, clock_timestamp())`, token)
+		committing = err == nil
+		return err
+	})
+	if err == nil || !committing || !isPassing(err) {
+		return err
+	}
+	return e.findCommit(ctx, token, err)
+}
+
+// findCommit waits until the server responds again, and returns nil if it has committed the
+// transaction with a token, and err otherwise.
+func (e *engine) findCommit(ctx context.Context, token string, err error) error {
+	for attempt, began := 1, time.Now(); time.Since(began) < silentLeases*e.lease; attempt++ {
+		var found bool
+		// Alone, so that the lost transaction has ended.
+		failed := e.inTransaction(ctx, func(tx database.DB) error {
+			return tx.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM `+e.name("commits")+` WHERE token = $1)`, token).Scan(&found)
+		})
+		if failed == nil && found {
+			return nil
+		}
+		if failed == nil || !isPassing(failed) {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(repeatWaits.Wait(attempt)):
+		}
+	}
+	return err
+}
+
+// isPassing reports whether an error of the database may pass by itself: the server cannot be
+// reached, is starting or stopping, or has ended the connection.
+func isPassing(err error) bool {
+	var refused *pgconn.PgError
+	if errors.As(err, &refused) {
+		switch code := refused.Code; {
+		case strings.HasPrefix(code, "08"), strings.HasPrefix(code, "57P"), strings.HasPrefix(code, "53"), strings.HasPrefix(code, "40"):
+			return code != "57P04" // the database was dropped
+		case code == "25006", code == "25P03", code == "25P04", code == "55P03":
+			return true // a standby, a transaction that was idle or long, a lock
+		}
+		return false
+	}
+	var connect *pgconn.ConnectError
+	var network net.Error
+	return errors.As(err, &connect) || errors.As(err, &network) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) ||
+		errors.Is(err, driver.ErrBadConn) || errors.Is(err, net.ErrClosed) || pgconn.Timeout(err) || pgconn.SafeToRetry(err)
+}
+
+// inTransaction calls do in a transaction that is alone, without the schema in its statements.
 func (e *engine) inTransaction(ctx context.Context, do func(database.DB) error) error {
 	tx, err := e.db.BeginTx(ctx, &sql.TxOptions{Isolation: sql.LevelReadCommitted})
 	if err != nil {

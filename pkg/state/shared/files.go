@@ -108,6 +108,9 @@ func (f *files) Stage(ctx context.Context, sealed *snapshot.Snapshot, source sta
 
 // Place implements [database.Files]. The objects are there already.
 func (f *files) Place(sealed *snapshot.Snapshot, place string) error {
+	if _, err := os.Stat(sealed.Dir()); errors.Is(err, fs.ErrNotExist) {
+		return nil // the transaction is repeated
+	}
 	dir, err := f.cache.reserve(place)
 	if err != nil {
 		return err

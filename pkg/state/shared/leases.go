@@ -41,8 +41,20 @@ func (h *held) Unlock() error {
 // Lost implements [state.Lock].
 func (h *held) Lost() <-chan struct{} { return h.lost }
 
-// Acquire implements [database.Locker]. The lease of a node that is not alive is taken over.
+// Acquire implements [database.Locker]. The lease of a node that is not alive is taken over. A
+// process that has just started waits until it may do so, which is at most one lease.
 func (n *node) Acquire(name, work string) (state.Lock, error) {
+	lock, err := n.tryAcquire(name, work)
+	var silent *silentError
+	if errors.As(err, &silent) && n.waitUntilSteady() {
+		return n.tryAcquire(name, work)
+	}
+	return lock, err
+}
+
+// tryAcquire is Acquire without waiting. The error is a silentError when the lease is that of a
+// node that is not alive, and this one may not take it over yet.
+func (n *node) tryAcquire(name, work string) (state.Lock, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), commandTimeout)
 	defer cancel()
 	n.releaseRest(ctx)
@@ -56,7 +68,7 @@ func (n *node) Acquire(name, work string) (state.Lock, error) {
 		 ON CONFLICT (name) DO UPDATE SET node = excluded.node, token = excluded.token, since = excluded.since WHERE `+isFree+`
 		 RETURNING token`, name, n.id, h.token).Scan(&h.token)
 	if isNoRow(err) {
-		return nil, fmt.Errorf("%w: %s%s", state.ErrLocked, work, n.describeHolder(ctx, name))
+		return nil, n.refuse(ctx, name, work)
 	}
 	if err != nil {
 		n.mu.Lock()
@@ -70,28 +82,52 @@ func (n *node) Acquire(name, work string) (state.Lock, error) {
 	return h, nil
 }
 
+// waitUntilSteady waits until the node is steady, at most two leases, and reports whether it is.
+func (n *node) waitUntilSteady() bool {
+	deadline := time.Now().Add(2 * n.lease)
+	for !n.isSteady() && n.isStarted() && time.Now().Before(deadline) {
+		time.Sleep(n.lease / 20)
+	}
+	return n.isSteady()
+}
+
+// A silentError says that the holder of a lease is not alive.
+type silentError struct{ error }
+
+func (e *silentError) Unwrap() error { return e.error }
+
+// refuse returns the error for a lease that another process has.
+func (n *node) refuse(ctx context.Context, name, work string) error {
+	holder, isSilent := n.describeHolder(ctx, name)
+	err := fmt.Errorf("%w: %s%s", state.ErrLocked, work, holder)
+	if isSilent {
+		return &silentError{err}
+	}
+	return err
+}
+
 // isDead returns the SQL condition for the id of a node that is not alive.
 func (e *engine) isDead(id string) string {
 	return `NOT EXISTS (SELECT 1 FROM ` + e.name("nodes") + ` WHERE id = ` + id + ` AND expires > clock_timestamp())`
 }
 
-// describeHolder returns who holds a lease, as far as it can be found out.
-func (n *node) describeHolder(ctx context.Context, name string) string {
+// describeHolder returns who holds a lease, as far as it can be found out, and whether that
+// process is not alive.
+func (n *node) describeHolder(ctx context.Context, name string) (text string, silent bool) {
 	var holder, command string
 	var pid int64
 	var since time.Time
-	var silent bool
 	err := n.engine.db.QueryRowContext(ctx,
 		`SELECT n.name, n.pid, n.command, l.since, n.expires < clock_timestamp() FROM `+n.engine.name("leases")+` l
 		 JOIN `+n.engine.name("nodes")+` n ON n.id = l.node WHERE l.name = $1`, name).Scan(&holder, &pid, &command, &since, &silent)
 	if err != nil {
-		return " by another process"
+		return " by another process", false
 	}
-	text := fmt.Sprintf(" by process %d on %s since %s (%s)", pid, holder, since.UTC().Format("2006-01-02 15:04:05 MST"), command)
+	text = fmt.Sprintf(" by process %d on %s since %s (%s)", pid, holder, since.UTC().Format("2006-01-02 15:04:05 MST"), command)
 	if silent {
 		text += ", which does not respond any more: this process takes over when it has been connected for CLUSTER_LEASE"
 	}
-	return text
+	return text, silent
 }
 
 // Fence implements [database.Locker].

@@ -18,11 +18,12 @@ import (
 // A node is this process among those that use the state. It says that it is alive by beats,
 // and holds leases while it does. It implements [database.Locker].
 type node struct {
-	engine *engine
-	id     string
-	name   string
-	lease  time.Duration
-	log    *zap.Logger
+	engine  *engine
+	id      string
+	name    string
+	lease   time.Duration
+	service bool // see Options.Service
+	log     *zap.Logger
 
 	end   context.CancelFunc
 	ended chan struct{}
@@ -44,7 +45,7 @@ type node struct {
 
 // newNode returns a node that has not started.
 func newNode(e *engine, o Options) *node {
-	return &node{engine: e, id: uuid.NewString(), name: o.Node, lease: o.Lease, log: o.Log, held: map[string]*held{}, unreleased: map[string]string{}}
+	return &node{engine: e, id: uuid.NewString(), name: o.Node, lease: o.Lease, service: o.Service, log: o.Log, held: map[string]*held{}, unreleased: map[string]string{}}
 }
 
 // start says that the process is alive, and goes on to say so.
@@ -116,11 +117,11 @@ func (n *node) beat(ctx context.Context) error {
 	sent := time.Now()
 	var server time.Time
 	err := n.engine.db.QueryRowContext(ctx,
-		`INSERT INTO `+n.engine.name("nodes")+` AS n (id, name, pid, command, started, expires)
-		 VALUES ($1, $2, $3, $4, clock_timestamp(), clock_timestamp() + $5::bigint * interval '1 millisecond')
+		`INSERT INTO `+n.engine.name("nodes")+` AS n (id, name, pid, command, service, started, expires)
+		 VALUES ($1, $2, $3, $4, $6, clock_timestamp(), clock_timestamp() + $5::bigint * interval '1 millisecond')
 		 ON CONFLICT (id) DO UPDATE SET expires = excluded.expires
 		 RETURNING clock_timestamp()`,
-		n.id, n.name, os.Getpid(), shortCommand(os.Args), n.lease.Milliseconds()).Scan(&server)
+		n.id, n.name, os.Getpid(), shortCommand(os.Args), n.lease.Milliseconds(), n.service).Scan(&server)
 	if err != nil {
 		n.interrupt()
 		return err
@@ -143,16 +144,16 @@ func (n *node) interrupt() {
 	n.began = time.Time{}
 }
 
-// patience is how many leases long a node goes on without a beat. Others may take over its
-// leases after one. But most outages of a database end soon, and then nobody has: a run that
+// silentLeases is how many leases long a node goes on without a beat. Others may take over its
+// leases after one. But most outages of a database end soon, and then none has: a run that
 // has taken hours goes on, and is recorded if its lease is still there, see Fence.
-const patience = 15
+const silentLeases = 15
 
 // giveUpLate declares the leases lost when no beat has succeeded for long.
 func (n *node) giveUpLate() {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if time.Since(n.last) < patience*n.lease {
+	if time.Since(n.last) < silentLeases*n.lease {
 		return
 	}
 	for name := range n.held {
@@ -267,6 +268,10 @@ func (n *node) forgetDead(ctx context.Context) error {
 	_, err := n.engine.db.ExecContext(ctx, `DELETE FROM `+n.engine.name("leases")+` l WHERE `+n.engine.isDead(`l.node`))
 	if err == nil {
 		_, err = n.engine.db.ExecContext(ctx, `DELETE FROM `+n.engine.name("nodes")+` WHERE expires < clock_timestamp() - $1::bigint * interval '1 millisecond'`,
+			deadAge.Milliseconds())
+	}
+	if err == nil {
+		_, err = n.engine.db.ExecContext(ctx, `DELETE FROM `+n.engine.name("commits")+` WHERE at < clock_timestamp() - $1::bigint * interval '1 millisecond'`,
 			deadAge.Milliseconds())
 	}
 	if err != nil {

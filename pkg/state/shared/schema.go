@@ -182,8 +182,13 @@ CREATE TABLE %S.nodes (
 	name    TEXT NOT NULL,
 	pid     BIGINT NOT NULL,
 	command TEXT NOT NULL,
+	service BOOLEAN NOT NULL,
 	started TIMESTAMPTZ NOT NULL,
 	expires TIMESTAMPTZ NOT NULL
+);
+CREATE TABLE %S.commits (
+	token TEXT PRIMARY KEY,
+	at    TIMESTAMPTZ NOT NULL
 );
 CREATE TABLE %S.leases (
 	name  TEXT PRIMARY KEY,

@@ -32,12 +32,17 @@ type Options struct {
 	Prefix string
 	// Node is the name of this process in messages, such as the machine's.
 	Node string
+	// Service reports whether this process is a service, and not a command.
+	Service bool
 	// Lease is how long this process keeps its locks without saying that it is alive.
 	Lease time.Duration
 	// Cache is the size in bytes up to which copies of snapshots are kept in the directory.
 	Cache int64
 	// Log receives what this process does about other ones, and what is tried again later.
 	Log *zap.Logger
+	// Redact removes secrets from the texts of errors that are kept; nil means that they have
+	// none.
+	Redact func(string) string
 }
 
 // A State is a state in Postgres and S3. It implements [state.Backend].
@@ -102,7 +107,7 @@ func Inspect(ctx context.Context, dir string, o Options) (*state.State, error) {
 func newState(dir string, e *engine, n *node, o Options) *State {
 	f := newFiles(dir, e, o)
 	e.maintain = func(ctx context.Context) error { return errors.Join(n.forgetDead(ctx), f.collectGarbage(ctx)) }
-	parts := database.Parts{Dir: dir, DB: e.tables(e.db), Engine: e, Files: f, Locker: n, Now: n.now, Log: o.Log}
+	parts := database.Parts{Dir: dir, DB: e.tables(e.db), Engine: e, Files: f, Locker: n, Now: n.now, Log: o.Log, Redact: o.Redact}
 	return &State{State: database.New(parts), engine: e, node: n, files: f}
 }
 

@@ -48,8 +48,8 @@ func (s *Sink) connect(ctx context.Context) (*connection, error) {
 	return conn, nil
 }
 
-// newConnection returns a connection as the AWS variables and files configure
-// it. The caller holds s.mu.
+// newConnection returns a connection as the profile, or else the AWS variables and files,
+// configure it. The caller holds s.mu.
 func (s *Sink) newConnection(ctx context.Context) (*connection, error) {
 	base := awshttp.NewBuildableClient().WithTransportOptions(func(t *http.Transport) {
 		// The SDK adds the bundle to RootCAs, which would then lack the
@@ -60,7 +60,11 @@ func (s *Sink) newConnection(ctx context.Context) (*connection, error) {
 		}
 		t.ResponseHeaderTimeout = responseTimeout
 	})
-	cfg, err := config.LoadDefaultConfig(ctx, config.WithHTTPClient(base), config.WithLogger(logging.Nop{}), config.WithAppID("collectord"))
+	options := []func(*config.LoadOptions) error{config.WithHTTPClient(base), config.WithLogger(logging.Nop{}), config.WithAppID("collectord")}
+	if s.opts.Profile != "" {
+		options = append(options, config.WithSharedConfigProfile(s.opts.Profile))
+	}
+	cfg, err := config.LoadDefaultConfig(ctx, options...)
 	if err != nil {
 		return nil, err
 	}

@@ -26,7 +26,7 @@ type errorRule struct {
 
 const (
 	hintAccess = "the role needs s3:PutObject, s3:PutObjectAcl and s3:AbortMultipartUpload on the objects, with SSE by KMS also kms:GenerateDataKey and kms:Decrypt; to read back s3:GetObject, and s3:ListBucket to tell a missing object from a hidden one"
-	hintKey    = "check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY or AWS_PROFILE"
+	hintKey    = "check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_PROFILE or STORE_AWS_S3_PROFILE"
 	hintRegion = "check AWS_REGION: the bucket is in another region"
 	hintBucket = "create the bucket or check STORE_AWS_S3_BUCKET and AWS_ENDPOINT_URL_S3"
 	hintClock  = "set the clock: this machine's and S3's differ by more than 15 minutes"
@@ -145,7 +145,7 @@ func settingsError(ctx context.Context, tried string, err error) error {
 	if ctx.Err() != nil {
 		return explainError(ctx, tried, err)
 	}
-	return fmt.Errorf("s3: %s: %w: %w: check AWS_PROFILE, AWS_CONFIG_FILE, AWS_CA_BUNDLE and the other AWS variables", tried, store.ErrRefused, err)
+	return fmt.Errorf("s3: %s: %w: %w: check AWS_PROFILE, STORE_AWS_S3_PROFILE, AWS_CONFIG_FILE, AWS_CA_BUNDLE and the other AWS variables", tried, store.ErrRefused, err)
 }
 
 // credentialsError explains why there are no credentials.

@@ -13,8 +13,8 @@ import (
 	"github.com/collectord/collectord/pkg/snapshot"
 )
 
-// URL returns the URL of an object, or of the objects whose keys begin with key.
-func (s *Sink) URL(key string) string { return s.objectURL(key) }
+// ObjectURL returns the URL of an object, or of the objects whose keys begin with key.
+func (s *Sink) ObjectURL(key string) string { return s.objectURL(key) }
 
 // PutFile stores the bytes of a file as an object, which appears whole or not at all. The
 // file must not change meanwhile.

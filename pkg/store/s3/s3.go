@@ -30,6 +30,9 @@ import (
 // of the container or the instance and so on.
 type Options struct {
 	Bucket string
+	// Profile is the profile of the AWS SDK's files that has the region and the credentials;
+	// "" means those of the process.
+	Profile string
 	// Name is the destination's name; "" means "s3".
 	Name string
 	// Key returns the key of a snapshot's object. Its extension names the

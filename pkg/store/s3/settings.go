@@ -23,6 +23,7 @@ const (
 // bucket, see package backup.
 type Settings struct {
 	Bucket   string `env:"STORE_AWS_S3_BUCKET" target:"true" want:"the name of a bucket" example:"acme-security-data" doc:"The bucket; if unset, S3 is off. Region and credentials are those of the AWS SDK."`
+	Profile  string `env:"STORE_AWS_S3_PROFILE" target:"true" want:"the name of a profile" example:"acme" doc:"The profile in the files of the AWS SDK whose region and credentials are used for the bucket; if unset, those of the process, such as AWS_PROFILE."`
 	Key      string `env:"STORE_AWS_S3_KEY" want:"a key with variables such as %TAG" example:"source/%TAG/%TENANCY.json" doc:"The object of each stream's newest snapshot; if unset, only backups go to the bucket."`
 	Backup   string `env:"STORE_AWS_S3_BACKUP" envDefault:"backup/%TAG/%TENANCY.json" want:"a key with %TAG and %TENANCY, or off" empty:"off" doc:"The object that backs up each stream's last-known snapshot, from which a new machine restores it. Off, or set to nothing: no backups."`
 	SSE      string `env:"STORE_AWS_S3_SSE" oneof:"AES256,aws:kms" doc:"The encryption on the server; if unset, the bucket's own."`
@@ -42,7 +43,7 @@ func (s *Settings) HasBackup() bool {
 // Options returns the options of a Sink in the bucket, without Key.
 func (s *Settings) Options(o store.Options) Options {
 	return Options{
-		Bucket: s.Bucket, SSE: s.SSE, KMSKeyID: s.KMSKeyID, Repair: o.Repair, Parquet: o.Parquet, Note: o.Note,
+		Bucket: s.Bucket, Profile: s.Profile, SSE: s.SSE, KMSKeyID: s.KMSKeyID, Repair: o.Repair, Parquet: o.Parquet, Note: o.Note,
 		ACL: s.ACL, Checksum: s.Checksum, PathStyle: s.PathStyle, RequestPayer: s.RequestPayer,
 	}
 }

@@ -39,7 +39,7 @@ type rdapClient struct {
 func newRDAPClient(list url.URL, o collector.Options) *rdapClient {
 	address, path := source.DescribeAddress("DOMAINS_RDAP_URL", list), list.Path
 	list.Path = ""
-	c := &rdapClient{path: path, options: o, http: rest.NewHTTP(), clients: map[string]*rest.Client{}}
+	c := &rdapClient{path: path, options: o, http: rest.NewHTTP(o.Shared), clients: map[string]*rest.Client{}}
 	c.list = c.newClient(list)
 	c.list.Address, c.list.Hints = address, source.PublicHints("DOMAINS_RDAP_URL")
 	return c

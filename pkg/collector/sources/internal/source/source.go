@@ -75,7 +75,7 @@ func NewClient(base url.URL, setting string, auth rest.Auth, limits map[string]r
 	c := &rest.Client{
 		Base:      &base,
 		Address:   DescribeAddress(setting, base),
-		HTTP:      rest.NewHTTP(),
+		HTTP:      rest.NewHTTP(o.Shared),
 		Auth:      auth,
 		Limits:    rest.NewLimiter(limits),
 		UserAgent: "Integration/1.0 (collectord; collectord; Build/" + o.Version + ")",
