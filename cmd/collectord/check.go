@@ -56,7 +56,7 @@ func (p *program) checkTokens() error {
 	if err != nil || c.settings.HTTP.TokensFile == "" {
 		return nil // the check of the settings reports the error
 	}
-	if _, err := web.ReadTokens(c.settings.HTTP.TokensFile, c.settings.HTTP.ConfigFile); err != nil {
+	if _, _, err := c.readTokens(); err != nil {
 		return &refusedSettingsError{&exitError{exitSettings, err}}
 	}
 	return nil

@@ -69,6 +69,7 @@ func readConfiguration(from settingSources) (*configuration, error) {
 	}
 	if err == nil && c.settings.Tenancies != "" {
 		err = c.readTenancies(env)
+		c.warnOfTokens()
 	}
 	if err != nil {
 		c.problem = &exitError{exitSettings, c.addWarnings(err)}

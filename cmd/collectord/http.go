@@ -87,7 +87,7 @@ func (d *daemon) newServer() (httpServer, error) {
 	if !d.base.hasTenancies() {
 		return d.tenants[0].server, nil
 	}
-	tokens, err := d.base.loadTokens()
+	tokens, _, err := d.base.loadTokens() // the start logs the warnings of all settings
 	if err != nil {
 		return nil, &exitError{exitSettings, err}
 	}

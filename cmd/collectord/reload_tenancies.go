@@ -87,11 +87,15 @@ func (d *daemon) reloadTokens() error {
 	if d.web == nil {
 		return nil
 	}
-	tokens, err := d.base.loadTokens()
-	if err == nil {
-		d.web.ReplaceTokens(tokens)
+	tokens, warnings, err := d.base.loadTokens()
+	if err != nil {
+		return err
 	}
-	return err
+	for _, text := range warnings {
+		d.log.Warn(text)
+	}
+	d.web.ReplaceTokens(tokens)
+	return nil
 }
 
 // replaceBase puts the settings in force that tenancies share.

@@ -27,15 +27,18 @@ func (c *configuration) readTokens() (tokens *web.Tokens, warnings []string, err
 	return tokens, warnings, nil
 }
 
-// loadTokens is readTokens for the service, which logs the warnings.
-func (a *assembly) loadTokens() (*web.Tokens, error) {
-	tokens, warnings, err := a.readTokens()
-	if tokens == nil {
-		return nil, err
+// warnOfTokens adds the warnings about HTTP_TOKENS_FILE. Its error is that of the service and of
+// the check of the settings alone: other commands do not need it.
+func (c *configuration) warnOfTokens() {
+	_, warnings, _ := c.readTokens()
+	c.warnings = append(c.warnings, warnings...)
+}
+
+// loadTokens is readTokens for the service, whose log must not have them.
+func (a *assembly) loadTokens() (tokens *web.Tokens, warnings []string, err error) {
+	tokens, warnings, err = a.readTokens()
+	if tokens != nil {
+		a.redactor.Learn(tokens.Secrets()...)
 	}
-	a.redactor.Learn(tokens.Secrets()...)
-	for _, text := range warnings {
-		a.log.Warn(text)
-	}
-	return tokens, nil
+	return tokens, warnings, err
 }
