@@ -43,6 +43,49 @@ func TenancyFiles(dir string) (names []string, err error) {
 	return names, nil
 }
 
+// WarnOfTenancies returns warnings of what is meant for a tenancy and has no effect: files in a
+// directory whose names end otherwise than in .env, and credentials of systemd for a tenancy
+// without one of files, or of a variable that is none. It must be called after Load.
+func (e *Environment) WarnOfTenancies(dir string, files []string) (warnings []string) {
+	for _, name := range entryNames(e.resolvePath(dir)) {
+		if ending := filepath.Ext(name); ending != tenancyExtension && strings.EqualFold(ending, tenancyExtension) {
+			warnings = append(warnings, fmt.Sprintf("TENANCIES_DIR: %s is ignored: want a name that ends in %s", name, tenancyExtension))
+		}
+	}
+	if e.credentials == "" {
+		return warnings
+	}
+	l := &loader{Environment: e}
+	known := l.knownNames()
+	for _, name := range entryNames(e.credentials) {
+		at := strings.LastIndexByte(name, '.')
+		if at <= 0 {
+			continue
+		}
+		of, variable := name[:at], name[at+1:]
+		switch {
+		case l.isKnown(variable) && !slices.Contains(files, of+tenancyExtension):
+			warnings = append(warnings, fmt.Sprintf("the credential %s is not used: TENANCIES_DIR has no file %s%s", name, of, tenancyExtension))
+		case !l.isKnown(variable) && slices.Contains(files, of+tenancyExtension):
+			text := fmt.Sprintf("the credential %s is not used: %s is not a setting of collectord", name, variable)
+			if near := Nearest(variable, known, max(2, len(variable)/4)); near != "" {
+				text += ": did you mean " + near + "?"
+			}
+			warnings = append(warnings, text)
+		}
+	}
+	return warnings
+}
+
+// entryNames returns the names in a directory, ordered; none if it cannot be read.
+func entryNames(dir string) (names []string) {
+	entries, _ := os.ReadDir(dir)
+	for _, entry := range entries {
+		names = append(names, entry.Name())
+	}
+	return names
+}
+
 // OpenTenancy reads the file of a tenancy, in a directory. What the file does not set
 // comes from e, the sources that all tenancies share, except for
 //
