@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/dustin/go-humanize/english"
+	"golang.org/x/text/unicode/norm"
 
 	"github.com/collectord/collectord/pkg/config"
 	"github.com/collectord/collectord/pkg/state/local"
@@ -39,8 +40,8 @@ func nameSome(files []string) string {
 	return config.Enumerate(files, "and")
 }
 
-// refuse refuses the tenancy because of a conflict.
-func (t *tenancyFile) refuse(c conflict) {
+// addConflict refuses the tenancy because of a conflict.
+func (t *tenancyFile) addConflict(c conflict) {
 	t.err = errors.Join(t.err, c.describe(unnamed))
 	t.named = errors.Join(t.named, c.describe(nameSome(c.others)))
 }
@@ -64,7 +65,8 @@ func (c *configuration) refuseConflicts() {
 		if t.err != nil {
 			continue
 		}
-		name := strings.ToLower(t.tenancyName()) // some file systems make no difference
+		// Some file systems make no difference between these, and people see none.
+		name := strings.ToLower(norm.NFC.String(t.tenancyName()))
 		names[name] = append(names[name], t)
 		for _, l := range t.locations() {
 			if place := l.Of(t.tenancyName()); place != "" && !l.Uses("UUID") {
@@ -91,11 +93,11 @@ func refuseSameName(same []*tenancyFile) {
 			}
 			others = append(others, other.file)
 			if other.tenancyName() != t.tenancyName() {
-				wrong = fmt.Sprintf("%q is, but for upper and lower case, also the name of", t.tenancyName())
+				wrong = fmt.Sprintf("%q is, but for upper and lower case or the coding of accents, also the name of", t.tenancyName())
 			}
 		}
 		if len(others) > 0 {
-			t.refuse(conflict{"TENANCY", wrong, others, "want different names"})
+			t.addConflict(conflict{"TENANCY", wrong, others, "want different names"})
 		}
 	}
 }
@@ -123,7 +125,7 @@ func refuseSamePlace(same []located) {
 		if l.IsDatabase || l.Uses("TENANCY") || slices.ContainsFunc(same, func(other located) bool { return other.Uses("TENANCY") }) {
 			remedy = "choose another place for one of them"
 		}
-		l.tenancy.refuse(conflict{
+		l.tenancy.addConflict(conflict{
 			l.Setting, fmt.Sprintf("%q is the same place as that of", l.Template), slices.Compact(others),
 			"one would replace the data of the other: " + remedy,
 		})

@@ -59,7 +59,8 @@ func TestConflicts(t *testing.T) {
 		"the database of the state":  {globex: "STORE_DUCKDB=DIR/x/../state/collectord.db", want: "is collectord.db in STATE_DIR"},
 		"beside the state":           {globex: "STORE_FILE=DIR/state/source/%TAG.json"},
 		"one name":                   {globex: "TENANCY=acme", want: `TENANCY: "acme" is also the name of acme.env: want different names`, isShared: true},
-		"one name but for case":      {globex: "TENANCY=Acme", want: `TENANCY: "Acme" is, but for upper and lower case, also the name of acme.env`, isShared: true},
+		"one name but for case":      {globex: "TENANCY=Acme", want: `TENANCY: "Acme" is, but for upper and lower case or the coding of accents, also the name of acme.env`, isShared: true},
+		"one name but for accents":   {acme: "TENANCY=caf\u00e9", globex: "TENANCY=cafe\u0301", want: `also the name of acme.env`, isShared: true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -91,6 +92,21 @@ func TestConflicts(t *testing.T) {
 				t.Errorf("the error for those who see globex alone: %v", globex.err)
 			}
 		})
+	}
+}
+
+// TestGoneFile checks that a file that was removed after the directory was read differs from a
+// link that leads nowhere.
+func TestGoneFile(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	if err := os.Symlink(filepath.Join(dir, "nothing"), filepath.Join(dir, "link.env")); err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]bool{"gone.env": true, "link.env": false} {
+		if got := (&tenancyFile{file: name}).isGone(dir); got != want {
+			t.Errorf("%s is gone: %v", name, got)
+		}
 	}
 }
 

@@ -51,6 +51,7 @@ func (d *daemon) rereadBase() (c *configuration, refused []error, err error) {
 	}
 	err = c.exportVariables(d.base.libraries)
 	d.replaceBase(c)
+	d.base.logWarnings()
 	return c, refused, errors.Join(err, d.replaceTargets(), d.reloadTokens())
 }
 
@@ -166,7 +167,7 @@ func (d *daemon) addNewTenants(c *configuration) (errs []error) {
 func (d *daemon) refuseNameInUse(file *tenancyFile) {
 	for _, t := range d.listTenants() {
 		if file.err == nil && strings.EqualFold(t.tenancyName(), file.tenancyName()) {
-			file.refuse(conflict{"TENANCY", fmt.Sprintf("%q is the name of", file.tenancyName()), []string{t.file}, "want different names"})
+			file.addConflict(conflict{"TENANCY", fmt.Sprintf("%q is the name of", file.tenancyName()), []string{t.file}, "want different names"})
 		}
 	}
 }

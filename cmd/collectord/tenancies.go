@@ -56,6 +56,7 @@ func (c *configuration) readTenancies(env *config.Environment) error {
 		c.tenancies = append(c.tenancies, one)
 	}
 	slices.SortStableFunc(c.tenancies, func(a, b *tenancyFile) int { return cmp.Compare(a.tenancyName(), b.tenancyName()) })
+	c.warnings = append(c.warnings, env.WarnOfTenancies(c.settings.Tenancies, files)...)
 	c.refuseConflicts()
 	return nil
 }

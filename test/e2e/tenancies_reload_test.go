@@ -59,7 +59,7 @@ func TestUnusableTenancies(t *testing.T) {
 	s.WaitForLog("a tenancy begins", `"tenancy":"acme"`)
 	requireMetrics(s, base, good+`{tenancy=""} 1`, good+`{tenancy="acme"} 1`, good+`{tenancy="bad"} 0`, good+`{tenancy="pipe"} 0`, good+`{tenancy="twin"} 0`)
 	if _, body := s.Request("GET", base+"/tenancies/twin/api/v1/status", ""); !strings.Contains(body, "another tenancy") || strings.Contains(body, "other.env") {
-		t.Errorf("what twin is told: %s", body)
+		t.Errorf("the status of twin: %s", body)
 	}
 
 	kept := filepath.Join(ws.Dir, "unmounted")

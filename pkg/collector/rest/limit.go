@@ -175,9 +175,9 @@ func (l *Limiter) releaseSlot(c *endpointClass, holder *collector.Stats) {
 }
 
 // wakeWaiting makes the requests that wait for a slot look again. The caller holds mu.
-func (c *endpointClass) wakeWaiting() {
-	close(c.slotFreed)
-	c.slotFreed = make(chan struct{})
+func (e *endpointClass) wakeWaiting() {
+	close(e.slotFreed)
+	e.slotFreed = make(chan struct{})
 }
 
 // reserveStart counts a request that starts now and returns 0, or returns how

@@ -128,19 +128,19 @@ func lowerLimit(a, b Limit) Limit {
 
 // setLimit replaces the limit of the class by one of the same form. The requests of the past
 // count for it.
-func (c *endpointClass) setLimit(limit Limit) {
+func (e *endpointClass) setLimit(limit Limit) {
 	for i, r := range limit.Rates {
-		inOrder := slices.Concat(c.starts[i][c.oldest[i]:], c.starts[i][:c.oldest[i]])
+		inOrder := slices.Concat(e.starts[i][e.oldest[i]:], e.starts[i][:e.oldest[i]])
 		missing := max(0, r.N-len(inOrder))
-		c.starts[i] = append(make([]time.Time, missing), inOrder[max(0, len(inOrder)-r.N):]...)
-		c.oldest[i] = 0
+		e.starts[i] = append(make([]time.Time, missing), inOrder[max(0, len(inOrder)-r.N):]...)
+		e.oldest[i] = 0
 	}
-	isHalved := c.allowed < float64(c.limit.Concurrent) // because of a response
-	if most := float64(limit.Concurrent); !isHalved || c.allowed > most {
-		c.allowed = most
+	isHalved := e.allowed < float64(e.limit.Concurrent) // because of a response
+	if most := float64(limit.Concurrent); !isHalved || e.allowed > most {
+		e.allowed = most
 	}
-	c.limit = limit
-	c.wakeWaiting()
+	e.limit = limit
+	e.wakeWaiting()
 }
 
 // sharedKey returns a key that does not show the values that it stands for.
