@@ -175,7 +175,7 @@ func TestTenanciesStayApart(t *testing.T) {
 		}
 	}
 	ws.RemoveData()
-	ws.AssertResult(ws.Run("restore", "--tenancy", "globex"), harness.ExitPartial, "refused", `it is of tenancy "acme", want "globex"`)
+	ws.AssertResult(ws.Run("restore", "--tenancy", "globex"), harness.ExitPartial, "refused", `it is of another tenancy, want "globex"`)
 	if kept := namedAfter(t, ws.Dir, "records"); len(kept) > 0 {
 		t.Errorf("kept: %q", kept)
 	}
