@@ -56,7 +56,7 @@ func (c *configuration) checkTokens() error {
 	if c.settings.HTTP.TokensFile == "" {
 		return nil
 	}
-	if _, err := web.ReadTokens(c.settings.HTTP.TokensFile, c.settings.HTTP.ConfigFile); err != nil {
+	if _, _, err := c.readTokens(); err != nil {
 		return &exitError{exitSettings, err}
 	}
 	return nil

@@ -34,6 +34,7 @@ type configuration struct {
 	external    []*external.File  // the collectors of EXEC_DIR
 	problem     error             // why some of the settings cannot be used; nil if all can
 	tenancies   []*tenancyFile    // the files in TENANCIES_DIR
+	hasJitter   bool              // whether SCHEDULE_JITTER is set, which may be to 0
 }
 
 // settingSources is where settings are read from: the environment of the process as it was
@@ -69,6 +70,7 @@ func readConfiguration(from settingSources) (*configuration, error) {
 	}
 	if err == nil && c.settings.Tenancies != "" {
 		err = c.readTenancies(env)
+		c.warnOfTokens()
 	}
 	if err != nil {
 		c.problem = &exitError{exitSettings, c.addWarnings(err)}
@@ -107,6 +109,7 @@ func newConfiguration() *configuration {
 // loaded from them.
 func (c *configuration) readSources(env *config.Environment) {
 	c.secrets, c.libraries, c.systemd = env.Secrets(), env.LibraryVariables(), env.SystemdDifferences()
+	c.hasJitter = !env.IsDefault("SCHEDULE_JITTER")
 }
 
 // inForce returns the settings for a reload.
@@ -160,16 +163,6 @@ func (c *configuration) active() (on []collector.Definition, settings []any) {
 		}
 	}
 	return on, settings
-}
-
-// places returns where the destinations store the snapshots of the tenancy.
-func (c *configuration) places() (list []store.Place) {
-	for _, destination := range c.settings.Store.Destinations {
-		if s, ok := destination.Into.(store.PlacedSettings); ok {
-			list = append(list, s.Places(c.settings.Tenancy)...)
-		}
-	}
-	return list
 }
 
 // cautions returns why valid settings may not be what a person wants.
@@ -367,7 +360,7 @@ const tenancyJitter = 30 * time.Minute
 // longestJitterOf returns the longest delay of a collector's ticks.
 func (c *configuration) longestJitterOf(name string) time.Duration {
 	longest := c.settings.Schedule.Jitter
-	if longest == 0 && c.hasTenancies() {
+	if !c.hasJitter && c.hasTenancies() {
 		longest = tenancyJitter
 	}
 	if i := c.indexOf(name); i >= 0 && c.sections[i].IsPublic && !c.sections[i].HasSchedule() {

@@ -17,6 +17,7 @@ import (
 	"github.com/collectord/collectord/internal/systemd"
 	"github.com/collectord/collectord/pkg/config"
 	"github.com/collectord/collectord/pkg/metrics"
+	"github.com/collectord/collectord/pkg/notify"
 	"github.com/collectord/collectord/pkg/schedule"
 	"github.com/collectord/collectord/pkg/state"
 	"github.com/collectord/collectord/pkg/web"
@@ -55,6 +56,11 @@ type daemon struct {
 	// reloaded and reloadErr are of the last reload of all tenancies.
 	reloaded  time.Time
 	reloadErr error
+	// sharedLoaded and sharedErr are of the last load of what tenancies share.
+	sharedLoaded time.Time
+	sharedErr    error
+
+	notifier *notify.Notifier // of what tenancies have in common; nil with one
 }
 
 // runDaemon runs the collectors on their schedules until a signal stops it.
@@ -106,7 +112,11 @@ func newDaemon(a *assembly, p *program, notifier *systemd.Notifier) *daemon {
 	}
 	d.slots = schedule.NewSlots(a.settings.Run.MaxParallel)
 	d.offered = web.NewQueryFiles(a.settings.HTTP.Queries, a.log)
-	d.metrics = metrics.New(metrics.Options{State: a.state, Tenancy: a.programTenancy(), Version: version, Ready: d.Ready, Log: a.log})
+	options := metrics.Options{State: a.state, Tenancy: a.settings.Tenancy, Version: version, Ready: d.Ready, Log: a.log}
+	if a.hasTenancies() {
+		options.Tenancy, options.LastReload, options.Unusable = "", d.lastSharedLoad, d.unusableNames
+	}
+	d.metrics = metrics.New(options)
 	d.scrapes = d.metrics.Handler()
 	return d
 }
@@ -123,14 +133,26 @@ func (d *daemon) openTenants() error {
 		return nil
 	}
 	for _, file := range d.base.tenancies {
-		d.addTenant(file)
+		if d.addTenant(file) == nil {
+			d.refused = append(d.refused, file)
+		}
 	}
-	return nil
+	var err error
+	if len(d.base.tenancies) == 0 {
+		err = d.base.noTenancies()
+		d.log.Error("there is no tenancy yet: add a file and reload", zap.Error(err))
+	}
+	d.noteShared(err)
+	d.notifier = d.newNotifier()
+	return d.replaceTargets()
 }
 
 // addTenant opens the tenancy of a file, or records why it cannot be.
 func (d *daemon) addTenant(file *tenancyFile) *tenant {
 	var t *tenant
+	if file.configuration != nil {
+		d.base.redactor.Learn(file.secrets...)
+	}
 	if file.err == nil {
 		a := d.base.assemblyOf(file.configuration)
 		a.logWarnings()
@@ -142,7 +164,6 @@ func (d *daemon) addTenant(file *tenancyFile) *tenant {
 	defer d.mu.Unlock()
 	if file.err != nil {
 		d.log.Error("a tenancy cannot be used; its data stays", zap.Error(file.refusal()))
-		d.refused = append(d.refused, file)
 		return nil
 	}
 	t.file = file.file
@@ -205,6 +226,12 @@ func (d *daemon) run(ctx context.Context, server httpServer, listener net.Listen
 	restoring.Wait()
 	d.background.Go(func() { d.runCleanup(ctx) })
 	d.background.Go(func() { d.releaseIdleMemory(ctx) })
+	if d.notifier != nil {
+		d.background.Go(func() {
+			d.notifier.Run(ctx)
+			d.notifier.Close(lastNotifications)
+		})
+	}
 	d.background.Go(func() { d.handleSignals(ctx) })
 	d.setNotReady(nil)
 	started()

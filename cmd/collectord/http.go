@@ -87,7 +87,7 @@ func (d *daemon) newHTTPServer() (httpServer, error) {
 	if !d.base.hasTenancies() {
 		return d.tenants[0].server, nil
 	}
-	tokens, err := d.base.readTokens()
+	tokens, _, err := d.base.loadTokens() // the start logs the warnings of all settings
 	if err != nil {
 		return nil, &exitError{exitSettings, err}
 	}
@@ -123,40 +123,13 @@ func (a *assembly) accessTo(address string) web.Access {
 	return access
 }
 
-// readTokens reads HTTP_TOKENS_FILE; nil without one.
-func (a *assembly) readTokens() (*web.Tokens, error) {
-	s := a.settings.HTTP
-	if s.TokensFile == "" {
-		return nil, nil
-	}
-	tokens, err := web.ReadTokens(s.TokensFile, s.ConfigFile)
-	if err != nil {
-		return nil, err
-	}
-	a.redactor.Learn(tokens.Secrets()...)
-	for _, note := range tokens.Unknown(a.tenancyNames()) {
-		a.log.Warn(note)
-	}
-	return tokens, nil
-}
-
 // listWebTenancies returns the tenancies, ordered by name, also those that cannot be used.
 func (d *daemon) listWebTenancies() (all []web.Tenancy) {
-	d.mu.Lock()
-	tenants, refused := slices.Clone(d.tenants), slices.Clone(d.refused)
-	d.mu.Unlock()
-	names := map[string]bool{}
-	for _, t := range tenants {
+	for _, t := range d.listTenants() {
 		_, err := t.LastReload()
 		all = append(all, web.Tenancy{Name: t.tenancyName(), Server: t.server, Err: err})
-		names[t.tenancyName()] = true
 	}
-	for _, file := range refused {
-		name := file.tenancyName()
-		if names[name] {
-			name = file.file
-		}
-		names[name] = true
+	for name, file := range d.refusedByName() {
 		all = append(all, web.Tenancy{Name: name, Err: file.err})
 	}
 	slices.SortFunc(all, func(a, b web.Tenancy) int { return strings.Compare(a.Name, b.Name) })

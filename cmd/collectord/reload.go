@@ -155,10 +155,13 @@ func rereadConfiguration(reload reloadFunc, env *config.Environment, before *con
 	problems := c.addExternalCollectors(env, before)
 	var more []*config.Problem
 	c.warnings, more = reload(before.inForce(), &c.settings, c.sections...)
+	c.readSources(env)
 	for _, p := range append(problems, more...) {
 		refused = append(refused, p)
+		if p.Name == "SCHEDULE_JITTER" { // the one in force stays, which may be that without a setting
+			c.hasJitter = before.hasJitter
+		}
 	}
-	c.readSources(env)
 	if err := c.settleSharedState(env); err != nil {
 		refused = append(refused, err)
 	}

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
+	"time"
 
 	"go.uber.org/zap"
 
@@ -15,35 +17,70 @@ import (
 // tenancy. A new file adds a tenancy; without its file a tenancy ends. A file that cannot be
 // used changes nothing.
 func (d *daemon) reloadTenancies(ctx context.Context) error {
-	env, c, refused, err := d.rereadBase()
+	c, refused, err := d.rereadBase()
 	if err = errors.Join(append(refused, err)...); err != nil {
 		d.log.Error("the settings that tenancies share were not all reloaded", zap.Error(err))
 	}
+	d.noteShared(err)
 	if c == nil {
 		return err
 	}
 	errs := []error{err}
 	for _, t := range d.listTenants() {
-		if err := d.reloadTenant(ctx, env, c, t); err != nil {
+		if err := d.reloadTenant(ctx, c, t); err != nil {
 			errs = append(errs, fmt.Errorf("tenancy %s (%s): %w", t.tenancyName(), t.file, err))
 		}
 	}
 	return errors.Join(append(errs, d.addNewTenants(c)...)...)
 }
 
-// rereadBase puts the settings in force that tenancies share, and returns their sources and
-// the configuration with the files of the tenancies. Without one, nothing was changed.
-func (d *daemon) rereadBase() (env *config.Environment, c *configuration, refused []error, err error) {
-	if env, err = d.from.openEnvironment(); err != nil {
-		return nil, nil, nil, keptError(err)
+// rereadBase puts the settings in force that tenancies share, and returns the configuration
+// with the files of the tenancies. Without one, nothing was changed.
+func (d *daemon) rereadBase() (c *configuration, refused []error, err error) {
+	env, err := d.from.openEnvironment()
+	if err != nil {
+		return nil, nil, keptError(err)
 	}
 	c, refused = rereadConfiguration(env.ReloadShared, env, d.base.configuration)
-	if err := c.readTenancies(env); err != nil {
-		return nil, nil, nil, keptError(err)
+	err = c.readTenancies(env)
+	if err == nil {
+		err = d.requireTenancy(c)
+	}
+	if err != nil {
+		return nil, nil, keptError(err)
 	}
 	err = c.exportVariables(d.base.libraries)
 	d.replaceBase(c)
-	return env, c, refused, errors.Join(err, d.reloadTokens())
+	d.base.logWarnings()
+	return c, refused, errors.Join(err, d.replaceTargets(), d.reloadTokens())
+}
+
+// requireTenancy returns an error when a reload would end all tenancies and begin none: the
+// directory is probably not mounted.
+func (d *daemon) requireTenancy(c *configuration) error {
+	tenants := d.listTenants()
+	isKept := func(f *tenancyFile) bool {
+		return f.err == nil || slices.ContainsFunc(tenants, func(t *tenant) bool { return t.file == f.file })
+	}
+	if len(c.tenancies) > 0 && (len(tenants) == 0 || slices.ContainsFunc(c.tenancies, isKept)) {
+		return nil
+	}
+	return config.Invalid("TENANCIES_DIR", "%s has no file NAME.env of a tenancy that can be used: check whether it is mounted; to end the last tenancy, stop the service", c.settings.Tenancies)
+}
+
+// noteShared records the error of the last load of the settings that tenancies share.
+func (d *daemon) noteShared(err error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.sharedLoaded, d.sharedErr = time.Now(), err
+}
+
+// lastSharedLoad returns when the settings that tenancies share were last loaded, and the error
+// of that.
+func (d *daemon) lastSharedLoad() (at time.Time, err error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.sharedLoaded, d.sharedErr
 }
 
 // reloadTokens reads HTTP_TOKENS_FILE again. Tokens that cannot be used change nothing.
@@ -51,11 +88,15 @@ func (d *daemon) reloadTokens() error {
 	if d.web == nil {
 		return nil
 	}
-	tokens, err := d.base.readTokens()
-	if err == nil {
-		d.web.ReplaceTokens(tokens)
+	tokens, warnings, err := d.base.loadTokens()
+	if err != nil {
+		return err
 	}
-	return err
+	for _, text := range warnings {
+		d.log.Warn(text)
+	}
+	d.web.ReplaceTokens(tokens)
+	return nil
 }
 
 // replaceBase puts the settings in force that tenancies share.
@@ -65,22 +106,24 @@ func (d *daemon) replaceBase(c *configuration) {
 	after := &assembly{configuration: c, output: d.base.output, state: d.base.state, shared: d.base.shared, engine: d.base.engine}
 	after.redactor.Learn(c.secrets...)
 	after.level.SetLevel(logLevel(c.settings.Log))
-	d.base, d.refused = after, nil
+	d.base = after
 }
 
 // reloadTenant reloads the settings of a tenant, or ends it if its file is gone.
-func (d *daemon) reloadTenant(ctx context.Context, shared *config.Environment, c *configuration, t *tenant) error {
+func (d *daemon) reloadTenant(ctx context.Context, c *configuration, t *tenant) error {
 	i := slices.IndexFunc(c.tenancies, func(f *tenancyFile) bool { return f.file == t.file })
 	if i < 0 {
 		d.removeTenant(t)
 		return nil
 	}
 	file := c.tenancies[i]
-	if file.err != nil && file.configuration != nil && file.configuration.problem == nil { // it conflicts with another one
+	if file.named != nil {
+		d.log.Error("a tenancy keeps its settings, because of a conflict with others", zap.Error(file.refusal()))
+	}
+	if file.err != nil && (file.configuration == nil || file.problem == nil) { // a reload could not keep some settings
 		return t.reload(ctx, nil, file.err)
 	}
-	env, err := shared.OpenTenancy(c.settings.Tenancies, t.file)
-	return t.reload(ctx, env, err)
+	return t.reload(ctx, file.env, nil)
 }
 
 // removeTenant ends the work of a tenant. Its data stays. Running work may continue for
@@ -100,18 +143,63 @@ func (d *daemon) removeTenant(t *tenant) {
 
 // addNewTenants starts the tenancies whose files are new, or could not be used before. It
 // returns the errors of those that cannot be used.
-func (d *daemon) addNewTenants(c *configuration) (refused []error) {
+func (d *daemon) addNewTenants(c *configuration) (errs []error) {
+	var refused []*tenancyFile
 	for _, file := range c.tenancies {
 		if slices.ContainsFunc(d.listTenants(), func(t *tenant) bool { return t.file == file.file }) {
 			continue
 		}
+		d.refuseNameInUse(file)
 		t := d.addTenant(file)
 		if t == nil {
-			refused = append(refused, file.refusal())
+			refused, errs = append(refused, file), append(errs, file.refusal())
 			continue
 		}
 		d.startTenant(t, func() {})
 		d.log.Info("a tenancy begins", zap.String("tenancy", t.tenancyName()))
 	}
-	return refused
+	d.replaceRefused(refused)
+	return errs
+}
+
+// refuseNameInUse refuses a new file with the name of a tenancy that works: the file of that
+// one may have another name now, or not be readable.
+func (d *daemon) refuseNameInUse(file *tenancyFile) {
+	for _, t := range d.listTenants() {
+		if file.err == nil && strings.EqualFold(t.tenancyName(), file.tenancyName()) {
+			file.addConflict(conflict{"TENANCY", fmt.Sprintf("%q is the name of", file.tenancyName()), []string{t.file}, "want different names"})
+		}
+	}
+}
+
+// replaceRefused replaces the files of which no tenant works.
+func (d *daemon) replaceRefused(files []*tenancyFile) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.refused = files
+	if d.notifier != nil {
+		d.notifier.SettingsLoaded()
+	}
+}
+
+// refusedByName returns the files of which no tenant works, by the name of the tenancy, or that
+// of the file where another one has that.
+func (d *daemon) refusedByName() map[string]*tenancyFile {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	byName, names := map[string]*tenancyFile{}, map[string]bool{}
+	for _, t := range d.tenants {
+		names[t.tenancyName()], names[t.file] = true, true
+	}
+	for _, file := range d.refused {
+		if names[file.file] { // it works since
+			continue
+		}
+		name := file.tenancyName()
+		if names[name] || byName[name] != nil {
+			name = file.file
+		}
+		byName[name] = file
+	}
+	return byName
 }

@@ -4,7 +4,8 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"maps"
+	"io/fs"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -13,7 +14,6 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/collectord/collectord/pkg/config"
-	"github.com/collectord/collectord/pkg/store"
 )
 
 // A tenancyFile is a file in TENANCIES_DIR.
@@ -21,8 +21,11 @@ type tenancyFile struct {
 	file string // its name
 	// configuration is that of the tenancy: the file over what tenancies share. It is nil
 	// when the file cannot be read. err says why the tenancy cannot be used; nil when it can.
+	// It names no other tenancy; where it would have to, named does so in its place.
 	*configuration
-	err error
+	err, named error
+	// env are the sources of the configuration; nil when the file cannot be read.
+	env *config.Environment
 }
 
 // tenancyName returns the name of the tenancy, which is that of its file unless that sets another.
@@ -54,21 +57,28 @@ func (c *configuration) readTenancies(env *config.Environment) error {
 	}
 	for _, name := range files {
 		one := &tenancyFile{file: name}
-		one.configuration, one.err = c.readTenancy(env, name)
+		if one.env, one.err = env.OpenTenancy(c.settings.Tenancies, name); one.err == nil {
+			one.configuration, one.err = readTenancy(one.env)
+		} else if one.isGone(c.settings.Tenancies) {
+			continue
+		}
 		c.tenancies = append(c.tenancies, one)
 	}
 	slices.SortStableFunc(c.tenancies, func(a, b *tenancyFile) int { return cmp.Compare(a.tenancyName(), b.tenancyName()) })
-	refuseEqual(c.tenancies)
+	c.warnings = append(c.warnings, env.WarnOfTenancies(c.settings.Tenancies, files)...)
+	c.refuseConflicts()
 	return nil
 }
 
-// readTenancy reads a file in TENANCIES_DIR.
-func (c *configuration) readTenancy(shared *config.Environment, name string) (*configuration, error) {
-	env, err := shared.OpenTenancy(c.settings.Tenancies, name)
-	if err != nil {
-		return nil, err
-	}
-	own := newConfiguration()
+// isGone reports whether the file was removed since the directory was read.
+func (t *tenancyFile) isGone(dir string) bool {
+	_, err := os.Lstat(filepath.Join(dir, t.file))
+	return errors.Is(err, fs.ErrNotExist)
+}
+
+// readTenancy reads the settings of a tenancy from its file and what it shares with others.
+func readTenancy(env *config.Environment) (own *configuration, err error) {
+	own = newConfiguration()
 	problems := own.addExternalCollectors(env, nil)
 	own.warnings, err = env.Load(&own.settings, own.sections...)
 	own.readSources(env)
@@ -81,52 +91,6 @@ func (c *configuration) readTenancy(shared *config.Environment, name string) (*c
 		own.problem = own.requireActive()
 	}
 	return own, own.problem
-}
-
-// refuseEqual refuses all tenancies that have the same name, or a path of a destination
-// that would be the same. Which one is right is not known.
-func refuseEqual(tenancies []*tenancyFile) {
-	names, places := map[string][]*tenancyFile{}, map[string]map[*tenancyFile]store.Place{}
-	for _, t := range tenancies {
-		if t.err != nil {
-			continue
-		}
-		name := strings.ToLower(t.tenancyName()) // some file systems make no difference
-		names[name] = append(names[name], t)
-		for _, place := range t.places() {
-			if places[place.Name] == nil {
-				places[place.Name] = map[*tenancyFile]store.Place{}
-			}
-			places[place.Name][t] = place
-		}
-	}
-	for _, same := range names {
-		refuseAll(same, func(_ *tenancyFile, files string) error {
-			return fmt.Errorf("the name of the tenancy is the same, but for upper and lower case, in %s: want different names", files)
-		})
-	}
-	for _, name := range slices.Sorted(maps.Keys(places)) {
-		same := places[name]
-		refuseAll(slices.Collect(maps.Keys(same)), func(t *tenancyFile, files string) error {
-			return fmt.Errorf("%s: %q: is the same in %s, so that one would replace the data of another: put %%TENANCY into it", same[t].Setting, same[t].Text, files)
-		})
-	}
-}
-
-// refuseAll refuses tenancies if there are several. explain returns the error of one, and is
-// called with the names of the files of all.
-func refuseAll(same []*tenancyFile, explain func(t *tenancyFile, files string) error) {
-	if len(same) < 2 {
-		return
-	}
-	var files []string
-	for _, t := range same {
-		files = append(files, t.file)
-	}
-	slices.Sort(files)
-	for _, t := range same {
-		t.err = errors.Join(t.err, explain(t, config.Enumerate(files, "and")))
-	}
 }
 
 // readable returns the configuration of the tenancy as far as it can be read. Its problem says
@@ -158,12 +122,12 @@ func (c *configuration) describeTenancies() string {
 
 // settingsError returns the error of a file that cannot be used, for a command.
 func (t *tenancyFile) settingsError() error {
-	return &exitError{exitSettings, fmt.Errorf("%s: %w", t.file, t.err)}
+	return &exitError{exitSettings, fmt.Errorf("%s: %w", t.file, t.operatorError())}
 }
 
 // refusal returns the error of a file that cannot be used, for the log.
 func (t *tenancyFile) refusal() error {
-	return fmt.Errorf("tenancy %s (%s): %w", t.tenancyName(), t.file, t.err)
+	return fmt.Errorf("tenancy %s (%s): %w", t.tenancyName(), t.file, t.operatorError())
 }
 
 // chooseTenancies returns the files of the tenancies that a command is for: those with the name,

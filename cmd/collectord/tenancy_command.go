@@ -176,7 +176,7 @@ func (a *assembly) knownTenancies(usages []state.TenancyUsage) (all []knownTenan
 	for _, t := range a.tenancies {
 		one := knownTenancy{name: t.tenancyName(), file: t.file, state: "ok"}
 		if t.err != nil {
-			one.state, one.err = "error", t.err
+			one.state, one.err = "error", t.operatorError()
 		}
 		all = append(all, one)
 	}

@@ -102,7 +102,7 @@ func (d *download) readBody(ctx context.Context, body io.Reader, key string) err
 func (d *download) openWriter(h snapshot.Header) error {
 	switch {
 	case h.Tenancy != d.h.Tenancy:
-		return fmt.Errorf("%w: it is of tenancy %q, want %q", ErrBad, h.Tenancy, d.h.Tenancy)
+		return fmt.Errorf("%w: it is of another tenancy, want %q", ErrBad, d.h.Tenancy)
 	case h.Stream != "" && h.Stream != d.h.Stream:
 		return fmt.Errorf("%w: it is of stream %q, want %q", ErrBad, h.Stream, d.h.Stream)
 	case h.UploadID == "":

@@ -212,7 +212,7 @@ func TestRefusedBackups(t *testing.T) {
 			name:    "cut",
 			prepare: overwrite(func(text string) string { return text[:len(text)/2] }),
 		},
-		{name: "another tenancy", prepare: put("[" + record("other") + "]"), problem: `it is of tenancy "other", want "acme"`},
+		{name: "another tenancy", prepare: put("[" + record("other") + "]"), problem: `it is of another tenancy, want "acme"`},
 		{name: "not JSON", prepare: put("hello"), problem: ""},
 		{name: "not an array", prepare: put(record("acme") + "x"), problem: ""},
 		{name: "records without their origin", prepare: put(`[{"n":1}]`), problem: ""},

@@ -28,6 +28,8 @@
 //	example:"acme-eu"   a valid value, for the reference
 //	reload:"restart"    a change takes effect at a start only
 //	scope:"program"     tenancies cannot have values of their own
+//	target:"true"       an address or a credential of a destination: a tenancy that sets one
+//	                    shares nothing of that destination
 //	title:"Postgres"    on a nested struct: its heading in the reference
 //
 // Fields are strings, booleans, numbers, [time.Duration], [net/url.URL] (or a

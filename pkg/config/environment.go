@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -37,9 +36,6 @@ const (
 
 	stateDirectory = "STATE_DIRECTORY" // set by systemd
 )
-
-// maxFile is the maximum size of any file, in bytes.
-const maxFile = 1 << 20
 
 // file is one file of assignments.
 type file struct {
@@ -158,6 +154,11 @@ func readAssignments(origin, label, path string) (*file, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: want a readable file", err)
 	}
+	return parseAssignments(origin, label, text, mode)
+}
+
+// parseAssignments parses the text of a file of assignments. Its error does not name the file.
+func parseAssignments(origin, label, text string, mode fs.FileMode) (*file, error) {
 	statements, ignored, err := parseDotenv(label, text)
 	if err != nil {
 		return nil, err
@@ -173,6 +174,16 @@ func readAssignments(origin, label, path string) (*file, error) {
 	slices.Sort(f.repeated)
 	f.exposure = exposureOf(mode)
 	return f, nil
+}
+
+// FileExposure returns what any user of the machine can do with a file of secrets, with the
+// remedy; "" for nothing.
+func FileExposure(path string) string {
+	info, err := os.Stat(path)
+	if err != nil || exposureOf(info.Mode()) == "" || isMountedSecret(path) {
+		return ""
+	}
+	return fmt.Sprintf("anyone on this machine can %s: run chmod 600 %s", exposureOf(info.Mode()), path)
 }
 
 // exposureOf returns what any user of the machine can do with a file of that mode; ""
@@ -191,34 +202,6 @@ func exposureOf(mode fs.FileMode) string {
 		return "read and change it"
 	}
 	return ""
-}
-
-// readFile reads a file, pipe or device to its end. The error does not name the
-// path, since a user may have given a secret in place of a path.
-func readFile(path string) (text string, mode fs.FileMode, err error) {
-	withoutPath := func(err error) error {
-		if pathError := (*fs.PathError)(nil); errors.As(err, &pathError) {
-			return pathError.Err
-		}
-		return err
-	}
-	f, err := os.Open(path)
-	if err != nil {
-		return "", 0, withoutPath(err)
-	}
-	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return "", 0, withoutPath(err)
-	}
-	data, err := io.ReadAll(io.LimitReader(f, maxFile+1))
-	if err != nil {
-		return "", 0, withoutPath(err)
-	}
-	if len(data) > maxFile {
-		return "", 0, errors.New("longer than 1 MiB")
-	}
-	return string(data), info.Mode(), nil
 }
 
 // Origin returns where the value of a variable came from in the last Load:

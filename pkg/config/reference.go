@@ -14,7 +14,7 @@ const preamble = `# Settings
 Every setting is a variable. Its value comes from the first of these sources that has one. An empty value counts as none, except where a setting says otherwise.
 
 1. The process environment. A variable that is set there always takes precedence over the files.
-2. ` + "`NAME_FILE`" + `: the file that it names contains the value of ` + "`NAME`" + `; a byte order mark and one newline at the end are removed. Any setting can be given this way, and secrets should be. ` + "`NAME_FILE`" + ` itself can be in any of the sources. Setting both ` + "`NAME` and `NAME_FILE`" + ` is an error, wherever they are set.
+2. ` + "`NAME_FILE`" + `: the file that it names contains the value of ` + "`NAME`" + `; a byte order mark and one newline at the end are removed. It may be a pipe, which has 5 seconds to deliver the value. Any setting can be given this way, and secrets should be. ` + "`NAME_FILE`" + ` itself can be in any of the sources. Setting both ` + "`NAME` and `NAME_FILE`" + ` is an error, wherever they are set.
 3. systemd's credentials: the file ` + "`$CREDENTIALS_DIRECTORY/NAME`" + `; one newline at the end is removed (` + "`LoadCredential=NAME:/path`" + ` in the unit).
 4. The file given with ` + "`--env-file`" + `, which must exist. Without the flag ` + "`.env`" + ` in the working directory, or in the nearest parent directory that has one, up to the root of the git repository.
 

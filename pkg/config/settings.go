@@ -89,7 +89,7 @@ type Run struct {
 type Schedule struct {
 	All     calendar.Expression `env:"SCHEDULE" envDefault:"0 0 * * *" want:"five fields (minute hour day month weekday), @hourly, @daily, @weekly, @monthly, @every 6h, or off" doc:"When the daemon runs every collector and stream that has no schedule of its own; with off, only SIGUSR1 and the API start runs."`
 	Zone    calendar.Zone       `env:"SCHEDULE_TZ" envDefault:"UTC" want:"a name such as UTC or Europe/Zurich" doc:"The time zone of all schedules."`
-	Jitter  time.Duration       `env:"SCHEDULE_JITTER" envDefault:"0s" doc:"The longest delay of ticks, so that collectors and instances do not all start at once; the delay of a collector is constant for a state directory."`
+	Jitter  time.Duration       `env:"SCHEDULE_JITTER" envDefault:"0s" doc:"The longest delay of ticks, so that collectors and instances do not all start at once; the delay of a collector is constant for a state directory. If unset, it is 30m with TENANCIES_DIR; 0s switches it off."`
 	CatchUp bool                `env:"SCHEDULE_CATCHUP" envDefault:"true" doc:"Whether a stream runs at the start, and after a reload that switches it on or changes its settings, if its last success is older than its last tick, or if it has none."`
 	Retry   Limit               `env:"SCHEDULE_RETRY" envDefault:"unlimited" doc:"How often failed streams are retried before the next tick, after 5, 10, 20 and 40 minutes and then every hour. Refused credentials and missing permissions are retried every hour."`
 	Grace   time.Duration       `env:"SHUTDOWN_GRACE" envDefault:"30s" scope:"program" doc:"How long runs and deliveries may continue after SIGTERM or SIGINT before they are cancelled."`
@@ -124,7 +124,7 @@ type HTTP struct {
 	ShowData      bool     `env:"HTTP_SHOW_DATA" envDefault:"true" reload:"restart" scope:"program" doc:"Whether the status page shows the first records and the columns of each stream to everyone who can reach it."`
 	Query         bool     `env:"HTTP_QUERY" envDefault:"false" reload:"restart" scope:"program" doc:"Whether the status page runs SQL queries over the last-known data for those who have HTTP_TOKEN; without a token it is off."`
 	QueryMemory   Bytes    `env:"HTTP_QUERY_MEMORY" envDefault:"1GiB" min:"256MiB" reload:"restart" scope:"program" doc:"The most memory that one query of the status page may use. A query runs in a process of its own, which ends when it needs more."`
-	QueryParallel int      `env:"HTTP_QUERY_PARALLEL" envDefault:"2" min:"1" max:"16" reload:"restart" scope:"program" doc:"The number of queries of the status page that run at once."`
+	QueryParallel int      `env:"HTTP_QUERY_PARALLEL" envDefault:"2" min:"1" max:"16" reload:"restart" scope:"program" doc:"The number of queries of the status page that run at once. With several tenancies, one of them has at most all but one."`
 	Queries       string   `env:"HTTP_QUERIES" want:"the path of a directory" example:"/etc/collectord/queries" reload:"restart" scope:"program" doc:"A directory with files *.sql whose queries the status page offers to those who have HTTP_TOKEN. The first line of a file is a comment with the title of the query. New files need no restart."`
 	Textfile      string   `env:"METRICS_TEXTFILE" want:"a path that ends in .prom" example:"/var/lib/node_exporter/collectord.prom" scope:"program" doc:"The file to which --once writes the metrics, for the node exporter's textfile collector."`
 }

@@ -2,6 +2,7 @@ package config
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -42,19 +43,62 @@ func TenancyFiles(dir string) (names []string, err error) {
 	return names, nil
 }
 
+// WarnOfTenancies returns warnings of what is meant for a tenancy and has no effect: files in a
+// directory whose names end otherwise than in .env, and credentials of systemd for a tenancy
+// without one of files, or of a variable that is none. It must be called after Load.
+func (e *Environment) WarnOfTenancies(dir string, files []string) (warnings []string) {
+	for _, name := range entryNames(e.resolvePath(dir)) {
+		if ending := filepath.Ext(name); ending != tenancyExtension && strings.EqualFold(ending, tenancyExtension) {
+			warnings = append(warnings, fmt.Sprintf("TENANCIES_DIR: %s is ignored: want a name that ends in %s", name, tenancyExtension))
+		}
+	}
+	if e.credentials == "" {
+		return warnings
+	}
+	l := &loader{Environment: e}
+	known := l.knownNames()
+	for _, name := range entryNames(e.credentials) {
+		at := strings.LastIndexByte(name, '.')
+		if at <= 0 {
+			continue
+		}
+		of, variable := name[:at], name[at+1:]
+		switch {
+		case l.isKnown(variable) && !slices.Contains(files, of+tenancyExtension):
+			warnings = append(warnings, fmt.Sprintf("the credential %s is not used: TENANCIES_DIR has no file %s%s", name, of, tenancyExtension))
+		case !l.isKnown(variable) && slices.Contains(files, of+tenancyExtension):
+			text := fmt.Sprintf("the credential %s is not used: %s is not a setting of collectord", name, variable)
+			if near := Nearest(variable, known, max(2, len(variable)/4)); near != "" {
+				text += ": did you mean " + near + "?"
+			}
+			warnings = append(warnings, text)
+		}
+	}
+	return warnings
+}
+
+// entryNames returns the names in a directory, ordered; none if it cannot be read.
+func entryNames(dir string) (names []string) {
+	entries, _ := os.ReadDir(dir)
+	for _, entry := range entries {
+		names = append(names, entry.Name())
+	}
+	return names
+}
+
 // OpenTenancy reads the file of a tenancy, in a directory. What the file does not set
 // comes from e, the sources that all tenancies share, except for
 //
 //   - secrets of collectors and variables that switch one on, which are always those of
 //     one tenancy,
-//   - all settings of a destination of which the file sets one, so that a shared password
-//     is not sent to a server of the tenancy.
+//   - all settings of a destination of which the file sets an address or a credential, so
+//     that a shared password is not sent to a server of the tenancy.
 //
 // A variable that the file sets to nothing counts as not set anywhere. A credential of
 // systemd for the tenancy has its name, a dot and that of the variable.
 func (e *Environment) OpenTenancy(dir, name string) (*Environment, error) {
 	path := filepath.Join(dir, name)
-	f, err := readAssignments(fromTenancy, path, e.resolvePath(path))
+	f, err := readTenancyFile(path, e.resolvePath(path))
 	if err != nil {
 		return nil, &Problems{List: []*Problem{{Name: path, Message: err.Error()}}}
 	}
@@ -63,6 +107,16 @@ func (e *Environment) OpenTenancy(dir, name string) (*Environment, error) {
 		dir: e.dir, process: map[string]string{}, origins: map[string]string{}, secrets: map[string]bool{},
 		file: f, credentials: e.credentials, credentialPrefix: own + ".", tenancy: own, shared: e,
 	}, nil
+}
+
+// readTenancyFile reads the file of a tenancy. It must be regular, so that a file that a
+// person has created by mistake keeps no other tenancy waiting.
+func readTenancyFile(label, path string) (*file, error) {
+	text, mode, err := readRegularFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("%w: want a readable regular file", err)
+	}
+	return parseAssignments(fromTenancy, label, text, mode)
 }
 
 // LoadShared is [Environment.Load] for sources that several tenancies share. It does not
@@ -123,11 +177,12 @@ func (l *loader) hidesShared(s *setting) bool {
 	})
 }
 
-// findOwnUnits finds the destinations of which the file of the tenancy sets something.
+// findOwnUnits finds the destinations of which the file of the tenancy sets an address or a
+// credential.
 func (l *loader) findOwnUnits() {
 	l.ownUnits = map[any]bool{}
 	for _, s := range l.parts[0].settings {
-		if s.unit == nil {
+		if s.unit == nil || s.tag("target") == "" {
 			continue
 		}
 		for _, name := range s.variableNames() {

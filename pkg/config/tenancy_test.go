@@ -112,6 +112,18 @@ func TestTenancySettings(t *testing.T) {
 					t.Errorf("host %q, password %v", p.Host, p.Password.IsSet())
 				}
 			}},
+		"other settings of a shared destination": {tenancyCase{environ: []string{"STORE_POSTGRES_HOST=db", "STORE_POSTGRES_PASSWORD=s3cr3t-postgres", "STORE_POSTGRES_MODE=replace"}, text: both + "STORE_POSTGRES_KEEP=3\nSTORE_POSTGRES_MODE=append\n"},
+			func(t *testing.T, core *config.Settings, _ []*config.Section) {
+				if p := postgresOf(core); p.Host != "db" || p.Password.Reveal() != "s3cr3t-postgres" || p.Keep.Newest != 3 || p.Mode != "append" {
+					t.Errorf("host %q, password %v, keep %+v, mode %s", p.Host, p.Password.IsSet(), p.Keep, p.Mode)
+				}
+			}},
+		"nothing of a shared destination with a credential": {tenancyCase{environ: []string{"STORE_POSTGRES_URL=postgres://u:s3cr3t-postgres@db/x", "STORE_POSTGRES_KEEP=3"}, text: both + "STORE_POSTGRES_HOST=own\nSTORE_POSTGRES_PASSWORD=own-password\n"},
+			func(t *testing.T, core *config.Settings, _ []*config.Section) {
+				if p := postgresOf(core); p.URL.IsSet() || p.Host != "own" || p.Keep.Newest != 0 {
+					t.Errorf("URL %v, host %q, keep %+v", p.URL.IsSet(), p.Host, p.Keep)
+				}
+			}},
 		"a destination is switched off": {tenancyCase{environ: []string{"STORE_FILE=/data/%TAG/%TENANCY.json"}, text: both + "STORE_FILE=off\n"}, func(t *testing.T, core *config.Settings, _ []*config.Section) {
 			for _, g := range core.Store.Destinations {
 				if f, ok := g.Into.(*file.Settings); ok && f.Path != "off" {
@@ -146,7 +158,10 @@ func TestTenancyRefusals(t *testing.T) {
 			"HTTP_LISTEN: is a setting of the whole program: set it in the environment or in the file that all tenancies share"},
 		"a variable of a library": {tenancyCase{text: "OKTA_DOMAIN=x\nAWS_PROFILE=acme\n"},
 			"AWS_PROFILE: acme.env:2: applies to the whole program: set it in the environment or in the file that all tenancies share"},
-		"a name that is a path": {tenancyCase{text: "TENANCY=../globex\n"}, `TENANCY: "../globex" has a path separator: want a name such as default or acme-eu`},
+		"a name that is a path":     {tenancyCase{text: "TENANCY=../globex\n"}, `TENANCY: "../globex" has a path separator: want a name such as default or acme-eu`},
+		"an invisible character":    {tenancyCase{text: "TENANCY=acme\u200b\n"}, `TENANCY: "acme\u200b" has an invisible character: want a name such as default or acme-eu`},
+		"the direction of the text": {tenancyCase{text: "TENANCY=acme\u202e\n"}, `TENANCY: "acme\u202e" has an invisible character: want a name such as default or acme-eu`},
+		"a space at the end":        {tenancyCase{text: "TENANCY='acme '\n"}, `TENANCY: "acme " begins or ends with a space: want a name such as default or acme-eu`},
 		"a shared secret of a collector": {tenancyCase{environ: []string{"TIO_SECRET_KEY=s3cr3t-tenable"}},
 			"shared: TIO_SECRET_KEY: belongs to one tenancy: set it in a file in TENANCIES_DIR"},
 		"a shared name": {tenancyCase{environ: []string{"TENANCY=all"}},

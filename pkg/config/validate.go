@@ -110,6 +110,8 @@ func (s *Settings) checkTenancy() []error {
 		return []error{Invalid("TENANCY", "%q %s: %s", s.Tenancy, why, want)}
 	}
 	isControl := func(r rune) bool { return unicode.IsControl(r) || r == utf8.RuneError }
+	// Such as U+200B and U+202E: two names could look alike.
+	isInvisible := func(r rune) bool { return unicode.Is(unicode.Cf, r) || unicode.IsSpace(r) && r != ' ' }
 	switch {
 	case len(s.Tenancy) > longest:
 		return []error{Invalid("TENANCY", "is %d bytes long: want at most %d", len(s.Tenancy), longest)}
@@ -119,6 +121,10 @@ func (s *Settings) checkTenancy() []error {
 		return fail("has a path separator")
 	case strings.ContainsFunc(s.Tenancy, isControl):
 		return fail("has a control character")
+	case strings.ContainsFunc(s.Tenancy, isInvisible):
+		return fail("has an invisible character")
+	case strings.TrimSpace(s.Tenancy) != s.Tenancy:
+		return fail("begins or ends with a space")
 	case strings.HasPrefix(s.Tenancy, "."):
 		return fail("begins with a dot")
 	case strings.Contains(s.Tenancy, ".."):

@@ -39,6 +39,11 @@ type Options struct {
 	Version string
 	// Ready returns nil when the daemon is ready.
 	Ready func() error
+	// LastReload returns when the settings that tenancies share were last loaded, and the
+	// error if that failed. Unusable returns the names of the tenancies that cannot be used.
+	// Both are nil when the program serves one tenancy.
+	LastReload func() (at time.Time, err error)
+	Unusable   func() []string
 	// Now returns the current time; nil means time.Now.
 	Now func() time.Time
 	// Log receives a warning when the state cannot be read; nil means none.
@@ -147,7 +152,9 @@ func (m *Metrics) Gather() ([]*dto.MetricFamily, error) {
 	}
 	all := newCollection()
 	m.publishProgram(values, newPublisher(all, m.Tenancy))
-	for _, t := range m.listTenancies() {
+	tenancies := m.listTenancies()
+	m.publishUnusable(all, tenancies)
+	for _, t := range tenancies {
 		publish := newPublisher(all, t.Name)
 		t.publishProcess(publish)
 		if !values.read.IsZero() {
@@ -189,4 +196,27 @@ func (m *Metrics) publishProgram(v stateValues, publish publisher) {
 	publish(stateRead, timestamp(v.read))
 	publish(scrapeErrors, float64(v.failedReads))
 	publish(buildInfo, 1, m.Version, runtime.Version())
+	if m.LastReload != nil {
+		publishReload(m.LastReload, publish)
+	}
+}
+
+// publishReload publishes the result of the last reload.
+func publishReload(lastReload func() (time.Time, error), publish publisher) {
+	at, err := lastReload()
+	publish(reloadGood, boolValue(err == nil))
+	publish(reloadTime, timestamp(at))
+}
+
+// publishUnusable publishes that the settings of tenancies are not in force which are none of
+// those that work.
+func (m *Metrics) publishUnusable(all *collection, working []*Tenancy) {
+	if m.Unusable == nil {
+		return
+	}
+	for _, name := range m.Unusable() {
+		if !slices.ContainsFunc(working, func(t *Tenancy) bool { return t.Name == name }) {
+			newPublisher(all, name)(reloadGood, 0)
+		}
+	}
 }

@@ -214,7 +214,7 @@ var (
 	standby = define("collectord_standby", gauge,
 		"Whether another service that shares the state is active, and this one stands by.")
 	reloadGood = define("collectord_config_last_reload_successful", gauge,
-		"Whether the last reload of the settings put all of them in force.")
+		"Whether the last load of the settings put all of them in force; 0 also for a tenancy that cannot be used. With several tenancies, that without the label tenancy is of the settings that they share.")
 	reloadTime = define("collectord_config_last_reload_timestamp_seconds", gauge,
 		"When the settings were last loaded.")
 	notifications = define("collectord_notifications_total", counter,

@@ -79,9 +79,7 @@ var statusClasses = [6]string{"none", "1xx", "2xx", "3xx", "4xx", "5xx"}
 
 // publishProcess publishes the metrics that the process itself has.
 func (t *Tenancy) publishProcess(publish publisher) {
-	at, err := t.Daemon.LastReload()
-	publish(reloadGood, boolValue(err == nil))
-	publish(reloadTime, timestamp(at))
+	publishReload(t.Daemon.LastReload, publish)
 	var n notify.Counts
 	if t.Notifications != nil {
 		n = t.Notifications()

@@ -10,7 +10,11 @@ import (
 
 // formatMessage returns the text of a message.
 func (n *Notifier) formatMessage(settings Settings, paragraphs []string) string {
-	all := append([]string{fmt.Sprintf("collectord on %s, tenancy %s", n.Host, n.Tenancy)}, paragraphs...)
+	from := "collectord on " + n.Host
+	if n.Tenancy != "" {
+		from += ", tenancy " + n.Tenancy
+	}
+	all := append([]string{from}, paragraphs...)
 	if settings.Page != "" {
 		all = append(all, pagePrefix+settings.Page)
 	}
@@ -100,6 +104,9 @@ func (n *Notifier) formatEnd(one news) string {
 		return fmt.Sprintf("The destination %s receives snapshots again. It had received none since %s.", subject, began)
 	case eventRestore:
 		return fmt.Sprintf("%s no longer waits for the restore of its backup, which had failed since %s.", subject, began)
+	}
+	if name, ok := strings.CutPrefix(subject, tenancySubject); ok {
+		return fmt.Sprintf("The settings of the tenancy %s are no longer refused. They could not be used since %s.", name, began)
 	}
 	return fmt.Sprintf("The settings are in force again. The reload had failed since %s.", began)
 }

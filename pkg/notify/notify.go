@@ -24,7 +24,8 @@ import (
 // Options are the dependencies of a Notifier.
 type Options struct {
 	// State has the data, the queue, and what was reported.
-	State   *state.State
+	State *state.State
+	// Tenancy is "" in the notifier of what several tenancies have in common.
 	Tenancy string
 	// Host is the name of this machine.
 	Host string
@@ -34,6 +35,9 @@ type Options struct {
 	// reload of the settings. Both are nil in a program that runs once.
 	Streams    func(context.Context) ([]freshness.Stream, error)
 	LastReload func() (at time.Time, err error)
+	// Unusable returns why tenancies cannot be used, by their names; nil in the notifier of a
+	// tenancy.
+	Unusable func() map[string]error
 	// Controls returns what is known about the controls; nil means that there are none.
 	Controls func(context.Context) (Controls, error)
 	// Gather is how long a problem waits for others, to be in one message with them.
@@ -146,6 +150,10 @@ func (n *Notifier) RestoreEnded(stream string, err error) {
 // ControlsEvaluated makes Run check soon: controls were measured. What changed since the
 // last message follows from Options.Controls, so that nothing is lost between the two.
 func (n *Notifier) ControlsEvaluated() { n.wakeLoop() }
+
+// SettingsLoaded makes Run check soon: settings were loaded. What changed follows from
+// Options.LastReload and Options.Unusable.
+func (n *Notifier) SettingsLoaded() { n.wakeLoop() }
 
 // wakeLoop makes Run check soon.
 func (n *Notifier) wakeLoop() {

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/dustin/go-humanize"
@@ -40,6 +42,8 @@ type observation struct {
 	// reload is the error of the last reload; reloads reports whether it is known.
 	reload  error
 	reloads bool
+	// unusable are the errors of the tenancies that cannot be used.
+	unusable map[string]error
 }
 
 // A restoreResult is the result of the restore of a stream.
@@ -77,6 +81,9 @@ func (n *Notifier) observe(ctx context.Context) (o observation, err error) {
 	if n.LastReload != nil {
 		o.reloads = true
 		_, o.reload = n.LastReload()
+	}
+	if n.Unusable != nil {
+		o.unusable = n.Unusable()
 	}
 	if n.Controls != nil {
 		if o.controls, err = n.Controls(ctx); err != nil {
@@ -127,6 +134,9 @@ func (n *Notifier) findVerdicts(b *book, settings Settings, seen observation, re
 		add(eventReload, "settings", verdict{problem: reloadProblem(seen.reload)})
 	case seen.reloads:
 		add(eventReload, "settings", verdict{state: ended})
+	}
+	for subject, v := range judgeTenancies(b, seen) {
+		add(eventReload, subject, v)
 	}
 	for sink, v := range judgeSinks(b, seen) {
 		add(eventDestination, sink, v)
@@ -217,6 +227,27 @@ func reloadProblem(err error) problem {
 		Text:   "The settings were not all reloaded: " + truncate(err.Error()),
 		Advice: "Fix this and reload again: collectord check finds errors before a restart does, which would fail because of them.",
 	}
+}
+
+// tenancySubject begins the subject of the problem of a tenancy that cannot be used.
+const tenancySubject = "tenancy "
+
+// judgeTenancies returns a verdict for each tenancy that cannot be used, or could not be used
+// before.
+func judgeTenancies(b *book, seen observation) map[string]verdict {
+	all := map[string]verdict{}
+	for key := range b.Problems {
+		if event, subject := splitKey(key); event == eventReload && strings.HasPrefix(subject, tenancySubject) {
+			all[subject] = verdict{state: ended}
+		}
+	}
+	for name, err := range seen.unusable {
+		all[tenancySubject+name] = verdict{problem: problem{
+			Text:   "The tenancy " + name + " cannot be used: " + truncate(err.Error()),
+			Advice: "Nothing of it is collected. Fix its file and reload: collectord check --tenancy " + strconv.Quote(name) + " finds errors.",
+		}}
+	}
+	return all
 }
 
 // judgeSinks returns a verdict for each destination. A start and a reload make refused

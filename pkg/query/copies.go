@@ -91,6 +91,7 @@ func newCopies(slots chan struct{}) *copies {
 
 // Close ends the copies that are being made and waits for them.
 func (e *Engine) Close() {
+	e.bounds.engines.Add(-1)
 	c := e.copies
 	c.cancel()
 	c.all.Wait()

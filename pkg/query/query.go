@@ -67,7 +67,8 @@ type Options struct {
 	// the stream's name.
 	Declared map[string][]columns.Remembered
 	// Bounds, if not nil, is an engine whose bounds of queries and copies at once this one
-	// shares.
+	// shares. One of several engines that are not closed runs at most Parallel-1 queries at
+	// once, if that is not 0, so that the others can run one.
 	Bounds *Engine
 	// LowPriority gives the processes of queries less of the processor than others, such
 	// as the extractions of a service. Without it, they have that of this process. Copies
@@ -84,7 +85,8 @@ const maxThreads = 4
 // An Engine runs queries.
 type Engine struct {
 	o      Options
-	slots  chan struct{}
+	bounds *bounds
+	own    chan struct{} // bounds the queries of this one, while there are others
 	copies *copies
 	files  atomic.Pointer[FileOptions] // see ShareFiles
 }
@@ -99,10 +101,22 @@ func New(o Options) *Engine {
 	}
 	o.Parallel = max(o.Parallel, 1)
 	if o.Bounds != nil {
-		return &Engine{o: o, slots: o.Bounds.slots, copies: newCopies(o.Bounds.copies.slots)}
+		return newBounded(o, o.Bounds.bounds, newCopies(o.Bounds.copies.slots))
 	}
 	// One copy more than queries: Prepare does not keep a query from making its own.
-	return &Engine{o: o, slots: make(chan struct{}, o.Parallel), copies: newCopies(make(chan struct{}, o.Parallel+1))}
+	return newBounded(o, &bounds{slots: make(chan struct{}, o.Parallel)}, newCopies(make(chan struct{}, o.Parallel+1)))
+}
+
+// bounds are what engines share.
+type bounds struct {
+	slots   chan struct{} // of queries
+	engines atomic.Int64  // the number of those that are not closed
+}
+
+// newBounded returns an engine that shares bounds.
+func newBounded(o Options, b *bounds, c *copies) *Engine {
+	b.engines.Add(1)
+	return &Engine{o: o, bounds: b, own: make(chan struct{}, max(cap(b.slots)-1, 1)), copies: c}
 }
 
 // Limits bound one query.
@@ -197,10 +211,11 @@ func (e *Engine) runQuery(ctx context.Context, t task, l Limits, w io.Writer) (s
 		ctx, cancel = context.WithTimeoutCause(ctx, l.Time, fmt.Errorf("%w: the limit is %v", ErrTime, l.Time))
 		defer cancel()
 	}
-	if err := e.acquireSlot(ctx, l.Wait); err != nil {
+	release, err := e.acquireSlots(ctx, l.Wait)
+	if err != nil {
 		return Summary{}, err
 	}
-	defer func() { <-e.slots }()
+	defer release()
 	defer func() {
 		sum.Took = time.Since(began)
 		if err != nil && ctx.Err() != nil {
@@ -211,9 +226,30 @@ func (e *Engine) runQuery(ctx context.Context, t task, l Limits, w io.Writer) (s
 	return e.runTask(ctx, t, w)
 }
 
-func (e *Engine) acquireSlot(ctx context.Context, wait bool) error {
+// acquireSlots takes the slots of a query: that of the engine, if there are others, and one of
+// all. The caller calls release when the query has ended.
+func (e *Engine) acquireSlots(ctx context.Context, wait bool) (release func(), err error) {
+	release = func() {}
+	if e.bounds.engines.Load() > 1 {
+		if err := acquireSlot(ctx, e.own, wait); err != nil {
+			return nil, err
+		}
+		release = func() { <-e.own }
+	}
+	if err := acquireSlot(ctx, e.bounds.slots, wait); err != nil {
+		release()
+		return nil, err
+	}
+	releaseOwn := release
+	return func() {
+		<-e.bounds.slots
+		releaseOwn()
+	}, nil
+}
+
+func acquireSlot(ctx context.Context, slots chan struct{}, wait bool) error {
 	select {
-	case e.slots <- struct{}{}:
+	case slots <- struct{}{}:
 		return nil
 	default:
 	}
@@ -221,7 +257,7 @@ func (e *Engine) acquireSlot(ctx context.Context, wait bool) error {
 		return ErrBusy
 	}
 	select {
-	case e.slots <- struct{}{}:
+	case slots <- struct{}{}:
 		return nil
 	case <-ctx.Done():
 		return fmt.Errorf("query: %w", context.Cause(ctx))

@@ -283,7 +283,7 @@ func TestLongErrors(t *testing.T) {
 func TestOneAtATime(t *testing.T) {
 	t.Parallel()
 	e := newEngine(t, nil)
-	e.slots <- struct{}{}
+	e.bounds.slots <- struct{}{}
 	if _, err := e.Query(t.Context(), "SELECT 1", CSVFormat, Limits{}, &bytes.Buffer{}); !errors.Is(err, ErrBusy) {
 		t.Errorf("second query: error %v, want ErrBusy", err)
 	}
@@ -292,6 +292,45 @@ func TestOneAtATime(t *testing.T) {
 	if _, err := e.Query(ctx, "SELECT 1", CSVFormat, Limits{Wait: true}, &bytes.Buffer{}); !errors.Is(err, context.Canceled) {
 		t.Errorf("second query that waits: error %v, want context.Canceled", err)
 	}
+}
+
+// TestOneSlotForOthers checks that the queries of one of two engines leave a slot to the other,
+// and that it has all when it is alone.
+func TestOneSlotForOthers(t *testing.T) {
+	t.Parallel()
+	first := New(Options{Parallel: 3})
+	second := New(Options{Bounds: first})
+	take := func(e *Engine) (release func(), err error) { return e.acquireSlots(t.Context(), false) }
+	var releases []func()
+	for range 2 {
+		release, err := take(first)
+		if err != nil {
+			t.Fatal(err)
+		}
+		releases = append(releases, release)
+	}
+	if _, err := take(first); !errors.Is(err, ErrBusy) {
+		t.Errorf("the third query of the first engine: %v, want ErrBusy", err)
+	}
+	release, err := take(second)
+	if err != nil {
+		t.Fatalf("the first query of the second engine: %v", err)
+	}
+	if _, err := take(second); !errors.Is(err, ErrBusy) {
+		t.Errorf("a fourth query of both: %v, want ErrBusy", err)
+	}
+	release()
+	second.Close()
+	if release, err = take(first); err != nil {
+		t.Errorf("the third query of the only engine: %v", err)
+	}
+	for _, release := range append(releases, release) {
+		release()
+	}
+	if len(first.own)+len(first.bounds.slots) > 0 {
+		t.Errorf("%d and %d slots are not released", len(first.own), len(first.bounds.slots))
+	}
+	first.Close()
 }
 
 func TestUnknownStream(t *testing.T) {

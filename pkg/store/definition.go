@@ -132,33 +132,6 @@ func TenancyCaution(setting, text string) []Caution {
 	}}
 }
 
-// A Place is where a destination stores the snapshots of a tenancy.
-type Place struct {
-	// Setting is the name of the setting that chooses the place, and Text its value.
-	Setting, Text string
-	// Name is equal for two tenancies if they would replace the data of one another.
-	Name string
-}
-
-// PlacedSettings is implemented by the settings of destinations that keep tenancies apart by
-// the paths of what they store.
-type PlacedSettings interface {
-	// Places returns where the snapshots of a tenancy are stored. It leaves out a path that
-	// is invalid, or that is never that of another snapshot.
-	Places(tenancy string) []Place
-}
-
-// PlacesOf returns the place of the snapshots of a tenancy by the template text, the value of
-// a setting. name returns its name for the path of the snapshots, in which variables other
-// than the tenancy stand for themselves.
-func PlacesOf(setting, text, tenancy string, name func(path string) string) []Place {
-	path, err := ParsePath(setting, text)
-	if err != nil || path.Uses("UUID") {
-		return nil
-	}
-	return []Place{{Setting: setting, Text: text, Name: name(path.renderTenancy(tenancy))}}
-}
-
 // NetworkCaution returns a caution if dir, the directory of a database that a
 // setting chooses, is on a network file system.
 func NetworkCaution(setting, dir string) []Caution {

@@ -160,22 +160,6 @@ func (p *Path) Render(h snapshot.Header) string {
 	return b.String()
 }
 
-// renderTenancy replaces the variable for the tenancy only.
-func (p *Path) renderTenancy(tenancy string) string {
-	var b strings.Builder
-	for _, seg := range p.segments {
-		b.WriteString(seg.literal)
-		switch seg.variable {
-		case "":
-		case "TENANCY":
-			b.WriteString(EscapeName(tenancy))
-		default:
-			b.WriteString("%" + seg.variable)
-		}
-	}
-	return b.String()
-}
-
 func (p *Path) valueOf(variable string, h snapshot.Header) string {
 	t := h.UploadTimestamp.UTC()
 	switch variable {

@@ -141,7 +141,7 @@ func (t *Tenancies) hideFrom(r *http.Request, err error) error {
 }
 
 // serveDataCheck responds with 503 when the data of any stream is missing or late, or the
-// settings of a tenancy cannot be used.
+// settings of a tenancy cannot be used, or when there is no tenancy.
 func (t *Tenancies) serveDataCheck(w http.ResponseWriter, r *http.Request) {
 	all, err := t.readStatuses(r.Context())
 	if err != nil {
@@ -162,6 +162,9 @@ func (t *Tenancies) serveDataCheck(w http.ResponseWriter, r *http.Request) {
 	}
 	if len(late) > 0 {
 		problems = append(problems, "data is missing or older than DATA_MAX_AGE or its schedule allows, of "+strings.Join(late, ", "))
+	}
+	if len(t.List()) == 0 {
+		problems = append(problems, "TENANCIES_DIR has no tenancy")
 	}
 	if len(unusable) > 0 {
 		problems = append(problems, "settings cannot be used, of "+strings.Join(unusable, ", "))

@@ -11,6 +11,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"syscall"
 
 	"go.yaml.in/yaml/v3"
 )
@@ -52,7 +53,7 @@ func ReadTokens(file, configFile string) (*Tokens, error) {
 	}
 	text, err := readBounded(file, maxTokensBytes)
 	if err != nil {
-		return nil, fmt.Errorf("HTTP_TOKENS_FILE: %s: %w: want a file that the user of the service can read", file, withoutPath(err))
+		return nil, fmt.Errorf("HTTP_TOKENS_FILE: %s: %w: want a regular file that the user of the service can read", file, withoutPath(err))
 	}
 	t := &Tokens{file: file}
 	if errs := t.parse(text); len(errs) > 0 {
@@ -61,13 +62,16 @@ func ReadTokens(file, configFile string) (*Tokens, error) {
 	return t, nil
 }
 
-// readBounded reads a file of at most limit bytes.
+// readBounded reads a regular file of at most limit bytes.
 func readBounded(file string, limit int64) ([]byte, error) {
-	f, err := os.Open(file)
+	f, err := os.OpenFile(file, os.O_RDONLY|syscall.O_NONBLOCK, 0) // which does not wait for the writer of a pipe
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
+	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
+		return nil, errors.Join(err, errors.New("it is not a regular file"))
+	}
 	text, err := io.ReadAll(io.LimitReader(f, limit+1))
 	if err == nil && int64(len(text)) > limit {
 		err = fmt.Errorf("it is larger than %d bytes", limit)
@@ -77,6 +81,9 @@ func readBounded(file string, limit int64) ([]byte, error) {
 
 // Secrets returns the tokens in plain text, which no log may have.
 func (t *Tokens) Secrets() []string { return slices.Clone(t.secrets) }
+
+// Contains returns the name of a token in the file; "" if it is none.
+func (t *Tokens) Contains(token string) (name string) { return t.find(token).name }
 
 // Unknown returns a sentence for each tenancy in the file that is none of known.
 func (t *Tokens) Unknown(known []string) (notes []string) {

@@ -516,7 +516,7 @@ func TestSharedCredentials(t *testing.T) {
 			{name: "same", secret: "one", scope: "graph", limit: 4, wantToken: true, wantLimiter: true},
 			{name: "other scope and API", secret: "one", scope: "defender", host: "defender.test", limit: 4},
 			{name: "new secret", secret: "two", scope: "graph", limit: 4, wantLimiter: true},
-			{name: "other limits", secret: "one", scope: "graph", limit: 5, wantToken: true},
+			{name: "other limits", secret: "one", scope: "graph", limit: 5, wantToken: true, wantLimiter: true},
 		} {
 			c := open(tc.secret, tc.scope, tc.host, tc.limit)
 			if got := c.Auth == entra.Auth; got != tc.wantToken {

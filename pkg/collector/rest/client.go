@@ -35,6 +35,8 @@ type Client struct {
 	Auth Auth
 	// Limits paces the requests; nil for none.
 	Limits *Limiter
+	// limitShare keeps the limits of the client in force in a Limiter of several.
+	limitShare *limitShare
 	// Retry controls after which waits a request is repeated.
 	Retry Retry
 	// Classify handles statuses that have another meaning with this vendor; it

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"time"
+	"weak"
 
 	"github.com/collectord/collectord/pkg/collector"
 )
@@ -57,12 +58,15 @@ type Quota struct {
 	MaxWait time.Duration
 }
 
-// A Limiter limits the rate of the requests with one set of credentials.
+// A Limiter limits the rate of the requests with one set of credentials, of one client or
+// several.
 type Limiter struct {
 	declared map[string]Limit
 
 	mu      sync.Mutex
 	classes map[string]*endpointClass
+	// shares are those of the clients that share the Limiter.
+	shares []weak.Pointer[limitShare]
 }
 
 // endpointClass is the state of one endpoint class.
@@ -120,6 +124,7 @@ func (l *Limiter) acquire(ctx context.Context, name string, ready func() error) 
 	if l == nil {
 		return func() {}, ready()
 	}
+	l.dropReleased()
 	c := l.classOf(name)
 	holder := collector.StatsFrom(ctx)
 	if err := l.acquireSlot(ctx, c, holder); err != nil {
@@ -166,8 +171,13 @@ func (l *Limiter) releaseSlot(c *endpointClass, holder *collector.Stats) {
 	if c.holders[holder]--; c.holders[holder] == 0 {
 		delete(c.holders, holder)
 	}
-	close(c.slotFreed)
-	c.slotFreed = make(chan struct{})
+	c.wakeWaiting()
+}
+
+// wakeWaiting makes the requests that wait for a slot look again. The caller holds mu.
+func (e *endpointClass) wakeWaiting() {
+	close(e.slotFreed)
+	e.slotFreed = make(chan struct{})
 }
 
 // reserveStart counts a request that starts now and returns 0, or returns how

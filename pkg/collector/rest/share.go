@@ -4,6 +4,11 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+	"weak"
 
 	"github.com/collectord/collectord/pkg/collector"
 )
@@ -14,12 +19,13 @@ import (
 //
 //   - with ClientCredentials, one token if token endpoint, encoding and all parameters are
 //     the same, so that another scope or a new secret has a token of its own, and one
-//     Limiter if token endpoint, client_id, address of the API and limits are the same,
-//     because vendors count the requests of a client, whatever its secret,
-//   - with a StaticHeader or StaticHeaders, one Limiter if these, the address of the API
-//     and the limits are the same.
+//     Limiter if token endpoint, client_id and address of the API are the same, because
+//     vendors count the requests of a client, whatever its secret,
+//   - with a StaticHeader or StaticHeaders, one Limiter if these and the address of the API
+//     are the same.
 //
-// The client that came first makes the token requests.
+// The limits must be of the same classes, periods and quotas. Where their numbers differ, the
+// lowest of the clients in use apply. The client that came first makes the token requests.
 func (c *Client) Share(with *collector.Shared) {
 	switch own := c.Auth.(type) {
 	case *ClientCredentials:
@@ -34,17 +40,107 @@ func (c *Client) Share(with *collector.Shared) {
 }
 
 // ShareLimits lets the client use the Limiter of the other clients that have the same
-// address and limits, and the same account, such as a client_id; "" for clients without
-// authorization.
+// address and account, such as a client_id; "" for clients without authorization. See
+// [Client.Share] for their limits.
 func (c *Client) ShareLimits(with *collector.Shared, account string) {
 	c.shareLimits(with, "", account)
 }
 
 // shareLimits shares the Limiter of an account, which two texts identify.
 func (c *Client) shareLimits(with *collector.Shared, kind, account string) {
-	if c.Limits != nil {
-		c.Limits = collector.Share(with, sharedKey("limits", kind, account, c.Base.Host, c.Limits.declared), c.Limits)
+	if c.Limits == nil {
+		return
 	}
+	own := &limitShare{c.Limits.declared}
+	c.Limits = collector.Share(with, sharedKey("limits", kind, account, c.Base.Host, formOf(own.declared)), c.Limits)
+	c.limitShare = own
+	c.Limits.addShare(own)
+}
+
+// A limitShare is the part of a client in a Limiter: the limits that it declares. They apply
+// as long as something uses the client.
+type limitShare struct{ declared map[string]Limit }
+
+// formOf returns limits as text without their numbers, which the clients of a Limiter can have
+// different.
+func formOf(limits map[string]Limit) string {
+	var b strings.Builder
+	for _, class := range slices.Sorted(maps.Keys(limits)) {
+		fmt.Fprintf(&b, "%q %+v", class, limits[class].Quota)
+		for _, r := range newClass(limits[class]).limit.Rates {
+			fmt.Fprintf(&b, " %v", r.Per)
+		}
+		b.WriteString("\n")
+	}
+	return b.String()
+}
+
+// addShare applies the lowest limits of the clients in use, those of s included.
+func (l *Limiter) addShare(s *limitShare) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.shares = append(l.shares, weak.Make(s))
+	l.applyLowest()
+}
+
+// dropReleased applies the lowest limits again if a client was released.
+func (l *Limiter) dropReleased() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if slices.ContainsFunc(l.shares, func(s weak.Pointer[limitShare]) bool { return s.Value() == nil }) {
+		l.applyLowest()
+	}
+}
+
+// applyLowest applies the lowest limits of the clients in use. The caller holds mu.
+func (l *Limiter) applyLowest() {
+	lowest := map[string]Limit{}
+	l.shares = slices.DeleteFunc(l.shares, func(s weak.Pointer[limitShare]) bool {
+		share := s.Value()
+		if share == nil {
+			return true
+		}
+		for name, limit := range share.declared {
+			limit = newClass(limit).limit
+			if before, ok := lowest[name]; ok {
+				limit = lowerLimit(before, limit)
+			}
+			lowest[name] = limit
+		}
+		return false
+	})
+	for name, limit := range lowest {
+		l.classes[name].setLimit(limit)
+	}
+}
+
+// lowerLimit returns the lower numbers of two limits of the same form.
+func lowerLimit(a, b Limit) Limit {
+	a.Rates = slices.Clone(a.Rates)
+	for i := range a.Rates {
+		a.Rates[i].N = min(a.Rates[i].N, b.Rates[i].N)
+	}
+	if a.Concurrent == 0 || b.Concurrent > 0 && b.Concurrent < a.Concurrent {
+		a.Concurrent = b.Concurrent
+	}
+	return a
+}
+
+// setLimit replaces the limit of the class by one of the same form. The requests of the past
+// count for it.
+func (e *endpointClass) setLimit(limit Limit) {
+	for i, r := range limit.Rates {
+		inOrder := slices.Concat(e.starts[i][e.oldest[i]:], e.starts[i][:e.oldest[i]])
+		missing := max(0, r.N-len(inOrder))
+		e.starts[i] = append(make([]time.Time, missing), inOrder[max(0, len(inOrder)-r.N):]...)
+		e.oldest[i] = 0
+	}
+	isHalved := e.allowed < float64(e.limit.Concurrent) // because of a response
+	if most := float64(limit.Concurrent); !isHalved || e.allowed > most {
+		e.allowed = most
+	}
+	e.limit = limit
+	e.wakeWaiting()
 }
 
 // sharedKey returns a key that does not show the values that it stands for.

@@ -38,7 +38,7 @@ func (s *State) Tenancies(ctx context.Context) (all []state.TenancyUsage, err er
 	names, err := queryAll(ctx, s.db, scanText, `SELECT tenancy FROM snapshots UNION SELECT tenancy FROM undelivered
 		UNION SELECT tenancy FROM stored UNION SELECT tenancy FROM sinks UNION SELECT tenancy FROM runs UNION SELECT tenancy FROM counters
 		UNION SELECT tenancy FROM controls UNION SELECT tenancy FROM control_days
-		UNION SELECT tenancy FROM notes ORDER BY tenancy`)
+		UNION SELECT tenancy FROM notes WHERE tenancy <> '' ORDER BY tenancy`) // '' has those of the service
 	if err != nil {
 		return nil, fmt.Errorf("read the tenancies: %w", s.engine.Explain(err))
 	}

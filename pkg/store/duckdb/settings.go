@@ -15,7 +15,7 @@ const setting = "STORE_DUCKDB"
 
 // Settings are the settings of the destination.
 type Settings struct {
-	Path     string        `env:"STORE_DUCKDB" want:"a path, or off" example:"../data/collectord.duckdb" doc:"The database file; if unset or off, DuckDB is off."`
+	Path     string        `env:"STORE_DUCKDB" target:"true" want:"a path, or off" example:"../data/collectord.duckdb" doc:"The database file; if unset or off, DuckDB is off."`
 	Mode     string        `env:"STORE_DUCKDB_MODE" envDefault:"append" oneof:"append,replace" doc:"Whether a snapshot is added to the tenancy's earlier ones or replaces them."`
 	Views    string        `env:"STORE_DUCKDB_VIEWS" envDefault:"on" oneof:"on,typed,off" doc:"Whether the views <stream>_latest of the newest snapshots are created; typed adds <stream>_latest_typed with a column for each member, off leaves existing views <stream>_latest as they are."`
 	Keep     config.Keep   `env:"STORE_DUCKDB_KEEP" doc:"How many snapshots of a tenancy to keep, or for how long."`
@@ -45,6 +45,14 @@ func (s *Settings) Cautions() []store.Caution {
 		return nil
 	}
 	return store.NetworkCaution(setting, dir)
+}
+
+// Locations implements store.LocatedSettings.
+func (s *Settings) Locations() []store.Location {
+	if !s.isOn() {
+		return nil
+	}
+	return []store.Location{{Setting: setting, Template: s.Path, IsDatabase: true}}
 }
 
 // Definition describes the destination.

@@ -23,8 +23,8 @@ func (s *Sink) placeIncoming(ctx context.Context, snap *snapshot.Snapshot, targe
 		return store.Current, nil
 	}
 	if there.Tenancy != snap.Tenancy {
-		return store.Current, fmt.Errorf("%w: the file is of tenancy %q and is not replaced by one of %q: put %%TENANCY into %s, or remove the file",
-			store.ErrRefused, there.Tenancy, snap.Tenancy, s.opts.Setting)
+		return store.Current, fmt.Errorf("%w: the file is of another tenancy and is not replaced by one of %q: put %%TENANCY into %s, or remove the file",
+			store.ErrRefused, snap.Tenancy, s.opts.Setting)
 	}
 	return store.PlaceIncoming(there.UploadTimestamp, snap.UploadTimestamp, time.Now()), nil
 }

@@ -78,7 +78,7 @@ func TestFileOfAnotherTenancy(t *testing.T) {
 			theirs := sealTaken(t, "globex", time.Hour)
 			storetest.Write(t, f, theirs)
 			err := f.Write(t.Context(), sealTaken(t, "acme", time.Minute))
-			if !errors.Is(err, store.ErrRefused) || !strings.Contains(err.Error(), `okta_users.`+ext+`: destination refused: the file is of tenancy "globex" and is not replaced by one of "acme": put %TENANCY into STORE_FILE, or remove the file`) {
+			if !errors.Is(err, store.ErrRefused) || !strings.Contains(err.Error(), `okta_users.`+ext+`: destination refused: the file is of another tenancy and is not replaced by one of "acme": put %TENANCY into STORE_FILE, or remove the file`) {
 				t.Errorf("error %v", err)
 			}
 			if got, _ := readOrigin(t.Context(), f.opts.Path.Render(theirs.Header)); got.UploadID != theirs.UploadID {

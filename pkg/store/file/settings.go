@@ -1,7 +1,6 @@
 package file
 
 import (
-	"path/filepath"
 	"strings"
 
 	"github.com/collectord/collectord/pkg/config"
@@ -17,7 +16,7 @@ const setting = "STORE_FILE"
 type Settings struct {
 	// Path is a path template; "off" in any case switches the destination
 	// off.
-	Path string `env:"STORE_FILE" envDefault:"../data/source/%TAG/%TENANCY.json" systemd:"source/%TAG/%TENANCY.json" want:"a path with variables such as %TAG, or off" doc:"The file of each stream's newest snapshot; under systemd the default is $STATE_DIRECTORY/source/%TAG/%TENANCY.json."`
+	Path string `env:"STORE_FILE" target:"true" envDefault:"../data/source/%TAG/%TENANCY.json" systemd:"source/%TAG/%TENANCY.json" want:"a path with variables such as %TAG, or off" doc:"The file of each stream's newest snapshot; under systemd the default is $STATE_DIRECTORY/source/%TAG/%TENANCY.json."`
 }
 
 // On reports whether snapshots are written to files.
@@ -52,17 +51,12 @@ func (s *Settings) Cautions() []store.Caution {
 	return store.TenancyCaution(setting, s.Path)
 }
 
-// Places implements store.PlacedSettings.
-func (s *Settings) Places(tenancy string) []store.Place {
+// Locations implements store.LocatedSettings.
+func (s *Settings) Locations() []store.Location {
 	if !s.On() {
 		return nil
 	}
-	return store.PlacesOf(setting, s.Path, tenancy, func(path string) string {
-		if absolute, err := filepath.Abs(path); err == nil {
-			path = absolute
-		}
-		return "file " + path
-	})
+	return []store.Location{{Setting: setting, Template: s.Path}}
 }
 
 // Definition describes the destination.

@@ -15,12 +15,12 @@ const Name = "postgres"
 // Settings are the settings of the destination. The server is given by URL or
 // by Host, User and DBName.
 type Settings struct {
-	URL      config.Secret `env:"STORE_POSTGRES_URL" want:"postgres://user:password@host:5432/dbname" doc:"The database as a URL, in place of host, user, password, database and port."`
-	Host     string        `env:"STORE_POSTGRES_HOST" want:"a host name, an address or the directory of a socket" example:"db.example.com" doc:"The server; if neither it nor the URL is set, Postgres is off."`
-	User     string        `env:"STORE_POSTGRES_USER" want:"the name of a role" doc:"The role to log in as; if unset, PGUSER or the name of the user."`
-	Password config.Secret `env:"STORE_POSTGRES_PASSWORD" want:"a password" doc:"The password of the role, if the server asks for one."`
-	DBName   string        `env:"STORE_POSTGRES_DBNAME" want:"the name of a database" doc:"The database; if unset, PGDATABASE or the name of the role."`
-	Port     int           `env:"STORE_POSTGRES_PORT" min:"1" max:"65535" doc:"The port of the server; if unset, PGPORT or 5432."`
+	URL      config.Secret `env:"STORE_POSTGRES_URL" target:"true" want:"postgres://user:password@host:5432/dbname" doc:"The database as a URL, in place of host, user, password, database and port."`
+	Host     string        `env:"STORE_POSTGRES_HOST" target:"true" want:"a host name, an address or the directory of a socket" example:"db.example.com" doc:"The server; if neither it nor the URL is set, Postgres is off."`
+	User     string        `env:"STORE_POSTGRES_USER" target:"true" want:"the name of a role" doc:"The role to log in as; if unset, PGUSER or the name of the user."`
+	Password config.Secret `env:"STORE_POSTGRES_PASSWORD" target:"true" want:"a password" doc:"The password of the role, if the server asks for one."`
+	DBName   string        `env:"STORE_POSTGRES_DBNAME" target:"true" want:"the name of a database" doc:"The database; if unset, PGDATABASE or the name of the role."`
+	Port     int           `env:"STORE_POSTGRES_PORT" target:"true" min:"1" max:"65535" doc:"The port of the server; if unset, PGPORT or 5432."`
 	Schema   string        `env:"STORE_POSTGRES_SCHEMA" envDefault:"public" want:"1 to 63 bytes" doc:"The schema that holds the tables."`
 	JSON     string        `env:"STORE_POSTGRES_JSON" envDefault:"json" oneof:"json,jsonb" doc:"The type of the column json_data in tables that are created; jsonb can be indexed, json keeps the vendor's spelling."`
 	Mode     string        `env:"STORE_POSTGRES_MODE" envDefault:"append" oneof:"append,replace" doc:"Whether a snapshot is added to the tenancy's earlier ones or replaces them."`

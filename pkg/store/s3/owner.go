@@ -45,8 +45,12 @@ func (s *Sink) CheckOwner(existing Object, h snapshot.Header) error {
 	if existing.IsOf(h) {
 		return nil
 	}
-	return fmt.Errorf("%w: the object is of stream %q, tenancy %q, and is not replaced by %q, %q: put %%TAG and %%TENANCY into %s, or remove the object",
-		store.ErrRefused, existing.Stream, existing.Tenancy, h.Stream, h.Tenancy, s.opts.Setting)
+	of := fmt.Sprintf("stream %q", existing.Stream)
+	if existing.Tenancy != "" && existing.Tenancy != h.Tenancy { // those who see h may not know it
+		of = "another tenancy"
+	}
+	return fmt.Errorf("%w: the object is of %s, and is not replaced by stream %q of %q: put %%TAG and %%TENANCY into %s, or remove the object",
+		store.ErrRefused, of, h.Stream, h.Tenancy, s.opts.Setting)
 }
 
 // IsUnavailable reports whether S3 did not respond, or not now, so that a request

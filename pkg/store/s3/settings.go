@@ -22,8 +22,8 @@ const (
 // Settings are the settings of the destination, and of the backups in the same
 // bucket, see package backup.
 type Settings struct {
-	Bucket   string `env:"STORE_AWS_S3_BUCKET" want:"the name of a bucket" example:"acme-security-data" doc:"The bucket; if unset, S3 is off. Region and credentials are those of the AWS SDK."`
-	Profile  string `env:"STORE_AWS_S3_PROFILE" want:"the name of a profile" example:"acme" doc:"The profile in the files of the AWS SDK whose region and credentials are used for the bucket; if unset, those of the process, such as AWS_PROFILE."`
+	Bucket   string `env:"STORE_AWS_S3_BUCKET" target:"true" want:"the name of a bucket" example:"acme-security-data" doc:"The bucket; if unset, S3 is off. Region and credentials are those of the AWS SDK."`
+	Profile  string `env:"STORE_AWS_S3_PROFILE" target:"true" want:"the name of a profile" example:"acme" doc:"The profile in the files of the AWS SDK whose region and credentials are used for the bucket; if unset, those of the process, such as AWS_PROFILE."`
 	Key      string `env:"STORE_AWS_S3_KEY" want:"a key with variables such as %TAG" example:"source/%TAG/%TENANCY.json" doc:"The object of each stream's newest snapshot; if unset, only backups go to the bucket."`
 	Backup   string `env:"STORE_AWS_S3_BACKUP" envDefault:"backup/%TAG/%TENANCY.json" want:"a key with %TAG and %TENANCY, or off" empty:"off" doc:"The object that backs up each stream's last-known snapshot, from which a new machine restores it. Off, or set to nothing: no backups."`
 	SSE      string `env:"STORE_AWS_S3_SSE" oneof:"AES256,aws:kms" doc:"The encryption on the server; if unset, the bucket's own."`
@@ -77,14 +77,13 @@ func (s *Settings) Cautions() (list []store.Caution) {
 	return list
 }
 
-// Places implements store.PlacedSettings.
-func (s *Settings) Places(tenancy string) (list []store.Place) {
-	inBucket := func(key string) string { return "object " + s.Bucket + "/" + key }
+// Locations implements store.LocatedSettings.
+func (s *Settings) Locations() (list []store.Location) {
 	if s.Bucket != "" && s.Key != "" {
-		list = store.PlacesOf(keySetting, s.Key, tenancy, inBucket)
+		list = append(list, store.Location{Setting: keySetting, Template: s.Key, Bucket: s.Bucket})
 	}
 	if s.HasBackup() {
-		list = append(list, store.PlacesOf(backupSetting, s.Backup, tenancy, inBucket)...)
+		list = append(list, store.Location{Setting: backupSetting, Template: s.Backup, Bucket: s.Bucket})
 	}
 	return list
 }
