@@ -149,7 +149,7 @@ func TestInvalidBackupsAreRefused(t *testing.T) {
 			change: func() { replaceObject(t, key, `[{"id":1}]`) },
 		},
 		{
-			name: "without metadata, another tenancy", want: `tenancy "umbrella"`,
+			name: "without metadata, another tenancy", want: "it is of another tenancy",
 			change: func() { replaceObject(t, key, pythonBackup("umbrella")) },
 		},
 		{

@@ -251,6 +251,6 @@ func TestTenanciesWithEqualPaths(t *testing.T) {
 	ws.write("acme", oktaLines("STORE_FILE=out/%TAG/%TENANCY.json")...)
 	ws.write("globex", oktaLines("STORE_FILE=out/%TAG/acme.json")...)
 	ws.AssertResult(ws.Run("check"), harness.ExitSettings,
-		`tenancy acme: acme.env: STORE_FILE: "out/%TAG/%TENANCY.json" is the same place as that of globex.env: `,
-		`tenancy globex: globex.env: STORE_FILE: "out/%TAG/acme.json" is the same place as that of acme.env: `, "choose another place for one of them")
+		`error        acme.env: STORE_FILE: "out/%TAG/%TENANCY.json" is the same place as that of globex.env: `,
+		`error        globex.env: STORE_FILE: "out/%TAG/acme.json" is the same place as that of acme.env: `, "choose another place for one of them")
 }
