@@ -34,7 +34,7 @@ var (
 // run about ten times as slow.
 func usualFaultRuns() int {
 	if raceEnabled {
-		return 50
+		return 20
 	}
 	return 300
 }
