@@ -22,8 +22,6 @@ const (
 	tenancyVendors = "crowdstrike,tenable,knowbe4,okta,snyk"
 	// tenancyRecords is the number of records of the streams in tenancyStreams.
 	tenancyRecords = 200
-	// tenancyRuns is the MAX_PARALLEL_RUNS of the service.
-	tenancyRuns = 16
 	// loadTime is how long pages and metrics are requested while all collectors run.
 	loadTime = 20 * time.Second
 )
@@ -104,7 +102,7 @@ func benchTenancies(l *lab) (result, error) {
 }
 
 const tenanciesNote = "100 tenancies with 5 collectors and 13 streams each, all of the same simulated vendors, which run on the same cores. " +
-	"Under load means for 20 s after SIGUSR1, with MAX_PARALLEL_RUNS=16, while one client each requests the overview, a tenancy and the metrics " +
+	"Under load means for 20 s after SIGUSR1, with the default of MAX_PARALLEL_RUNS, while one client each requests the overview, a tenancy and the metrics " +
 	"without a pause; memory is the peak since the start. All else is of the second start, with the data of these runs; idle is a minute after the requests. " +
 	"Medians of 40 requests. Flat means as in `history`."
 
@@ -132,7 +130,7 @@ func (l *lab) prepareTenancies() (dir string, env []string, stop func(), err err
 		return "", nil, nil, err
 	}
 	env = []string{
-		"TENANCIES_DIR=" + files, "STORE_FILE=" + filepath.Join(dir, "out/%TENANCY/%TAG.json"), fmt.Sprint("MAX_PARALLEL_RUNS=", tenancyRuns), "SHUTDOWN_GRACE=1s",
+		"TENANCIES_DIR=" + files, "STORE_FILE=" + filepath.Join(dir, "out/%TENANCY/%TAG.json"), "SHUTDOWN_GRACE=1s",
 	}
 	return dir, env, v.stop, nil
 }
