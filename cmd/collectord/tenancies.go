@@ -58,7 +58,7 @@ func (c *configuration) readTenancies(env *config.Environment) error {
 	for _, name := range files {
 		one := &tenancyFile{file: name}
 		if one.env, one.err = env.OpenTenancy(c.settings.Tenancies, name); one.err == nil {
-			one.configuration, one.err = readTenancy(one.env)
+			one.configuration, one.err = readTenancy(one.env, c.settings.ExecDir != "")
 		} else if one.isGone(c.settings.Tenancies) {
 			continue
 		}
@@ -77,9 +77,14 @@ func (t *tenancyFile) isGone(dir string) bool {
 }
 
 // readTenancy reads the settings of a tenancy from its file and what it shares with others.
-func readTenancy(env *config.Environment) (own *configuration, err error) {
+// hasExternal reports whether there may be collectors of EXEC_DIR, which needs a look at the
+// settings of its own.
+func readTenancy(env *config.Environment, hasExternal bool) (own *configuration, err error) {
 	own = newConfiguration()
-	problems := own.addExternalCollectors(env, nil)
+	var problems []*config.Problem
+	if hasExternal {
+		problems = own.addExternalCollectors(env, nil)
+	}
 	own.warnings, err = env.Load(&own.settings, own.sections...)
 	own.readSources(env)
 	if err = addProblems(err, problems); err == nil {
