@@ -7,11 +7,13 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 
 	"github.com/dustin/go-humanize/english"
 	"go.uber.org/zap"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/collectord/collectord/pkg/config"
 )
@@ -55,19 +57,36 @@ func (c *configuration) readTenancies(env *config.Environment) error {
 	if err != nil {
 		return err
 	}
-	for _, name := range files {
-		one := &tenancyFile{file: name}
-		if one.env, one.err = env.OpenTenancy(c.settings.Tenancies, name); one.err == nil {
-			one.configuration, one.err = readTenancy(one.env, c.settings.ExecDir != "")
-		} else if one.isGone(c.settings.Tenancies) {
-			continue
+	read := make([]*tenancyFile, len(files))
+	var all errgroup.Group
+	all.SetLimit(runtime.GOMAXPROCS(0))
+	for i, name := range files {
+		all.Go(func() error {
+			read[i] = c.readTenancyFile(env, name)
+			return nil
+		})
+	}
+	_ = all.Wait() // each file has its own error
+	for _, one := range read {
+		if one != nil {
+			c.tenancies = append(c.tenancies, one)
 		}
-		c.tenancies = append(c.tenancies, one)
 	}
 	slices.SortStableFunc(c.tenancies, func(a, b *tenancyFile) int { return cmp.Compare(a.tenancyName(), b.tenancyName()) })
 	c.warnings = append(c.warnings, env.WarnOfTenancies(c.settings.Tenancies, files)...)
 	c.refuseConflicts()
 	return nil
+}
+
+// readTenancyFile reads a file in TENANCIES_DIR; nil if it was removed meanwhile.
+func (c *configuration) readTenancyFile(env *config.Environment, name string) *tenancyFile {
+	one := &tenancyFile{file: name}
+	if one.env, one.err = env.OpenTenancy(c.settings.Tenancies, name); one.err == nil {
+		one.configuration, one.err = readTenancy(one.env, c.settings.ExecDir != "")
+	} else if one.isGone(c.settings.Tenancies) {
+		return nil
+	}
+	return one
 }
 
 // isGone reports whether the file was removed since the directory was read.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -103,9 +104,12 @@ func (e *Environment) OpenTenancy(dir, name string) (*Environment, error) {
 		return nil, &Problems{List: []*Problem{{Name: path, Message: err.Error()}}}
 	}
 	own := strings.TrimSuffix(name, tenancyExtension)
+	// A copy, since a Load notes there what it looks up: tenancies are loaded at the same time.
+	shared := *e
+	shared.secrets, shared.exposed = maps.Clone(e.secrets), slices.Clone(e.exposed)
 	return &Environment{
 		dir: e.dir, process: map[string]string{}, origins: map[string]string{}, secrets: map[string]bool{},
-		file: f, credentials: e.credentials, credentialPrefix: own + ".", tenancy: own, shared: e,
+		file: f, credentials: e.credentials, credentialPrefix: own + ".", tenancy: own, shared: &shared,
 	}, nil
 }
 
