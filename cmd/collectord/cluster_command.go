@@ -15,15 +15,7 @@ import (
 )
 
 func clusterCommand(p *program) *cobra.Command {
-	cmd := &cobra.Command{
-		Use: "cluster", Short: "Show which processes share a state", Args: cobra.ArbitraryArgs,
-		ValidArgsFunction: cobra.NoFileCompletions,
-		RunE: func(_ *cobra.Command, args []string) error {
-			return usageError(fmt.Errorf("cluster takes a command: status, got %q", args))
-		},
-	}
-	cmd.AddCommand(clusterStatusCommand(p))
-	return cmd
+	return groupCommand("cluster", "Show which processes share a state", clusterStatusCommand(p))
 }
 
 func clusterStatusCommand(p *program) *cobra.Command {

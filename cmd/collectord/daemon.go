@@ -112,9 +112,9 @@ func newDaemon(a *assembly, p *program, notifier *systemd.Notifier) *daemon {
 	}
 	d.slots = schedule.NewSlots(a.settings.Run.MaxParallel)
 	d.offered = web.NewQueryFiles(a.settings.HTTP.Queries, a.log)
-	options := metrics.Options{State: a.state, Tenancy: a.settings.Tenancy, Version: version, Ready: d.Ready, Log: a.log}
+	options := metrics.Options{State: a.state, Tenancy: a.programTenancy(), Version: version, Ready: d.Ready, Log: a.log}
 	if a.hasTenancies() {
-		options.Tenancy, options.LastReload, options.Unusable = "", d.lastSharedLoad, d.unusableNames
+		options.LastReload, options.Unusable = d.lastSharedLoad, d.unusableNames
 	}
 	d.metrics = metrics.New(options)
 	d.scrapes = d.metrics.Handler()

@@ -6,6 +6,8 @@ import (
 	"runtime"
 
 	"github.com/spf13/cobra"
+
+	"github.com/collectord/collectord/pkg/config"
 )
 
 func rootCommand(p *program) *cobra.Command {
@@ -86,6 +88,22 @@ destination failed; 65 a file of controls cannot be used; 75 another process is 
 		versionCommand(p),
 	)
 	return root
+}
+
+// groupCommand returns a command that only has commands of its own.
+func groupCommand(name, short string, commands ...*cobra.Command) *cobra.Command {
+	var names []string
+	for _, c := range commands {
+		names = append(names, c.Name())
+	}
+	cmd := &cobra.Command{
+		Use: name, Short: short, Args: cobra.ArbitraryArgs, ValidArgsFunction: cobra.NoFileCompletions,
+		RunE: func(_ *cobra.Command, args []string) error {
+			return usageError(fmt.Errorf("%s takes a command: %s, got %q", name, config.Enumerate(names, "or"), args))
+		},
+	}
+	cmd.AddCommand(commands...)
+	return cmd
 }
 
 // usageError returns err as an error of the command line.

@@ -36,15 +36,7 @@ func (d *daemon) becomeActive(ctx context.Context, started func()) (context.Cont
 		}
 	}
 	d.setNotReady(errStarting)
-	active, stop := context.WithCancelCause(ctx)
-	go func() {
-		select {
-		case <-lock.Lost():
-			stop(fmt.Errorf("the service: %w", state.ErrLost))
-		case <-ctx.Done():
-			stop(context.Cause(ctx))
-		}
-	}()
+	active, _ := state.WithLock(ctx, lock, "the service") // ends with ctx
 	return active, lock, nil
 }
 

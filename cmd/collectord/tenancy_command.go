@@ -22,15 +22,8 @@ import (
 )
 
 func tenancyCommand(p *program) *cobra.Command {
-	cmd := &cobra.Command{
-		Use: "tenancy", Short: "List tenancies, forget one, or take over that of another instance", Args: cobra.ArbitraryArgs,
-		ValidArgsFunction: cobra.NoFileCompletions,
-		RunE: func(_ *cobra.Command, args []string) error {
-			return usageError(fmt.Errorf("tenancy takes a command: list, forget or import, got %q", args))
-		},
-	}
-	cmd.AddCommand(tenancyListCommand(p), tenancyForgetCommand(p), tenancyImportCommand(p))
-	return cmd
+	return groupCommand("tenancy", "List tenancies, forget one, or take over that of another instance",
+		tenancyListCommand(p), tenancyForgetCommand(p), tenancyImportCommand(p))
 }
 
 func tenancyListCommand(p *program) *cobra.Command {

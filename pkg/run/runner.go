@@ -124,8 +124,6 @@ func (r *Runner) Run(ctx context.Context, job Job, trigger string) []Result {
 	streams := job.streams()
 	results := make([]Result, len(streams))
 	var free []int // the streams that are locked for this run
-	ctx, stop := context.WithCancelCause(ctx)
-	defer stop(nil)
 	for i, s := range streams {
 		lock, err := r.State.Locks.LockStream(s.Name, r.Tenancy)
 		if err != nil {
@@ -137,7 +135,9 @@ func (r *Runner) Run(ctx context.Context, job Job, trigger string) []Result {
 			continue
 		}
 		free = append(free, i)
-		defer stopWhenLost(lock, s.Name, stop)()
+		var release context.CancelFunc
+		ctx, release = state.WithLock(ctx, lock, s.Name)
+		defer release()
 		defer func() {
 			if err := lock.Unlock(); err != nil {
 				log.Error("unlocking", zap.String("stream", s.Name), zap.Error(err))
@@ -155,23 +155,6 @@ func (r *Runner) Run(ctx context.Context, job Job, trigger string) []Result {
 		results[free[n]] = result
 	}
 	return results
-}
-
-// stopWhenLost calls stop when the lock of a stream is lost, until the function is called that it
-// returns.
-func stopWhenLost(lock state.Lock, stream string, stop context.CancelCauseFunc) (end func()) {
-	if lock.Lost() == nil {
-		return func() {}
-	}
-	ended := make(chan struct{})
-	go func() {
-		select {
-		case <-lock.Lost():
-			stop(fmt.Errorf("%s: %w", stream, state.ErrLost))
-		case <-ended:
-		}
-	}()
-	return func() { close(ended) }
 }
 
 // runLocked runs streams whose locks are held and returns their results in order.

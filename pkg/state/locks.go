@@ -1,6 +1,10 @@
 package state
 
-import "errors"
+import (
+	"context"
+	"errors"
+	"fmt"
+)
 
 // Locks keep two processes, and two goroutines of one, from doing the same work at once.
 type Locks interface {
@@ -43,3 +47,19 @@ var ErrLost = errors.New("the lock was lost")
 
 // ErrStandby means that another process that shares the state runs the service.
 var ErrStandby = errors.New("standing by")
+
+// WithLock returns a context that ends when a lock is lost, with a cause that names the work and
+// wraps ErrLost, and the function that releases it.
+func WithLock(ctx context.Context, lock Lock, work string) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	if lost := lock.Lost(); lost != nil {
+		go func() {
+			select {
+			case <-lost:
+				cancel(fmt.Errorf("%s: %w", work, ErrLost))
+			case <-ctx.Done():
+			}
+		}()
+	}
+	return ctx, func() { cancel(nil) }
+}

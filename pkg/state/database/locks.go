@@ -1,6 +1,11 @@
 package database
 
-import "github.com/collectord/collectord/pkg/state"
+import (
+	"path/filepath"
+	"strings"
+
+	"github.com/collectord/collectord/pkg/state"
+)
 
 // Locks keep two processes, and two goroutines of one, from doing the same work at once.
 type Locks struct{ *core }
@@ -32,3 +37,16 @@ func (l *Locks) LockService() (state.Lock, error) {
 
 // HoldTenancy implements [state.Locks].
 func (l *Locks) HoldTenancy(tenancy string) (state.Lock, error) { return l.locker.HoldTenancy(tenancy) }
+
+// ShortCommand returns the start of a command line, without arguments that may
+// be long or private.
+func ShortCommand(args []string) string {
+	words := []string{filepath.Base(args[0])}
+	for _, a := range args[1:] {
+		if len(words) == 4 {
+			break
+		}
+		words = append(words, a)
+	}
+	return strings.Join(words, " ")
+}

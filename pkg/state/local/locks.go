@@ -138,26 +138,13 @@ func (l locker) Acquire(name, work string) (state.Lock, error) {
 	if err != nil {
 		host = "unknown"
 	}
-	text, err := json.Marshal(lockOwner{os.Getpid(), host, l.now().UTC().Truncate(time.Second), shortCommand(os.Args)})
+	text, err := json.Marshal(lockOwner{os.Getpid(), host, l.now().UTC().Truncate(time.Second), database.ShortCommand(os.Args)})
 	if err == nil {
 		// The file is only for the error messages of others: a full disk must not
 		// stop a delivery, which frees disk space.
 		_ = os.WriteFile(path, text, 0o600)
 	}
 	return &lock{file}, nil
-}
-
-// shortCommand returns the start of a command line, without arguments that may
-// be long or private.
-func shortCommand(args []string) string {
-	words := []string{filepath.Base(args[0])}
-	for _, a := range args[1:] {
-		if len(words) == 4 {
-			break
-		}
-		words = append(words, a)
-	}
-	return strings.Join(words, " ")
 }
 
 // describeOwner returns who holds the lock at path, as far as its file says.

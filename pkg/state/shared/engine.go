@@ -191,10 +191,16 @@ func (e *engine) Transaction(ctx context.Context, do func(database.DB) error) er
 	if e.readOnly {
 		return errReadOnly
 	}
+	return e.Explain(e.repeat(ctx, func() error { return e.tryTransaction(ctx, do) }))
+}
+
+// repeat calls try until its error is none that may pass by itself, or this process would lose
+// its leases.
+func (e *engine) repeat(ctx context.Context, try func() error) error {
 	for attempt, began := 1, time.Now(); ; attempt++ {
-		err := e.tryTransaction(ctx, do)
+		err := try()
 		if err == nil || !isPassing(err) || time.Since(began) > silentLeases*e.lease {
-			return e.Explain(err)
+			return err
 		}
 		select {
 		case <-ctx.Done():
@@ -231,23 +237,15 @@ func (e *engine) tryTransaction(ctx context.Context, do func(database.DB) error)
 // findCommit waits until the server responds again, and returns nil if it has committed the
 // transaction with a token, and err otherwise.
 func (e *engine) findCommit(ctx context.Context, token string, err error) error {
-	for attempt, began := 1, time.Now(); time.Since(began) < silentLeases*e.lease; attempt++ {
-		var found bool
-		// Alone, so that the lost transaction has ended.
-		failed := e.inTransaction(ctx, func(tx database.DB) error {
+	var found bool
+	// Alone, so that the lost transaction has ended.
+	failed := e.repeat(ctx, func() error {
+		return e.inTransaction(ctx, func(tx database.DB) error {
 			return tx.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM `+e.name("commits")+` WHERE token = $1)`, token).Scan(&found)
 		})
-		if failed == nil && found {
-			return nil
-		}
-		if failed == nil || !isPassing(failed) {
-			return err
-		}
-		select {
-		case <-ctx.Done():
-			return err
-		case <-time.After(repeatWaits.Wait(attempt)):
-		}
+	})
+	if failed == nil && found {
+		return nil
 	}
 	return err
 }

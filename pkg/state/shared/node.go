@@ -6,13 +6,14 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/google/uuid"
 	"go.uber.org/zap"
+
+	"github.com/collectord/collectord/pkg/state/database"
 )
 
 // A node is this process among those that use the state. It says that it is alive by beats,
@@ -121,7 +122,7 @@ func (n *node) beat(ctx context.Context) error {
 		 VALUES ($1, $2, $3, $4, $6, clock_timestamp(), clock_timestamp() + $5::bigint * interval '1 millisecond')
 		 ON CONFLICT (id) DO UPDATE SET expires = excluded.expires
 		 RETURNING clock_timestamp()`,
-		n.id, n.name, os.Getpid(), shortCommand(os.Args), n.lease.Milliseconds(), n.service).Scan(&server)
+		n.id, n.name, os.Getpid(), database.ShortCommand(os.Args), n.lease.Milliseconds(), n.service).Scan(&server)
 	if err != nil {
 		n.interrupt()
 		return err
@@ -282,16 +283,3 @@ func (n *node) forgetDead(ctx context.Context) error {
 
 // isNoRow reports whether err means that a query has no rows.
 func isNoRow(err error) bool { return errors.Is(err, sql.ErrNoRows) }
-
-// shortCommand returns the start of a command line, without arguments that may be long or
-// private.
-func shortCommand(args []string) string {
-	text := filepath.Base(args[0])
-	for i, a := range args[1:] {
-		if i == 3 {
-			break
-		}
-		text += " " + a
-	}
-	return text
-}
