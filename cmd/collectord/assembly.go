@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"go.uber.org/zap"
 
@@ -104,12 +105,14 @@ func (a *assembly) openCollector(d collector.Definition, settings any, streams [
 	if a.state != nil {
 		notes = a.state.Notes(a.settings.Tenancy)
 	}
+	with := a.shared.View()
 	c, err := d.Open(settings, collector.Options{
-		Version: version, Log: a.log.With(zap.String("collector", d.Name)), Notes: notes, Shared: a.shared,
+		Version: version, Log: a.log.With(zap.String("collector", d.Name)), Notes: notes, Shared: with,
 	})
 	if err != nil {
 		return run.Job{}, &exitError{exitSettings, fmt.Errorf("%s: %w", d.Name, err)}
 	}
+	c.Credentials = with.Keys("limits")
 	a.restrictStreams(c)
 	return run.Job{Collector: c, Streams: streams}, nil
 }
@@ -270,10 +273,18 @@ func (a *assembly) releaseTenancy() error {
 // closeState closes the state that openState or openTenancyState opened.
 func (a *assembly) closeState() error { return errors.Join(a.releaseTenancy(), a.state.Close()) }
 
+// clock returns the clock of runs and schedules: the machine's, or that of a shared state.
+func (a *assembly) clock() func() time.Time {
+	if s := a.sharedState(); s != nil {
+		return s.Now
+	}
+	return time.Now
+}
+
 func (a *assembly) newRunner(sinks []store.Sink, d *delivery.Deliverer) *run.Runner {
 	return &run.Runner{
 		State: a.state, Tenancy: a.settings.Tenancy, Policy: a.policy(sinks),
-		Timeout: a.settings.Run.Timeout, IdleTimeout: a.settings.Run.IdleTimeout, RetryTime: a.settings.Run.Patience,
+		Now: a.clock(), Timeout: a.settings.Run.Timeout, IdleTimeout: a.settings.Run.IdleTimeout, RetryTime: a.settings.Run.Patience,
 		Parallel: a.settings.Run.MaxParallel, Log: a.log, OnSealed: d.Wake, OnTraced: d.LinkTrace, Active: &run.ActiveRuns{},
 		FindLost: func(h snapshot.Header) []string { return store.FindLost(sinks, h) },
 	}

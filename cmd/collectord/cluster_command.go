@@ -94,10 +94,12 @@ func nodeState(n shared.Node) string {
 	switch {
 	case !n.Alive:
 		return "silent"
-	case n.Active:
-		return "active"
+	case n.Draining:
+		return "stopping"
+	case n.Leads:
+		return "leader"
 	case n.Service:
-		return "standby"
+		return "follower"
 	}
 	return "command"
 }

@@ -371,8 +371,8 @@ func (c *configuration) longestJitterOf(name string) time.Duration {
 
 // instance returns a text that identifies the state; "" before the state directory exists.
 func (c *configuration) instance() string {
-	if c.hasSharedState() {
-		return c.describeState()
+	if c.hasSharedState() { // not the address of the database, which may differ between machines
+		return c.settings.Cluster.Schema + " " + c.settings.Cluster.Prefix
 	}
 	instance, err := local.ReadInstance(c.settings.StateDir)
 	if err != nil {

@@ -15,6 +15,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/collectord/collectord/internal/systemd"
+	"github.com/collectord/collectord/pkg/cluster"
 	"github.com/collectord/collectord/pkg/config"
 	"github.com/collectord/collectord/pkg/metrics"
 	"github.com/collectord/collectord/pkg/notify"
@@ -61,6 +62,7 @@ type daemon struct {
 	sharedErr    error
 
 	notifier *notify.Notifier // of what tenancies have in common; nil with one
+	cluster  *cluster.Cluster // the services that share the state; nil with a state of its own
 }
 
 // runDaemon runs the collectors on their schedules until a signal stops it.
@@ -89,6 +91,9 @@ func runDaemon(ctx context.Context, p *program) (err error) {
 	defer func() { err = errors.Join(err, a.state.Close()) }()
 	d := newDaemon(a, p, notifier)
 	defer d.closeTenants()
+	if err := d.joinCluster(ctx); err != nil {
+		return err
+	}
 	if a.hasTenancies() {
 		a.warnOfOtherTenancies(ctx)
 	}
@@ -208,11 +213,18 @@ func (d *daemon) listTenants() []*tenant {
 func (d *daemon) run(ctx context.Context, server httpServer, listener net.Listener, started func()) (err error) {
 	stopHTTP := d.serveHTTP(server, listener) // HTTP is served during the restore
 	defer stopHTTP()
-	ctx, lock, err := d.becomeActive(ctx, started)
-	if err != nil || lock == nil {
+	signalled, cancelSignals := context.WithCancel(ctx)
+	defer d.background.Wait()
+	defer cancelSignals()
+	if err := d.startCluster(ctx); err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, lock.Unlock()) }()
+	d.background.Go(func() { d.handleSignals(signalled) })
+	ctx, lock, err := d.lead(ctx, started)
+	if err != nil || lock == nil {
+		d.leaveCluster()
+		return err
+	}
 	d.systemd.Status("restoring from the backups")
 	var restoring sync.WaitGroup
 	d.reloading.Lock()
@@ -232,7 +244,6 @@ func (d *daemon) run(ctx context.Context, server httpServer, listener net.Listen
 			d.notifier.Close(lastNotifications)
 		})
 	}
-	d.background.Go(func() { d.handleSignals(ctx) })
 	d.setNotReady(nil)
 	started()
 	d.systemd.Ready(d.statusLine())
@@ -245,6 +256,10 @@ func (d *daemon) run(ctx context.Context, server httpServer, listener net.Listen
 		zap.String("cause", context.Cause(ctx).Error()), zap.Duration("grace", grace))
 	stopped := d.systemd.Stopping(grace)
 	defer stopped()
+	if err := lock.Unlock(); err != nil { // another service leads at once; what this one still does is fenced
+		d.log.Warn("the lock of the service was not released", zap.Error(err))
+	}
+	d.working.Go(d.leaveCluster)
 	d.reloading.Lock()
 	d.work = nil
 	d.reloading.Unlock()

@@ -25,10 +25,7 @@ const reloadNote = "reload"
 func (d *daemon) Reload(ctx context.Context) error {
 	d.reloading.Lock()
 	defer d.reloading.Unlock()
-	if d.work == nil {
-		if err := d.Ready(); errors.Is(err, state.ErrStandby) {
-			return err
-		}
+	if d.work == nil && !d.isFollowing() {
 		return schedule.ErrStopping
 	}
 	d.systemd.Reloading()
@@ -38,7 +35,11 @@ func (d *daemon) Reload(ctx context.Context) error {
 		reload = d.reloadTenancies
 	}
 	err := reload(ctx)
-	d.slots.SetMax(d.sharedSettings().Run.MaxParallel)
+	if d.cluster == nil {
+		d.slots.SetMax(d.sharedSettings().Run.MaxParallel)
+	} else {
+		d.describeToCluster(ctx)
+	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.reloaded, d.reloadErr = time.Now(), err
@@ -63,7 +64,7 @@ func keptError(err error) error { return fmt.Errorf("the old settings stay in fo
 // error, which may be that of opening env.
 func (t *tenant) reload(ctx context.Context, env *config.Environment, err error) error {
 	switch {
-	case t.life == nil:
+	case t.life == nil && !t.isFollowing():
 		return schedule.ErrStopping
 	case err != nil:
 		err = keptError(err)
@@ -83,6 +84,9 @@ func (t *tenant) reload(ctx context.Context, env *config.Environment, err error)
 // noteReload records the error of a reload, or that there is none, for the command
 // status.
 func (t *tenant) noteReload(ctx context.Context, reloadErr error) {
+	if t.isFollowing() { // the note is the leader's
+		return
+	}
 	text := ""
 	if reloadErr != nil {
 		text = time.Now().UTC().Format(time.RFC3339) + ": " + t.assembly.redactor.Redact(reloadErr.Error())
@@ -113,15 +117,39 @@ func (t *tenant) applySettings(ctx context.Context, env *config.Environment) err
 	sinksChanged := !slices.Equal(parts.sinks, partsBefore.sinks)
 	if sinksChanged {
 		s := after.settings.Store
-		after.registerDestinations(ctx, parts.sinks)
-		t.deliverer.ReplaceSinks(parts.sinks, s.RetryMaxWait, s.WriteTimeout, func() { after.closeDestinations(partsBefore.sinks) })
-		if err := t.DeliverNow(ctx); err != nil {
-			t.log.Error("what is queued is attempted when its wait is over", zap.Error(err))
+		if !t.isFollowing() {
+			after.registerDestinations(ctx, parts.sinks)
 		}
+		t.deliverer.ReplaceSinks(parts.sinks, s.RetryMaxWait, s.WriteTimeout, func() { after.closeDestinations(partsBefore.sinks) })
+		t.deliverAgain(ctx)
 	}
 	t.notifier.ReplaceSettings(after.notifySettings(parts.targets))
 	t.controls.ApplySettings(after.controlSettingsWith(t.newRunner(after, parts), parts.sinks))
 	changes := t.scheduler.ApplySettings(t.schedulerSettings(after, parts))
+	if t.life != nil { // it leads
+		t.completeReload(after, parts, changes, sinksChanged)
+	}
+	t.log.Info("settings reloaded", zap.Strings("changed", after.changesSince(before.configuration)),
+		zap.Int("collectors", len(parts.jobs)), zap.Int("destinations", len(parts.sinks)))
+	if err := errors.Join(refused...); err != nil {
+		return fmt.Errorf("some settings were not applied and stay as they were, all others are in force: %w", err)
+	}
+	return nil
+}
+
+// deliverAgain makes what is queued due at once, after the destinations were replaced.
+func (t *tenant) deliverAgain(ctx context.Context) {
+	if t.isFollowing() {
+		return
+	}
+	if err := t.DeliverNow(ctx); err != nil {
+		t.log.Error("what is queued is attempted when its wait is over", zap.Error(err))
+	}
+}
+
+// completeReload restores and runs what changed settings need, in the background. The caller holds
+// reloading.
+func (t *tenant) completeReload(after *assembly, parts *parts, changes schedule.Changes, sinksChanged bool) {
 	if sinksChanged {
 		t.stopRestores()
 		t.restores, t.stopRestores = context.WithCancel(t.life)
@@ -137,12 +165,6 @@ func (t *tenant) applySettings(ctx context.Context, env *config.Environment) err
 		}
 		t.restoreMissing(restores, after, parts, missing, func() { t.scheduler.CatchUp(life, slices.Concat(changes.Changed, changes.Added)) })
 	})
-	t.log.Info("settings reloaded", zap.Strings("changed", after.changesSince(before.configuration)),
-		zap.Int("collectors", len(parts.jobs)), zap.Int("destinations", len(parts.sinks)))
-	if err := errors.Join(refused...); err != nil {
-		return fmt.Errorf("some settings were not applied and stay as they were, all others are in force: %w", err)
-	}
-	return nil
 }
 
 // A reloadFunc is config.Environment.Reload or ReloadShared.

@@ -112,6 +112,15 @@ func (a *assembly) openSharedState(ctx context.Context) error {
 	return err
 }
 
+// sharedState returns the shared state; nil when the state is open in a directory, or not open.
+func (a *assembly) sharedState() *shared.State {
+	if a.state == nil {
+		return nil
+	}
+	s, _ := a.state.Backend.(*shared.State)
+	return s
+}
+
 // hasState reports whether there is a state.
 func (a *assembly) hasState(ctx context.Context) (bool, error) {
 	if !a.hasSharedState() {

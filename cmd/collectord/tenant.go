@@ -70,13 +70,17 @@ func newTenant(d *daemon, a *assembly, parts *parts) *tenant {
 	t.metrics = d.metrics.AddTenancy(metrics.TenancyOptions{
 		Name: a.settings.Tenancy, Daemon: t, Sinks: t.sinkNames, Notifications: t.notifier.Counts,
 	})
-	t.scheduler = schedule.NewScheduler(a.state, a.settings.Tenancy, t.schedulerSettings(a, parts), a.log, time.Now)
+	t.scheduler = schedule.NewScheduler(a.state, a.settings.Tenancy, t.schedulerSettings(a, parts), a.log, a.clock())
+	if d.cluster != nil {
+		t.scheduler.Cluster = d.cluster
+	}
 	t.controls = a.newEvaluator(t.queries, t.newRunner(a, parts), parts.sinks)
 	t.controls.OnEvaluated = func(_, _ []control.Status) { t.notifier.ControlsEvaluated() }
 	t.scheduler.OnFinished = func(results []run.Result) {
 		t.notifier.RunFinished(results)
 		t.prepareColumns(results)
 		if hasNewData(results) {
+			t.deliverer.Wake() // another service may have run it
 			t.controls.Wake()
 		}
 	}

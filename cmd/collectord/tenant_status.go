@@ -17,7 +17,7 @@ import (
 func (t *tenant) Statuses() []schedule.CollectorStatus { return t.scheduler.Statuses() }
 
 // ActiveRuns implements web.Daemon.
-func (t *tenant) ActiveRuns() []*run.ActiveRun { return t.active.List() }
+func (t *tenant) ActiveRuns() []*run.ActiveRun { return append(t.active.List(), t.runsElsewhere()...) }
 
 // RunTotals implements metrics.Daemon.
 func (t *tenant) RunTotals(collector, stream string) run.Totals {

@@ -68,6 +68,9 @@ type Collector struct {
 	// Name is the name of the vendor's Definition, such as "okta".
 	Name    string
 	Streams []Stream
+	// Credentials identify the rate limits that the collector has in common with all that have
+	// one of them. They do not show what they stand for.
+	Credentials []string
 	// Check makes the cheapest request that shows whether the vendor accepts
 	// the credentials. It writes no records. An error that wraps ErrForbidden
 	// means that they were accepted; what they may read, the streams' own checks

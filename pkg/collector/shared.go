@@ -1,6 +1,8 @@
 package collector
 
 import (
+	"slices"
+	"strings"
 	"sync"
 	"weak"
 )
@@ -12,6 +14,38 @@ import (
 type Shared struct {
 	mu     sync.Mutex
 	values map[string]sharedValue
+
+	of   *Shared  // what has the values of a view; nil for others
+	keys []string // those that were used through this view
+}
+
+// View returns a Shared with the values of s, whose Keys are those that were used through it.
+func (s *Shared) View() *Shared { return &Shared{of: s} }
+
+// Keys returns the keys of a kind, with which they begin, of the values that were used through a
+// view. Views that share a value have its key in common.
+func (s *Shared) Keys(kind string) (keys []string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, key := range s.keys {
+		if strings.HasPrefix(key, kind+" ") {
+			keys = append(keys, key)
+		}
+	}
+	return keys
+}
+
+// root returns what has the values, and notes the key if s is a view.
+func (s *Shared) root(key string) *Shared {
+	if s == nil || s.of == nil {
+		return s
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !slices.Contains(s.keys, key) {
+		s.keys = append(s.keys, key)
+	}
+	return s.of
 }
 
 // sharedValue returns the value, or nil if it was released.
@@ -20,7 +54,7 @@ type sharedValue func() any
 // Share returns the value that another collector has shared under key, and otherwise
 // shares own and returns it.
 func Share[T any](s *Shared, key string, own *T) *T {
-	if s == nil {
+	if s = s.root(key); s == nil {
 		return own
 	}
 	s.mu.Lock()

@@ -1,7 +1,10 @@
 package config
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
+	"fmt"
 	"reflect"
 	"slices"
 )
@@ -39,6 +42,23 @@ func ChangedSettings(before, after InForce) (names []string) {
 		}
 	}
 	return names
+}
+
+// Sum returns a sum of the settings that tenancies may have, which is equal where they are. It
+// depends on whether a secret is set, not on its value.
+func Sum(of InForce) string {
+	sum := sha256.New()
+	for _, s := range of.all() {
+		value := any(s.target.Interface())
+		switch {
+		case s.tag("scope") == "program":
+			continue
+		case s.secret:
+			value = !s.target.IsZero()
+		}
+		fmt.Fprintf(sum, "%s=%v\n", s.name, value)
+	}
+	return hex.EncodeToString(sum.Sum(nil))
 }
 
 // all returns all settings.

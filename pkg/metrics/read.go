@@ -206,7 +206,7 @@ func publishActiveRun(s freshness.Stream, publish publisher) {
 	var started time.Time
 	var progress collector.Progress
 	if s.Active != nil {
-		started, progress = s.Active.Started, s.Active.Stats.Progress()
+		started, progress = s.Active.Started, s.Active.Progress()
 	}
 	publish(runStart, timestamp(started), s.Collector, s.Stream)
 	publish(runRecords, float64(progress.Records), s.Collector, s.Stream)

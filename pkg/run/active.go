@@ -42,7 +42,20 @@ func (t Totals) withProgress(p collector.Progress) Totals {
 type ActiveRun struct {
 	Collector, Stream string
 	Started           time.Time
-	Stats             *collector.Stats
+	// Stats are the counters of an extraction of this process.
+	Stats *collector.Stats
+	// Node is the process that executes the extraction, if it is another one, and Recorded
+	// what it last said about it.
+	Node     string
+	Recorded collector.Progress
+}
+
+// Progress returns what the extraction has done.
+func (a *ActiveRun) Progress() collector.Progress {
+	if a.Stats == nil {
+		return a.Recorded
+	}
+	return a.Stats.Progress()
 }
 
 // List returns the running extractions in the order of their start.

@@ -104,12 +104,12 @@ func (r *Runner) failAll(job Job, outcome state.Outcome, err error) []Result {
 // failStream returns the result of a stream of job that is not run.
 func (r *Runner) failStream(job Job, s collector.Stream, outcome state.Outcome, err error) Result {
 	result := Result{Collector: job.Collector.Name, Stream: s.Name, Outcome: outcome, Err: err}
-	r.reportEnd(result)
+	r.ReportEnd(result)
 	return result
 }
 
-// reportEnd calls OnEnded.
-func (r *Runner) reportEnd(result Result) {
+// ReportEnd calls OnEnded.
+func (r *Runner) ReportEnd(result Result) {
 	if r.OnEnded != nil {
 		r.OnEnded(result)
 	}

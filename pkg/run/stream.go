@@ -218,7 +218,7 @@ func (s *streamRun) reportResult(result *Result) {
 	p := s.stats.Progress()
 	result.Duration, result.Requests, result.Retries, result.RateLimitWait = s.timeNow().Sub(s.began), p.Requests, p.Retries, p.Waited
 	result.Doubts = doubtsOf(s.stats)
-	s.reportEnd(*result)
+	s.ReportEnd(*result)
 	fields := []zap.Field{
 		zap.String("outcome", string(result.Outcome)), zap.String("upload_id", s.uploadID),
 		zap.Int64("records", result.Records), zap.Int64("bytes", result.Bytes),

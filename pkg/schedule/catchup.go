@@ -49,8 +49,9 @@ func (s *Scheduler) catchUp(ctx context.Context, choose func(e *entry, last stat
 	now := s.wallTime()
 	var chosen []*entry
 	for _, e := range s.sortedEntries() {
-		isKnown := e.ended == ended[e] // otherwise a run has ended since the state was read
-		if isKnown && !e.removed && !e.running && !e.Calendar.IsOff() && choose(e, statuses[e.stream], now) {
+		isKnown := e.ended == ended[e]                  // otherwise a run has ended since the state was read
+		isDue := s.Cluster != nil && !e.next.After(now) // after another process led: the tick makes up for it
+		if isKnown && !isDue && !e.removed && !e.running && !e.Calendar.IsOff() && choose(e, statuses[e.stream], now) {
 			e.retry = retry{}
 			chosen = append(chosen, e)
 		}

@@ -40,6 +40,10 @@ type pendingRun struct {
 	skippedAt time.Time
 	// slot is its place in the Slots; nil before the loop has requested one.
 	slot *slot
+	// task is what Cluster has of the run, and recorded reports whether it has it; both are
+	// zero without a Cluster.
+	task     state.Task
+	recorded bool
 }
 
 // RunNow starts the streams of a collector that are not running, and returns their names.
@@ -62,7 +66,7 @@ func (s *Scheduler) runManually(choose func(*entry) bool) (streams []string, err
 	if s.stopping {
 		return nil, ErrStopping
 	}
-	if s.standby != nil {
+	if s.standby != nil && s.Cluster == nil {
 		return nil, s.standby
 	}
 	var idle []*entry
@@ -82,6 +86,8 @@ func (s *Scheduler) runManually(choose func(*entry) bool) (streams []string, err
 		return nil, ErrUnknown
 	case len(idle) == 0:
 		return nil, ErrRunning
+	case s.standby != nil:
+		return streamNames(idle), s.requestRun(idle)
 	}
 	s.queueRuns(idle, triggerManual)
 	s.wakeLoop()
@@ -98,8 +104,8 @@ func (s *Scheduler) RunAllNow() {
 }
 
 // queueRuns queues runs of streams: one for those of a collector that have the same
-// schedule and the same number of retries.
-func (s *Scheduler) queueRuns(entries []*entry, trigger string) {
+// schedule and the same number of retries. It returns them.
+func (s *Scheduler) queueRuns(entries []*entry, trigger string) (queued []*pendingRun) {
 	type runKey struct {
 		collector, schedule string
 		retries             int
@@ -111,12 +117,23 @@ func (s *Scheduler) queueRuns(entries []*entry, trigger string) {
 		p := runs[key]
 		if p == nil {
 			p = &pendingRun{trigger: trigger, retries: e.retry.count, skippedAt: e.retry.skippedAt}
-			s.waiting, runs[key] = append(s.waiting, p), p
+			queued, runs[key] = append(queued, p), p
 		}
 		now := s.wallTime()
 		e.running, e.queued, e.queuedAt, e.started = true, true, now, now
 		p.entries = append(p.entries, e)
 	}
+	s.waiting = append(s.waiting, queued...)
+	if s.Cluster == nil {
+		return queued
+	}
+	for _, p := range queued {
+		p.task = s.newTask(p)
+		if trigger != triggerSchedule { // planTicks adds those of ticks
+			s.unrecorded = append(s.unrecorded, p.task)
+		}
+	}
+	return queued
 }
 
 // dropWithdrawn drops the queued runs of streams that are off now, and those of streams
@@ -141,6 +158,7 @@ func (s *Scheduler) dropWithdrawn() {
 			return false
 		}
 		p.slot.release()
+		s.endTask(p, "the settings switch it off")
 		return true
 	})
 }
@@ -171,7 +189,7 @@ type slotless struct {
 // withoutSlot returns the queued runs that have not requested a slot yet. The caller holds s.mu.
 func (s *Scheduler) withoutSlot() (all []slotless) {
 	for _, p := range s.waiting {
-		if p.slot == nil {
+		if p.slot == nil && (p.recorded || s.Cluster == nil) {
 			all = append(all, slotless{p, streamNames(p.entries)})
 		}
 	}
@@ -228,8 +246,13 @@ func (s *Scheduler) startWaiting(runCtx context.Context, now time.Time) {
 		for _, e := range p.entries {
 			e.queued, e.started = false, now
 		}
-		job := run.Job{Collector: p.entries[0].Job.Collector, Streams: streamNames(p.entries)}
 		runner := s.settings.Runner
+		if s.Cluster != nil {
+			s.executing[p.task.ID] = true
+			s.runs.Go(func() { s.executeTask(runCtx, p, runner) })
+			return true
+		}
+		job := run.Job{Collector: p.entries[0].Job.Collector, Streams: streamNames(p.entries)}
 		s.runs.Go(func() { s.executeRun(runCtx, p, runner, job) })
 		return true
 	})
@@ -244,11 +267,32 @@ func (s *Scheduler) executeRun(runCtx context.Context, p *pendingRun, runner *ru
 	if len(job.Streams) > 0 {
 		results = runner.Run(runCtx, job, p.trigger)
 	}
+	s.endRun(runCtx, p, results)
+}
+
+// endRun ends a run, plans retries, and passes the results on to OnFinished.
+func (s *Scheduler) endRun(ctx context.Context, p *pendingRun, results []run.Result) {
 	final := s.finishRun(p, results)
-	s.recordRetries(runCtx, p)
+	s.recordRetries(ctx, p)
 	if s.OnFinished != nil && len(final) > 0 {
 		s.OnFinished(final)
 	}
+}
+
+// executeTask has the task of a run executed by one of the services.
+func (s *Scheduler) executeTask(ctx context.Context, p *pendingRun, runner *run.Runner) {
+	results, ended := s.Cluster.ExecuteTask(ctx, p.task)
+	s.mu.Lock()
+	delete(s.executing, p.task.ID)
+	s.mu.Unlock()
+	if !ended { // this process leads no more, or the tenancy has ended
+		p.slot.release()
+		return
+	}
+	for _, result := range results {
+		runner.ReportEnd(result)
+	}
+	s.endRun(ctx, p, results)
 }
 
 // withoutCollected returns the streams that had no success since a time.

@@ -70,6 +70,9 @@ type Scheduler struct {
 	// OnFinished, if not nil, is called with the results of a run, without the failures
 	// that one of the first retries may make up for; it must not block.
 	OnFinished func([]run.Result)
+	// Cluster is the services that share a state, which have the runs in common. Without it,
+	// this process executes all runs.
+	Cluster Cluster
 	// MaxHeartbeat bounds the time between two heartbeats; 0 means 30 s.
 	MaxHeartbeat time.Duration
 
@@ -79,6 +82,8 @@ type Scheduler struct {
 	entries       map[string]*entry // by the stream's name
 	missed        map[string]int64  // ticks without a run, by the collector's name
 	waiting       []*pendingRun     // runs that wait for a free slot
+	unrecorded    []state.Task      // tasks that Cluster does not have yet, in the order of their planning
+	executing     map[string]bool   // the tasks whose runs have started, by their ids
 	stopping      bool
 	standby       error     // why another process runs the service; nil when this one does
 	lastIteration time.Time // with its monotonic clock reading
@@ -115,7 +120,7 @@ func (e *entry) collector() string { return e.Job.Collector.Name }
 // schedule identifies the schedule of the entry's stream. Streams of a collector
 // with the same schedule run together.
 func (e *entry) schedule() string {
-	return strings.Join([]string{e.Calendar.String(), e.Zone, e.Jitter.String()}, "\x00")
+	return strings.Join([]string{e.Calendar.String(), e.Zone, e.Jitter.String()}, " | ")
 }
 
 // NewScheduler returns a Scheduler that uses the clock now, such as time.Now. It starts
@@ -123,7 +128,7 @@ func (e *entry) schedule() string {
 func NewScheduler(s *state.State, tenancy string, settings Settings, log *zap.Logger, now func() time.Time) *Scheduler {
 	sched := &Scheduler{
 		State: s, Tenancy: tenancy, Log: log, Now: now,
-		entries: map[string]*entry{}, missed: map[string]int64{}, wake: make(chan struct{}, 1),
+		entries: map[string]*entry{}, missed: map[string]int64{}, executing: map[string]bool{}, wake: make(chan struct{}, 1),
 	}
 	sched.putInForce(settings)
 	sched.applyPlans(sched.wallTime(), false)
@@ -142,8 +147,8 @@ func (s *Scheduler) putInForce(settings Settings) {
 	s.settings = settings
 }
 
-// StandBy makes requests for runs fail with err, which wraps state.ErrStandby: another process runs
-// the service. It must be called before Run.
+// StandBy makes requests for runs go to the process that leads. err, which wraps
+// state.ErrStandby, says why this one does not. It must be called before Run.
 func (s *Scheduler) StandBy(err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -151,13 +156,14 @@ func (s *Scheduler) StandBy(err error) {
 }
 
 // EndStandby ends what StandBy began, and plans the next ticks from now on: those that were
-// due meanwhile were another process's.
+// due meanwhile were another process's. Run continues what a Cluster has.
 func (s *Scheduler) EndStandby() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.standby = nil
 	now := s.wallTime()
 	for _, e := range s.entries {
+		e.running, e.queued = false, false
 		if !e.next.IsZero() {
 			e.next = e.tickAfter(now)
 		}
@@ -170,6 +176,10 @@ func (s *Scheduler) Run(ctx, runCtx context.Context) {
 	s.mu.Lock()
 	catchUp := s.settings.CatchUp
 	s.mu.Unlock()
+	if s.Cluster != nil {
+		s.resumeTasks(ctx)
+		runCtx = ctx // another leader has the tasks when this one ends
+	}
 	if catchUp {
 		s.catchUp(ctx, (*entry).isBehind)
 	}
@@ -187,7 +197,7 @@ func (s *Scheduler) Run(ctx, runCtx context.Context) {
 	for _, p := range s.waiting {
 		p.slot.release()
 	}
-	s.stopping, s.waiting = true, nil
+	s.stopping, s.waiting, s.unrecorded = true, nil, nil
 	s.mu.Unlock()
 }
 
@@ -212,6 +222,9 @@ func (s *Scheduler) startDue(runCtx context.Context) time.Duration {
 	s.lastIteration = time.Now()
 	skipped := s.handleTicks(now)
 	s.queueRetries(now)
+	s.mu.Unlock()
+	areRecorded := s.recordTasks(runCtx)
+	s.mu.Lock()
 	unasked := s.withoutSlot()
 	s.mu.Unlock()
 	s.requestSlots(runCtx, unasked)
@@ -219,6 +232,9 @@ func (s *Scheduler) startDue(runCtx context.Context) time.Duration {
 	s.startWaiting(runCtx, now)
 	sleep := s.sleepTime(now)
 	s.mu.Unlock()
+	if !areRecorded {
+		sleep = min(sleep, recordPause)
+	}
 	for _, t := range skipped {
 		s.recordSkippedTick(runCtx, t, now)
 	}

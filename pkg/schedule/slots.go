@@ -43,6 +43,7 @@ const (
 type Slots struct {
 	mu      sync.Mutex
 	max     int
+	paused  bool
 	waiting []*slot // in the order in which they were requested
 	granted []*slot
 	// tenancies and collectors count the granted slots by tenancy and by collector.
@@ -60,6 +61,14 @@ func (s *Slots) SetMax(n int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.max = max(1, n)
+	s.grant()
+}
+
+// Pause keeps runs from beginning, or ends this. Those in progress go on.
+func (s *Slots) Pause(paused bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.paused = paused
 	s.grant()
 }
 
@@ -98,6 +107,17 @@ func (s *Slots) AcquireFor(tenancy string) run.Acquire {
 	}
 }
 
+// adopt grants a slot to a run that is in progress, whatever the maximum.
+func (s *Slots) adopt(w *slot) *slot {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	w.of, w.since = s, time.Now()
+	s.granted = append(s.granted, w)
+	count(s.tenancies, w.tenancy, 1)
+	count(s.collectors, w.collector, 1)
+	return w
+}
+
 // isGranted reports whether the run may start; a nil slot is not granted.
 func (s *slot) isGranted() bool {
 	if s == nil {
@@ -132,7 +152,7 @@ func (s *slot) release() {
 // grant grants the free slots and wakes the schedulers that have them now.
 func (s *Slots) grant() {
 	now := time.Now()
-	for len(s.granted) < s.max {
+	for len(s.granted) < s.max && !s.paused {
 		next := s.next(now)
 		if next < 0 {
 			return

@@ -43,10 +43,12 @@ func tickAfter(c calendar.Calendar, jitter time.Duration, t time.Time) time.Time
 	return tick.Add(jitter)
 }
 
-// countDueTicks counts the ticks from the next one up to now. It stops at 10,000.
+// maxMissed bounds the number of ticks that are counted after a pause.
+const maxMissed = 10_000
+
+// countDueTicks counts the ticks from the next one up to now. It stops at maxMissed.
 func (e *entry) countDueTicks(now time.Time) (n int64) {
-	const most = 10_000
-	for tick := e.next; !tick.IsZero() && !tick.After(now) && n < most; tick = e.tickAfter(tick) {
+	for tick := e.next; !tick.IsZero() && !tick.After(now) && n < maxMissed; tick = e.tickAfter(tick) {
 		n++
 	}
 	return n
@@ -85,7 +87,7 @@ func (s *Scheduler) handleTicks(now time.Time) (skipped []*dueTick) {
 		t.addEntry(e, ticks, first)
 	}
 	for _, t := range all {
-		s.handleTick(t)
+		s.handleTick(t, now)
 		if len(t.running) > 0 {
 			skipped = append(skipped, t)
 		}
@@ -127,7 +129,7 @@ func (d *dueTick) addEntry(e *entry, ticks int64, first time.Time) {
 }
 
 // handleTick queues a run of the streams that can run, and counts missed ticks.
-func (s *Scheduler) handleTick(t *dueTick) {
+func (s *Scheduler) handleTick(t *dueTick, now time.Time) {
 	missed := t.ticks
 	if len(t.running) == 0 {
 		missed--
@@ -141,13 +143,20 @@ func (s *Scheduler) handleTick(t *dueTick) {
 	for _, e := range t.idle {
 		e.retry = retry{}
 	}
-	s.queueRuns(t.idle, triggerSchedule)
+	var p *pendingRun
+	if runs := s.queueRuns(t.idle, triggerSchedule); len(runs) > 0 {
+		p = runs[0] // of one schedule, and without retries
+	}
+	s.planTicks(t, p, now)
 }
 
 // recordSkippedTick logs and records a tick that was due while a run was in progress.
 func (s *Scheduler) recordSkippedTick(ctx context.Context, t *dueTick, now time.Time) {
 	what := "began at %s is still in progress"
-	if t.queued {
+	switch {
+	case t.queued && s.Cluster != nil:
+		what = "was queued at %s still waits for a service that is free"
+	case t.queued:
 		what = "was queued at %s still waits (MAX_PARALLEL_RUNS)"
 	}
 	cause := fmt.Errorf("the run that "+what, t.started.UTC().Format(time.RFC3339))

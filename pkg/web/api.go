@@ -80,7 +80,7 @@ func newActiveRunView(active *run.ActiveRun) *activeRunView {
 	if active == nil {
 		return nil
 	}
-	p := active.Stats.Progress()
+	p := active.Progress()
 	return &activeRunView{active.Started, p.Records, p.Requests, p.Retries, p.Step, p.WaitFor, p.WaitUntil, p.WaitRequested}
 }
 

@@ -218,7 +218,7 @@ func (s *streamRow) setTook(took time.Duration, ran bool) {
 }
 
 func newProgressView(s freshness.Stream, now time.Time) *progressView {
-	progress, elapsed := s.Active.Stats.Progress(), now.Sub(s.Active.Started)
+	progress, elapsed := s.Active.Progress(), now.Sub(s.Active.Started)
 	v := &progressView{
 		Records: progress.Records, Pages: progress.Pages, Requests: progress.Requests, Retries: progress.Retries,
 		Elapsed: formatDuration(elapsed), Step: progress.Step,

@@ -118,7 +118,7 @@ func TestStandby(t *testing.T) {
 	other := s.onOtherMachine(t)
 	second := other.StartService()
 	base := second.BaseURL()
-	second.WaitForLog("standing by")
+	second.WaitForLog("another service leads")
 	if code, body := second.Request("GET", base+"/-/ready", ""); code != 200 || !strings.Contains(body, "standing by") {
 		t.Errorf("ready: %d %s", code, body)
 	}
@@ -129,10 +129,10 @@ func TestStandby(t *testing.T) {
 	if code, body := second.Request("GET", base+"/", ""); code != 200 || !strings.Contains(body, "okta_users") {
 		t.Errorf("the page of the second service: %d", code)
 	}
-	s.AssertResult(other.Run("cluster", "status"), harness.ExitOK, "active", "standby")
+	s.AssertResult(other.Run("cluster", "status"), harness.ExitOK, "leader", "follower")
 	first.Signal(syscall.SIGKILL)
 	first.Wait()
-	second.WaitForLog("this process runs the service now")
+	second.WaitForLog("this process leads now")
 	second.WaitForLog(`"ready"`)
 	second.WaitForLog(`"stored"`)
 	second.Signal(syscall.SIGTERM)

@@ -115,7 +115,7 @@ func (c *Controls) recordOutcome(ctx context.Context, tx DB, o state.ControlOutc
 	r := o.Result
 	_, err = tx.ExecContext(ctx,
 		`UPDATE controls SET measured = $1, data = $2, ok = $3, total = $4, rows = $5, not_full = $6, note = $7 WHERE tenancy = $8 AND id = $9`,
-		toMillis(r.Measured), toMillis(r.Data), r.OK, r.Total, r.Rows, r.NotFull, truncateText(r.Note), c.tenancy, o.ID)
+		toMillis(r.Measured), toMillis(r.Data), r.OK, r.Total, r.Rows, r.NotFull, TruncateText(r.Note), c.tenancy, o.ID)
 	if err != nil {
 		return err
 	}

@@ -65,7 +65,7 @@ func importHistory(ctx context.Context, tx DB, h snapshot.Header, past state.His
 			`INSERT INTO counters (collector, stream, tenancy, outcome, runs, last_run, ended, error)
 			 VALUES ($1, $2, $3, $4, $5, coalesce((SELECT max(id) FROM runs WHERE stream = $2 AND tenancy = $3 AND outcome = $4), 0), $6, $7)
 			 ON CONFLICT DO NOTHING`,
-			h.Collector, h.Stream, h.Tenancy, e.Outcome, e.Runs, toMillis(e.Last), truncateText(e.Err)); err != nil {
+			h.Collector, h.Stream, h.Tenancy, e.Outcome, e.Runs, toMillis(e.Last), TruncateText(e.Err)); err != nil {
 			return false, err
 		}
 	}
@@ -78,7 +78,7 @@ func importRun(ctx context.Context, tx DB, h snapshot.Header, run state.PastRun)
 			records, bytes, pages, requests, retries, limited, doubts)
 		 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)`,
 		h.Collector, h.Stream, h.Tenancy, run.UploadID, run.Trigger,
-		toMillis(run.Started), toMillis(run.Ended), run.Outcome, truncateText(run.Err),
+		toMillis(run.Started), toMillis(run.Ended), run.Outcome, TruncateText(run.Err),
 		run.Records, run.Bytes, run.Pages, run.Requests, run.Retries, run.Waited.Milliseconds(), encodeDoubts(run.Doubts))
 	return err
 }

@@ -30,9 +30,12 @@ func (l *Locks) LockRestore(stream, tenancy string) (state.Lock, error) {
 	return l.locker.Acquire(restoreName(stream, tenancy), stream+" is being restored")
 }
 
+// ServiceLock is the name of the lock of the service.
+const ServiceLock = "service"
+
 // LockService implements [state.Locks].
 func (l *Locks) LockService() (state.Lock, error) {
-	return l.locker.Acquire("service", "the service is run")
+	return l.locker.Acquire(ServiceLock, "the service is led")
 }
 
 // HoldTenancy implements [state.Locks].

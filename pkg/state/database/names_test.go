@@ -36,11 +36,11 @@ func TestInstants(t *testing.T) {
 func TestTruncateText(t *testing.T) {
 	t.Parallel()
 	for text, want := range map[string]string{"unchanged": "unchanged", "a\x00b": "ab", "a\xffb": "a\ufffdb"} {
-		if got := truncateText(text); got != want {
+		if got := TruncateText(text); got != want {
 			t.Errorf("%q becomes %q, want %q", text, got, want)
 		}
 	}
-	if got := truncateText(strings.Repeat("ü", 8<<10)); len(got) > 8<<10+6 || !strings.HasSuffix(got, "ü (cut)") {
+	if got := TruncateText(strings.Repeat("ü", 8<<10)); len(got) > 8<<10+6 || !strings.HasSuffix(got, "ü (cut)") {
 		t.Errorf("%d bytes, ending in %q", len(got), got[len(got)-10:])
 	}
 }

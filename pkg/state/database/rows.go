@@ -58,12 +58,12 @@ func (c *core) withoutSecrets(text string) string {
 	if c.redact != nil {
 		text = c.redact(text)
 	}
-	return truncateText(text)
+	return TruncateText(text)
 }
 
-// truncateText bounds a text for the database, such as an error that contains a stack trace, and
+// TruncateText bounds a text for the database, such as an error that contains a stack trace, and
 // removes what Postgres has no text for.
-func truncateText(text string) string {
+func TruncateText(text string) string {
 	const maxBytes = 8 << 10
 	cut := ""
 	if len(text) > maxBytes {

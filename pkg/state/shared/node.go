@@ -25,6 +25,7 @@ type node struct {
 	lease   time.Duration
 	service bool // see Options.Service
 	log     *zap.Logger
+	about   NodeInfo // guarded by mu
 
 	end   context.CancelFunc
 	ended chan struct{}
@@ -115,14 +116,19 @@ func (n *node) beatRegularly(ctx context.Context) {
 func (n *node) beat(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, min(n.engine.limits.command, n.lease/4))
 	defer cancel()
+	n.mu.Lock()
+	about := n.about
+	n.mu.Unlock()
 	sent := time.Now()
 	var server time.Time
 	err := n.engine.db.QueryRowContext(ctx,
-		`INSERT INTO `+n.engine.name("nodes")+` AS n (id, name, pid, command, service, started, expires)
-		 VALUES ($1, $2, $3, $4, $6, clock_timestamp(), clock_timestamp() + $5::bigint * interval '1 millisecond')
-		 ON CONFLICT (id) DO UPDATE SET expires = excluded.expires
+		`INSERT INTO `+n.engine.name("nodes")+` AS n (id, name, pid, command, service, started, expires, version, settings, capacity, draining)
+		 VALUES ($1, $2, $3, $4, $6, clock_timestamp(), clock_timestamp() + $5::bigint * interval '1 millisecond', $7, $8, $9, $10)
+		 ON CONFLICT (id) DO UPDATE SET expires = excluded.expires, version = excluded.version, settings = excluded.settings,
+			capacity = excluded.capacity, draining = excluded.draining
 		 RETURNING clock_timestamp()`,
-		n.id, n.name, os.Getpid(), database.ShortCommand(os.Args), n.lease.Milliseconds(), n.service).Scan(&server)
+		n.id, n.name, os.Getpid(), database.ShortCommand(os.Args), n.lease.Milliseconds(), n.service,
+		about.Version, about.Settings, about.Capacity, about.Draining).Scan(&server)
 	if err != nil {
 		n.interrupt()
 		return err

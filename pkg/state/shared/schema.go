@@ -196,6 +196,33 @@ CREATE TABLE %S.leases (
 	token TEXT NOT NULL,
 	since TIMESTAMPTZ NOT NULL
 );
+`, `
+ALTER TABLE %S.nodes ADD COLUMN version TEXT NOT NULL DEFAULT '', ADD COLUMN settings TEXT NOT NULL DEFAULT '',
+	ADD COLUMN capacity BIGINT NOT NULL DEFAULT 0, ADD COLUMN draining BOOLEAN NOT NULL DEFAULT FALSE;
+ALTER TABLE %S.version ADD COLUMN paused TIMESTAMPTZ, ADD COLUMN paused_by TEXT NOT NULL DEFAULT '';
+CREATE TABLE %S.tasks (
+	id        TEXT PRIMARY KEY,
+	tenancy   TEXT NOT NULL,
+	collector TEXT NOT NULL,
+	streams   TEXT NOT NULL,
+	cause     TEXT NOT NULL,
+	schedule  TEXT NOT NULL,
+	tick      BIGINT NOT NULL,
+	state     TEXT NOT NULL,
+	attempt   BIGINT NOT NULL DEFAULT 1,
+	takes     BIGINT NOT NULL DEFAULT 0,
+	node      TEXT NOT NULL DEFAULT '',
+	assigned  TIMESTAMPTZ,
+	started   TIMESTAMPTZ,
+	ended     TIMESTAMPTZ,
+	cancelled TEXT NOT NULL DEFAULT '',
+	progress  TEXT NOT NULL DEFAULT '',
+	results   TEXT NOT NULL DEFAULT '',
+	reason    TEXT NOT NULL DEFAULT ''
+);
+CREATE UNIQUE INDEX tasks_by_tick ON %S.tasks (tenancy, collector, schedule, tick) WHERE schedule <> '';
+CREATE INDEX tasks_open ON %S.tasks (tick) WHERE state IN ('requested', 'due', 'running');
+CREATE INDEX tasks_by_end ON %S.tasks (ended);
 `}
 
 // migrate creates the schema and applies the migrations that it does not have yet.

@@ -70,12 +70,12 @@ func TestTenancyTables(t *testing.T) {
 	t.Parallel()
 	p := newTestPlace(t)
 	harness.OpenState(t, p.text(t))
-	want := []string{"commits", "leases", "nodes", "version"}
+	want := []string{"commits", "leases", "nodes", "tasks", "version"}
 	for _, table := range database.TenancyTables {
 		want = append(want, table.Name)
 	}
 	slices.Sort(want)
-	got := readTexts(t, p.connect(t), `SELECT table_name FROM information_schema.tables WHERE table_schema = $1 ORDER BY 1`, p.Schema)
+	got := readTexts(t, p.connect(t), `SELECT table_name FROM information_schema.tables WHERE table_schema = $1 AND table_name NOT LIKE 'river%' ORDER BY 1`, p.Schema)
 	if !slices.Equal(got, want) {
 		t.Errorf("tables %q, want %q", got, want)
 	}

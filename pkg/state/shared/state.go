@@ -10,6 +10,7 @@ package shared
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"os"
@@ -55,6 +56,7 @@ type State struct {
 	engine *engine
 	node   *node
 	files  *files
+	redact func(string) string
 }
 
 // Open opens the state and creates what is missing in the database. dir is the directory of
@@ -117,7 +119,30 @@ func newState(dir string, e *engine, n *node, o Options) *State {
 		now = o.now
 	}
 	parts := database.Parts{Dir: dir, DB: e.tables(e.db), Engine: e, Files: f, Locker: n, Now: now, Log: o.Log, Redact: o.Redact}
-	return &State{State: database.New(parts), engine: e, node: n, files: f}
+	return &State{State: database.New(parts), engine: e, node: n, files: f, redact: o.Redact}
+}
+
+// Now returns the time of the server's clock, as far as it is known, so that the clocks of
+// several machines do not matter.
+func (s *State) Now() time.Time { return s.node.now() }
+
+// DB returns the connections to the database, and Schema the schema of the tables.
+func (s *State) DB() *sql.DB { return s.engine.db }
+
+// Schema returns the schema of the tables.
+func (s *State) Schema() string { return s.engine.schema }
+
+// ForgetTenancy implements [state.Backend].
+func (s *State) ForgetTenancy(ctx context.Context, tenancy string) error {
+	if err := s.State.ForgetTenancy(ctx, tenancy); err != nil {
+		return err
+	}
+	return s.Tasks().forgetTenancy(ctx, tenancy)
+}
+
+// Sweep implements [state.Backend].
+func (s *State) Sweep(ctx context.Context, keep time.Duration) error {
+	return errors.Join(s.State.Sweep(ctx, keep), s.Tasks().deleteBefore(ctx, s.Now().Add(-keep)))
 }
 
 // createDirectories creates the directories of this machine.

@@ -1,0 +1,113 @@
+package cluster
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/riverqueue/river"
+	"github.com/riverqueue/river/riverdriver/riverdatabasesql"
+	"github.com/riverqueue/river/rivermigrate"
+)
+
+// A handOut is the job of River that tells a service of its task. It is a hint: the row of the
+// task says what is true, so a job that is lost or doubled changes nothing.
+type handOut struct {
+	Task string `json:"task"`
+}
+
+// Kind implements [river.JobArgs].
+func (handOut) Kind() string { return "collectord_task" }
+
+// handOuts is the queue of River through which the leader tells each service of its tasks. Every
+// service has a queue of its own, which it polls: a connection pooler in transaction mode gives
+// no notifications.
+type handOuts struct{ client *river.Client[*sql.Tx] }
+
+// jobTimeout bounds the taking of a task; the task itself runs elsewhere. rescueAfter is when
+// River gives up a job whose process died meanwhile.
+const (
+	jobTimeout  = time.Minute
+	rescueAfter = 10 * time.Minute
+)
+
+// openHandOuts returns the queue of the service node. take is called with the id of each task.
+func openHandOuts(ctx context.Context, db *sql.DB, schema, node string, poll time.Duration, take func(ctx context.Context, task string) error) (*handOuts, error) {
+	driver := riverdatabasesql.New(db)
+	if err := migrateRiver(ctx, driver, db, schema); err != nil {
+		return nil, err
+	}
+	workers := river.NewWorkers()
+	river.AddWorker(workers, river.WorkFunc(func(ctx context.Context, job *river.Job[handOut]) error { return take(ctx, job.Args.Task) }))
+	client, err := river.NewClient(driver, &river.Config{
+		ID: node, Schema: schema, PollOnly: true, FetchPollInterval: poll, FetchCooldown: min(poll, 100*time.Millisecond),
+		Queues: map[string]river.QueueConfig{node: {MaxWorkers: 16}}, Workers: workers,
+		MaxAttempts: 1, JobTimeout: jobTimeout, RescueStuckJobsAfter: rescueAfter,
+		CompletedJobRetentionPeriod: time.Hour, DiscardedJobRetentionPeriod: time.Hour, CancelledJobRetentionPeriod: time.Hour,
+		ReindexerSchedule: river.NeverSchedule(),
+		// The beats of the node report an outage, and the leader a task that is not taken.
+		Logger: slog.New(slog.DiscardHandler),
+	})
+	if err != nil {
+		return nil, fmt.Errorf("River: %w", err)
+	}
+	return &handOuts{client}, nil
+}
+
+// migrateRiver creates or extends the tables of River, if that is needed: the role may not be
+// allowed to. Each version has a transaction of its own, since some need what an earlier one has
+// committed, in which the services exclude one another.
+func migrateRiver(ctx context.Context, driver *riverdatabasesql.Driver, db *sql.DB, schema string) error {
+	migrator, err := rivermigrate.New(driver, &rivermigrate.Config{Schema: schema, Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		return fmt.Errorf("River: %w", err)
+	}
+	for {
+		if valid, err := migrator.Validate(ctx, nil); err == nil && valid.OK {
+			return nil
+		}
+		applied, err := migrateStep(ctx, migrator, db, schema)
+		if err != nil {
+			return fmt.Errorf("create the tables of River: %w", err)
+		}
+		if applied == 0 { // a newer collectord has done more
+			return nil
+		}
+	}
+}
+
+// migrateStep applies the next migration, and returns the number of those applied.
+func migrateStep(ctx context.Context, migrator *rivermigrate.Migrator[*sql.Tx], db *sql.DB, schema string) (applied int, err error) {
+	tx, err := db.BeginTx(ctx, nil)
+	if err != nil {
+		return 0, err
+	}
+	defer tx.Rollback() //nolint:errcheck // it has been committed, or ends with the connection
+	if _, err := tx.ExecContext(ctx, `SELECT pg_advisory_xact_lock(hashtextextended($1, 0))`, "collectord river "+schema); err != nil {
+		return 0, err
+	}
+	done, err := migrator.MigrateTx(ctx, tx, rivermigrate.DirectionUp, &rivermigrate.MigrateOpts{MaxSteps: 1})
+	if err != nil {
+		return 0, err
+	}
+	return len(done.Versions), tx.Commit()
+}
+
+// start begins to take tasks. ctx bounds the start alone.
+func (h *handOuts) start(ctx context.Context) error {
+	if err := h.client.Start(context.WithoutCancel(ctx)); err != nil {
+		return fmt.Errorf("River: %w", err)
+	}
+	return nil
+}
+
+// stop ends the taking of tasks.
+func (h *handOuts) stop(ctx context.Context) error { return h.client.StopAndCancel(ctx) }
+
+// tell tells a node of its task, in a transaction.
+func (h *handOuts) tell(ctx context.Context, tx *sql.Tx, node, task string) error {
+	_, err := h.client.InsertTx(ctx, tx, handOut{task}, &river.InsertOpts{Queue: node})
+	return err
+}
