@@ -17,7 +17,6 @@ import (
 type held struct {
 	node        *node
 	name, token string
-	since       time.Time
 	lost        chan struct{}
 }
 
@@ -61,7 +60,7 @@ func (n *node) tryAcquire(name, work string) (state.Lock, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), n.engine.limits.command)
 	defer cancel()
 	n.releaseRest(ctx)
-	h := &held{node: n, name: name, token: uuid.NewString(), since: time.Now(), lost: make(chan struct{})}
+	h := &held{node: n, name: name, token: uuid.NewString(), lost: make(chan struct{})}
 	isFree := `FALSE`
 	if n.isSteady() {
 		isFree = n.engine.isDead(`l.node`)
