@@ -139,14 +139,14 @@ func (p *Postgres) StartAsStandby(t testing.TB) {
 	}
 }
 
-// URL returns the URL of a role that names both servers and connects to the one
+// FailoverURL returns the URL of a role that names both servers and connects to the one
 // that accepts writes.
-func (p *PostgresPair) URL(role, password string) string {
-	return ReadWriteURL(role, password, p.Primary.Addr(), p.Standby.Addr())
+func (p *PostgresPair) FailoverURL(role, password string) string {
+	return ReadWriteURL(role, password, p.Primary.Address(), p.Standby.Address())
 }
 
-// Addr returns the server's host and port.
-func (p *Postgres) Addr() string { return fmt.Sprintf("127.0.0.1:%d", p.Port) }
+// Address returns the server's host and port.
+func (p *Postgres) Address() string { return fmt.Sprintf("127.0.0.1:%d", p.Port) }
 
 // ReadWriteURL returns the URL of a role that names several servers, or proxies
 // before them, and connects to the first one that accepts writes.

@@ -40,49 +40,49 @@ func (s *sharedState) newNode(t *testing.T, name string, servers ...string) *clu
 }
 
 // start starts the service of the machine.
-func (n *clusterNode) start() {
-	n.Helper()
-	n.service = n.StartService()
+func (c *clusterNode) start() {
+	c.Helper()
+	c.service = c.StartService()
 }
 
 // kill ends the service with SIGKILL, if it has not ended.
-func (n *clusterNode) kill() {
-	n.Helper()
-	_ = n.service.Process().Signal(syscall.SIGKILL) // it may have ended
-	n.service.Wait()
+func (c *clusterNode) kill() {
+	c.Helper()
+	_ = c.service.Process().Signal(syscall.SIGKILL) // it may have ended
+	c.service.Wait()
 }
 
 // stop stops the service like a machine that sleeps, and resume ends that.
-func (n *clusterNode) stop()   { n.Helper(); n.service.Signal(syscall.SIGSTOP) }
-func (n *clusterNode) resume() { n.Helper(); n.service.Signal(syscall.SIGCONT) }
+func (c *clusterNode) stop()   { c.Helper(); c.service.Signal(syscall.SIGSTOP) }
+func (c *clusterNode) resume() { c.Helper(); c.service.Signal(syscall.SIGCONT) }
 
 // terminate ends the service in good order, if it has not ended, and returns its result.
-func (n *clusterNode) terminate() harness.Result {
-	n.Helper()
-	_ = n.service.Process().Signal(syscall.SIGTERM) // it may have ended
-	return n.service.Wait()
+func (c *clusterNode) terminate() harness.Result {
+	c.Helper()
+	_ = c.service.Process().Signal(syscall.SIGTERM) // it may have ended
+	return c.service.Wait()
 }
 
 // partition cuts the machine off from the database, without the end of a connection: packets
 // do not arrive, in both directions. rejoin ends that.
-func (n *clusterNode) partition() {
-	for _, network := range n.networks {
+func (c *clusterNode) partition() {
+	for _, network := range c.networks {
 		network.Partition()
 	}
 }
 
-func (n *clusterNode) rejoin() {
-	for _, network := range n.networks {
+func (c *clusterNode) rejoin() {
+	for _, network := range c.networks {
 		network.Heal()
 	}
 }
 
 // startIfEnded starts the service again if it has ended, as systemd does.
-func (n *clusterNode) startIfEnded() {
-	n.Helper()
-	if n.service.HasEnded() {
-		n.service.Wait()
-		n.start()
+func (c *clusterNode) startIfEnded() {
+	c.Helper()
+	if c.service.HasEnded() {
+		c.service.Wait()
+		c.start()
 	}
 }
 
@@ -119,12 +119,15 @@ func newCluster(t *testing.T, s *sharedState, servers ...string) [2]*clusterNode
 func TestSharedStateBlackHole(t *testing.T) {
 	t.Parallel()
 	s := newSharedState(t)
-	nodes := newCluster(t, s, testserver.StartPostgres(t).Addr())
+	nodes := newCluster(t, s, testserver.StartPostgres(t).Address())
 	nodes[0].service.WaitForLog(`"run starts"`)
 	nodes[0].partition()
 	began := time.Now()
 	nodes[1].service.WaitForLog("this process runs the service now")
 	t.Logf("taken over after %v", time.Since(began))
+	if nodes[0].service.HasEnded() {
+		t.Error("taken over only when the first one had given up")
+	}
 	s.AssertResult(nodes[0].service.Wait(), harness.ExitLocked)
 	t.Logf("ended after %v", time.Since(began))
 	nodes[0].rejoin()
@@ -140,7 +143,7 @@ func TestStopInBlackHole(t *testing.T) {
 	t.Parallel()
 	s := newSharedState(t)
 	s.Env["CLUSTER_LEASE"] = "1m"
-	n := s.newNode(t, "node-a", testserver.StartPostgres(t).Addr())
+	n := s.newNode(t, "node-a", testserver.StartPostgres(t).Address())
 	n.Env["SHUTDOWN_GRACE"] = "1s"
 	n.useSlowUsers(t)
 	n.start()
@@ -166,9 +169,9 @@ func TestSharedStateFailover(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s, pair := newSharedState(t), testserver.StartPostgresPair(t)
-			s.url = pair.URL(testserver.Owner, testserver.Password)
+			s.url = pair.FailoverURL(testserver.Owner, testserver.Password)
 			s.Env["CLUSTER_POSTGRES_URL"] = s.url
-			nodes := newCluster(t, s, pair.Primary.Addr(), pair.Standby.Addr())
+			nodes := newCluster(t, s, pair.Primary.Address(), pair.Standby.Address())
 			if synchronous {
 				pair.SetSynchronous(t)
 			}

@@ -45,7 +45,7 @@ func TestSharedStateKilled(t *testing.T) {
 	t.Parallel()
 	random := randomFaults(t, "kills", *sharedKills)
 	s := newSharedState(t)
-	nodes := newCluster(t, s, testserver.StartPostgres(t).Addr())
+	nodes := newCluster(t, s, testserver.StartPostgres(t).Address())
 	for range *sharedKills {
 		n := nodes[random.IntN(2)]
 		time.Sleep(upTo3s(random))
@@ -68,7 +68,7 @@ func TestSharedStatePartitioned(t *testing.T) {
 	t.Parallel()
 	random := randomFaults(t, "partitions", *sharedPartitions)
 	s := newSharedState(t)
-	nodes := newCluster(t, s, testserver.StartPostgres(t).Addr())
+	nodes := newCluster(t, s, testserver.StartPostgres(t).Address())
 	for range *sharedPartitions {
 		n := nodes[random.IntN(2)]
 		time.Sleep(upTo3s(random))

@@ -15,7 +15,7 @@ import (
 func newFailoverPlace(t *testing.T) (place, *testserver.PostgresPair) {
 	t.Helper()
 	p, pair := newTestPlace(t), testserver.StartPostgresPair(t)
-	p.URL = pair.URL(testserver.Quick, "")
+	p.URL = pair.FailoverURL(testserver.Quick, "")
 	return p, pair
 }
 
@@ -162,7 +162,7 @@ func TestNoTakeOverAfterLostBeats(t *testing.T) {
 func TestServerThatIsOff(t *testing.T) {
 	t.Parallel()
 	p, proxy := newProxiedPlace(t)
-	p.URL = testserver.ReadWriteURL(testserver.Quick, "", proxy.Addr(), testserver.StartPostgres(t).Addr())
+	p.URL = testserver.ReadWriteURL(testserver.Quick, "", proxy.Addr(), testserver.StartPostgres(t).Address())
 	p.Limits = &testLimits{Response: time.Second, Lock: time.Second, Idle: time.Second, Command: time.Second}
 	p.Lease = 4 * time.Second
 	a := p.openNode(t, "node-a")
