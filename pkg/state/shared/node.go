@@ -41,7 +41,8 @@ type node struct {
 	expires time.Time
 	// held are the leases of this process by their names.
 	held map[string]*held
-	// unreleased are the tokens of leases whose release failed, by their names.
+	// unreleased are the names of leases whose release failed, by their tokens: a later
+	// attempt to acquire the same one must not forget an earlier one.
 	unreleased map[string]string
 }
 
@@ -92,7 +93,7 @@ func (n *node) beatRegularly(ctx context.Context) {
 			return
 		case <-tick.C:
 		}
-		err := n.beat(ctx)
+		err := n.beatInTime(ctx)
 		if err == nil {
 			if failures > 0 {
 				n.log.Info("the database responds again", zap.Int("failed_beats", failures))
@@ -111,11 +112,18 @@ func (n *node) beatRegularly(ctx context.Context) {
 	}
 }
 
+// beatInTime is beat within the time until the next one.
+func (n *node) beatInTime(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, n.lease/4)
+	defer cancel()
+	return n.beat(ctx)
+}
+
 // beat says that this process is alive, and declares the leases lost that the database does not
 // have any more: other processes have taken them over while this one did not beat, or the
 // database has lost them.
 func (n *node) beat(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, min(n.engine.limits.command, n.lease/4))
+	ctx, cancel := context.WithTimeout(ctx, n.engine.limits.command)
 	defer cancel()
 	held := n.listHeld() // those that are acquired meanwhile may not be in the result
 	var b beat
@@ -212,7 +220,7 @@ func (n *node) giveUpLate() {
 func (n *node) loseLocked(name string) {
 	h := n.held[name]
 	delete(n.held, name)
-	n.unreleased[name] = h.token // the row may still be there
+	n.unreleased[h.token] = name // the row may still be there
 	close(h.lost)
 }
 
@@ -235,17 +243,12 @@ func (n *node) now() time.Time {
 // releaseRest releases the leases whose release failed.
 func (n *node) releaseRest(ctx context.Context) {
 	n.mu.Lock()
-	rest := map[string]string{}
-	for name, token := range n.unreleased {
-		rest[name] = token
-	}
+	rest := maps.Clone(n.unreleased)
 	n.mu.Unlock()
-	for name, token := range rest {
+	for token, name := range rest {
 		if n.deleteLease(ctx, name, token) == nil {
 			n.mu.Lock()
-			if n.unreleased[name] == token {
-				delete(n.unreleased, name)
-			}
+			delete(n.unreleased, token)
 			n.mu.Unlock()
 		}
 	}
