@@ -131,8 +131,8 @@ soak: test-servers ## run the service with failing vendors and destinations and 
 	$(GO) test ./pkg/schedule -run '^TestHundredTenancies$$' -v -count 1 -timeout 1h -args -hours 24
 	@echo "== a service with twenty tenancies, killed 200 times at random"
 	$(GO) test ./test/e2e -run '^TestTenanciesKilled$$' -count 1 -timeout 2h -args -tenancy-kills 200
-	@echo "== two services with a shared state, killed and stopped 200 times at random"
-	$(GO) test ./test/e2e -run '^TestSharedStateKilled$$' -count 1 -timeout 2h -args -shared-kills 200
+	@echo "== two services with a shared state, killed and stopped 200 times at random, and cut off 100 times"
+	$(GO) test ./test/e2e -run '^TestSharedState(Killed|Partitioned)$$' -count 1 -timeout 2h -args -shared-kills 200 -shared-partitions 100
 	$(GO) run ./internal/soak -time $(SOAK_TIME) -seed $(SOAK_SEED)
 
 bin/nfpm:

@@ -256,6 +256,7 @@ func (d *daemon) run(ctx context.Context, server httpServer, listener net.Listen
 		zap.String("cause", context.Cause(ctx).Error()), zap.Duration("grace", grace))
 	stopped := d.systemd.Stopping(grace)
 	defer stopped()
+	defer time.AfterFunc(grace+stateGrace, d.state.Interrupt).Stop()
 	if err := lock.Unlock(); err != nil { // another service leads at once; what this one still does is fenced
 		d.log.Warn("the lock of the service was not released", zap.Error(err))
 	}
@@ -271,6 +272,10 @@ func (d *daemon) run(ctx context.Context, server httpServer, listener net.Listen
 	}
 	return nil
 }
+
+// stateGrace is how long the end of runs that SHUTDOWN_GRACE has cancelled may wait for the
+// database of a shared state. It would wait for as long as a running service does.
+const stateGrace = 2 * time.Second
 
 // startTenant starts the work of a tenant, and calls restored when its restore is over.
 // The caller holds reloading.

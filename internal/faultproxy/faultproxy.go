@@ -43,6 +43,7 @@ type Proxy struct {
 	met      chan struct{} // closed when the first connection meets its fault
 	open     map[net.Conn]bool
 	closed   bool
+	healed   chan struct{} // closed by Heal; nil without a partition
 }
 
 // New returns a proxy that listens on a free loopback port and forwards
@@ -110,6 +111,43 @@ func (p *Proxy) Cut() {
 	clear(p.open) // a stalled connection does not notice its end
 }
 
+// Partition stops all traffic in both directions, also that of new connections
+// and the end of connections, until Heal. No side learns of it.
+func (p *Proxy) Partition() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.healed == nil {
+		p.healed = make(chan struct{})
+	}
+}
+
+// Heal ends a partition. What was sent meanwhile arrives now.
+func (p *Proxy) Heal() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.healed != nil {
+		close(p.healed)
+		p.healed = nil
+	}
+}
+
+// waitHealed waits for the end of a partition. It returns false if the proxy is
+// closed first.
+func (p *Proxy) waitHealed() bool {
+	p.mu.Lock()
+	healed := p.healed
+	p.mu.Unlock()
+	if healed == nil {
+		return true
+	}
+	select {
+	case <-healed:
+		return true
+	case <-p.done:
+		return false
+	}
+}
+
 // Close closes the proxy and its connections.
 func (p *Proxy) Close() error {
 	p.mu.Lock()
@@ -145,6 +183,10 @@ func (p *Proxy) proxyConn(client net.Conn) {
 	p.mu.Unlock()
 	if fault.Refuse {
 		p.recordFault()
+		resetConn(client)
+		return
+	}
+	if !p.waitHealed() {
 		resetConn(client)
 		return
 	}
@@ -218,6 +260,9 @@ func (l *link) forward(from, to net.Conn, count func([]byte) (n int, breaks bool
 	buf := make([]byte, 32<<10)
 	for {
 		n, err := from.Read(buf)
+		if !l.p.waitHealed() {
+			return
+		}
 		if n > 0 {
 			if !l.p.waitLatency(l.fault.Latency) {
 				return

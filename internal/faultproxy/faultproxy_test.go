@@ -211,3 +211,33 @@ func TestDeadServer(t *testing.T) {
 		t.Fatalf("got %q", got)
 	}
 }
+
+// A partition holds up what is sent through open and new connections, and nothing is lost.
+func TestPartition(t *testing.T) {
+	e, p, c := startProxy(t, faultproxy.Fault{})
+	if _, err := exchange(c, "one\n"); err != nil {
+		t.Fatal(err)
+	}
+	p.Partition()
+	fresh := dialProxy(t, p)
+	for _, conn := range []net.Conn{c, fresh} {
+		if err := conn.SetReadDeadline(time.Now().Add(50 * time.Millisecond)); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := exchange(conn, "two\n"); !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Fatalf("err = %v, want an open connection without a response", err)
+		}
+	}
+	if e.allReceived() != "one\n" {
+		t.Errorf("the server received %q", e.allReceived())
+	}
+	p.Heal()
+	for _, conn := range []net.Conn{c, fresh} {
+		if err := conn.SetReadDeadline(time.Time{}); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := bufio.NewReader(conn).ReadString('\n'); got != "two\n" {
+			t.Errorf("got %q, %v", got, err)
+		}
+	}
+}

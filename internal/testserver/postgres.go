@@ -50,7 +50,25 @@ var startPostgres = sync.OnceValues(func() (*Postgres, error) { return NewPostgr
 // NewPostgres starts a separate server. Its files are limited to the given
 // number of KiB; 0 means no limit. Stop also stops this server.
 func NewPostgres(files int) (*Postgres, error) {
-	s := &Postgres{maxFileKiB: files}
+	s, err := newServer()
+	if err != nil {
+		return nil, err
+	}
+	s.maxFileKiB = files
+	if err := s.initDatabase(); err != nil {
+		return nil, err
+	}
+	if err := s.Start(); err != nil {
+		return nil, err
+	}
+	_, err = s.query("CREATE ROLE " + Quick + " SUPERUSER LOGIN")
+	return s, err
+}
+
+// newServer returns a server with a directory of its own and a port, which has
+// no database yet. Stop stops it and removes the directory.
+func newServer() (*Postgres, error) {
+	s := &Postgres{}
 	if os.Geteuid() == 0 { // Postgres refuses to run as root
 		name := "postgres"
 		u, err := user.Lookup(name)
@@ -70,18 +88,35 @@ func NewPostgres(files int) (*Postgres, error) {
 	}
 	s.Dir = dir
 	addStop(func() { s.Crash(); removeDir(dir) })
-	if err := s.initDatabase(); err != nil {
+	if err := s.Certificates(); err != nil {
 		return nil, err
 	}
-	if err := s.Start(); err != nil {
+	if s.Port, err = freePort(); err != nil {
 		return nil, err
 	}
-	conn, err := pgx.Connect(context.Background(), s.URL(Owner, Password))
+	return s, s.chownToServer(s.Dir, s.File("server.key"), s.File("server.crt"))
+}
+
+// query executes a statement and returns the first column of its last row as
+// text; "" when it has none.
+func (p *Postgres) query(statement string) (text string, err error) {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	conn, err := pgx.Connect(ctx, p.URL(Owner, Password))
 	if err != nil {
-		return nil, err
+		return "", err
 	}
-	_, err = conn.Exec(context.Background(), "CREATE ROLE "+Quick+" SUPERUSER LOGIN")
-	return s, errors.Join(err, conn.Close(context.Background()))
+	defer func() { err = errors.Join(err, conn.Close(ctx)) }()
+	results, err := conn.PgConn().Exec(ctx, statement).ReadAll()
+	if err != nil {
+		return "", fmt.Errorf("%s: %w", statement, err)
+	}
+	for _, result := range results {
+		for _, row := range result.Rows {
+			text = string(row[0])
+		}
+	}
+	return text, nil
 }
 
 // StartPostgres returns the Postgres server of this process. The first call
@@ -116,10 +151,7 @@ func (p *Postgres) initDatabase() error {
 	if err := os.WriteFile(pw, []byte(Password), 0o600); err != nil {
 		return err
 	}
-	if err := p.Certificates(); err != nil {
-		return err
-	}
-	if err := p.chownToServer(p.Dir, pw, p.File("server.key"), p.File("server.crt")); err != nil {
+	if err := p.chownToServer(pw); err != nil {
 		return err
 	}
 	cmd := exec.Command(initdb, "-D", p.File("data"), "-U", Owner, "--pwfile", pw, "--auth", "scram-sha-256",
@@ -134,11 +166,7 @@ func (p *Postgres) initDatabase() error {
 		return err
 	}
 	rules = append([]byte("host all "+Quick+" 127.0.0.1/32 trust\n"), rules...)
-	if err := os.WriteFile(p.File("data/pg_hba.conf"), rules, 0o600); err != nil {
-		return err
-	}
-	p.Port, err = freePort()
-	return err
+	return os.WriteFile(p.File("data/pg_hba.conf"), rules, 0o600)
 }
 
 // File returns the path of a file in the server's directory.

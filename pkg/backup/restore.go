@@ -281,7 +281,7 @@ func putFile(ctx context.Context, st *state.State, files *file.Sink, h snapshot.
 	case keptOut:
 		return false, st.Queue.MarkKeptOut(ctx, delivery)
 	}
-	return put, st.Queue.MarkDelivered(ctx, delivery.ID)
+	return put, st.Queue.MarkDelivered(ctx, delivery)
 }
 
 // firstDelivery returns the delivery of the snapshot h to a sink if it is the next

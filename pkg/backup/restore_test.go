@@ -407,7 +407,7 @@ func TestConsumedFileStaysAway(t *testing.T) {
 		t.Errorf("the file has %q, want the newer snapshot: %v", text, err)
 	}
 	for _, d := range queue {
-		if err := st.Queue.MarkDelivered(t.Context(), d.ID); err != nil {
+		if err := st.Queue.MarkDelivered(t.Context(), d); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -66,7 +66,7 @@ func (d *Deliverer) attempt(ctx context.Context, to *destinations, q state.Deliv
 // isQueued reports whether a delivery is still queued. If it is not, another process has
 // made it, or it has ended otherwise.
 func (d *Deliverer) isQueued(ctx context.Context, log *zap.Logger, q state.Delivery) bool {
-	queued, err := d.State.Queue.Contains(ctx, q.ID)
+	queued, err := d.State.Queue.Contains(ctx, q)
 	if err == nil && queued {
 		return true
 	}
@@ -105,7 +105,7 @@ func (d *Deliverer) supersedeOlder(ctx context.Context, log *zap.Logger, to *des
 // recordSuccess removes a delivery that was made from the queue. If that fails, only the
 // record is attempted again.
 func (d *Deliverer) recordSuccess(ctx context.Context, log *zap.Logger, q state.Delivery) {
-	if err := d.State.Queue.MarkDelivered(ctx, q.ID); err != nil {
+	if err := d.State.Queue.MarkDelivered(ctx, q); err != nil {
 		d.updateMemo(q, func(m *memo) { m.stored = true })
 		d.logStateFailure(log, q, "stored, but not recorded; the record is attempted again, the delivery is not", err)
 		return
@@ -177,7 +177,7 @@ func (d *Deliverer) recordFailure(ctx context.Context, log *zap.Logger, q state.
 	d.setStatus(q, Status{Err: err})
 	if errors.Is(err, snapshot.ErrDamaged) {
 		// It can never be delivered and would block the snapshots behind it.
-		dropped, dropErr := d.State.Queue.DropDamaged(ctx, q.ID)
+		dropped, dropErr := d.State.Queue.DropDamaged(ctx, q)
 		if dropErr != nil {
 			err = errors.Join(err, dropErr)
 		} else if dropped {
@@ -217,7 +217,7 @@ func (d *Deliverer) recordRetry(
 	ctx context.Context, log *zap.Logger, q state.Delivery, cause error, class state.Class, wait time.Duration,
 ) (before state.Class) {
 	before, at := q.Class, d.timeNow().Add(wait)
-	err := d.State.Queue.ScheduleRetry(ctx, q.ID, cause, class, at)
+	err := d.State.Queue.ScheduleRetry(ctx, q, cause, class, at)
 	if err == nil {
 		d.forgetMemo(q)
 		return before

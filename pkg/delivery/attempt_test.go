@@ -158,7 +158,7 @@ func TestDeliveryOfAnotherProcess(t *testing.T) {
 	}
 	// The other process has failed and waits: its wait stays.
 	later := time.Now().Add(15 * time.Minute).UTC().Truncate(time.Millisecond)
-	if err := st.Queue.ScheduleRetry(t.Context(), q.ID, errors.New("down"), state.Transient, later); err != nil {
+	if err := st.Queue.ScheduleRetry(t.Context(), q, errors.New("down"), state.Transient, later); err != nil {
 		t.Fatal(err)
 	}
 	before := time.Now()
@@ -170,7 +170,7 @@ func TestDeliveryOfAnotherProcess(t *testing.T) {
 	if at := d.dueAt(q); at.Before(before.Add(lockedWait)) {
 		t.Errorf("locked: due at %s, want a second after %s", at, before)
 	}
-	if err := errors.Join(st.Queue.MarkDelivered(t.Context(), q.ID), lock.Unlock()); err != nil {
+	if err := errors.Join(st.Queue.MarkDelivered(t.Context(), q), lock.Unlock()); err != nil {
 		t.Fatal(err)
 	}
 	d.attempt(t.Context(), d.current, q)

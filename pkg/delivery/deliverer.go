@@ -45,8 +45,8 @@ type Deliverer struct {
 	mu       sync.Mutex
 	current  *destinations
 	statuses map[statusKey]uploadStatus
-	memos    map[int64]memo        // by id of the delivery
-	running  map[int64]bool        // deliveries in progress, by id
+	memos    map[deliveryKey]memo
+	running  map[deliveryKey]bool  // deliveries in progress
 	perSink  map[string]int        // the number of deliveries in progress, by destination
 	wake     chan struct{}         // holds a token when there may be work
 	ended    chan struct{}         // closed and replaced when an attempt has ended
@@ -68,7 +68,7 @@ type destinations struct {
 func New(s *state.State, tenancy string, sinks []store.Sink, maxWait, timeout time.Duration, log *zap.Logger) *Deliverer {
 	return &Deliverer{
 		State: s, Tenancy: tenancy, Log: log, current: &destinations{sinks: sinks, maxWait: maxWait, timeout: timeout},
-		statuses: map[statusKey]uploadStatus{}, memos: map[int64]memo{}, running: map[int64]bool{}, perSink: map[string]int{},
+		statuses: map[statusKey]uploadStatus{}, memos: map[deliveryKey]memo{}, running: map[deliveryKey]bool{}, perSink: map[string]int{},
 		wake: make(chan struct{}, 1), ended: make(chan struct{}), spans: map[string]streamSpan{},
 	}
 }
@@ -187,10 +187,10 @@ func (d *destinations) sinkNamed(name string) store.Sink {
 func (d *Deliverer) reserve(q state.Delivery) *destinations {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.running[q.ID] || d.perSink[q.Sink] >= maxPerSink || d.current.sinkNamed(q.Sink) == nil {
+	if d.running[keyOf(q)] || d.perSink[q.Sink] >= maxPerSink || d.current.sinkNamed(q.Sink) == nil {
 		return nil
 	}
-	d.running[q.ID] = true
+	d.running[keyOf(q)] = true
 	d.perSink[q.Sink]++
 	d.current.running.Add(1)
 	return d.current
@@ -199,7 +199,7 @@ func (d *Deliverer) reserve(q state.Delivery) *destinations {
 // release undoes reserve and wakes those who wait for the end of an attempt.
 func (d *Deliverer) release(q state.Delivery) {
 	d.mu.Lock()
-	delete(d.running, q.ID)
+	delete(d.running, keyOf(q))
 	d.perSink[q.Sink]--
 	close(d.ended)
 	d.ended = make(chan struct{})

@@ -157,13 +157,13 @@ func TestWaitUntilDelivered(t *testing.T) {
 		if queue, err := d.WaitUntilDelivered(short); err != nil || len(queue) != 1 || queue[0].ID != q.ID {
 			t.Errorf("cancelled: %+v, error: %v", queue, err)
 		}
-		if err := st.Queue.ScheduleRetry(t.Context(), q.ID, errors.New("no permission"), state.Refused, time.Now()); err != nil {
+		if err := st.Queue.ScheduleRetry(t.Context(), q, errors.New("no permission"), state.Refused, time.Now()); err != nil {
 			t.Fatal(err)
 		}
 		if queue, err := d.WaitUntilDelivered(t.Context()); err != nil || len(queue) != 1 {
 			t.Errorf("refused: %+v, error: %v", queue, err)
 		}
-		if err := st.Queue.MarkDelivered(t.Context(), q.ID); err != nil {
+		if err := st.Queue.MarkDelivered(t.Context(), q); err != nil {
 			t.Fatal(err)
 		}
 		if queue, err := d.WaitUntilDelivered(t.Context()); err != nil || len(queue) != 0 {

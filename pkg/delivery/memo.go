@@ -24,20 +24,28 @@ type memo struct {
 	stateFailures int
 }
 
+// A deliveryKey identifies a delivery also when the database gives the ids of lost ones again.
+type deliveryKey struct {
+	id       int64
+	uploadID string
+}
+
+func keyOf(q state.Delivery) deliveryKey { return deliveryKey{q.ID, q.UploadID} }
+
 // memoOf returns the memo of a delivery.
 func (d *Deliverer) memoOf(q state.Delivery) memo {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return d.memos[q.ID]
+	return d.memos[keyOf(q)]
 }
 
 // updateMemo changes the memo of a delivery.
 func (d *Deliverer) updateMemo(q state.Delivery, change func(*memo)) memo {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	m := d.memos[q.ID]
+	m := d.memos[keyOf(q)]
 	change(&m)
-	d.memos[q.ID] = m
+	d.memos[keyOf(q)] = m
 	return m
 }
 
@@ -45,7 +53,7 @@ func (d *Deliverer) updateMemo(q state.Delivery, change func(*memo)) memo {
 func (d *Deliverer) forgetMemo(q state.Delivery) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	delete(d.memos, q.ID)
+	delete(d.memos, keyOf(q))
 }
 
 // forgetEnded removes the memos of deliveries that are not in queue any more.
@@ -55,10 +63,10 @@ func (d *Deliverer) forgetEnded(queue []state.Delivery) {
 	if len(d.memos) == 0 {
 		return
 	}
-	kept := map[int64]memo{}
+	kept := map[deliveryKey]memo{}
 	for _, q := range queue {
-		if m, ok := d.memos[q.ID]; ok {
-			kept[q.ID] = m
+		if m, ok := d.memos[keyOf(q)]; ok {
+			kept[keyOf(q)] = m
 		}
 	}
 	for id := range d.running {

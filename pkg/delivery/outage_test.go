@@ -156,7 +156,7 @@ func (o *outageTest) deliverDue() {
 		all.Wait()
 		stored := false
 		for _, q := range before {
-			queued, err := o.deliverer.State.Queue.Contains(o.Context(), q.ID)
+			queued, err := o.deliverer.State.Queue.Contains(o.Context(), q)
 			if err != nil {
 				o.Fatal(err)
 			}

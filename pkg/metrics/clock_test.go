@@ -24,8 +24,8 @@ func TestDeliveriesFromTheFuture(t *testing.T) {
 	if err != nil || len(queue) != 2 {
 		t.Fatal(queue, err)
 	}
-	err = errors.Join(ahead.Queue.MarkDelivered(t.Context(), queue[0].ID),
-		ahead.Queue.ScheduleRetry(t.Context(), queue[1].ID, errors.New("no such bucket"), state.Transient, noon), ahead.Close())
+	err = errors.Join(ahead.Queue.MarkDelivered(t.Context(), queue[0]),
+		ahead.Queue.ScheduleRetry(t.Context(), queue[1], errors.New("no such bucket"), state.Transient, noon), ahead.Close())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -33,7 +33,7 @@ func TestDeliveriesFromTheFuture(t *testing.T) {
 	f.assertLines(f.scrape(),
 		`collectord_sink_last_success_timestamp_seconds{sink="file",tenancy="acme"} 0`,
 		`collectord_sink_last_failure_timestamp_seconds{sink="s3",tenancy="acme"} 0`)
-	if err := f.state.Queue.ScheduleRetry(t.Context(), queue[1].ID, errors.New("no such bucket"), state.Transient, noon); err != nil {
+	if err := f.state.Queue.ScheduleRetry(t.Context(), queue[1], errors.New("no such bucket"), state.Transient, noon); err != nil {
 		t.Fatal(err)
 	}
 	f.assertLines(f.scrape(), `collectord_sink_last_failure_timestamp_seconds{sink="s3",tenancy="acme"} 1.7723664e+09`)

@@ -200,8 +200,8 @@ func TestMetricsSurviveARestart(t *testing.T) {
 	if err != nil || len(queue) != 2 {
 		t.Fatal(queue, err)
 	}
-	if err := errors.Join(f.state.Queue.MarkDelivered(t.Context(), queue[0].ID),
-		f.state.Queue.ScheduleRetry(t.Context(), queue[1].ID, errors.New("no such bucket"), state.Refused, noon)); err != nil {
+	if err := errors.Join(f.state.Queue.MarkDelivered(t.Context(), queue[0]),
+		f.state.Queue.ScheduleRetry(t.Context(), queue[1], errors.New("no such bucket"), state.Refused, noon)); err != nil {
 		t.Fatal(err)
 	}
 	f.daemon.reload = errors.New("wrong")

@@ -180,9 +180,9 @@ func (s *simulation) attemptDeliveries(err error) {
 		}
 		for _, d := range next {
 			if err == nil {
-				e = errors.Join(e, s.state.Queue.MarkDelivered(s.Context(), d.ID))
+				e = errors.Join(e, s.state.Queue.MarkDelivered(s.Context(), d))
 			} else {
-				e = errors.Join(e, s.state.Queue.ScheduleRetry(s.Context(), d.ID, err, state.Refused, s.now.Add(15*time.Minute)))
+				e = errors.Join(e, s.state.Queue.ScheduleRetry(s.Context(), d, err, state.Refused, s.now.Add(15*time.Minute)))
 			}
 		}
 		if e != nil {

@@ -169,7 +169,7 @@ func TestRedeliver(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, d := range queue {
-		if err := o.State.Queue.MarkDelivered(t.Context(), d.ID); err != nil {
+		if err := o.State.Queue.MarkDelivered(t.Context(), d); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -19,14 +19,14 @@ type Queue interface {
 	// List returns all queued deliveries, in the order in which they were queued.
 	List(ctx context.Context) ([]Delivery, error)
 	// Contains reports whether a delivery is still queued.
-	Contains(ctx context.Context, id int64) (queued bool, err error)
+	Contains(ctx context.Context, d Delivery) (queued bool, err error)
 	// MarkDelivered removes a delivery from the queue: the sink has the snapshot.
 	// The snapshot is removed when nothing else needs it. A delivery that is not
 	// queued any more is no error: another process has delivered the same.
-	MarkDelivered(ctx context.Context, id int64) error
+	MarkDelivered(ctx context.Context, d Delivery) error
 	// ScheduleRetry records a failed attempt and the time of the next one. A
 	// delivery that is not queued any more is no error.
-	ScheduleRetry(ctx context.Context, id int64, cause error, class Class, next time.Time) error
+	ScheduleRetry(ctx context.Context, d Delivery, cause error, class Class, next time.Time) error
 	// RetryAllNow makes every queued delivery of a tenancy due at once.
 	RetryAllNow(ctx context.Context, tenancy string) error
 	// RetryRefusedNow makes every refused delivery of a tenancy due at once.
@@ -36,7 +36,7 @@ type Queue interface {
 	// from the queues of all sinks and from the last-known ones, counts a failed
 	// delivery for each of the sinks, and returns true. It returns false when the
 	// snapshot is intact or the delivery is not queued any more.
-	DropDamaged(ctx context.Context, id int64) (bool, error)
+	DropDamaged(ctx context.Context, d Delivery) (bool, error)
 	// SinkStatuses returns the delivery counts of every stream and sink.
 	SinkStatuses(ctx context.Context) ([]SinkStatus, error)
 	// RegisterSinks records the destinations of a tenancy, which are those of the

@@ -60,6 +60,9 @@ type Backend interface {
 	// Dir returns the directory of this machine in which snapshots are written, with other
 	// files that only this machine needs.
 	Dir() string
+	// Interrupt lets every call that waits for a database on another machine fail, and all
+	// later ones: the process must end. It does nothing where the state is on this machine.
+	Interrupt()
 	// Close closes the state.
 	Close() error
 	// Sweep removes runs and deliveries that ended more than keep ago from the

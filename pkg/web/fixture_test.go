@@ -334,11 +334,11 @@ func newFullFixture(t testing.TB) *fixture {
 		switch d.Sink {
 		case "duckdb", "file":
 			f.now = shownAt.Add(-time.Hour)
-			err = f.state.Queue.MarkDelivered(t.Context(), d.ID)
+			err = f.state.Queue.MarkDelivered(t.Context(), d)
 			f.now = shownAt
 		case "postgres":
 			cause := errors.New("postgres: connect to db.example.com:5432: connection refused: is the server up? STORE_POSTGRES_HOST names it")
-			err = f.state.Queue.ScheduleRetry(t.Context(), d.ID, cause, state.Transient, shownAt.Add(7*time.Minute))
+			err = f.state.Queue.ScheduleRetry(t.Context(), d, cause, state.Transient, shownAt.Add(7*time.Minute))
 		}
 		if err != nil {
 			t.Fatal(err)

@@ -55,7 +55,7 @@ func TestCommonProblemIsShownOnce(t *testing.T) {
 		if d.Sink == "file" {
 			cause = errors.New("no space for " + d.Stream)
 		}
-		if err := f.state.Queue.ScheduleRetry(t.Context(), d.ID, cause, state.Transient, shownAt.Add(time.Minute)); err != nil {
+		if err := f.state.Queue.ScheduleRetry(t.Context(), d, cause, state.Transient, shownAt.Add(time.Minute)); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -247,7 +247,7 @@ func TestDeliveriesInTheAPI(t *testing.T) {
 	if err != nil || len(queue) != 1 {
 		t.Fatalf("queue %+v, error %v", queue, err)
 	}
-	if err := s.state.Queue.ScheduleRetry(t.Context(), queue[0].ID, errors.New("no permission"), state.Refused, noon); err != nil {
+	if err := s.state.Queue.ScheduleRetry(t.Context(), queue[0], errors.New("no permission"), state.Refused, noon); err != nil {
 		t.Fatal(err)
 	}
 	for _, text := range []string{`"sink":"file"`, `"upload_id":"id-1"`, `"attempts":1`, `"class":"refused"`, `"error":"no permission"`} {

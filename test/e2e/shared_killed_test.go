@@ -1,8 +1,10 @@
 package e2e_test
 
 import (
+	"context"
 	"flag"
 	"math/rand/v2"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -10,18 +12,29 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/collectord/collectord/internal/testserver"
 	"github.com/collectord/collectord/internal/vendorsim"
 	"github.com/collectord/collectord/test/harness"
 )
 
 var sharedKills = flag.Int("shared-kills", 4, "how often TestSharedStateKilled kills one of two services")
 
-// A sharedKilling are two services with a shared state that are killed or stopped in turn.
-type sharedKilling struct {
-	*sharedState
-	machines [2]*sharedState
-	running  [2]*harness.Service
-	random   *rand.Rand
+var sharedPartitions = flag.Int("shared-partitions", 2, "how often TestSharedStatePartitioned cuts off one of two services")
+
+// randomFaults returns the random numbers of a test, and logs how to repeat it.
+func randomFaults(t *testing.T, what string, count int) *rand.Rand {
+	t.Helper()
+	seed := *killSeed
+	if seed == 0 {
+		seed = uint64(time.Now().UnixNano())
+	}
+	t.Logf("%d %s, -seed %d", count, what, seed)
+	return rand.New(rand.NewPCG(seed, 0))
+}
+
+// upTo3s returns a random duration.
+func upTo3s(random *rand.Rand) time.Duration {
+	return time.Duration(random.Int64N(int64(3 * time.Second)))
 }
 
 // TestSharedStateKilled kills one of two services with SIGKILL, or stops it for longer than its
@@ -30,114 +43,114 @@ type sharedKilling struct {
 // be there, and no object may be without a row that is not garbage of a killed run.
 func TestSharedStateKilled(t *testing.T) {
 	t.Parallel()
-	seed := *killSeed
-	if seed == 0 {
-		seed = uint64(time.Now().UnixNano())
-	}
-	t.Logf("%d kills, -seed %d", *sharedKills, seed)
-	k := newSharedKilling(t, rand.New(rand.NewPCG(seed, 0)))
+	random := randomFaults(t, "kills", *sharedKills)
+	s := newSharedState(t)
+	nodes := newCluster(t, s, testserver.StartPostgres(t).Address())
 	for range *sharedKills {
-		k.disturb(k.random.IntN(2))
+		n := nodes[random.IntN(2)]
+		time.Sleep(upTo3s(random))
+		if random.IntN(4) == 0 {
+			n.stop()
+			time.Sleep(upTo3s(random))
+			n.resume()
+			// One that has lost the service ends, so that it is started again.
+			time.Sleep(2 * time.Second)
+		}
+		n.kill()
+		n.start()
 	}
-	k.stopAll()
-	k.AssertResult(k.Run("--once"), harness.ExitOK)
-	k.assertNothingLost()
+	s.endCluster(t, nodes)
 }
 
-func newSharedKilling(t *testing.T, random *rand.Rand) *sharedKilling {
+// TestSharedStatePartitioned cuts one of two services off from the database at random times, for
+// less and for more than its lease. Afterwards the same holds as after kills.
+func TestSharedStatePartitioned(t *testing.T) {
+	t.Parallel()
+	random := randomFaults(t, "partitions", *sharedPartitions)
+	s := newSharedState(t)
+	nodes := newCluster(t, s, testserver.StartPostgres(t).Address())
+	for range *sharedPartitions {
+		n := nodes[random.IntN(2)]
+		time.Sleep(upTo3s(random))
+		n.partition()
+		time.Sleep(upTo3s(random))
+		n.rejoin()
+		time.Sleep(2 * time.Second) // one that has lost the service ends
+		for _, n := range nodes {
+			n.startIfEnded()
+		}
+	}
+	s.endCluster(t, nodes)
+}
+
+// endCluster ends both services in good order, and compares what they have left.
+func (s *sharedState) endCluster(t *testing.T, nodes [2]*clusterNode) {
 	t.Helper()
-	k := &sharedKilling{sharedState: newSharedState(t), random: random}
-	// Each run takes half a second, so that kills often hit one.
-	slow, err := vendorsim.Start(vendorsim.Options{Vendors: []vendorsim.Vendor{vendorsim.NewOkta()}, Latency: 50 * time.Millisecond,
-		Counts: map[string]int{vendorsim.OktaUsers: k.users}, PageLimits: map[string]int{vendorsim.OktaUsers: 3},
-		Limits: map[string]vendorsim.LimitNumbers{"okta": {Max: 1e6}}})
+	for _, n := range nodes {
+		_ = n.service.Process().Signal(syscall.SIGTERM) // both at once
+	}
+	for _, n := range nodes {
+		n.service.Wait()
+	}
+	time.Sleep(1500 * time.Millisecond) // for leases of killed processes
+	s.AssertResult(s.Run("--once"), harness.ExitOK)
+	s.assertNothingLost(t)
+}
+
+// connect connects to a Postgres server until the end of the test. Tables are those of the
+// schema.
+func (s *sharedState) connect(t *testing.T, url string) *pgx.Conn {
+	t.Helper()
+	conn, err := pgx.Connect(t.Context(), url)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(slow.Close)
-	k.UseVendors(slow)
-	k.Env["SCHEDULE"], k.Env["STORE_POSTGRES_URL"], k.Env["STORE_POSTGRES_SCHEMA"] = "@every 1s", k.url, k.schema
-	k.machines = [2]*sharedState{k.sharedState, k.onOtherMachine(t)}
-	for i, machine := range k.machines {
-		k.running[i] = machine.StartService()
+	t.Cleanup(func() { conn.Close(context.Background()) })
+	if _, err := conn.Exec(t.Context(), "SET search_path = "+pgx.Identifier{s.schema}.Sanitize()); err != nil {
+		t.Fatal(err)
 	}
-	k.running[0].WaitForLog(`"serving HTTP"`)
-	return k
-}
-
-// disturb kills a service and starts it again, or stops it for a while.
-func (s *sharedKilling) disturb(i int) {
-	s.Helper()
-	time.Sleep(time.Duration(s.random.Int64N(int64(3 * time.Second))))
-	service := s.running[i]
-	if s.random.IntN(4) == 0 {
-		service.Signal(syscall.SIGSTOP)
-		time.Sleep(time.Duration(s.random.Int64N(int64(3 * time.Second))))
-		service.Signal(syscall.SIGCONT)
-		// One that has lost the service ends, so that it is started again.
-		time.Sleep(2 * time.Second)
-	}
-	_ = service.Process().Signal(syscall.SIGKILL) // it may have ended
-	service.Wait()
-	s.running[i] = s.machines[i].StartService()
-}
-
-// stopAll ends both services in good order.
-func (s *sharedKilling) stopAll() {
-	s.Helper()
-	for _, service := range s.running {
-		_ = service.Process().Signal(syscall.SIGTERM)
-	}
-	for _, service := range s.running {
-		service.Wait()
-	}
-	time.Sleep(1500 * time.Millisecond) // for leases of killed processes
+	return conn
 }
 
 // assertNothingLost compares the history with the table and the bucket.
-func (s *sharedKilling) assertNothingLost() {
-	s.Helper()
-	conn, err := pgx.Connect(s.Context(), s.url)
-	if err != nil {
-		s.Fatal(err)
-	}
-	defer conn.Close(s.Context())
-	if _, err := conn.Exec(s.Context(), "SET search_path = "+pgx.Identifier{s.schema}.Sanitize()); err != nil {
-		s.Fatal(err)
-	}
+func (s *sharedState) assertNothingLost(t *testing.T) {
+	t.Helper()
+	conn := s.connect(t, s.url)
 	successes := s.texts(conn, `SELECT upload_id FROM runs WHERE outcome = 'success'`)
 	rows := map[string]int{}
-	for _, line := range s.texts(conn, `SELECT json_data->>'_upload_id' FROM okta_users`) {
+	for _, line := range s.texts(s.connect(t, s.storeURL), `SELECT json_data->>'_upload_id' FROM okta_users`) {
 		rows[line]++
 	}
 	for _, id := range successes {
 		if rows[id] != s.users {
-			s.Errorf("the run %s has %d rows, want %d", id, rows[id], s.users)
+			t.Errorf("the run %s has %d rows, want %d", id, rows[id], s.users)
 		}
 		delete(rows, id)
 	}
-	if len(rows) > 0 {
-		s.Errorf("rows of runs that are no success: %v", rows)
+	for id, n := range rows {
+		if !s.losesRuns || n != s.users {
+			t.Errorf("%d rows of the run %s, which is no success", n, id)
+		}
 	}
 	for what, query := range map[string]string{
 		"queued deliveries":     `SELECT id::text FROM deliveries`,
 		"runs without an end":   `SELECT id::text FROM runs WHERE outcome = ''`,
-		"runs that failed":      `SELECT error FROM runs WHERE outcome IN ('failed', 'timeout')`,
+		"runs that failed":      `SELECT error FROM runs WHERE outcome IN ('failed', 'timeout') AND NOT ` + strconv.FormatBool(s.losesRuns),
 		"snapshots not in need": `SELECT dir FROM snapshots WHERE id NOT IN (SELECT snapshot FROM last_known)`,
 	} {
 		if found := s.texts(conn, query); len(found) > 0 {
-			s.Errorf("%s: %s", what, strings.Join(found, "\n"))
+			t.Errorf("%s: %s", what, strings.Join(found, "\n"))
 		}
 	}
 	last := s.texts(conn, `SELECT upload_id FROM snapshots`)
 	if content := s.Content(s.object("data/okta_users.json")); len(last) != 1 || strings.Count(content, last[0]) != s.users {
-		s.Errorf("the object is not that of the last-known snapshot %q", last)
+		t.Errorf("the object is not that of the last-known snapshot %q", last)
 	}
-	s.Logf("%d successful runs, outcomes: %v", len(successes), s.texts(conn, `SELECT outcome || ' ' || count(*) FROM runs GROUP BY outcome`))
+	t.Logf("%d successful runs, outcomes: %v", len(successes), s.texts(conn, `SELECT outcome || ' ' || count(*) FROM runs GROUP BY outcome`))
 }
 
 // texts returns the first column of a query.
-func (s *sharedKilling) texts(conn *pgx.Conn, query string) []string {
+func (s *sharedState) texts(conn *pgx.Conn, query string) []string {
 	s.Helper()
 	rows, err := conn.Query(s.Context(), query)
 	if err != nil {

@@ -19,9 +19,12 @@ import (
 // A sharedState is a workspace whose state is in Postgres and S3.
 type sharedState struct {
 	*harness.Workspace
-	url, schema string
-	object      func(key string) string
-	users       int
+	// url is that of the state, and storeURL that of the destination.
+	url, storeURL, schema string
+	object                func(key string) string
+	users                 int
+	// losesRuns reports whether the database has lost runs whose data was delivered.
+	losesRuns bool
 }
 
 // newSharedState returns a workspace with a shared state and simulated users of Okta.
@@ -32,6 +35,7 @@ func newSharedState(t *testing.T) *sharedState {
 	s.object = s.UseS3()
 	s.schema = "state_" + uuid.NewString()[:8]
 	s.url = testserver.StartPostgres(t).URL(testserver.Owner, testserver.Password)
+	s.storeURL = s.url
 	s.Env["CLUSTER_POSTGRES_URL"], s.Env["CLUSTER_SCHEMA"], s.Env["CLUSTER_LEASE"] = s.url, s.schema, "1s"
 	s.Env["STORE_AWS_S3_KEY"] = "data/%TAG.json"
 	delete(s.Env, "STORE_FILE")

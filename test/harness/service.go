@@ -119,6 +119,16 @@ func (s *Service) Signal(signal syscall.Signal) {
 	}
 }
 
+// HasEnded reports whether the service has ended.
+func (s *Service) HasEnded() bool {
+	select {
+	case <-s.read:
+		return true
+	default:
+		return false
+	}
+}
+
 // Wait waits for the end of the service.
 func (s *Service) Wait() Result {
 	s.Helper()

@@ -32,6 +32,7 @@ func (r *Runs) Commit(ctx context.Context, id state.RunID, w *snapshot.Writer, s
 			return state.CommitResult{}, errors.Join(err, e)
 		}
 	}
+	r.forgetBegun(id)
 	Reached("recorded")
 	done.Skipped = r.snapshots.queue().trimQueues(ctx, sealed.Stream, sealed.Tenancy, p)
 	r.snapshots.sweepStream(ctx, sealed.Stream, sealed.Tenancy)
@@ -46,6 +47,9 @@ func (r *Runs) recordSnapshot(
 	done := state.CommitResult{Info: sealed.Info}
 	err := r.inTransaction(ctx, func(tx DB) (err error) {
 		if err := r.fence(ctx, tx, sealed.Header); err != nil {
+			return err
+		}
+		if err := r.requireBegun(ctx, tx, id); err != nil {
 			return err
 		}
 		if done.LastRecords, err = lastKnownRecords(ctx, tx, sealed.Stream, sealed.Tenancy); err != nil {

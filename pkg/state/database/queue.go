@@ -53,49 +53,60 @@ func (q *Queue) Open(ctx context.Context, d state.Delivery) (*snapshot.Snapshot,
 }
 
 // Contains implements [state.Queue].
-func (q *Queue) Contains(ctx context.Context, id int64) (queued bool, err error) {
-	if err := q.db.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM deliveries WHERE id = $1)`, id).Scan(&queued); err != nil {
+func (q *Queue) Contains(ctx context.Context, d state.Delivery) (queued bool, err error) {
+	if queued, err = isDeliveryQueued(ctx, q.db, d); err != nil {
 		return false, fmt.Errorf("read the queue: %w", err)
 	}
 	return queued, nil
 }
 
+// isDeliveryQueued reports whether a delivery is queued. Its id alone does not identify it: a
+// database that fails over to a standby which was behind gives the ids of lost rows again.
+func isDeliveryQueued(ctx context.Context, db DB, d state.Delivery) (queued bool, err error) {
+	err = db.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM deliveries d JOIN snapshots s ON s.id = d.snapshot
+		WHERE d.id = $1 AND d.sink = $2 AND s.stream = $3 AND s.tenancy = $4 AND s.upload_id = $5)`,
+		d.ID, d.Sink, d.Stream, d.Tenancy, d.UploadID).Scan(&queued)
+	return queued, err
+}
+
 // MarkDelivered implements [state.Queue].
-func (q *Queue) MarkDelivered(ctx context.Context, id int64) error {
-	var stream, tenancy string
-	err := q.inUrgentTransaction(ctx, func(tx DB) error {
-		err := tx.QueryRowContext(ctx,
-			`SELECT s.stream, s.tenancy FROM deliveries d JOIN snapshots s ON s.id = d.snapshot WHERE d.id = $1`, id).Scan(&stream, &tenancy)
-		if err != nil {
+func (q *Queue) MarkDelivered(ctx context.Context, d state.Delivery) error {
+	var queued bool
+	err := q.inUrgentTransaction(ctx, func(tx DB) (err error) {
+		if queued, err = isDeliveryQueued(ctx, tx, d); err != nil || !queued {
 			return err
 		}
-		if err := countSuccess(ctx, tx, id, q.now()); err != nil {
+		if err := countSuccess(ctx, tx, d.ID, q.now()); err != nil {
 			return err
 		}
-		_, err = tx.ExecContext(ctx, `DELETE FROM deliveries WHERE id = $1`, id)
+		_, err = tx.ExecContext(ctx, `DELETE FROM deliveries WHERE id = $1`, d.ID)
 		Reached("delivering")
 		return err
 	})
-	if errors.Is(err, sql.ErrNoRows) {
-		return nil
-	}
 	if err != nil {
 		return fmt.Errorf("record the delivery: %w", err)
 	}
+	if !queued {
+		return nil
+	}
 	Reached("delivered")
-	q.snapshots.sweepStream(ctx, stream, tenancy)
+	q.snapshots.sweepStream(ctx, d.Stream, d.Tenancy)
 	return nil
 }
 
 // ScheduleRetry implements [state.Queue].
-func (q *Queue) ScheduleRetry(ctx context.Context, id int64, cause error, class state.Class, next time.Time) error {
+func (q *Queue) ScheduleRetry(ctx context.Context, d state.Delivery, cause error, class state.Class, next time.Time) error {
 	err := q.inTransaction(ctx, func(tx DB) error {
-		if err := countFailure(ctx, tx, id, q.now()); err != nil {
+		queued, err := isDeliveryQueued(ctx, tx, d)
+		if err != nil || !queued {
 			return err
 		}
-		_, err := tx.ExecContext(ctx,
+		if err := countFailure(ctx, tx, d.ID, q.now()); err != nil {
+			return err
+		}
+		_, err = tx.ExecContext(ctx,
 			`UPDATE deliveries SET attempts = attempts + 1, error = $1, class = $2, next_try = $3 WHERE id = $4`,
-			q.withoutSecrets(cause.Error()), class, toMillis(next), id)
+			q.withoutSecrets(cause.Error()), class, toMillis(next), d.ID)
 		return err
 	})
 	if err != nil {
@@ -133,12 +144,12 @@ func (q *Queue) retryNowWhere(ctx context.Context, where string, args ...any) er
 }
 
 // DropDamaged implements [state.Queue].
-func (q *Queue) DropDamaged(ctx context.Context, id int64) (bool, error) {
+func (q *Queue) DropDamaged(ctx context.Context, d state.Delivery) (bool, error) {
 	var row int64
-	var dir, stream, tenancy string
+	var dir string
 	err := q.db.QueryRowContext(ctx,
-		`SELECT s.id, s.dir, s.stream, s.tenancy FROM deliveries d JOIN snapshots s ON s.id = d.snapshot WHERE d.id = $1`, id).
-		Scan(&row, &dir, &stream, &tenancy)
+		`SELECT s.id, s.dir FROM deliveries d JOIN snapshots s ON s.id = d.snapshot WHERE d.id = $1 AND s.upload_id = $2`, d.ID, d.UploadID).
+		Scan(&row, &dir)
 	if errors.Is(err, sql.ErrNoRows) {
 		return false, nil
 	}
@@ -152,7 +163,7 @@ func (q *Queue) DropDamaged(ctx context.Context, id int64) (bool, error) {
 	if _, err := q.snapshots.dropUnusable(ctx, row); err != nil {
 		return false, fmt.Errorf("drop a damaged snapshot: %w", err)
 	}
-	q.snapshots.sweepStream(ctx, stream, tenancy)
+	q.snapshots.sweepStream(ctx, d.Stream, d.Tenancy)
 	return true, nil
 }
 

@@ -2,7 +2,9 @@ package database
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/collectord/collectord/pkg/state"
@@ -12,6 +14,10 @@ import (
 type Runs struct {
 	*core
 	snapshots *Snapshots
+
+	mu sync.Mutex
+	// begun are the runs of this process that have not ended.
+	begun map[state.RunID]state.RunStart
 }
 
 // Begin implements [state.Runs].
@@ -24,17 +30,62 @@ func (r *Runs) Begin(ctx context.Context, start state.RunStart) (state.RunID, er
 	if err != nil {
 		return 0, fmt.Errorf("record the run: %w", r.engine.Explain(err))
 	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.begun[id] = start
 	return id, nil
+}
+
+// findBegun returns how a run of this process began.
+func (r *Runs) findBegun(id state.RunID) (start state.RunStart, isOwn bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	start, isOwn = r.begun[id]
+	return start, isOwn
+}
+
+// forgetBegun forgets a run of this process that has ended.
+func (r *Runs) forgetBegun(id state.RunID) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.begun, id)
+}
+
+// requireBegun returns an error when the history does not have a run that this process has
+// begun: a database that fails over to a standby which was behind loses rows, and gives their
+// numbers to other runs.
+func (r *Runs) requireBegun(ctx context.Context, tx DB, id state.RunID) error {
+	start, isOwn := r.findBegun(id)
+	if !isOwn {
+		return nil
+	}
+	var exists bool
+	err := tx.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM runs WHERE id = $1 AND stream = $2 AND tenancy = $3 AND upload_id = $4)`,
+		id, start.Stream, start.Tenancy, start.UploadID).Scan(&exists)
+	if err == nil && !exists {
+		err = fmt.Errorf("%w: the database does not have the run any more: it was restored, or failed over to a standby that was behind", state.ErrLost)
+	}
+	return err
 }
 
 // Fail implements [state.Runs].
 func (r *Runs) Fail(ctx context.Context, id state.RunID, outcome state.Outcome, cause error, stats state.RunStats) error {
 	err := r.inUrgentTransaction(ctx, func(tx DB) error {
-		return r.endRun(ctx, tx, id, outcome, cause.Error(), stats)
+		ended := id
+		err := r.requireBegun(ctx, tx, id)
+		if errors.Is(err, state.ErrLost) {
+			start, _ := r.findBegun(id)
+			ended, err = insertRun(ctx, tx, start)
+		}
+		if err != nil {
+			return err
+		}
+		return r.endRun(ctx, tx, ended, outcome, cause.Error(), stats)
 	})
 	if err != nil {
 		return fmt.Errorf("record the end of the run: %w", err)
 	}
+	r.forgetBegun(id)
 	return nil
 }
 

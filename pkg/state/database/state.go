@@ -113,7 +113,7 @@ type core struct {
 	redact func(string) string
 }
 
-// A State has the methods of a [state.Backend], except for Close.
+// A State has the methods of a [state.Backend], except for Interrupt and Close.
 type State struct {
 	*core
 	Runs      *Runs
@@ -126,7 +126,7 @@ type State struct {
 func New(p Parts) *State {
 	c := &core{dir: p.Dir, db: p.DB, engine: p.Engine, files: p.Files, locker: p.Locker, now: p.Now, log: p.Log, redact: p.Redact}
 	snapshots := &Snapshots{c}
-	return &State{core: c, Runs: &Runs{c, snapshots}, Snapshots: snapshots, Queue: &Queue{c, snapshots}, Locks: &Locks{c}}
+	return &State{core: c, Runs: &Runs{core: c, snapshots: snapshots, begun: map[state.RunID]state.RunStart{}}, Snapshots: snapshots, Queue: &Queue{c, snapshots}, Locks: &Locks{c}}
 }
 
 // With returns the state with the parts of s, of which backend has all else.

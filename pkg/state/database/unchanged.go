@@ -16,6 +16,9 @@ func (r *Runs) ConfirmUnchanged(ctx context.Context, id state.RunID, last snapsh
 		if err := r.fence(ctx, tx, last.Header); err != nil {
 			return err
 		}
+		if err := r.requireBegun(ctx, tx, id); err != nil {
+			return err
+		}
 		result, err := tx.ExecContext(ctx,
 			`UPDATE last_known SET checked = $1 WHERE stream = $2 AND tenancy = $3
 			 AND snapshot = (SELECT id FROM snapshots WHERE stream = last_known.stream AND tenancy = last_known.tenancy AND upload_id = $4)`,
@@ -36,6 +39,7 @@ func (r *Runs) ConfirmUnchanged(ctx context.Context, id state.RunID, last snapsh
 	if err != nil {
 		return fmt.Errorf("record that the data is unchanged: %w", err)
 	}
+	r.forgetBegun(id)
 	Reached("confirmed")
 	r.snapshots.sweepStream(ctx, last.Stream, last.Tenancy)
 	return nil

@@ -105,6 +105,9 @@ func openDirectory(ctx context.Context, dir string, o Options) (*State, error) {
 	return newState(c), nil
 }
 
+// Interrupt implements [state.Backend].
+func (s *State) Interrupt() {}
+
 // Close implements [state.Backend].
 func (s *State) Close() error {
 	err := s.db.Close()

@@ -17,7 +17,6 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
-	"github.com/jackc/pgx/v5/stdlib"
 
 	"github.com/collectord/collectord/internal/backoff"
 	"github.com/collectord/collectord/pkg/state"
@@ -46,11 +45,12 @@ var defaultLimits = limits{response: 30 * time.Second, lock: 20 * time.Second, i
 
 // An engine is the Postgres database of a state. It implements [database.Engine].
 type engine struct {
-	db     *sql.DB
-	schema string
-	lease  time.Duration
-	limits limits
-	bucket string // the bucket and the prefix of the snapshots
+	db      *sql.DB
+	servers *connector
+	schema  string
+	lease   time.Duration
+	limits  limits
+	bucket  string // the bucket and the prefix of the snapshots
 	// readOnly reports whether the state was opened by Inspect.
 	readOnly bool
 	// maintain does the housekeeping besides that of the database.
@@ -70,65 +70,12 @@ func openEngine(_ context.Context, o Options) (*engine, error) {
 	if o.limits != nil {
 		waits = *o.limits
 	}
-	dial := config.DialFunc
-	config.DialFunc = func(ctx context.Context, network, address string) (net.Conn, error) {
-		conn, err := dial(ctx, network, address)
-		if err != nil {
-			return nil, err
-		}
-		return &patientConn{Conn: conn, limit: waits.response}, nil
-	}
-	db := sql.OpenDB(stdlib.GetConnector(*config, stdlib.OptionAfterConnect(registerTypes)))
+	servers := newConnector(config, waits)
+	db := sql.OpenDB(servers)
 	db.SetMaxOpenConns(maxConnections)
 	db.SetMaxIdleConns(maxConnections)
 	db.SetConnMaxIdleTime(5 * time.Minute)
-	return &engine{db: db, schema: o.Schema, lease: o.Lease, limits: waits, bucket: o.Bucket.ObjectURL(o.Prefix)}, nil
-}
-
-// registerTypes tells the driver the types of the texts and numbers that package database
-// passes as types of its own.
-func registerTypes(_ context.Context, conn *pgx.Conn) error {
-	types := conn.TypeMap()
-	for _, text := range []any{state.Outcome(""), state.Class(""), state.DeliveryEnd(""), state.Source("")} {
-		types.RegisterDefaultPgType(text, "text")
-	}
-	types.RegisterDefaultPgType(state.RunID(0), "int8")
-	return nil
-}
-
-// A patientConn is a connection whose reads fail after a limit, unless the driver has
-// set another limit, as it does when a context ends.
-type patientConn struct {
-	net.Conn
-	limit   time.Duration
-	mu      sync.Mutex
-	limited bool
-}
-
-// SetDeadline implements [net.Conn].
-func (p *patientConn) SetDeadline(t time.Time) error {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.limited = !t.IsZero()
-	return p.Conn.SetDeadline(t)
-}
-
-// Read implements [net.Conn].
-func (p *patientConn) Read(b []byte) (int, error) {
-	if err := p.limitRead(); err != nil {
-		return 0, err
-	}
-	return p.Conn.Read(b)
-}
-
-// limitRead sets the limit of the next read.
-func (p *patientConn) limitRead() error {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.limited {
-		return nil
-	}
-	return p.SetReadDeadline(time.Now().Add(p.limit))
+	return &engine{db: db, servers: servers, schema: o.Schema, lease: o.Lease, limits: waits, bucket: o.Bucket.ObjectURL(o.Prefix)}, nil
 }
 
 // tables returns db for the statements of package database, which name tables without their
@@ -205,6 +152,8 @@ func (e *engine) repeat(ctx context.Context, try func() error) error {
 		select {
 		case <-ctx.Done():
 			return fmt.Errorf("%w: %w", context.Cause(ctx), err)
+		case <-e.servers.ended.Done():
+			return fmt.Errorf("%w: %w", errInterrupted, err)
 		case <-time.After(repeatWaits.Wait(attempt)):
 		}
 	}
@@ -235,20 +184,29 @@ func (e *engine) tryTransaction(ctx context.Context, do func(database.DB) error)
 }
 
 // findCommit waits until the server responds again, and returns nil if it has committed the
-// transaction with a token, and err otherwise.
+// transaction with a token, and err otherwise. It writes, so that its own COMMIT waits for a
+// synchronous standby, as that of the lost transaction should have: the server does not wait any
+// more when the connection is lost.
 func (e *engine) findCommit(ctx context.Context, token string, err error) error {
-	var found bool
+	var found int64
 	// Alone, so that the lost transaction has ended.
 	failed := e.repeat(ctx, func() error {
 		return e.inTransaction(ctx, func(tx database.DB) error {
-			return tx.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM `+e.name("commits")+` WHERE token = $1)`, token).Scan(&found)
+			result, err := tx.ExecContext(ctx, `UPDATE `+e.name("commits")+` SET at = clock_timestamp() WHERE token = $1`, token)
+			if err == nil {
+				found, err = result.RowsAffected()
+			}
+			return err
 		})
 	})
-	if failed == nil && found {
+	if failed == nil && found > 0 {
 		return nil
 	}
 	return err
 }
+
+// readOnlyCode is the code of the error with which a standby refuses to write.
+const readOnlyCode = "25006"
 
 // isPassing reports whether an error of the database may pass by itself: the server cannot be
 // reached, is starting or stopping, or has ended the connection.
@@ -258,7 +216,7 @@ func isPassing(err error) bool {
 		switch code := refused.Code; {
 		case strings.HasPrefix(code, "08"), strings.HasPrefix(code, "57P"), strings.HasPrefix(code, "53"), strings.HasPrefix(code, "40"):
 			return code != "57P04" // the database was dropped
-		case code == "25006", code == "25P03", code == "25P04", code == "55P03":
+		case code == readOnlyCode, code == "25P03", code == "25P04", code == "55P03":
 			return true // a standby, a transaction that was idle or long, a lock
 		}
 		return false
@@ -335,7 +293,7 @@ func hintOf(err error) string {
 			return "check CLUSTER_POSTGRES_URL and the server's pg_hba.conf"
 		case refused.Code == "42501":
 			return "grant the role of CLUSTER_POSTGRES_URL CREATE and USAGE on the schema CLUSTER_SCHEMA, and the ownership of its tables"
-		case refused.Code == "25006":
+		case refused.Code == readOnlyCode:
 			return "the server accepts no writes now: it is a standby: name all servers in CLUSTER_POSTGRES_URL, with target_session_attrs=read-write"
 		case refused.Code == "53300":
 			return "raise max_connections of the server, or close other connections"

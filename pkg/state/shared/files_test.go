@@ -51,7 +51,7 @@ func TestCopies(t *testing.T) {
 		"removed":   os.Remove,
 	} {
 		f.RequireNoError(change(filepath.Join(dir, recordsName)))
-		dropped, err := f.Queue.DropDamaged(t.Context(), queue[0].ID)
+		dropped, err := f.Queue.DropDamaged(t.Context(), queue[0])
 		f.RequireNoError(err)
 		statetest.AssertEqual(t, name+": dropped", dropped, false)
 		statetest.AssertEqual(t, name+": last", f.LastKnown(), "id-001/50/collected")
@@ -72,7 +72,7 @@ func TestDiskErrorIsNoDamage(t *testing.T) {
 	}
 	queue, err := f.Queue.List(t.Context())
 	f.RequireNoError(err)
-	if dropped, err := f.Queue.DropDamaged(t.Context(), queue[0].ID); dropped || err == nil {
+	if dropped, err := f.Queue.DropDamaged(t.Context(), queue[0]); dropped || err == nil {
 		t.Errorf("dropped %v, error %v", dropped, err)
 	}
 	f.RequireNoError(errors.Join(os.Remove(spool), os.Mkdir(spool, 0o700)))

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/collectord/collectord/pkg/state"
 	"github.com/collectord/collectord/pkg/state/database"
@@ -17,7 +18,6 @@ import (
 type held struct {
 	node        *node
 	name, token string
-	since       time.Time
 	lost        chan struct{}
 }
 
@@ -32,7 +32,7 @@ func (h *held) Unlock() error {
 	n.mu.Unlock()
 	if err := n.deleteLease(context.Background(), h.name, h.token); err != nil {
 		n.mu.Lock()
-		n.unreleased[h.name] = h.token
+		n.unreleased[h.token] = h.name
 		n.mu.Unlock()
 	}
 	return nil
@@ -61,7 +61,7 @@ func (n *node) tryAcquire(name, work string) (state.Lock, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), n.engine.limits.command)
 	defer cancel()
 	n.releaseRest(ctx)
-	h := &held{node: n, name: name, token: uuid.NewString(), since: time.Now(), lost: make(chan struct{})}
+	h := &held{node: n, name: name, token: uuid.NewString(), lost: make(chan struct{})}
 	isFree := `FALSE`
 	if n.isSteady() {
 		isFree = n.engine.isDead(`l.node`)
@@ -74,9 +74,11 @@ func (n *node) tryAcquire(name, work string) (state.Lock, error) {
 		return nil, n.refuse(ctx, name, work)
 	}
 	if err != nil {
-		n.mu.Lock()
-		n.unreleased[name] = h.token // it may have been acquired
-		n.mu.Unlock()
+		if !pgconn.SafeToRetry(err) {
+			n.mu.Lock()
+			n.unreleased[h.token] = name // it may have been acquired
+			n.mu.Unlock()
+		}
 		return nil, fmt.Errorf("lock: %w", n.engine.Explain(err))
 	}
 	n.mu.Lock()

@@ -5,7 +5,9 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -36,12 +38,12 @@ type node struct {
 	// began is when the first of the beats came back that have succeeded without a pause
 	// since, and last when the last of them was sent; zero for never.
 	began, last time.Time
-	// doubtful reports whether other processes may have taken over leases since checkHeld
-	// looked for them.
-	doubtful bool
+	// expires is that of the row of this node after the last beat, by the server's clock.
+	expires time.Time
 	// held are the leases of this process by their names.
 	held map[string]*held
-	// unreleased are the tokens of leases whose release failed, by their names.
+	// unreleased are the names of leases whose release failed, by their tokens: a later
+	// attempt to acquire the same one must not forget an earlier one.
 	unreleased map[string]string
 }
 
@@ -92,14 +94,13 @@ func (n *node) beatRegularly(ctx context.Context) {
 			return
 		case <-tick.C:
 		}
-		err := n.beat(ctx)
+		err := n.beatInTime(ctx)
 		if err == nil {
 			if failures > 0 {
 				n.log.Info("the database responds again", zap.Int("failed_beats", failures))
 			}
 			failures = 0
 			n.releaseRest(ctx)
-			n.checkHeld(ctx)
 			continue
 		}
 		if ctx.Err() != nil {
@@ -112,36 +113,94 @@ func (n *node) beatRegularly(ctx context.Context) {
 	}
 }
 
-// beat says that this process is alive.
-func (n *node) beat(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, min(n.engine.limits.command, n.lease/4))
+// beatInTime is beat within the time until the next one.
+func (n *node) beatInTime(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, n.lease/4)
 	defer cancel()
-	n.mu.Lock()
-	about := n.about
-	n.mu.Unlock()
-	sent := time.Now()
-	var server time.Time
+	return n.beat(ctx)
+}
+
+// beat says that this process is alive, and declares the leases lost that the database does not
+// have any more: other processes have taken them over while this one did not beat, or the
+// database has lost them.
+func (n *node) beat(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, n.engine.limits.command)
+	defer cancel()
+	held := n.listHeld() // those that are acquired meanwhile may not be in the result
+	about := n.info()
+	var b beat
+	var before sql.NullTime
+	var tokens string
+	b.sent = time.Now()
 	err := n.engine.db.QueryRowContext(ctx,
-		`INSERT INTO `+n.engine.name("nodes")+` AS n (id, name, pid, command, service, started, expires, version, settings, capacity, draining)
-		 VALUES ($1, $2, $3, $4, $6, clock_timestamp(), clock_timestamp() + $5::bigint * interval '1 millisecond', $7, $8, $9, $10)
-		 ON CONFLICT (id) DO UPDATE SET expires = excluded.expires, version = excluded.version, settings = excluded.settings,
-			capacity = excluded.capacity, draining = excluded.draining
-		 RETURNING clock_timestamp()`,
+		`WITH beat AS (INSERT INTO `+n.engine.name("nodes")+` AS n (id, name, pid, command, service, started, expires, version, settings, capacity, draining)
+			VALUES ($1, $2, $3, $4, $6, clock_timestamp(), clock_timestamp() + $5::bigint * interval '1 millisecond', $7, $8, $9, $10)
+			ON CONFLICT (id) DO UPDATE SET expires = excluded.expires, version = excluded.version, settings = excluded.settings,
+				capacity = excluded.capacity, draining = excluded.draining
+			RETURNING expires)
+		 SELECT clock_timestamp(), beat.expires,
+			(SELECT expires FROM `+n.engine.name("nodes")+` WHERE id = $1),
+			(SELECT coalesce(string_agg(token, ' '), '') FROM `+n.engine.name("leases")+` WHERE node = $1)
+		 FROM beat`,
 		n.id, n.name, os.Getpid(), database.ShortCommand(os.Args), n.lease.Milliseconds(), n.service,
-		about.Version, about.Settings, about.Capacity, about.Draining).Scan(&server)
+		about.Version, about.Settings, about.Capacity, about.Draining).Scan(&b.server, &b.expires, &before, &tokens)
 	if err != nil {
 		n.interrupt()
 		return err
 	}
+	b.received, b.before = time.Now(), before.Time
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	received := time.Now()
-	n.offset = server.Sub(sent.Add(received.Sub(sent) / 2))
-	if n.began.IsZero() || received.Sub(n.last) > n.lease {
-		n.began, n.doubtful = received, true
-	}
-	n.last = sent
+	n.noteBeat(b)
+	n.loseMissing(held, strings.Fields(tokens))
 	return nil
+}
+
+// info returns what the process says about itself.
+func (n *node) info() NodeInfo {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.about
+}
+
+// A beat is when a beat was sent and when the response came back, the server's clock in
+// between, and when the row of the node expires, before the beat and after it; before is zero
+// when there was none.
+type beat struct{ sent, received, server, before, expires time.Time }
+
+// noteBeat notes a beat that has succeeded. A database that does not have the last one has
+// failed over to a standby that did not have it either, nor those of other nodes: all leases
+// look as if they had expired. The caller holds mu.
+func (n *node) noteBeat(b beat) {
+	n.offset = b.server.Sub(b.sent.Add(b.received.Sub(b.sent) / 2))
+	hasGoneBack := b.before.Before(n.expires)
+	if hasGoneBack {
+		n.log.Warn("the database does not have what it had confirmed, as after a failover to a standby that was behind: make the replication synchronous")
+	}
+	if n.began.IsZero() || b.received.Sub(n.last) > n.lease || hasGoneBack {
+		n.began = b.received
+	}
+	n.last, n.expires = b.sent, b.expires
+}
+
+// listHeld returns the leases of this process.
+func (n *node) listHeld() []*held {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return slices.Collect(maps.Values(n.held))
+}
+
+// loseMissing declares those leases lost whose tokens the database does not have. The caller
+// holds mu.
+func (n *node) loseMissing(leases []*held, tokens []string) {
+	for _, h := range leases {
+		if n.held[h.name] != h || slices.Contains(tokens, h.token) {
+			continue
+		}
+		n.log.Warn("a lock of this process is not in the database any more: another process has taken over its work, or may do so",
+			zap.String("lock", strings.ReplaceAll(h.name, "~", " ")))
+		n.loseLocked(h.name)
+	}
 }
 
 // interrupt notes that a beat failed: the beats without a pause begin again.
@@ -172,52 +231,8 @@ func (n *node) giveUpLate() {
 func (n *node) loseLocked(name string) {
 	h := n.held[name]
 	delete(n.held, name)
-	n.unreleased[name] = h.token // the row may still be there
+	n.unreleased[h.token] = name // the row may still be there
 	close(h.lost)
-}
-
-// checkHeld declares the leases lost that other processes have taken over while this one did
-// not beat: because the database was away, or the process did not run.
-func (n *node) checkHeld(ctx context.Context) {
-	n.mu.Lock()
-	isNeeded := n.doubtful && len(n.held) > 0
-	n.mu.Unlock()
-	if !isNeeded {
-		return
-	}
-	tokens, err := n.readTokens(ctx)
-	if err != nil {
-		return // the next beat tries again
-	}
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	n.doubtful = false
-	for name, h := range n.held {
-		if !tokens[h.token] && h.since.Before(n.began) {
-			n.log.Warn("another process has taken over work of this one", zap.String("lock", strings.ReplaceAll(name, "~", " ")))
-			n.loseLocked(name)
-		}
-	}
-}
-
-// readTokens returns the tokens of the leases of this node.
-func (n *node) readTokens(ctx context.Context) (map[string]bool, error) {
-	ctx, cancel := context.WithTimeout(ctx, n.engine.limits.command)
-	defer cancel()
-	rows, err := n.engine.db.QueryContext(ctx, `SELECT token FROM `+n.engine.name("leases")+` WHERE node = $1`, n.id)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	tokens := map[string]bool{}
-	for rows.Next() {
-		var token string
-		if err := rows.Scan(&token); err != nil {
-			return nil, err
-		}
-		tokens[token] = true
-	}
-	return tokens, rows.Err()
 }
 
 // isSteady reports whether the beats of this node have succeeded for a whole lease. Before, it
@@ -239,17 +254,12 @@ func (n *node) now() time.Time {
 // releaseRest releases the leases whose release failed.
 func (n *node) releaseRest(ctx context.Context) {
 	n.mu.Lock()
-	rest := map[string]string{}
-	for name, token := range n.unreleased {
-		rest[name] = token
-	}
+	rest := maps.Clone(n.unreleased)
 	n.mu.Unlock()
-	for name, token := range rest {
+	for token, name := range rest {
 		if n.deleteLease(ctx, name, token) == nil {
 			n.mu.Lock()
-			if n.unreleased[name] == token {
-				delete(n.unreleased, name)
-			}
+			delete(n.unreleased, token)
 			n.mu.Unlock()
 		}
 	}

@@ -188,7 +188,6 @@ func TestSilentNodeGoesOn(t *testing.T) {
 	})
 	a.RequireNoError(a.start(t.Context()))
 	a.RequireNoError(a.commitUsers(id, w))
-	waitUntil(t, "the node has looked for its locks", func() bool { a.mu.Lock(); defer a.mu.Unlock(); return !a.doubtful })
 	select {
 	case <-lock.Lost():
 		t.Error("the lock was lost")
@@ -312,6 +311,26 @@ func TestUnlockDuringAnOutage(t *testing.T) {
 	proxy.Set(faultproxy.Fault{})
 	a.RequireNoError(a.lockUsers().Unlock())
 	statetest.AssertEqual(t, "leases", len(a.QueryTexts(`SELECT name FROM `+a.engine.name("leases"))), 0)
+}
+
+// A lock that was acquired without a response is free for the same process, also when a later
+// attempt has failed.
+func TestLockWithoutResponse(t *testing.T) {
+	t.Parallel()
+	p, proxy := newProxiedPlace(t)
+	p.Lease = time.Minute // it does not expire
+	a := p.openNode(t, "node-a")
+	a.engine.db.SetMaxIdleConns(0) // each statement has a new connection
+	proxy.Set(faultproxy.Fault{CutReplyTo: "AS l (name, node, token"})
+	if _, err := a.Locks.LockStream("okta_users", "acme"); err == nil || proxy.Fired() != 1 {
+		t.Fatalf("error %v after %d lost responses, want one", err, proxy.Fired())
+	}
+	interruptProxy(proxy)
+	if _, err := a.Locks.LockStream("okta_users", "acme"); err == nil {
+		t.Fatal("the database was not away")
+	}
+	proxy.Set(faultproxy.Fault{})
+	a.RequireNoError(a.lockUsers().Unlock())
 }
 
 // lockUsersOf locks okta_users of a tenancy.

@@ -153,6 +153,9 @@ func createDirectories(dir string) error {
 	return os.MkdirAll(cacheDir(dir), 0o700)
 }
 
+// Interrupt implements [state.Backend].
+func (s *State) Interrupt() { s.engine.servers.interrupt() }
+
 // Close releases all locks and closes the state.
 func (s *State) Close() error {
 	if s.node.isStarted() {

@@ -45,7 +45,7 @@ var crashActions = map[string]func(Harness, *state.State, string) error{
 		if err != nil {
 			return err
 		}
-		return s.Queue.MarkDelivered(ctx, queue[0].ID)
+		return s.Queue.MarkDelivered(ctx, queue[0])
 	},
 	"restore": func(_ Harness, s *state.State, _ string) error {
 		_, err := RestoreSnapshot(s, NewHeader("okta_users", "acme", 5), 80, state.Policy{})
@@ -226,10 +226,10 @@ func collectAndDeliver(s *state.State, name string, n int) error {
 		if d.Stream != h.Stream {
 			continue
 		}
-		if err := s.Queue.ScheduleRetry(ctx, d.ID, errors.New("no route"), state.Transient, Day); err != nil {
+		if err := s.Queue.ScheduleRetry(ctx, d, errors.New("no route"), state.Transient, Day); err != nil {
 			return err
 		}
-		if err := s.Queue.MarkDelivered(ctx, d.ID); err != nil {
+		if err := s.Queue.MarkDelivered(ctx, d); err != nil {
 			return err
 		}
 	}

@@ -175,7 +175,7 @@ func CommitSnapshot(s *state.State, id state.RunID, h snapshot.Header, records i
 func DeliverAll(s *state.State) error {
 	queue, err := s.Queue.List(ctx)
 	for _, d := range queue {
-		err = errors.Join(err, s.Queue.MarkDelivered(ctx, d.ID))
+		err = errors.Join(err, s.Queue.MarkDelivered(ctx, d))
 	}
 	return err
 }

@@ -31,10 +31,10 @@ func testQueueOrder(t *testing.T, harness Harness) {
 	AssertEqual(t, "next", f.nextDeliveries(), "id-001>file id-001>s3 id-002>file id-002>s3")
 	queue, err := f.Queue.List(ctx)
 	f.RequireNoError(err)
-	f.RequireNoError(f.Queue.MarkDelivered(ctx, queue[0].ID))
+	f.RequireNoError(f.Queue.MarkDelivered(ctx, queue[0]))
 	AssertEqual(t, "next", f.nextDeliveries(), "id-001>s3 id-002>file id-002>s3 id-003>file")
 	AssertEqual(t, "directories", f.CheckStored(), "id-002 id-001 id-003")
-	f.RequireNoError(f.Queue.MarkDelivered(ctx, queue[1].ID))
+	f.RequireNoError(f.Queue.MarkDelivered(ctx, queue[1]))
 	AssertEqual(t, "next", f.nextDeliveries(), "id-002>file id-002>s3 id-003>file id-003>s3")
 	AssertEqual(t, "directories", f.CheckStored(), "id-002 id-003")
 	f.RequireNoError(DeliverAll(f.State))
@@ -58,28 +58,37 @@ func testDeliveryAttempts(t *testing.T, harness Harness) {
 	AssertEqual(t, "fresh", fresh, state.Delivery{ID: fresh.ID, Sink: "file", Collector: "okta", Stream: "okta_users", Tenancy: "acme", UploadID: "id-001",
 		Taken: Day.Add(time.Hour), Records: 5, SpoolBytes: sealed.SpoolBytes, Place: fresh.Place, Queued: f.Now()})
 	next := f.Now().Add(time.Minute)
-	f.RequireNoError(f.Queue.ScheduleRetry(ctx, fresh.ID, errors.New("no route"), state.Transient, next))
+	f.RequireNoError(f.Queue.ScheduleRetry(ctx, fresh, errors.New("no route"), state.Transient, next))
 	tried := fresh
 	tried.Attempts, tried.Class, tried.Err, tried.NextTry = 1, state.Transient, "no route", next
 	AssertEqual(t, "tried", first(), tried)
 	f.AdvanceClock(time.Hour)
-	f.RequireNoError(f.Queue.ScheduleRetry(ctx, fresh.ID, errors.New("denied"), state.Refused, next))
+	f.RequireNoError(f.Queue.ScheduleRetry(ctx, fresh, errors.New("denied"), state.Refused, next))
 	tried.Attempts, tried.Class, tried.Err, tried.NextTry = 2, state.Refused, "denied", next
 	AssertEqual(t, "refused", first(), tried)
 	f.RequireNoError(f.Queue.RetryAllNow(ctx, "acme"))
 	tried.Class, tried.NextTry = "", time.Time{}
 	AssertEqual(t, "due at once", first(), tried)
 
-	queued, err := f.Queue.Contains(ctx, fresh.ID)
+	// A lost delivery whose id the database has given again is not this one.
+	lost := fresh
+	lost.UploadID = "id-009"
+	f.RequireNoError(f.Queue.ScheduleRetry(ctx, lost, errors.New("late"), state.Transient, next))
+	f.RequireNoError(f.Queue.MarkDelivered(ctx, lost))
+	AssertEqual(t, "after the end of the lost one", first(), tried)
+	queued, err := f.Queue.Contains(ctx, lost)
+	f.RequireNoError(err)
+	AssertEqual(t, "the lost one is queued", queued, false)
+	queued, err = f.Queue.Contains(ctx, fresh)
 	f.RequireNoError(err)
 	AssertEqual(t, "queued", queued, true)
-	f.RequireNoError(f.Queue.MarkDelivered(ctx, fresh.ID))
-	queued, err = f.Queue.Contains(ctx, fresh.ID)
+	f.RequireNoError(f.Queue.MarkDelivered(ctx, fresh))
+	queued, err = f.Queue.Contains(ctx, fresh)
 	f.RequireNoError(err)
 	AssertEqual(t, "queued", queued, false)
 	// After another process has delivered it, calls succeed and count nothing.
-	f.RequireNoError(f.Queue.MarkDelivered(ctx, fresh.ID))
-	f.RequireNoError(f.Queue.ScheduleRetry(ctx, fresh.ID, errors.New("late"), state.Transient, next))
+	f.RequireNoError(f.Queue.MarkDelivered(ctx, fresh))
+	f.RequireNoError(f.Queue.ScheduleRetry(ctx, fresh, errors.New("late"), state.Transient, next))
 	stored, err := f.Queue.SinkStatuses(ctx)
 	f.RequireNoError(err)
 	AssertEqual(t, "statuses", len(stored), 1)
@@ -110,17 +119,17 @@ func testDropDamaged(t *testing.T, harness Harness) {
 	f.CollectUsers(3, 50, TwoSinks)
 	queue, err := f.Queue.List(ctx)
 	f.RequireNoError(err)
-	dropped, err := f.Queue.DropDamaged(ctx, queue[0].ID)
+	dropped, err := f.Queue.DropDamaged(ctx, queue[0])
 	f.RequireNoError(err)
 	AssertEqual(t, "intact snapshot dropped", dropped, false)
 	f.Alter(NewHeader("okta_users", "acme", 1), Records, FlipBit)
 	f.Alter(NewHeader("okta_users", "acme", 3), Records, FlipBit) // the last-known one
 	for _, i := range []int{0, 5} {
-		dropped, err := f.Queue.DropDamaged(ctx, queue[i].ID)
+		dropped, err := f.Queue.DropDamaged(ctx, queue[i])
 		f.RequireNoError(err)
 		AssertEqual(t, "dropped", dropped, true)
 	}
-	dropped, err = f.Queue.DropDamaged(ctx, queue[0].ID)
+	dropped, err = f.Queue.DropDamaged(ctx, queue[0])
 	f.RequireNoError(err)
 	AssertEqual(t, "dropped again", dropped, false)
 	AssertEqual(t, "queue", f.QueuedDeliveries(), "id-002>file id-002>s3")

@@ -56,7 +56,7 @@ func testRefill(t *testing.T, harness Harness) {
 	f.CollectUsers(2, 6, TwoSinks)
 	queue, err := f.Queue.List(ctx)
 	f.RequireNoError(err)
-	f.RequireNoError(f.Queue.ScheduleRetry(ctx, queue[0].ID, errors.New("denied"), state.Refused, f.Now().Add(time.Hour)))
+	f.RequireNoError(f.Queue.ScheduleRetry(ctx, queue[0], errors.New("denied"), state.Refused, f.Now().Add(time.Hour)))
 	f.markDeliveredTo("s3")
 	id, err := f.Queue.Refill(ctx, "okta_users", "acme", TwoSinks)
 	f.RequireNoError(err)

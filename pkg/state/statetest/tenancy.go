@@ -36,7 +36,7 @@ func (f *Fixture) AddTenancy(tenancy string) {
 		switch {
 		case d.Tenancy != tenancy || d.UploadID != "id-001":
 		case !delivered:
-			f.RequireNoError(f.Queue.MarkDelivered(ctx, d.ID))
+			f.RequireNoError(f.Queue.MarkDelivered(ctx, d))
 			delivered = true
 		default:
 			f.RequireNoError(f.Queue.MarkKeptOut(ctx, d))

@@ -30,7 +30,7 @@ func (f *Fixture) markDeliveredTo(sink string) {
 	f.RequireNoError(err)
 	for _, d := range queue {
 		if d.Sink == sink {
-			f.RequireNoError(f.Queue.MarkDelivered(ctx, d.ID))
+			f.RequireNoError(f.Queue.MarkDelivered(ctx, d))
 		}
 	}
 }
@@ -45,7 +45,7 @@ func testOnlyNewestWaits(t *testing.T, harness Harness) {
 	queue, err := f.Queue.List(ctx)
 	f.RequireNoError(err)
 	next := f.Now().Add(time.Hour)
-	f.RequireNoError(f.Queue.ScheduleRetry(ctx, queue[0].ID, errors.New("no space"), state.Refused, next))
+	f.RequireNoError(f.Queue.ScheduleRetry(ctx, queue[0], errors.New("no space"), state.Refused, next))
 	f.AdvanceClock(time.Minute)
 	f.CollectUsers(2, 6, p)
 	AssertEqual(t, "queue", f.QueuedDeliveries(), "id-001>postgres id-002>file id-002>postgres")
@@ -134,7 +134,9 @@ func testQueuesOfTenancies(t *testing.T, harness Harness) {
 			t.Errorf("%s: next %+v, want %s", tenancy, next, want)
 		}
 	}
-	f.RequireNoError(f.Queue.ScheduleRetry(ctx, 1, errors.New("down"), state.Transient, f.Now().Add(time.Hour)))
+	first, err := f.Queue.Next(ctx, "acme")
+	f.RequireNoError(err)
+	f.RequireNoError(f.Queue.ScheduleRetry(ctx, first[0], errors.New("down"), state.Transient, f.Now().Add(time.Hour)))
 	f.RequireNoError(f.Queue.RetryAllNow(ctx, "globex"))
 	next, err := f.Queue.Next(ctx, "acme")
 	f.RequireNoError(err)
