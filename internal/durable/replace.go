@@ -37,7 +37,14 @@ var ErrNotRegular = errors.New("it is no regular file")
 // .users.json.collectord-<pid>-<number>. A crash can leave it behind; the next
 // ReplaceFile of the same target removes it, unless a living process still
 // holds it.
-func ReplaceFile(target string, write func(temp *os.File) error) (err error) {
+func ReplaceFile(target string, write func(temp *os.File) error) error {
+	return ReplaceFileIf(target, write, func() (bool, error) { return true, nil })
+}
+
+// ReplaceFileIf is ReplaceFile that calls isWanted when the content is on the disk,
+// immediately before it replaces target. If isWanted returns false, target stays as it is,
+// which is no error.
+func ReplaceFileIf(target string, write func(temp *os.File) error, isWanted func() (bool, error)) (err error) {
 	target, err = followLinks(target)
 	if err != nil {
 		return err
@@ -75,6 +82,9 @@ func ReplaceFile(target string, write func(temp *os.File) error) (err error) {
 		return err
 	}
 	if err := temp.Sync(); err != nil {
+		return err
+	}
+	if wanted, err := isWanted(); err != nil || !wanted {
 		return err
 	}
 	if err := os.Rename(temp.Name(), target); err != nil {

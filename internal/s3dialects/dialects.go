@@ -43,6 +43,14 @@ type Dialect struct {
 	// Payer is the refusal of a request without x-amz-request-payer, nil if none
 	// is needed.
 	Payer *Refusal
+	// Condition is the refusal of a write with If-Match or If-None-Match, nil if
+	// these are accepted.
+	Condition *Refusal
+	// IgnoresConditions says that writes are made whatever their conditions.
+	IgnoresConditions bool
+	// UnquotedTags says that the conditions of writes are compared with tags
+	// without quotes, which no client sends.
+	UnquotedTags bool
 }
 
 const (
@@ -127,15 +135,34 @@ var (
 	}
 	AlibabaOSS = Dialect{
 		Name: "Alibaba Cloud OSS", Server: "AliyunOSS",
-		Source:    "https://github.com/peak/s5cmd/issues/518, https://github.com/fluent/fluent-bit/issues/10390",
+		Source:    "https://github.com/peak/s5cmd/issues/518, https://github.com/fluent/fluent-bit/issues/10390, https://github.com/tobi/walgit/issues/67",
 		PathStyle: &Refusal{Status: http.StatusForbidden, Code: "SecondLevelDomainForbidden", Message: "Please use virtual hosted style to access."},
+		Condition: headerRefusal,
+	}
+	OldAWS = Dialect{
+		Name: "server of before conditional writes", Server: "AmazonS3",
+		Source:    "https://github.com/ceph/s3-tests/issues/218",
+		Condition: headerRefusal,
+	}
+	S3Mock = Dialect{
+		Name: "S3Mock, which compared tags without quotes", Server: "",
+		Source:       "https://github.com/Robothy/local-s3/issues/289",
+		UnquotedTags: true,
+	}
+	Chimera = Dialect{
+		Name: "server that ignores conditions", Server: "",
+		Source:            "https://github.com/chimera-nas/chimera/issues/471",
+		IgnoresConditions: true,
 	}
 )
+
+// headerRefusal is the refusal of a header, which it does not name in its message.
+var headerRefusal = &Refusal{Status: http.StatusNotImplemented, Code: "NotImplemented", Message: "A header you provided implies functionality that is not implemented"}
 
 // Dialects are all of them.
 var Dialects = []Dialect{
 	AWS, AWSObjectLock, AWSNoPutObjectACL, AWSBucketOwnerEnforced, AWSRequesterPays, MinIO, MinIOObjectLock, Ceph,
-	BackblazeB2, BackblazeB2ObjectLock, CloudflareR2, CloudflareR2Silent, GoogleCloudStorage, Wasabi, AlibabaOSS,
+	BackblazeB2, BackblazeB2ObjectLock, CloudflareR2, CloudflareR2Silent, GoogleCloudStorage, Wasabi, AlibabaOSS, OldAWS, S3Mock, Chimera,
 }
 
 // refuse returns the refusal of a request, nil if it is accepted. inPath reports
@@ -156,6 +183,8 @@ func (d *Dialect) refuse(r *http.Request, inPath bool) *Refusal {
 		return d.ACL.fill("%V", acl)
 	case d.Checksum != nil && header != "":
 		return d.Checksum.fill("%H", strings.ToLower(header), "%V", value)
+	case d.Condition != nil && r.Method != http.MethodGet && (r.Header.Get("If-Match") != "" || r.Header.Get("If-None-Match") != ""):
+		return d.Condition
 	case d.Unsummed != nil && writes && !summed:
 		operation := "Put Object"
 		if r.URL.Query().Has("partNumber") {

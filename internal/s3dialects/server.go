@@ -158,17 +158,44 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request, key string, body 
 	case id != "" && r.Method == http.MethodPut:
 		s.uploads[id].parts[query.Get("partNumber")] = body
 		w.Header().Set("ETag", etagOf(body))
+	case id != "" && r.Method == http.MethodPost && !s.holds(r, s.uploads[id].key):
+		conditionFailed.WriteTo(w, r)
 	case id != "" && r.Method == http.MethodPost:
 		s.complete(w, id, body)
 	case id != "":
 		delete(s.uploads, id)
 		w.WriteHeader(http.StatusNoContent)
+	case r.Method == http.MethodPut && !s.holds(r, key):
+		conditionFailed.WriteTo(w, r)
 	case r.Method == http.MethodPut:
 		s.objects[key] = &Object{Body: body, Header: r.Header.Clone(), ETag: etagOf(body)}
 		w.Header().Set("ETag", etagOf(body))
 	default:
 		s.read(w, r, key)
 	}
+}
+
+// conditionFailed is the refusal of a request whose conditions do not hold.
+var conditionFailed = &Refusal{Status: http.StatusPreconditionFailed, Code: "PreconditionFailed", Message: "At least one of the pre-conditions you specified did not hold"}
+
+// holds reports whether the conditions of a write hold. The caller holds s.mu.
+func (s *Server) holds(r *http.Request, key string) bool {
+	o, match := s.objects[key], r.Header.Get("If-Match")
+	switch {
+	case s.IgnoresConditions:
+		return true
+	case r.Header.Get("If-None-Match") != "" && o != nil:
+		return false
+	}
+	return match == "" || o != nil && match == s.comparedTag(o.ETag)
+}
+
+// comparedTag returns the tag with which the conditions of writes are compared.
+func (s *Server) comparedTag(tag string) string {
+	if s.UnquotedTags {
+		return strings.Trim(tag, `"`)
+	}
+	return tag
 }
 
 // complete makes the object of an upload appear.
@@ -201,7 +228,7 @@ func (s *Server) read(w http.ResponseWriter, r *http.Request, key string) {
 		(&Refusal{Status: http.StatusForbidden, Code: "InvalidObjectState", Message: "The operation is not valid for the object's storage class"}).WriteTo(w, r)
 		return
 	case r.Header.Get("If-Match") != "" && r.Header.Get("If-Match") != o.ETag:
-		(&Refusal{Status: http.StatusPreconditionFailed, Code: "PreconditionFailed", Message: "At least one of the pre-conditions you specified did not hold"}).WriteTo(w, r)
+		conditionFailed.WriteTo(w, r)
 		return
 	}
 	for name, values := range o.Header {

@@ -12,11 +12,8 @@ package backup
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io/fs"
 	"path"
-	"time"
 
 	"go.uber.org/zap"
 
@@ -80,22 +77,21 @@ type Sink struct {
 	bucket string
 	path   *store.Path
 	state  *state.State
-	note   store.NoteFunc
 	log    *zap.Logger
 }
 
 // New returns a Sink. path comes from ParsePath; o's Name, Setting, Key,
-// KeyTemplate, OneObject, SkipLookup, Sum and Exact are set by New. With a nil st no
+// KeyTemplate, OneObject, SkipLookup, DatesForeign, Place, Sum and Exact are set by New. With a nil st no
 // history is written, and only Save restores.
 func New(o s3.Options, path *store.Path, st *state.State, log *zap.Logger) (*Sink, error) {
 	o.Name, o.Setting, o.Key, o.Sum, o.Exact = Name, Setting, path.Render, true, true
 	o.KeyTemplate, o.OneObject = path.String(), true
-	o.SkipLookup = true // Write of this package does it
+	o.SkipLookup, o.DatesForeign, o.Place = false, true, "the backup"
 	objects, err := s3.New(o)
 	if err != nil {
 		return nil, err
 	}
-	return &Sink{Sink: objects, bucket: o.Bucket, path: path, state: st, note: o.Note, log: log}, nil
+	return &Sink{Sink: objects, bucket: o.Bucket, path: path, state: st, log: log}, nil
 }
 
 // historyKey returns the key of the stream's history.
@@ -116,34 +112,9 @@ func (s *Sink) historyKey(h snapshot.Header) string {
 // A backup that cannot be looked up is replaced: an archived or unreadable one must
 // not prevent new ones.
 func (s *Sink) Write(ctx context.Context, snap *snapshot.Snapshot) error {
-	existing, err := s.Stat(ctx, s.path.Render(snap.Header))
-	switch {
-	case err == nil:
-		if err := s.CheckOwner(existing, snap.Header); err != nil {
-			return fmt.Errorf("s3: upload to s3://%s/%s: %w", s.bucket, existing.Key, err)
-		}
-		if place := store.PlaceIncoming(takenAt(existing), snap.UploadTimestamp, time.Now()); place != store.Current {
-			store.ReportPlacement(ctx, s.note, snap, "the backup", place)
-			return snap.Verify(ctx)
-		}
-	case errors.Is(err, fs.ErrNotExist):
-	case ctx.Err() != nil || s3.IsUnavailable(err):
-		return err
-	default:
-		s.log.Warn("the existing backup cannot be looked up and is replaced", zap.String("stream", snap.Stream),
-			zap.String("upload_id", snap.UploadID), zap.Error(err))
-	}
-	if err := s.Sink.Write(ctx, snap); err != nil {
+	place, err := s.Store(ctx, snap)
+	if err != nil || place != store.Current {
 		return err
 	}
 	return s.writeHistory(ctx, snap)
-}
-
-// takenAt returns when the data of an object was taken: by its metadata or, if
-// another program stored it, when it was stored.
-func takenAt(o s3.Object) time.Time {
-	if o.UploadTimestamp.IsZero() {
-		return o.Modified
-	}
-	return o.UploadTimestamp
 }

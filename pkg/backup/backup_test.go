@@ -6,8 +6,11 @@ import (
 	"testing"
 	"time"
 
+	"go.uber.org/zap"
+
 	"github.com/collectord/collectord/pkg/snapshot"
 	"github.com/collectord/collectord/pkg/store"
+	"github.com/collectord/collectord/pkg/store/s3"
 	"github.com/collectord/collectord/pkg/store/storetest"
 )
 
@@ -89,9 +92,17 @@ func TestBackupOfAnotherTenancy(t *testing.T) {
 // a backup of the present, and says so.
 func TestBackupFromTheFuture(t *testing.T) {
 	now := time.Now().UTC().Truncate(time.Second)
-	s := newBucket(t).open(t, "backup/%TAG/%TENANCY.json", nil)
 	var notes []string
-	s.note = func(_ *snapshot.Snapshot, text string) { notes = append(notes, text) }
+	path, err := ParsePath("backup/%TAG/%TENANCY.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	note := func(_ *snapshot.Snapshot, text string) { notes = append(notes, text) }
+	s, err := New(s3.Options{Bucket: newBucket(t).name, Note: note}, path, nil, zap.NewNop())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
 	present := storetest.Seal(t, storetest.NewHeader("okta_users", "acme", now), `{"n":1}`)
 	storetest.Write(t, s, present)
 	var report store.Report
@@ -116,5 +127,21 @@ func TestDamagedOlderSnapshot(t *testing.T) {
 	storetest.Damage(t, old)
 	if err := s.Write(t.Context(), old); !errors.Is(err, snapshot.ErrDamaged) {
 		t.Errorf("error %v, want ErrDamaged", err)
+	}
+}
+
+// TestHistoryIsOvertaken has a process that writes the history of an older snapshot after
+// another one has written that of a newer one.
+func TestHistoryIsOvertaken(t *testing.T) {
+	st := openState(t)
+	s := newBucket(t).open(t, template, st)
+	old := storetest.Seal(t, storetest.NewHeader("okta_users", "acme", storetest.Noon), `{"n":1}`)
+	newer := storetest.Seal(t, storetest.NewHeader("okta_users", "acme", storetest.Noon.Add(time.Hour)), `{"n":2}`)
+	storetest.Write(t, s, old, newer)
+	if err := s.writeHistory(t.Context(), old); err != nil {
+		t.Fatal(err)
+	}
+	if o, err := s.Stat(t.Context(), s.historyKey(oktaUsers)); err != nil || o.UploadID != newer.UploadID {
+		t.Errorf("the history is that of %s: %v", o.UploadID, err)
 	}
 }

@@ -64,7 +64,7 @@ func (s *Sink) writeHistory(ctx context.Context, snap *snapshot.Snapshot) error 
 	if err != nil {
 		return fmt.Errorf("history of %s: %w", h.Stream, err)
 	}
-	return s.Put(ctx, s.historyKey(h), append(text, '\n'))
+	return s.PutBeside(ctx, s.historyKey(h), snap, append(text, '\n'))
 }
 
 // readHistory reads the history of the stream. It is empty when another program

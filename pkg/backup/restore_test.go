@@ -285,8 +285,9 @@ func TestHistoryOfAnotherStream(t *testing.T) {
 	st := openState(t)
 	b := newBucket(t)
 	s := b.open(t, template, st)
-	storetest.Write(t, s, storetest.Seal(t, storetest.NewHeader("okta_users", "acme", storetest.Noon), `{"n":1}`))
-	if err := s.Put(t.Context(), s.historyKey(oktaUsers), []byte(`{"format":1,"stream":"okta_groups","tenancy":"acme","ends":[],"runs":[]}`)); err != nil {
+	snap := storetest.Seal(t, storetest.NewHeader("okta_users", "acme", storetest.Noon), `{"n":1}`)
+	storetest.Write(t, s, snap)
+	if err := s.PutBeside(t.Context(), s.historyKey(oktaUsers), snap, []byte(`{"format":1,"stream":"okta_groups","tenancy":"acme","ends":[],"runs":[]}`)); err != nil {
 		t.Fatal(err)
 	}
 	if got := restoreOne(t.Context(), st, s, nil); got.Outcome != Restored || got.Err != nil {

@@ -34,6 +34,8 @@ func (d *Deliverer) attempt(ctx context.Context, to *destinations, q state.Deliv
 			log.Error("unlocking a delivery", zap.Error(err))
 		}
 	}()
+	ctx, release := state.WithLock(ctx, lock, "the delivery to "+q.Sink)
+	defer release()
 	if !d.isQueued(ctx, log, q) {
 		return
 	}
@@ -46,6 +48,12 @@ func (d *Deliverer) attempt(ctx context.Context, to *destinations, q state.Deliv
 		var report store.Report
 		err = d.writeSnapshot(store.WithReport(traced, &report), to.sinkNamed(q.Sink), q, to.timeout)
 		endDeliverySpan(span, err)
+		if err != nil && errors.Is(context.Cause(ctx), state.ErrLost) {
+			// The queue has the outcome of the process that took over.
+			d.postpone(q, lockedWait)
+			log.Warn("the delivery was given up, since another process may make it", zap.Error(err))
+			return
+		}
 		if err != nil {
 			// The queue must record the outcome even when ctx was cancelled.
 			d.recordFailure(context.WithoutCancel(ctx), log, q, failure{

@@ -214,3 +214,52 @@ func TestKeptOut(t *testing.T) {
 		t.Errorf("once more: %v", err)
 	}
 }
+
+// lostLocks are locks of a state. That of a delivery is lost when lose is closed.
+type lostLocks struct {
+	state.Locks
+	lose chan struct{}
+}
+
+// A lostLock is a lock of lostLocks.
+type lostLock struct {
+	state.Lock
+	lose chan struct{}
+}
+
+func (l lostLock) Lost() <-chan struct{} { return l.lose }
+
+func (l lostLocks) LockDelivery(sink, stream, tenancy string) (state.Lock, error) {
+	lock, err := l.Locks.LockDelivery(sink, stream, tenancy)
+	return lostLock{lock, l.lose}, err
+}
+
+// losingSink is a destination that loses the lock while it stores a snapshot.
+type losingSink struct {
+	hangingSink
+	lose chan struct{}
+}
+
+func (l losingSink) Write(ctx context.Context, s *snapshot.Snapshot) error {
+	close(l.lose)
+	return l.hangingSink.Write(ctx, s)
+}
+
+// TestLostDelivery checks that a delivery ends when its lock is lost, and that this is no
+// failed attempt: another process may make it.
+func TestLostDelivery(t *testing.T) {
+	st := openState(t)
+	q := queueSnapshot(t, st, "hanging")
+	locks := lostLocks{st.Locks, make(chan struct{})}
+	st.Locks = locks
+	d := New(st, "default", []store.Sink{losingSink{hangingSink{}, locks.lose}}, time.Hour, 0, zap.NewNop())
+	before := time.Now()
+	d.attempt(t.Context(), d.current, q)
+	queue, err := st.Queue.List(t.Context())
+	if err != nil || len(queue) != 1 || queue[0].Attempts != 0 || queue[0].Err != "" {
+		t.Errorf("queue: %+v, error: %v, want no attempt", queue, err)
+	}
+	if at := d.dueAt(q); at.Before(before.Add(lockedWait)) {
+		t.Errorf("due at %s, want a second after %s", at, before)
+	}
+}

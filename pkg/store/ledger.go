@@ -44,13 +44,19 @@ type LedgerTx interface {
 
 // AddSnapshot stores s in the transaction tx, unless the ledger lists it
 // already. A listed snapshot is only stored again, in place of its rows, in a
-// context from WithRefill. Rows that r does not keep are deleted. AddSnapshot
-// returns where s stands:
+// context from WithRefill. Rows that r does not keep are deleted. now is the time
+// by the destination's clock: that of a machine that was suspended may be behind.
+//
+// tx has locked out other writers of the stream since before AddSnapshot is called,
+// and sees what they have stored. Then a writer that was suspended for long does not
+// replace a newer snapshot, which another one has stored meanwhile.
+//
+// AddSnapshot returns where s stands:
 //
 //   - a late snapshot is listed in the ledger, and its records are not stored;
 //   - one from the future that is not stored is not listed either: when its
 //     date arrives, an entry without rows would count as the newest snapshot.
-func AddSnapshot(ctx context.Context, tx LedgerTx, s *snapshot.Snapshot, r Retention) (Placement, error) {
+func AddSnapshot(ctx context.Context, tx LedgerTx, s *snapshot.Snapshot, r Retention, now time.Time) (Placement, error) {
 	existing, err := tx.ListStored(ctx)
 	if err != nil {
 		return Current, err
@@ -60,10 +66,10 @@ func AddSnapshot(ctx context.Context, tx LedgerTx, s *snapshot.Snapshot, r Reten
 			return Current, nil
 		}
 		listed := existing[i]
-		return replaceRows(ctx, tx, slices.Delete(existing, i, i+1), listed, r)
+		return replaceRows(ctx, tx, slices.Delete(existing, i, i+1), listed, r, now)
 	}
-	fresh := newStored(existing, s.Header)
-	plan := r.plan(existing, fresh, time.Now())
+	fresh := newStored(existing, s.Header, now)
+	plan := r.plan(existing, fresh, now)
 	if err := tx.RemoveRows(ctx, plan.remove); err != nil {
 		return Current, err
 	}
@@ -81,8 +87,8 @@ func AddSnapshot(ctx context.Context, tx LedgerTx, s *snapshot.Snapshot, r Reten
 // replaceRows replaces the rows of a snapshot that the ledger lists, of which some
 // may be missing, by the records of the snapshot. Its entry stays. When r does not
 // keep the snapshot, nothing is changed. replaceRows returns where it stands.
-func replaceRows(ctx context.Context, tx LedgerTx, others []StoredSnapshot, listed StoredSnapshot, r Retention) (Placement, error) {
-	place := r.plan(others, listed, time.Now()).place
+func replaceRows(ctx context.Context, tx LedgerTx, others []StoredSnapshot, listed StoredSnapshot, r Retention, now time.Time) (Placement, error) {
+	place := r.plan(others, listed, now).place
 	if !place.isStored() {
 		return place, nil
 	}

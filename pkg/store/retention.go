@@ -66,11 +66,11 @@ func sortByAge(list []StoredSnapshot, now time.Time) (fromFuture int) {
 	return fromFuture
 }
 
-// newStored returns the entry of the new snapshot h. Its StoredAt is later than
+// newStored returns the entry of the new snapshot h, which is stored now. Its StoredAt is later than
 // that of every entry in existing, even when the clock stands still or goes
 // backwards.
-func newStored(existing []StoredSnapshot, h snapshot.Header) StoredSnapshot {
-	fresh := StoredSnapshot{Taken: h.UploadTimestamp.UTC(), UploadID: h.UploadID, StoredAt: time.Now().UTC().Truncate(time.Microsecond)}
+func newStored(existing []StoredSnapshot, h snapshot.Header, now time.Time) StoredSnapshot {
+	fresh := StoredSnapshot{Taken: h.UploadTimestamp.UTC(), UploadID: h.UploadID, StoredAt: now.UTC().Truncate(time.Microsecond)}
 	for _, e := range existing {
 		if !e.StoredAt.Before(fresh.StoredAt) {
 			fresh.StoredAt = e.StoredAt.Add(time.Microsecond)

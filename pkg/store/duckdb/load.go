@@ -43,11 +43,14 @@ func (t *transaction) storeSnapshot(ctx context.Context, retention store.Retenti
 	if err := t.beginTypedView(ctx); err != nil {
 		return place, err
 	}
-	if place, err = store.AddSnapshot(ctx, t, t.snap, retention); err != nil {
+	if place, err = store.AddSnapshot(ctx, t, t.snap, retention, time.Now()); err != nil {
 		return place, err
 	}
 	if err := t.createViews(ctx); err != nil {
 		return place, err
+	}
+	if ctx.Err() != nil { // such as by the loss of a lock
+		return place, context.Cause(ctx)
 	}
 	// A COMMIT that has begun is not interrupted: its outcome would be
 	// unknown.

@@ -63,44 +63,42 @@ func (s *Sink) Close() error { return nil }
 // without records is an empty array, or an empty file in the other formats.
 //
 // A file whose records are newer by the rule of time, see
-// snapshot.IsFromFuture, is not replaced, and one whose records are of another
-// tenancy is refused.
+// snapshot.IsFromFuture, is not replaced, also if it was written in the meantime, and
+// one whose records are of another tenancy is refused.
 func (s *Sink) Write(ctx context.Context, snap *snapshot.Snapshot) error {
 	target := s.opts.Path.Render(snap.Header)
-	place, err := s.placeIncoming(ctx, snap, target)
-	switch {
-	case errors.Is(err, store.ErrRefused):
-		return fmt.Errorf("%s: write %s: %w", s.opts.Setting, target, err)
-	case err != nil:
-	case place != store.Current:
-		store.ReportPlacement(ctx, s.opts.Note, snap, target, place)
-		return snap.Verify(ctx)
-	default:
-		err = s.writeTarget(ctx, snap, target)
+	r := &replacement{ctx: ctx, sink: s, snap: snap, target: target}
+	err := r.look()
+	if err == nil && r.place == store.Current {
+		err = s.writeTarget(r)
+	} else if err == nil {
+		err = snap.Verify(ctx)
 	}
 	if err != nil {
 		return store.ExplainFileError(s.opts.Setting, target, err)
 	}
+	store.ReportPlacement(ctx, s.opts.Note, snap, target, r.place)
 	return nil
 }
 
-func (s *Sink) writeTarget(ctx context.Context, snap *snapshot.Snapshot, target string) error {
-	format, err := snapshot.FormatOf(target)
+// writeTarget writes the snapshot, unless the file is replaced by a newer one meanwhile.
+func (s *Sink) writeTarget(r *replacement) error {
+	format, err := snapshot.FormatOf(r.target)
 	if err != nil {
 		return errors.Join(store.ErrRefused, err)
 	}
 	if format.Kind == snapshot.Parquet {
-		return s.writeParquet(ctx, snap, target)
+		return s.writeParquet(r)
 	}
 	var escapes int64
-	err = durable.ReplaceFile(target, func(temp *os.File) (err error) {
+	err = durable.ReplaceFileIf(r.target, func(temp *os.File) (err error) {
 		w := &writebackWriter{file: temp}
 		defer w.pending.Wait()
-		escapes, err = snap.EncodeForOthers(ctx, w, format, s.opts.Repair)
+		escapes, err = r.snap.EncodeForOthers(r.ctx, w, format, s.opts.Repair)
 		return err
-	})
-	if err == nil {
-		s.passNotes(snap, snapshot.DescribeEscapes(escapes, s.opts.Repair))
+	}, r.isWanted)
+	if err == nil && r.place == store.Current {
+		s.passNotes(r.snap, snapshot.DescribeEscapes(escapes, s.opts.Repair))
 	}
 	return err
 }
@@ -114,19 +112,19 @@ func (s *Sink) passNotes(snap *snapshot.Snapshot, notes ...string) {
 	}
 }
 
-// writeParquet writes the Parquet file of snap.
-func (s *Sink) writeParquet(ctx context.Context, snap *snapshot.Snapshot, target string) (err error) {
-	encoded, err := s.opts.Parquet(ctx, snap)
+// writeParquet is writeTarget for a Parquet file.
+func (s *Sink) writeParquet(r *replacement) (err error) {
+	encoded, err := s.opts.Parquet(r.ctx, r.snap)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, encoded.Close()) }()
-	err = durable.ReplaceFile(target, func(temp *os.File) error {
+	err = durable.ReplaceFileIf(r.target, func(temp *os.File) error {
 		_, err := encoded.WriteTo(temp)
 		return err
-	})
-	if err == nil {
-		s.passNotes(snap, encoded.Notes()...)
+	}, r.isWanted)
+	if err == nil && r.place == store.Current {
+		s.passNotes(r.snap, encoded.Notes()...)
 	}
 	return err
 }

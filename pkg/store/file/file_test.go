@@ -1,8 +1,10 @@
 package file
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -227,5 +229,39 @@ func TestFileWithoutParquet(t *testing.T) {
 	}
 	if !store.StoresParquet(f) || store.StoresParquet(newSink(t, filepath.Join(t.TempDir(), "%TAG.json"))) {
 		t.Error("StoresParquet is not true for .parquet alone")
+	}
+}
+
+// A cancellingFile is an encoded file that ends a context when it has been written.
+type cancellingFile struct {
+	store.ParquetFile
+	cancel context.CancelFunc
+}
+
+func (c cancellingFile) WriteTo(w io.Writer) (int64, error) {
+	defer c.cancel()
+	return c.ParquetFile.WriteTo(w)
+}
+
+// TestFileIsNotReplacedAfterTheEnd has a context that ends when everything is written, as
+// by the loss of a lock: the file stays.
+func TestFileIsNotReplacedAfterTheEnd(t *testing.T) {
+	target := filepath.Join(t.TempDir(), "users.parquet")
+	sink := newSink(t, target)
+	storetest.Write(t, sink, storetest.Seal(t, storetest.Header(1), storetest.Numbered(1, 3)...))
+	before, err := os.ReadFile(target)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	sink.opts.Parquet = func(ctx context.Context, s *snapshot.Snapshot) (store.ParquetFile, error) {
+		f, err := encodeParquet(ctx, s)
+		return cancellingFile{f, cancel}, err
+	}
+	if err := sink.Write(ctx, storetest.Seal(t, storetest.Header(2), storetest.Numbered(2, 3)...)); !errors.Is(err, context.Canceled) {
+		t.Errorf("error %v", err)
+	}
+	if after, err := os.ReadFile(target); err != nil || !bytes.Equal(after, before) {
+		t.Errorf("the file was replaced: %v", err)
 	}
 }

@@ -12,21 +12,55 @@ import (
 	"github.com/collectord/collectord/pkg/store"
 )
 
-// placeIncoming returns where snap stands compared with what the file at target
-// holds. The error wraps store.ErrRefused when that is of another tenancy.
-func (s *Sink) placeIncoming(ctx context.Context, snap *snapshot.Snapshot, target string) (store.Placement, error) {
-	there, known := readOrigin(ctx, target)
-	if err := ctx.Err(); err != nil {
-		return store.Current, context.Cause(ctx)
+// A replacement is the replacement of the file at target by a snapshot.
+type replacement struct {
+	ctx    context.Context
+	sink   *Sink
+	snap   *snapshot.Snapshot
+	target string
+	seen   os.FileInfo     // the file that was looked at; nil for none
+	place  store.Placement // of snap where that file is
+}
+
+// look finds out where the snapshot stands compared with what the file holds. The error
+// wraps store.ErrRefused when that is of another tenancy.
+func (r *replacement) look() error {
+	r.seen, _ = os.Stat(r.target) // without a file there is nothing to compare with
+	there, known := readOrigin(r.ctx, r.target)
+	if r.ctx.Err() != nil {
+		return context.Cause(r.ctx)
 	}
-	if !known || there.UploadID == snap.UploadID {
-		return store.Current, nil
+	r.place = store.Current
+	if !known || there.UploadID == r.snap.UploadID {
+		return nil
 	}
-	if there.Tenancy != snap.Tenancy {
-		return store.Current, fmt.Errorf("%w: the file is of another tenancy and is not replaced by one of %q: put %%TENANCY into %s, or remove the file",
-			store.ErrRefused, snap.Tenancy, s.opts.Setting)
+	if there.Tenancy != r.snap.Tenancy {
+		return fmt.Errorf("%w: the file is of another tenancy and is not replaced by one of %q: put %%TENANCY into %s, or remove the file",
+			store.ErrRefused, r.snap.Tenancy, r.sink.opts.Setting)
 	}
-	return store.PlaceIncoming(there.UploadTimestamp, snap.UploadTimestamp, time.Now()), nil
+	r.place = store.PlaceIncoming(there.UploadTimestamp, r.snap.UploadTimestamp, time.Now())
+	return nil
+}
+
+// isWanted reports whether the snapshot may still replace the file, immediately before it
+// does. It looks again if another process has written the file since, as when this one
+// was suspended for long. The end of the context, such as by the loss of a lock, is an
+// error.
+func (r *replacement) isWanted() (bool, error) {
+	if r.ctx.Err() != nil {
+		return false, context.Cause(r.ctx)
+	}
+	if now, err := os.Stat(r.target); err == nil && !isSameFile(r.seen, now) {
+		if err := r.look(); err != nil {
+			return false, err
+		}
+	}
+	return r.place == store.Current, nil
+}
+
+// isSameFile reports whether the file was neither replaced nor written between two looks.
+func isSameFile(before, after os.FileInfo) bool {
+	return before != nil && os.SameFile(before, after) && before.ModTime().Equal(after.ModTime()) && before.Size() == after.Size()
 }
 
 // readOrigin returns the tenancy, the upload id and the upload timestamp of the

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -235,12 +236,16 @@ func (s *Sink) storeSnapshot(ctx context.Context, conn *pgx.Conn, table streamTa
 		if err := lockName(ctx, tx, s.qualify(snap.Stream)); err != nil {
 			return err
 		}
+		var now time.Time
+		if err := tx.QueryRow(ctx, `SELECT clock_timestamp()`).Scan(&now); err != nil {
+			return err
+		}
 		typed, err := s.beginTypedView(ctx, tx, snap)
 		if err != nil {
 			return err
 		}
 		ledger := &ledgerTx{sink: s, tx: tx, table: table, snap: snap, typed: typed.types()}
-		if place, err = store.AddSnapshot(ctx, ledger, snap, s.opts.Retention); err != nil {
+		if place, err = store.AddSnapshot(ctx, ledger, snap, s.opts.Retention, now); err != nil {
 			return err
 		}
 		if err := typed.update(ctx); err != nil {

@@ -34,6 +34,9 @@ type dialect struct {
 	acl       types.ObjectCannedACL // "" for none
 	checksum  string                // ChecksumCRC32C, ChecksumMD5 or None
 	pathStyle bool
+	// conditions reports whether the request has the conditions of its object, see
+	// partWriter.commit.
+	conditions bool
 }
 
 // applyTo sets the options of a request.
@@ -61,6 +64,9 @@ func (d dialect) describe() string {
 	case ChecksumMD5:
 		parts[2] = "checksums Content-MD5"
 	}
+	if !d.conditions {
+		parts = append(parts, "no conditional writes")
+	}
 	return strings.Join(parts, ", ")
 }
 
@@ -70,6 +76,7 @@ type provider struct {
 	name   string
 	noACL  bool // it refuses ACLs, or usually does
 	hosts  bool // it refuses path style
+	blind  bool // it refuses conditional writes
 }
 
 // providers are the servers whose dialect is known from the host name. For all
@@ -82,7 +89,7 @@ var providers = []provider{
 	{suffix: ".backblazeb2.com", name: "Backblaze B2", noACL: true},
 	{suffix: ".r2.cloudflarestorage.com", name: "Cloudflare R2", noACL: true},
 	{suffix: ".wasabisys.com", name: "Wasabi"},
-	{suffix: ".aliyuncs.com", name: "Alibaba Cloud OSS", hosts: true},
+	{suffix: ".aliyuncs.com", name: "Alibaba Cloud OSS", hosts: true, blind: true},
 }
 
 const amazon = "Amazon S3"
@@ -116,7 +123,8 @@ func (s *Sink) firstDialect(o s3.Options, requested bool) dialect {
 		acl:      types.ObjectCannedACLBucketOwnerFullControl,
 		checksum: None,
 		// Servers other than AWS often have no host names for buckets.
-		pathStyle: o.UsePathStyle || o.BaseEndpoint != nil && !p.hosts,
+		pathStyle:  o.UsePathStyle || o.BaseEndpoint != nil && !p.hosts,
+		conditions: !p.blind,
 	}
 	if (p.name == amazon || requested) && o.RequestChecksumCalculation != aws.RequestChecksumCalculationWhenRequired {
 		d.checksum = ChecksumCRC32C
@@ -151,6 +159,7 @@ type lesson struct {
 	noACL    bool
 	checksum string // "" if unchanged
 	hosts    bool
+	blind    bool
 }
 
 // lessons are the lessons of a Sink.
@@ -173,6 +182,9 @@ func (l *lessons) adjust(d dialect) dialect {
 	if l.hosts {
 		d.pathStyle = false
 	}
+	if l.blind {
+		d.conditions = false
+	}
 	return d
 }
 
@@ -190,6 +202,16 @@ func (l *lessons) remember(refused, accepted dialect) {
 	if accepted.pathStyle != refused.pathStyle {
 		l.hosts = true
 	}
+	if accepted.conditions != refused.conditions {
+		l.blind = true
+	}
+}
+
+// forgoConditions learns that the server has no conditional writes.
+func (l *lessons) forgoConditions() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.blind = true
 }
 
 // isNew reports whether a note is passed for the first time.
@@ -215,9 +237,15 @@ func (d dialect) withoutACL() dialect {
 	return d
 }
 
+// withoutConditions returns the dialect of requests that have no conditions.
+func (d dialect) withoutConditions() dialect {
+	d.conditions = false
+	return d
+}
+
 // withoutBody returns the dialect of requests that only read.
 func (d dialect) withoutBody() dialect {
-	d.acl, d.checksum = "", None
+	d.acl, d.checksum, d.conditions = "", None, false
 	return d
 }
 
@@ -229,14 +257,17 @@ func (s *Sink) adapt(first dialect, snap *snapshot.Snapshot, send func(dialect) 
 	d := first
 	refusal := send(d)
 	err := refusal
-	var notes []string
+	var tried []*fallback
 	for err != nil {
 		f := s.findFallback(d, err)
 		if f == nil {
 			break
 		}
 		f.change(&d)
-		notes = append(notes, f.note)
+		if !f.ofConditions {
+			d.conditions = first.conditions // they were not why it was refused
+		}
+		tried = append(tried, f)
 		err = send(d)
 	}
 	if err != nil {
@@ -245,14 +276,19 @@ func (s *Sink) adapt(first dialect, snap *snapshot.Snapshot, send func(dialect) 
 		}
 		return err
 	}
-	if len(notes) > 0 {
+	if len(tried) > 0 {
 		s.lessons.remember(first, d)
 	}
-	for _, note := range notes {
-		s.noteOnce(snap, "s3: "+strings.ReplaceAll(note, "%B", s.opts.Bucket))
+	for _, f := range tried {
+		if !f.ofConditions || !d.conditions {
+			s.noteOnce(snap, expandNote(f.note, s.opts.Bucket))
+		}
 	}
 	return nil
 }
+
+// expandNote returns the text of a fallback's note.
+func expandNote(note, bucket string) string { return "s3: " + strings.ReplaceAll(note, "%B", bucket) }
 
 // A fallback is a change of the dialect after a refusal.
 type fallback struct {
@@ -262,7 +298,15 @@ type fallback struct {
 	forced func(o *Options) string
 	change func(d *dialect)
 	note   string // %B is the bucket
+	// ofConditions reports whether the change is that of the conditions.
+	ofConditions bool
 }
+
+// unforced is the forced function of a fallback that no option forbids.
+func unforced(*Options) string { return "" }
+
+// blindNote is the note about a server that cannot compare and write at once.
+const blindNote = "the server supports no conditional writes; objects in %B are looked up immediately before they are replaced, and a process that is suspended between the two may replace a newer one"
 
 var fallbacks = []fallback{
 	{
@@ -290,12 +334,27 @@ var fallbacks = []fallback{
 		note:    "the server of %B requires the bucket in the host name; STORE_AWS_S3_PATH_STYLE=false omits the attempt",
 	},
 	{
+		refused:      func(d dialect, r refusal) bool { return d.conditions && r.namesConditions() },
+		forced:       unforced,
+		change:       func(d *dialect) { d.conditions = false },
+		note:         blindNote,
+		ofConditions: true,
+	},
+	{
 		// Without its reason, a refusal may be that of the ACL, which needs a
 		// permission of its own.
 		refused: func(d dialect, r refusal) bool { return d.acl != "" && isForbiddenCode(r.code) },
 		forced:  func(o *Options) string { return o.ACL },
 		change:  func(d *dialect) { d.acl = "" },
 		note:    "the role may not set ACLs; objects are stored in %B without one; grant s3:PutObjectAcl, or set STORE_AWS_S3_ACL=none",
+	},
+	{
+		// The others need not be given up where this one is enough.
+		refused:      func(d dialect, r refusal) bool { return d.conditions && r.status == http.StatusNotImplemented },
+		forced:       unforced,
+		change:       func(d *dialect) { d.conditions = false },
+		note:         blindNote,
+		ofConditions: true,
 	},
 	{
 		refused: func(d dialect, r refusal) bool { return d.acl != "" && r.status == http.StatusNotImplemented },
@@ -333,6 +392,7 @@ var (
 	checksumPattern = regexp.MustCompile(`(?i)checksum|x-amz-trailer|aws-chunked`)
 	sumHeader       = regexp.MustCompile(`(?i)content-md5|x-amz-checksum`)
 	missingPattern  = regexp.MustCompile(`(?i)required|missing|must|need`)
+	ifPattern       = regexp.MustCompile(`(?i)\bif-(none-)?match\b|conditional|precondition`)
 	pathPattern     = regexp.MustCompile(`(?i)virtual.?host|path.?style`)
 )
 
@@ -354,6 +414,10 @@ func (r refusal) wantsChecksum() bool {
 func (r refusal) namesChecksum() bool {
 	return r.code == "XAmzContentSHA256Mismatch" || r.isRequest() && checksumPattern.MatchString(r.message)
 }
+
+// namesConditions reports whether the server refuses conditional writes. A condition
+// that does not hold is another error.
+func (r refusal) namesConditions() bool { return r.isRequest() && ifPattern.MatchString(r.message) }
 
 // namesPathStyle reports whether the server wants the bucket in the host name.
 func (r refusal) namesPathStyle() bool {

@@ -218,7 +218,7 @@ func TestS3DialectOfHost(t *testing.T) {
 		{endpoint: "https://storage.googleapis.com", want: "Google Cloud Storage: path style, no ACL, no checksums"},
 		{endpoint: "https://s3.us-west-002.backblazeb2.com", want: "Backblaze B2: path style, no ACL, no checksums"},
 		{endpoint: "https://0123.eu.r2.cloudflarestorage.com", want: "Cloudflare R2: path style, no ACL, no checksums"},
-		{endpoint: "https://oss-eu-central-1.aliyuncs.com", want: "Alibaba Cloud OSS: virtual hosts, ACL bucket-owner-full-control, no checksums"},
+		{endpoint: "https://oss-eu-central-1.aliyuncs.com", want: "Alibaba Cloud OSS: virtual hosts, ACL bucket-owner-full-control, no checksums, no conditional writes"},
 		{endpoint: "https://minio.acme.example:9000", want: "an unknown server: path style, ACL bucket-owner-full-control, no checksums"},
 		{endpoint: "https://notamazonaws.com", want: "an unknown server: path style, ACL bucket-owner-full-control, no checksums"},
 	} {

@@ -80,7 +80,7 @@ var errorRules = map[string]errorRule{
 	"EntityTooLarge":                                 {refused: true, hint: ""},
 	"KeyTooLongError":                                {refused: true, hint: "check STORE_AWS_S3_KEY"},
 	"InvalidObjectName":                              {refused: true, hint: "check STORE_AWS_S3_KEY"},
-	"NoSuchUpload":                                   {refused: false, hint: ""}, // aborted by another writer of the key, or completed although the response was lost
+	"NoSuchUpload":                                   {refused: false, hint: ""},
 }
 
 // explainError adds to an error of S3 what was tried and what a person can do.

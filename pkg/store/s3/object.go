@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/aws/middleware"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 
@@ -30,6 +31,8 @@ type Object struct {
 	// RecordsSHA256 is the sum of the records as NDJSON; "" if the object was
 	// stored without Options.Sum.
 	RecordsSHA256 string
+	// seen is the time by the server's clock when it described the object.
+	seen time.Time
 }
 
 // IsSnapshot reports whether collectord stored the object from a snapshot.
@@ -65,19 +68,28 @@ func (s *Sink) headObject(ctx context.Context, conn *connection, key string) (Ob
 	if err != nil {
 		return Object{}, err
 	}
-	return describeResponse(key, out.ContentLength, out.ETag, out.LastModified, out.Metadata), nil
+	o := describeResponse(key, out.ContentLength, out.ETag, out.LastModified, out.Metadata)
+	var dated bool
+	if o.seen, dated = middleware.GetServerTime(out.ResultMetadata); !dated {
+		o.seen = time.Now()
+	}
+	return o, nil
 }
 
-// Put stores a small JSON text as an object.
-func (s *Sink) Put(ctx context.Context, key string, text []byte) error {
+// PutBeside stores a small JSON text about a snapshot as another object, unless that has
+// one about a newer snapshot, as Write does.
+func (s *Sink) PutBeside(ctx context.Context, key string, snap *snapshot.Snapshot, text []byte) error {
 	return s.withClient(ctx, "upload to "+s.objectURL(key), func(conn *connection) error {
-		object := s.describeObject(key, snapshot.Format{Kind: snapshot.JSON}, snapshot.Info{})
-		object.Metadata = nil
+		object := s.describeObject(key, snapshot.Format{Kind: snapshot.JSON}, snap.Info)
+		delete(object.Metadata, metaSum)
 		size := int64(len(text))
-		return s.upload(ctx, conn, nil, object, content{minSize: size, maxSize: size, write: func(w io.Writer) error {
-			_, err := w.Write(text)
-			return err
-		}})
+		_, err := s.replaceObject(ctx, conn, object, snap, false, func() error {
+			return s.upload(ctx, conn, snap, object, content{minSize: size, maxSize: size, write: func(w io.Writer) error {
+				_, err := w.Write(text)
+				return err
+			}})
+		})
+		return err
 	})
 }
 

@@ -64,8 +64,7 @@ type Options struct {
 	// Setting names the setting of Key in messages; "" means STORE_AWS_S3_KEY.
 	Setting string
 	// SkipLookup says that Write does not look up what it replaces, because keys
-	// are unique or the caller does it. Otherwise an object of another stream or
-	// tenancy is not replaced.
+	// are unique. Otherwise an object of another stream or tenancy is not replaced.
 	SkipLookup bool
 	// Repair replaces escapes that many programs refuse, see
 	// snapshot.RepairEscapes.
@@ -76,6 +75,11 @@ type Options struct {
 	// Parquet returns a snapshot as a Parquet file. Only keys of such objects
 	// need it.
 	Parquet store.ParquetFunc
+	// DatesForeign says that an object which another program stored was taken when it
+	// was stored. Otherwise a snapshot of any age replaces it.
+	DatesForeign bool
+	// Place names the object in notes about its age; "" means its URL.
+	Place string
 	// Sum adds the SHA-256 of the records to the object's metadata. The
 	// snapshot is then read once more.
 	Sum bool
@@ -91,7 +95,8 @@ type Options struct {
 // an object when PutObject or CompleteMultipartUpload has finished, and both
 // are sent after the last byte. Writing again overwrites the same key with the
 // same records, so a lost response does no harm. An object of a newer snapshot is
-// not overwritten, see store.PlaceIncoming.
+// not overwritten, see store.PlaceIncoming: also not if it is stored while this one
+// is being written.
 //
 // The content type of the object follows its extension: .json.gz is
 // application/gzip, without a Content-Encoding. Athena, Snowflake, Spark and
@@ -169,31 +174,37 @@ func (s *Sink) Close() error {
 
 // Write uploads the snapshot.
 func (s *Sink) Write(ctx context.Context, snap *snapshot.Snapshot) error {
+	_, err := s.Store(ctx, snap)
+	return err
+}
+
+// Store is Write, and returns the placement of the snapshot.
+func (s *Sink) Store(ctx context.Context, snap *snapshot.Snapshot) (place store.Placement, err error) {
 	key := s.opts.Key(snap.Header)
 	format, err := snapshot.FormatOf(key)
 	if err != nil {
-		return fmt.Errorf("s3: key of %s: %w: %w", snap.Stream, store.ErrRefused, err)
+		return place, fmt.Errorf("s3: key of %s: %w: %w", snap.Stream, store.ErrRefused, err)
 	}
 	object := s.describeObject(key, format, snap.Info)
 	if s.opts.Sum {
 		if object.Metadata[metaRecordsSum], err = recordsSum(ctx, snap); err != nil {
-			return err
+			return place, err
 		}
 	}
-	return s.withClient(ctx, "upload to "+s.objectURL(key), func(conn *connection) error {
-		place, err := s.placeObject(ctx, conn, key, snap)
-		if err != nil {
+	err = s.withClient(ctx, "upload to "+s.objectURL(key), func(conn *connection) (err error) {
+		place, err = s.replaceObject(ctx, conn, object, snap, s.opts.DatesForeign, func() error {
+			if format.Kind == snapshot.Parquet {
+				return s.uploadParquet(ctx, conn, snap, object)
+			}
+			return s.uploadRecords(ctx, conn, snap, object, format)
+		})
+		if err != nil || place == store.Current {
 			return err
 		}
-		if place != store.Current {
-			store.ReportPlacement(ctx, s.opts.Note, snap, "s3: "+s.objectURL(key), place)
-			return snap.Verify(ctx)
-		}
-		if format.Kind == snapshot.Parquet {
-			return s.uploadParquet(ctx, conn, snap, object)
-		}
-		return s.uploadRecords(ctx, conn, snap, object, format)
+		store.ReportPlacement(ctx, s.opts.Note, snap, cmp.Or(s.opts.Place, "s3: "+s.objectURL(key)), place)
+		return snap.Verify(ctx)
 	})
+	return place, err
 }
 
 // uploadRecords uploads the records as JSON or NDJSON.

@@ -169,8 +169,8 @@ func (w *partWriter) putWhole() error {
 // putObject stores an object that is not larger than a part.
 func (w *partWriter) putObject() error {
 	whole := w.takePart()
-	return w.sink.adapt(w.sink.dialectOf(w.conn), w.snap, func(d dialect) error {
-		in := *w.object
+	return w.commit(w.sink.dialectOf(w.conn), func(d dialect, object s3.PutObjectInput) error {
+		in := object
 		in.ACL, in.Body = d.acl, bytes.NewReader(whole.bytes)
 		switch d.checksum {
 		case ChecksumCRC32C:
@@ -180,6 +180,26 @@ func (w *partWriter) putObject() error {
 		}
 		_, err := w.conn.client.PutObject(w.ctx, &in, d.applyTo)
 		return err
+	})
+}
+
+// commit sends the request that makes the object appear. send receives the object with
+// the conditions of that request. Where the server has no conditional writes, there are
+// none, and they are compared immediately before.
+func (w *partWriter) commit(first dialect, send func(d dialect, object s3.PutObjectInput) error) error {
+	bound := w.object.IfMatch != nil || w.object.IfNoneMatch != nil
+	if !bound {
+		first = first.withoutConditions()
+	}
+	return w.sink.adapt(first, w.snap, func(d dialect) error {
+		object := *w.object
+		if bound && !d.conditions {
+			if err := w.sink.checkUnchanged(w.ctx, w.conn, w.object); err != nil {
+				return err
+			}
+			object.IfMatch, object.IfNoneMatch = nil, nil
+		}
+		return send(d, object)
 	})
 }
 
@@ -231,7 +251,7 @@ func (w *partWriter) beginParts() error {
 // createUpload begins an upload in parts on the server.
 func (w *partWriter) createUpload() error {
 	o := w.object
-	return w.sink.adapt(w.sink.dialectOf(w.conn), w.snap, func(d dialect) error {
+	return w.sink.adapt(w.sink.dialectOf(w.conn).withoutConditions(), w.snap, func(d dialect) error {
 		in := &s3.CreateMultipartUploadInput{
 			Bucket: o.Bucket, Key: o.Key, ContentType: o.ContentType, ACL: d.acl, Metadata: o.Metadata,
 			ServerSideEncryption: o.ServerSideEncryption, SSEKMSKeyId: o.SSEKMSKeyId,
@@ -284,7 +304,7 @@ func (w *partWriter) finishUpload(err error) error {
 // uploadPart uploads one part. An upload that began with an algorithm needs its
 // sum of each part.
 func (w *partWriter) uploadPart(number int32, p part) (sent types.CompletedPart, err error) {
-	err = w.sink.adapt(w.sink.dialectOf(w.conn).withoutACL(), w.snap, func(d dialect) error {
+	err = w.sink.adapt(w.sink.dialectOf(w.conn).withoutACL().withoutConditions(), w.snap, func(d dialect) error {
 		in := &s3.UploadPartInput{
 			Bucket: w.object.Bucket, Key: w.object.Key, UploadId: w.id, PartNumber: &number, Body: bytes.NewReader(p.bytes),
 		}
@@ -312,11 +332,13 @@ func withoutContinue(o *s3.Options) { o.ContinueHeaderThresholdBytes = -1 }
 // completeUpload makes the object appear.
 func (w *partWriter) completeUpload() error {
 	slices.SortFunc(w.sent, func(a, b types.CompletedPart) int { return int(*a.PartNumber - *b.PartNumber) })
-	_, err := w.conn.client.CompleteMultipartUpload(w.ctx, &s3.CompleteMultipartUploadInput{
-		Bucket: w.object.Bucket, Key: w.object.Key, UploadId: w.id,
-		MultipartUpload: &types.CompletedMultipartUpload{Parts: w.sent},
-	}, w.sink.dialectOf(w.conn).applyTo)
-	return err
+	return w.commit(w.sink.dialectOf(w.conn).withoutACL(), func(d dialect, object s3.PutObjectInput) error {
+		_, err := w.conn.client.CompleteMultipartUpload(w.ctx, &s3.CompleteMultipartUploadInput{
+			Bucket: object.Bucket, Key: object.Key, UploadId: w.id, IfMatch: object.IfMatch, IfNoneMatch: object.IfNoneMatch,
+			MultipartUpload: &types.CompletedMultipartUpload{Parts: w.sent},
+		}, d.applyTo)
+		return err
+	})
 }
 
 // abortUpload aborts the upload, also when its context has ended. If that fails,

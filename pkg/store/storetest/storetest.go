@@ -81,6 +81,7 @@ func Run(t *testing.T, harnesses ...Harness) {
 			t.Run("damaged", h.testDamaged)
 			t.Run("cancelled", h.testCancelled)
 			t.Run("old or new", h.testOldOrNew)
+			t.Run("overtaken", h.testOvertaken)
 			t.Run("check", h.testCheck)
 			if h.NewBehindProxy != nil {
 				t.Run("dead server", h.testDeadServer)

@@ -7,6 +7,7 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/collectord/collectord/internal/durable"
 	"github.com/collectord/collectord/pkg/snapshot"
@@ -15,6 +16,9 @@ import (
 
 // Name is the destination's name in messages and metrics.
 const Name = "lines"
+
+// format is the format of the files.
+var format = snapshot.Format{Kind: snapshot.NDJSON}
 
 // Settings are the settings of the destination.
 type Settings struct {
@@ -50,16 +54,36 @@ func (s *Sink) Name() string { return Name }
 func (s *Sink) Close() error { return nil }
 
 // Write writes the snapshot to its file. Readers see the old file or the new
-// one, and the file is replaced only after all records were read and verified.
+// one, and the file is replaced only after all records were read and verified, and
+// unless it has a newer snapshot by then.
 func (s *Sink) Write(ctx context.Context, snap *snapshot.Snapshot) error {
 	path := s.path(snap.Header)
-	err := durable.ReplaceFile(path, func(temp *os.File) error {
-		return snap.Encode(ctx, temp, snapshot.Format{Kind: snapshot.NDJSON})
+	place := store.Current
+	err := durable.ReplaceFileIf(path, func(temp *os.File) error {
+		return snap.Encode(ctx, temp, format)
+	}, func() (bool, error) {
+		place = placeIncoming(ctx, path, snap.Header)
+		return place == store.Current, ctx.Err()
 	})
 	if err != nil {
 		return store.ExplainFileError("STORE_LINES", path, err)
 	}
+	store.ReportPlacement(ctx, nil, snap, path, place)
 	return nil
+}
+
+// placeIncoming returns where a snapshot stands compared with the one in the file.
+func placeIncoming(ctx context.Context, path string, h snapshot.Header) store.Placement {
+	f, err := os.Open(path)
+	if err != nil {
+		return store.Current
+	}
+	defer f.Close()
+	there, err := snapshot.ReadOrigin(ctx, f, format)
+	if err != nil {
+		return store.Current
+	}
+	return store.PlaceIncoming(there.UploadTimestamp, h.UploadTimestamp, time.Now())
 }
 
 // Check reports whether files can be created in the directory.
