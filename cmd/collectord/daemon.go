@@ -260,12 +260,12 @@ func (d *daemon) run(ctx context.Context, server httpServer, listener net.Listen
 // startTenant starts the work of a tenant, and calls restored when its restore is over.
 // The caller holds reloading.
 func (d *daemon) startTenant(t *tenant, restored func()) {
-	t.life, t.stop = context.WithCancel(d.work)
+	t.life, t.stop = context.WithCancelCause(d.work)
 	t.restores, t.stopRestores = context.WithCancel(t.life)
 	ctx, restores := t.life, t.restores // a reload may replace the second
 	a, parts := t.assembly, t.parts
 	d.working.Go(func() {
-		defer t.stop()
+		defer t.stop(nil)
 		t.run(ctx, restores, a, parts, restored)
 	})
 }

@@ -129,8 +129,10 @@ func (d *daemon) listWebTenancies() (all []web.Tenancy) {
 		_, err := t.LastReload()
 		all = append(all, web.Tenancy{Name: t.tenancyName(), Server: t.server, Err: err})
 	}
-	for name, file := range d.refusedByName() {
-		all = append(all, web.Tenancy{Name: name, Err: file.err})
+	for name, one := range d.refusals() {
+		if !d.isWorking(name) {
+			all = append(all, web.Tenancy{Name: name, Err: one.err})
+		}
 	}
 	slices.SortFunc(all, func(a, b web.Tenancy) int { return strings.Compare(a.Name, b.Name) })
 	return all
