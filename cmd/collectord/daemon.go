@@ -18,6 +18,7 @@ import (
 	"github.com/collectord/collectord/pkg/config"
 	"github.com/collectord/collectord/pkg/metrics"
 	"github.com/collectord/collectord/pkg/notify"
+	"github.com/collectord/collectord/pkg/query"
 	"github.com/collectord/collectord/pkg/schedule"
 	"github.com/collectord/collectord/pkg/state"
 	"github.com/collectord/collectord/pkg/web"
@@ -46,7 +47,8 @@ type daemon struct {
 	// It is guarded by reloading.
 	work context.Context
 
-	web *web.Tenancies // nil without TENANCIES_DIR or HTTP
+	web     *web.Tenancies // nil without TENANCIES_DIR or HTTP
+	queries *query.Engine  // of all tenancies; nil without web or HTTP_QUERY
 
 	mu       sync.Mutex
 	base     *assembly      // with the settings in force that tenancies share
@@ -189,10 +191,13 @@ func (d *daemon) openTenant(a *assembly) (*tenant, error) {
 	return newTenant(d, a, parts), nil
 }
 
-// closeTenants closes the destinations and engines of the tenants.
+// closeTenants closes the destinations and engines of the tenants, and the engine of all.
 func (d *daemon) closeTenants() {
 	for _, t := range d.listTenants() {
 		t.close()
+	}
+	if d.queries != nil {
+		d.queries.Close()
 	}
 }
 
