@@ -56,10 +56,10 @@ type tenancyRow struct {
 }
 
 // addStates counts the label of a stream and the state of its deliveries.
-func (r *tenancyRow) addStates(s freshness.Stream) {
-	r.states[s.Freshness]++
+func (t *tenancyRow) addStates(s freshness.Stream) {
+	t.states[s.Freshness]++
 	if state := deliveryState(s); state != "" {
-		r.states[state]++
+		t.states[state]++
 	}
 }
 
