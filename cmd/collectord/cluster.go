@@ -90,7 +90,9 @@ func (d *daemon) endTasks(tenancy string) {
 	if d.cluster == nil {
 		return
 	}
-	if err := d.cluster.EndTenancy(context.Background(), tenancy); err != nil {
+	grace, cancel := context.WithTimeout(context.Background(), d.sharedSettings().Schedule.Grace)
+	defer cancel()
+	if err := d.cluster.EndTenancy(grace, tenancy, errRemoved.Error()); err != nil {
 		d.log.Warn("runs of a tenancy that has ended go on", zap.String("tenancy", tenancy), zap.Error(err))
 	}
 }

@@ -33,6 +33,39 @@ func completeNames(p *program, collectors bool) completer {
 	}
 }
 
+// completeTenancies offers the names of the tenancies, as far as the settings can be read.
+func completeTenancies(p *program) completer {
+	return func(_ *cobra.Command, _ []string, prefix string) ([]string, cobra.ShellCompDirective) {
+		c, _ := readConfiguration(p.from)
+		names := c.distinctTenancyNames()
+		if !c.hasTenancies() {
+			names = []string{c.settings.Tenancy}
+		}
+		return withPrefix(names, prefix), cobra.ShellCompDirectiveNoFileComp
+	}
+}
+
+// completeForgettable offers the names of the tenancies that have data and no file.
+func completeForgettable(p *program) completer {
+	return func(cmd *cobra.Command, _ []string, prefix string) ([]string, cobra.ShellCompDirective) {
+		var names []string
+		if a, err := p.loadAll(); err == nil {
+			all, _ := a.readKnownTenancies(cmd.Context())
+			for _, t := range all {
+				if t.state == withoutFile {
+					names = append(names, t.name)
+				}
+			}
+		}
+		return withPrefix(names, prefix), cobra.ShellCompDirectiveNoFileComp
+	}
+}
+
+// withPrefix returns the words that begin with a prefix.
+func withPrefix(words []string, prefix string) []string {
+	return slices.DeleteFunc(slices.Clone(words), func(word string) bool { return !strings.HasPrefix(word, prefix) })
+}
+
 // completeOnce offers names after --once.
 func completeOnce(p *program) completer {
 	return func(cmd *cobra.Command, args []string, prefix string) ([]string, cobra.ShellCompDirective) {

@@ -65,9 +65,7 @@ func (c *configuration) refuseConflicts() {
 		if t.err != nil {
 			continue
 		}
-		// Some file systems make no difference between these, and people see none.
-		name := strings.ToLower(norm.NFC.String(t.tenancyName()))
-		names[name] = append(names[name], t)
+		names[t.comparedName()] = append(names[t.comparedName()], t)
 		for _, l := range t.locations() {
 			if place := l.Of(t.tenancyName()); place != "" && !l.Uses("UUID") {
 				places[place] = append(places[place], located{t, l})
@@ -81,6 +79,10 @@ func (c *configuration) refuseConflicts() {
 		refuseSamePlace(places[place])
 	}
 }
+
+// comparedName returns the name by which tenancies are compared: some file systems make no
+// difference between names with the same one, and people see none.
+func (t *tenancyFile) comparedName() string { return strings.ToLower(norm.NFC.String(t.tenancyName())) }
 
 // refuseSameName refuses tenancies with the same name if there are several.
 func refuseSameName(same []*tenancyFile) {
@@ -109,12 +111,12 @@ type located struct {
 }
 
 // refuseSamePlace refuses tenancies that store in the same place if they are several, except
-// in a database.
+// in a database. Those with the same name are refused because of that.
 func refuseSamePlace(same []located) {
 	for _, l := range same {
 		var others []string
 		for _, other := range same {
-			if other.tenancy != l.tenancy && !(l.IsDatabase && other.IsDatabase) {
+			if other.tenancy.comparedName() != l.tenancy.comparedName() && !(l.IsDatabase && other.IsDatabase) {
 				others = append(others, other.tenancy.file)
 			}
 		}

@@ -19,6 +19,7 @@ import (
 	"github.com/collectord/collectord/pkg/config"
 	"github.com/collectord/collectord/pkg/metrics"
 	"github.com/collectord/collectord/pkg/notify"
+	"github.com/collectord/collectord/pkg/query"
 	"github.com/collectord/collectord/pkg/schedule"
 	"github.com/collectord/collectord/pkg/state"
 	"github.com/collectord/collectord/pkg/web"
@@ -47,7 +48,8 @@ type daemon struct {
 	// It is guarded by reloading.
 	work context.Context
 
-	web *web.Tenancies // nil without TENANCIES_DIR or HTTP
+	web     *web.Tenancies // nil without TENANCIES_DIR or HTTP
+	queries *query.Engine  // of all tenancies; nil without web or HTTP_QUERY
 
 	mu       sync.Mutex
 	base     *assembly      // with the settings in force that tenancies share
@@ -194,10 +196,13 @@ func (d *daemon) openTenant(a *assembly) (*tenant, error) {
 	return newTenant(d, a, parts), nil
 }
 
-// closeTenants closes the destinations and engines of the tenants.
+// closeTenants closes the destinations and engines of the tenants, and the engine of all.
 func (d *daemon) closeTenants() {
 	for _, t := range d.listTenants() {
 		t.close()
+	}
+	if d.queries != nil {
+		d.queries.Close()
 	}
 }
 
@@ -280,12 +285,12 @@ const stateGrace = 2 * time.Second
 // startTenant starts the work of a tenant, and calls restored when its restore is over.
 // The caller holds reloading.
 func (d *daemon) startTenant(t *tenant, restored func()) {
-	t.life, t.stop = context.WithCancel(d.work)
+	t.life, t.stop = context.WithCancelCause(d.work)
 	t.restores, t.stopRestores = context.WithCancel(t.life)
 	ctx, restores := t.life, t.restores // a reload may replace the second
 	a, parts := t.assembly, t.parts
 	d.working.Go(func() {
-		defer t.stop()
+		defer t.stop(nil)
 		t.run(ctx, restores, a, parts, restored)
 	})
 }

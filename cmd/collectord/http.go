@@ -91,11 +91,19 @@ func (d *daemon) newHTTPServer() (httpServer, error) {
 	if err != nil {
 		return nil, &exitError{exitSettings, err}
 	}
-	d.web = web.NewTenancies(web.TenanciesOptions{
+	options := web.TenanciesOptions{
 		State: d.state, List: d.listWebTenancies, Alive: d.Alive, Ready: d.Ready, Reload: d.Reload, LastReload: d.LastReload,
 		Metrics: d.scrapes, Token: s.Token.Reveal(), Tokens: tokens, Prefix: s.Prefix, Access: d.base.accessTo(s.Listen),
 		Hosts: s.Hosts, ConfigFile: s.ConfigFile, Pprof: s.Pprof, Version: version, Log: d.log,
-	})
+	}
+	if s.Query {
+		d.queries = newServiceEngine(d.base, d.base.engine)
+		options.Queries, options.Offered = d.queries, d.offered
+		if d.base.engine == nil { // there is no tenancy yet
+			d.base.engine = d.queries
+		}
+	}
+	d.web = web.NewTenancies(options)
 	return d.web, nil
 }
 
@@ -129,8 +137,10 @@ func (d *daemon) listWebTenancies() (all []web.Tenancy) {
 		_, err := t.LastReload()
 		all = append(all, web.Tenancy{Name: t.tenancyName(), Server: t.server, Err: err})
 	}
-	for name, file := range d.refusedByName() {
-		all = append(all, web.Tenancy{Name: name, Err: file.err})
+	for name, one := range d.refusals() {
+		if !d.isWorking(name) {
+			all = append(all, web.Tenancy{Name: name, Err: one.err})
+		}
 	}
 	slices.SortFunc(all, func(a, b web.Tenancy) int { return strings.Compare(a.Name, b.Name) })
 	return all
@@ -162,7 +172,8 @@ func (d *daemon) serveHTTP(server httpServer, l net.Listener) (stop func()) {
 }
 
 // newServiceEngine returns the engine for the controls, and for the queries and the columns
-// of the status page, of a tenancy. It shares the bounds of another one, which may be nil.
+// of the status page, of a tenancy, or for the queries of all. It shares the bounds of another
+// one, which may be nil.
 func newServiceEngine(a *assembly, other *query.Engine) *query.Engine {
 	return query.New(query.Options{
 		Bounds: other,

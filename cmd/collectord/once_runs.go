@@ -96,7 +96,7 @@ func (r *runOfTenancy) canWork() bool { return r.err == nil && !r.isIdle }
 // those of all.
 func (o *onceRuns) openAll(ctx context.Context, base *assembly) {
 	slots := schedule.NewSlots(base.settings.Run.MaxParallel)
-	o.textfile = base.newTextfile()
+	o.textfile = base.newTextfile(o.unusable)
 	var bounds *query.Engine
 	for _, r := range o.list {
 		if !r.canWork() {
@@ -107,6 +107,16 @@ func (o *onceRuns) openAll(ctx context.Context, base *assembly) {
 		bounds = r.engine
 		r.err = r.openRun(ctx, slots, o.textfile)
 	}
+}
+
+// unusable returns the names of the tenancies that cannot be used, ordered.
+func (o *onceRuns) unusable() (names []string) {
+	for _, r := range o.list {
+		if r.err != nil && r.metrics == nil {
+			names = append(names, r.settings.Tenancy)
+		}
+	}
+	return slices.Compact(names)
 }
 
 // openRun opens what the run needs.

@@ -92,7 +92,8 @@ off keeps none.`,
 	cmd.Flags().BoolVar(&q.raw, "raw", false, "with --format csv, write text as it is, also what a spreadsheet program would execute as a formula")
 	cmd.Flags().StringSliceVar(&q.without, "without", nil, "with TENANCIES_DIR, leave this tenancy out; may be given several times")
 	cmd.Flags().StringVar(&q.memory, "memory", "1536MiB", "the most memory that the query may use")
-	_ = cmd.RegisterFlagCompletionFunc("format", completeWords("table", "csv", "json", "parquet")) // the flag exists
+	_ = cmd.RegisterFlagCompletionFunc("without", completeTenancies(p))
+	_ = cmd.RegisterFlagCompletionFunc("format", completeWords("table", "csv", "json", "parquet")) // the flags exist
 	return cmd
 }
 
@@ -108,7 +109,7 @@ func (a *assembly) leaveOut(names []string) error {
 	for _, name := range names {
 		isIt := func(t *tenancyFile) bool { return t.tenancyName() == name }
 		if !slices.ContainsFunc(rest.tenancies, isIt) {
-			return usageError(fmt.Errorf("--without: there is no tenancy %q; the tenancies in %s are %s", name, a.settings.Tenancies, a.describeTenancies()))
+			return a.unknownTenancy("--without", name)
 		}
 		rest.tenancies = slices.DeleteFunc(slices.Clone(rest.tenancies), isIt)
 	}

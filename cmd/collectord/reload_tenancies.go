@@ -126,6 +126,9 @@ func (d *daemon) reloadTenant(ctx context.Context, c *configuration, t *tenant) 
 	return t.reload(ctx, file.env, nil)
 }
 
+// errRemoved is the cause of the end of a tenancy's work.
+var errRemoved = errors.New("the tenancy was removed: its file in TENANCIES_DIR is gone")
+
 // removeTenant ends the work of a tenant. Its data stays. Running work may continue for
 // SHUTDOWN_GRACE.
 func (d *daemon) removeTenant(t *tenant) {
@@ -133,9 +136,10 @@ func (d *daemon) removeTenant(t *tenant) {
 	d.tenants = slices.DeleteFunc(slices.Clone(d.tenants), func(other *tenant) bool { return other == t })
 	d.mu.Unlock()
 	d.metrics.RemoveTenancy(t.tenancyName())
-	d.log.Info("the tenancy ends, since its file is gone; its data stays", zap.String("tenancy", t.tenancyName()))
+	d.log.Info("the tenancy ends, since its file is gone; its data stays; running work may continue for SHUTDOWN_GRACE",
+		zap.String("tenancy", t.tenancyName()), zap.Int("runs", len(t.active.List())), zap.Duration("grace", d.sharedSettings().Schedule.Grace))
 	if t.stop != nil { // it works
-		t.stop()
+		t.stop(errRemoved)
 	} else {
 		close(t.ended)
 	}
@@ -143,6 +147,7 @@ func (d *daemon) removeTenant(t *tenant) {
 		<-t.ended
 		d.endTasks(t.tenancyName())
 		t.close()
+		d.log.Info("the tenancy has ended", zap.String("tenancy", t.tenancyName()))
 	})
 }
 
@@ -189,24 +194,33 @@ func (d *daemon) replaceRefused(files []*tenancyFile) {
 	}
 }
 
-// refusedByName returns the files of which no tenant works, by the name of the tenancy, or that
-// of the file where another one has that.
-func (d *daemon) refusedByName() map[string]*tenancyFile {
+// A refusal is why a tenancy cannot be used, or why other files with the name of one that works
+// cannot.
+type refusal struct {
+	err   error // names no other tenancy
+	named error // for those who may know all tenancies; it has the names of the files
+}
+
+// refusals returns the refusals by the name of the tenancy. Files with the same name are one.
+func (d *daemon) refusals() map[string]refusal {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	byName, names := map[string]*tenancyFile{}, map[string]bool{}
-	for _, t := range d.tenants {
-		names[t.tenancyName()], names[t.file] = true, true
-	}
+	all := map[string]refusal{}
 	for _, file := range d.refused {
-		if names[file.file] { // it works since
+		if slices.ContainsFunc(d.tenants, func(t *tenant) bool { return t.file == file.file }) { // it works since
 			continue
 		}
-		name := file.tenancyName()
-		if names[name] || byName[name] != nil {
-			name = file.file
+		one := all[file.tenancyName()]
+		if one.err == nil || !strings.Contains(one.err.Error(), file.err.Error()) {
+			one.err = errors.Join(one.err, file.err)
 		}
-		byName[name] = file
+		one.named = errors.Join(one.named, fmt.Errorf("%s: %w", file.file, file.operatorError()))
+		all[file.tenancyName()] = one
 	}
-	return byName
+	return all
+}
+
+// isWorking reports whether a tenancy works.
+func (d *daemon) isWorking(name string) bool {
+	return slices.ContainsFunc(d.listTenants(), func(t *tenant) bool { return t.tenancyName() == name })
 }

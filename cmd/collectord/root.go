@@ -59,6 +59,7 @@ destination failed; 65 a file of controls cannot be used; 75 another process is 
 	root.Flags().BoolVar(&asJSON, "json", false, "with --once, print one JSON document instead of text")
 	root.PersistentFlags().StringVar(&p.from.envFile, "env-file", "", "read settings from this file in place of .env; the environment takes precedence")
 	root.PersistentFlags().StringVar(&p.from.tenancy, "tenancy", "", "with TENANCIES_DIR, the tenancy that the command is for")
+	_ = root.RegisterFlagCompletionFunc("tenancy", completeTenancies(p)) // the flag exists
 	root.Version = version
 	root.SetVersionTemplate(versionLine())
 	root.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error {
@@ -67,6 +68,9 @@ destination failed; 65 a file of controls cannot be used; 75 another process is 
 		}
 		if cmd.Flags().Changed("tenancy") && p.from.tenancy == "" {
 			return usageError(errors.New("--tenancy: empty: want the name of a tenancy"))
+		}
+		if cmd.HasParent() && cmd.Parent().Name() == "completion" {
+			return p.refuseTenancyFlag("completion prints the script of a shell")
 		}
 		return nil
 	}

@@ -30,12 +30,19 @@ type tenancyFile struct {
 	env *config.Environment
 }
 
-// tenancyName returns the name of the tenancy, which is that of its file unless that sets another.
+// tenancyName returns the name of the tenancy, which is that of its file unless that sets
+// another, as far as it can be read.
 func (t *tenancyFile) tenancyName() string {
-	if t.configuration != nil && t.configuration.problem == nil {
+	if t.configuration != nil && !t.hasProblemWith("TENANCY") {
 		return t.settings.Tenancy
 	}
 	return strings.TrimSuffix(t.file, filepath.Ext(t.file))
+}
+
+// hasProblemWith reports whether a setting cannot be used.
+func (c *configuration) hasProblemWith(name string) bool {
+	problems := (*config.Problems)(nil)
+	return errors.As(c.problem, &problems) && slices.ContainsFunc(problems.List, func(p *config.Problem) bool { return p.Name == name })
 }
 
 // hasTenancies reports whether the configuration is that of a program with any number of
@@ -139,9 +146,21 @@ func (c *configuration) tenancyNames() (names []string) {
 	return names
 }
 
+// distinctTenancyNames is tenancyNames with a name once that several files have.
+func (c *configuration) distinctTenancyNames() []string { return slices.Compact(c.tenancyNames()) }
+
 // describeTenancies returns the names of the tenancies for an error.
 func (c *configuration) describeTenancies() string {
-	return cmp.Or(strings.Join(c.tenancyNames(), ", "), "none")
+	return cmp.Or(strings.Join(c.distinctTenancyNames(), ", "), "none")
+}
+
+// unknownTenancy returns the error of a flag whose value is the name of no tenancy.
+func (c *configuration) unknownTenancy(flag, name string) error {
+	hint := ""
+	if near := nearestName(name, c.tenancyNames()); near != "" {
+		hint = fmt.Sprintf(": did you mean %s?", near)
+	}
+	return usageError(fmt.Errorf("%s: there is no tenancy %q%s; the tenancies in %s are %s", flag, name, hint, c.settings.Tenancies, c.describeTenancies()))
 }
 
 // settingsError returns the error of a file that cannot be used, for a command.
@@ -167,11 +186,16 @@ func (c *configuration) chooseTenancies(name string) ([]*tenancyFile, error) {
 	case name == "":
 		return c.tenancies, nil
 	}
-	i := slices.IndexFunc(c.tenancies, func(t *tenancyFile) bool { return t.tenancyName() == name })
-	if i < 0 {
-		return nil, usageError(fmt.Errorf("--tenancy: there is no tenancy %q; the tenancies in %s are %s", name, c.settings.Tenancies, c.describeTenancies()))
+	var found *tenancyFile
+	for _, t := range c.tenancies { // of files with the same name, the one that can be used
+		if t.tenancyName() == name && (found == nil || found.err != nil) {
+			found = t
+		}
 	}
-	return c.tenancies[i : i+1], nil
+	if found == nil {
+		return nil, c.unknownTenancy("--tenancy", name)
+	}
+	return []*tenancyFile{found}, nil
 }
 
 // requireTenancyFlag returns the error of a command that is for one tenancy where there are

@@ -29,11 +29,11 @@ func (d *daemon) replaceTargets() error {
 // unusableErrors returns why tenancies cannot be used, by their names.
 func (d *daemon) unusableErrors() map[string]error {
 	all := map[string]error{}
-	for name, file := range d.refusedByName() {
-		all[name] = file.operatorError()
+	for name, one := range d.refusals() {
+		all[name] = one.named
 	}
 	return all
 }
 
 // unusableNames returns the names of the tenancies that cannot be used, ordered.
-func (d *daemon) unusableNames() []string { return slices.Sorted(maps.Keys(d.refusedByName())) }
+func (d *daemon) unusableNames() []string { return slices.Sorted(maps.Keys(d.refusals())) }

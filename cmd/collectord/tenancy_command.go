@@ -61,7 +61,7 @@ The tenancy must not have a file in TENANCIES_DIR any more, and the service must
 reloaded since. Without --yes it prints what it would delete, and deletes nothing. A call
 that was interrupted can be repeated.`,
 		Args:              oneArg("one tenancy, as collectord tenancy list shows it"),
-		ValidArgsFunction: cobra.NoFileCompletions,
+		ValidArgsFunction: completeOne(completeForgettable(p)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := p.refuseTenancyFlag("give the tenancy as the argument"); err != nil {
 				return err
@@ -120,17 +120,10 @@ func (p *program) refuseTenancyFlag(advice string) error {
 // listTenancies prints a row for each tenancy that has a file or data, or the document about
 // them.
 func (a *assembly) listTenancies(ctx context.Context, asJSON bool) (err error) {
-	var usages []state.TenancyUsage
-	switch err := a.inspectState(ctx); {
-	case err == nil:
-		usages, err = a.state.Tenancies(ctx)
-		if err = errors.Join(err, a.state.Close()); err != nil {
-			return err
-		}
-	case !errors.Is(err, fs.ErrNotExist):
+	all, err := a.readKnownTenancies(ctx)
+	if err != nil {
 		return err
 	}
-	all := a.knownTenancies(usages)
 	if asJSON {
 		return writeJSON(a.stdout, newTenancyListView(all))
 	}
@@ -141,7 +134,8 @@ func (a *assembly) listTenancies(ctx context.Context, asJSON bool) (err error) {
 		u := t.usage
 		fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%d\t%s\n", query.ReplaceControl(t.name), cmp.Or(query.ReplaceControl(t.file), "-"), t.state, u.Streams, u.Queued, humanize.Bytes(uint64(u.Bytes)))
 		if t.err != nil {
-			problems = append(problems, prefixLines(t.name, t.file+": "+t.err.Error()))
+			text := t.file + ": " + strings.ReplaceAll(t.err.Error(), "\n", "\n"+t.file+": ")
+			problems = append(problems, prefixLines(t.name, text))
 		}
 	}
 	if err := w.Flush(); err != nil {
@@ -151,6 +145,25 @@ func (a *assembly) listTenancies(ctx context.Context, asJSON bool) (err error) {
 		fmt.Fprintln(a.stdout, text)
 	}
 	return nil
+}
+
+// withoutFile is the state of a knownTenancy that has data and no file.
+const withoutFile = "no file"
+
+// readKnownTenancies returns the tenancies of the settings and those of which the state has
+// something, ordered by name.
+func (a *assembly) readKnownTenancies(ctx context.Context) ([]knownTenancy, error) {
+	switch err := a.inspectState(ctx); {
+	case errors.Is(err, fs.ErrNotExist):
+		return a.knownTenancies(nil), nil
+	case err != nil:
+		return nil, err
+	}
+	usages, err := a.state.Tenancies(ctx)
+	if err = errors.Join(err, a.state.Close()); err != nil {
+		return nil, err
+	}
+	return a.knownTenancies(usages), nil
 }
 
 // A knownTenancy is a tenancy that has a file or data in the state.
@@ -174,11 +187,15 @@ func (a *assembly) knownTenancies(usages []state.TenancyUsage) (all []knownTenan
 		all = append(all, one)
 	}
 	for _, u := range usages {
-		i := slices.IndexFunc(all, func(t knownTenancy) bool { return t.name == u.Tenancy })
-		if i < 0 {
-			all, i = append(all, knownTenancy{name: u.Tenancy, state: "no file"}), len(all)
+		isKnown := false
+		for i := range all { // several files may have the same name
+			if all[i].name == u.Tenancy {
+				all[i].usage, isKnown = u, true
+			}
 		}
-		all[i].usage = u
+		if !isKnown {
+			all = append(all, knownTenancy{name: u.Tenancy, state: withoutFile, usage: u})
+		}
 	}
 	slices.SortStableFunc(all, func(x, y knownTenancy) int { return cmp.Compare(x.name, y.name) })
 	return all
@@ -272,6 +289,7 @@ func (a *assembly) printUsage(u state.TenancyUsage) {
 // importTenancies takes over the state directory dir of another instance: its tenancies, or
 // the one with a name.
 func (a *assembly) importTenancies(ctx context.Context, dir, name string, withoutQueue bool) (err error) {
+	a.learnTenancies() // the other instance may have kept errors with secrets of theirs
 	source, err := a.openOther(ctx, dir)
 	if err != nil {
 		return err
@@ -300,6 +318,15 @@ func (a *assembly) importTenancies(ctx context.Context, dir, name string, withou
 		return &exitError{exitPartial, fmt.Errorf("import %s: a snapshot is damaged, see above: the next run collects the stream", dir)}
 	}
 	return nil
+}
+
+// learnTenancies removes the secrets of all tenancies from texts from now on.
+func (a *assembly) learnTenancies() {
+	for _, t := range a.tenancies {
+		if t.configuration != nil {
+			a.redactor.Learn(t.secrets...)
+		}
+	}
 }
 
 // openOther opens the state directory of another instance.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -42,9 +43,9 @@ type tenant struct {
 	life         context.Context
 	restores     context.Context
 	stopRestores context.CancelFunc
-	background   sync.WaitGroup     // what ends with life
-	stop         context.CancelFunc // ends the work of the tenant
-	ended        chan struct{}      // closed when the work has ended
+	background   sync.WaitGroup          // what ends with life
+	stop         context.CancelCauseFunc // ends the work of the tenant
+	ended        chan struct{}           // closed when the work has ended
 
 	mu        sync.Mutex
 	assembly  *assembly // with the settings in force
@@ -162,10 +163,13 @@ func (t *tenant) run(ctx, restores context.Context, a *assembly, parts *parts, s
 	go func() {
 		defer close(ended)
 		t.scheduler.Wait()
+		if isRemoved(ctx) { // no other start delivers what these runs have sealed
+			t.deliverLast(work)
+		}
 		stopDelivering()
 		deliveries.Wait()
 	}()
-	t.waitOrCancel(ended, t.settings().Schedule.Grace, cancelWork)
+	t.waitOrCancel(ended, endReason(ctx), t.settings().Schedule.Grace, cancelWork)
 	t.reloading.Lock()
 	t.life = nil
 	t.stopRestores()
@@ -181,9 +185,30 @@ func (t *tenant) retryRestore(ctx context.Context, a *assembly, p *parts, restor
 	restorer.Retry(ctx, restoration.Failed())
 }
 
-// waitOrCancel waits until the running work has ended. It cancels the work when the
-// grace period is over or a second signal arrives.
-func (t *tenant) waitOrCancel(ended <-chan struct{}, grace time.Duration, cancel context.CancelCauseFunc) {
+// isRemoved reports whether the life of a tenancy has ended because its file is gone.
+func isRemoved(life context.Context) bool { return errors.Is(context.Cause(life), errRemoved) }
+
+// endReason returns why the life of a tenancy has ended, for what that cancels.
+func endReason(life context.Context) error {
+	if isRemoved(life) {
+		return errRemoved
+	}
+	return schedule.ErrStopping
+}
+
+// deliverLast waits until what is queued is stored or refused, or ctx is cancelled.
+func (t *tenant) deliverLast(ctx context.Context) {
+	switch undelivered, err := t.deliverer.WaitUntilDelivered(ctx); {
+	case err != nil:
+		t.log.Error("the last deliveries of the tenancy are not waited for", zap.Error(err))
+	case len(undelivered) > 0:
+		t.log.Warn("deliveries stay queued until the tenancy has a file again, or is forgotten", zap.Int("queued", len(undelivered)))
+	}
+}
+
+// waitOrCancel waits until the running work has ended. It cancels the work, with the reason of
+// the end, when the grace period is over or a second signal arrives.
+func (t *tenant) waitOrCancel(ended <-chan struct{}, reason error, grace time.Duration, cancel context.CancelCauseFunc) {
 	timer := time.NewTimer(grace)
 	defer timer.Stop()
 	var cause error
@@ -191,9 +216,9 @@ func (t *tenant) waitOrCancel(ended <-chan struct{}, grace time.Duration, cancel
 	case <-ended:
 		return
 	case <-timer.C:
-		cause = fmt.Errorf("%w: SHUTDOWN_GRACE, %v, is over", schedule.ErrStopping, grace)
+		cause = fmt.Errorf("%w: SHUTDOWN_GRACE, %v, is over", reason, grace)
 	case <-t.signals.forced.Done():
-		cause = fmt.Errorf("%w: a second signal arrived", schedule.ErrStopping)
+		cause = fmt.Errorf("%w: a second signal arrived", reason)
 	}
 	t.log.Warn("cancelling running work", zap.Error(cause))
 	cancel(cause)

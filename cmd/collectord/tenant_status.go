@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -85,9 +86,16 @@ func (t *tenant) DeliverNow(ctx context.Context) error {
 	return nil
 }
 
+// errOtherFile is the error of a tenancy that works while another file has its name.
+var errOtherFile = errors.New("another file with the name of this tenancy cannot be used; the log of the service and `collectord check` say why")
+
 // LastReload implements web.Daemon.
 func (t *tenant) LastReload() (at time.Time, err error) {
 	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.reloaded, t.reloadErr
+	at, err = t.reloaded, t.reloadErr
+	t.mu.Unlock()
+	if _, refused := t.refusals()[t.tenancyName()]; refused && err == nil {
+		err = errOtherFile
+	}
+	return at, err
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"slices"
 	"time"
 
 	"github.com/collectord/collectord/pkg/freshness"
@@ -17,14 +18,18 @@ type textfile struct {
 }
 
 // newTextfile returns a textfile without a tenancy; nil when METRICS_TEXTFILE is not set.
-func (a *assembly) newTextfile() *textfile {
+// unusable returns the names of the tenancies that cannot be used.
+func (a *assembly) newTextfile(unusable func() []string) *textfile {
 	path := a.settings.HTTP.Textfile
 	if path == "" {
 		return nil
 	}
-	return &textfile{path: path, metrics: metrics.New(metrics.Options{
-		State: a.state, Tenancy: a.programTenancy(), Version: version, Ready: func() error { return nil }, Log: a.log,
-	})}
+	o := metrics.Options{State: a.state, Tenancy: a.programTenancy(), Version: version, Ready: func() error { return nil }, Log: a.log}
+	if a.hasTenancies() {
+		started := time.Now()
+		o.LastReload, o.Unusable = func() (time.Time, error) { return started, nil }, unusable
+	}
+	return &textfile{path: path, metrics: metrics.New(o)}
 }
 
 // addTenancy adds the metrics of a tenancy, with those of the runner.
@@ -33,7 +38,7 @@ func (t *textfile) addTenancy(a *assembly, r *run.Runner) *metrics.Tenancy {
 		return nil
 	}
 	m := t.metrics.AddTenancy(metrics.TenancyOptions{
-		Name: a.settings.Tenancy, Daemon: singleRun{a, r, time.Now()}, Sinks: func() []string { return r.Policy.Sinks },
+		Name: a.settings.Tenancy, Daemon: singleRun{a, r, time.Now(), t.metrics.Unusable}, Sinks: func() []string { return r.Policy.Sinks },
 	})
 	r.OnEnded = m.RunEnded
 	return m
@@ -52,6 +57,7 @@ type singleRun struct {
 	assembly *assembly
 	runner   *run.Runner
 	started  time.Time
+	unusable func() []string // the names of tenancies that cannot be used; nil for one
 }
 
 func (s singleRun) Statuses() []schedule.CollectorStatus {
@@ -60,9 +66,15 @@ func (s singleRun) Statuses() []schedule.CollectorStatus {
 func (s singleRun) DisabledStreams() []freshness.DisabledStream {
 	return s.assembly.disabledStreams()
 }
-func (s singleRun) MaxAge(stream string) time.Duration  { return s.assembly.maxAgeOf(stream) }
-func (s singleRun) ActiveRuns() []*run.ActiveRun        { return s.runner.Active.List() }
-func (s singleRun) LastReload() (at time.Time, _ error) { return s.started, nil }
+func (s singleRun) MaxAge(stream string) time.Duration { return s.assembly.maxAgeOf(stream) }
+func (s singleRun) ActiveRuns() []*run.ActiveRun       { return s.runner.Active.List() }
+
+func (s singleRun) LastReload() (at time.Time, err error) {
+	if s.unusable != nil && slices.Contains(s.unusable(), s.assembly.settings.Tenancy) {
+		err = errOtherFile
+	}
+	return s.started, err
+}
 
 func (s singleRun) RunTotals(collector, stream string) run.Totals {
 	return s.runner.Active.Totals(collector, stream)

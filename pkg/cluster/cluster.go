@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -167,17 +168,33 @@ func (c *Cluster) tenancy(name string) *sync.WaitGroup {
 	return c.tenancies[name]
 }
 
-// EndTenancy cancels the tasks of a tenancy if this process leads, and waits until it executes none.
-func (c *Cluster) EndTenancy(ctx context.Context, tenancy string) error {
+// EndTenancy ends the tasks of a tenancy: if this process leads, it cancels those that have not
+// ended when grace ends. It waits until this process executes none.
+func (c *Cluster) EndTenancy(grace context.Context, tenancy, reason string) (err error) {
 	c.mu.Lock()
 	leads := c.leader != nil
 	c.mu.Unlock()
-	var err error
 	if leads {
-		_, err = c.tasks.Cancel(ctx, tenancy, "", "the tenancy has ended")
+		c.waitForTenancy(grace, tenancy)
+		_, err = c.tasks.Cancel(context.WithoutCancel(grace), tenancy, "", reason)
 	}
 	c.tenancy(tenancy).Wait()
 	return err
+}
+
+// waitForTenancy waits until no task of a tenancy runs, or ctx ends.
+func (c *Cluster) waitForTenancy(ctx context.Context, tenancy string) {
+	for ctx.Err() == nil {
+		open, err := c.tasks.Unfinished(ctx, tenancy)
+		runs := func(t state.Task) bool { return t.State == state.TaskRunning }
+		if err == nil && !slices.ContainsFunc(open, runs) {
+			return
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(c.Lease / 10):
+		}
+	}
 }
 
 // execute executes a task and records its end.

@@ -15,6 +15,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -117,6 +118,15 @@ type bounds struct {
 func newBounded(o Options, b *bounds, c *copies) *Engine {
 	b.engines.Add(1)
 	return &Engine{o: o, bounds: b, own: make(chan struct{}, max(cap(b.slots)-1, 1)), copies: c}
+}
+
+// ForTenancies returns an engine whose tables have the rows of tenancies, of which there is at
+// least one. It shares all bounds with e, and ends with it.
+func (e *Engine) ForTenancies(names []string) *Engine {
+	other := &Engine{o: e.o, bounds: e.bounds, own: e.own, copies: e.copies}
+	other.o.Tenancies = slices.Clone(names)
+	other.files.Store(e.files.Load())
+	return other
 }
 
 // Limits bound one query.

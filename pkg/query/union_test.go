@@ -2,7 +2,9 @@ package query
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -88,6 +90,43 @@ func TestTenancies(t *testing.T) {
 	collectTenancy(t, e.o.State, "initech", 8) // nothing is left of it
 	if got := queryCSV(t, e, "SELECT count(*) AS n FROM okta_users"); got != "n\n3\n" {
 		t.Errorf("after an empty snapshot: %s", got)
+	}
+}
+
+// TestForTenancies checks that a query of some tenancies can read nothing of others, also by the
+// names of their files, and that all share the bound of queries.
+func TestForTenancies(t *testing.T) {
+	t.Parallel()
+	all := newTenancies(t, map[string][]string{"acme": {`{"id":1}`}, "globex": {`{"id":"secret of globex"}`}, "initech": {`{"id":3}`}})
+	if got := queryCSV(t, all, "SELECT count(*) AS n FROM okta_users"); got != "n\n3\n" { // which makes the files
+		t.Errorf("all: %s", got)
+	}
+	for _, tc := range []struct {
+		names []string
+		want  string
+	}{
+		{[]string{"acme"}, "_tenancy,n\nacme,1\n"},
+		{[]string{"acme", "initech"}, "_tenancy,n\nacme,1\ninitech,1\n"},
+	} {
+		if got := queryCSV(t, all.ForTenancies(tc.names), "SELECT _tenancy, count(*) AS n FROM okta_users GROUP BY ALL ORDER BY 1"); got != tc.want {
+			t.Errorf("%v: %s", tc.names, got)
+		}
+	}
+	files, err := filepath.Glob(filepath.Join(all.o.State.Dir(), "snapshots", "okta_users", "globex", "*", "columns.parquet"))
+	if err != nil || len(files) != 1 {
+		t.Fatalf("the files of globex are %q, %v", files, err)
+	}
+	acme := all.ForTenancies([]string{"acme"})
+	if _, err := acme.Query(t.Context(), "FROM read_parquet('"+files[0]+"')", CSVFormat, Limits{}, io.Discard); err == nil || strings.Contains(err.Error(), "secret") {
+		t.Errorf("a file of another tenancy: %v", err)
+	}
+	release, err := all.acquireSlots(t.Context(), false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer release()
+	if _, err := acme.Query(t.Context(), "SELECT 1", CSVFormat, Limits{}, io.Discard); !errors.Is(err, ErrBusy) {
+		t.Errorf("while the only slot is in use: %v", err)
 	}
 }
 

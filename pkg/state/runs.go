@@ -143,7 +143,7 @@ const (
 	Held        Outcome = "held"        // far fewer records than before: waits for Accept
 	Failed      Outcome = "failed"      // an error
 	Timeout     Outcome = "timeout"     // the run reached a time limit
-	Cancelled   Outcome = "cancelled"   // collectord was stopped
+	Cancelled   Outcome = "cancelled"   // collectord was stopped, or the tenancy was removed
 	Skipped     Outcome = "skipped"     // another run of the collector was in progress
 	Interrupted Outcome = "interrupted" // the process died
 )
@@ -204,8 +204,9 @@ type StreamStatus struct {
 	Doubts snapshot.Doubts
 	// Held reports whether a snapshot waits for Accept.
 	Held bool
-	// Queued is the number of queued deliveries.
-	Queued int
+	// Queued is the number of queued deliveries. Of these, Refused were refused by the
+	// destination, and Retried failed otherwise, at the last attempt.
+	Queued, Refused, Retried int
 }
 
 // DataTime returns the time of the last-known data: when it was taken or, if that is

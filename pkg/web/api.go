@@ -53,6 +53,8 @@ type streamView struct {
 	LastOutcome string          `json:"last_outcome,omitempty"`
 	Held        bool            `json:"held"`
 	Queued      int             `json:"queued_deliveries"`
+	Refused     int             `json:"refused_deliveries"`
+	Retried     int             `json:"retried_deliveries"`
 	Doubts      snapshot.Doubts `json:"doubts,omitempty"`
 	On          bool            `json:"on"`
 	Why         string          `json:"why,omitempty"`
@@ -87,7 +89,7 @@ func newActiveRunView(active *run.ActiveRun) *activeRunView {
 func newStreamView(one freshness.Stream) streamView {
 	return streamView{
 		one.Tenancy, one.Collector, one.Stream, one.Freshness, one.Overdue, one.Deadline, one.Taken, one.Checked, one.Records, string(one.Source),
-		one.LastSuccess, one.LastFailure, one.FailureErr, string(one.Last.Outcome), one.Held, one.Queued,
+		one.LastSuccess, one.LastFailure, one.FailureErr, string(one.Last.Outcome), one.Held, one.Queued, one.Refused, one.Retried,
 		one.Doubts, one.WhyOff == "", one.WhyOff, one.Plan.Schedule, one.Plan.Next, one.Plan.Retry, one.Plan.Queued, newActiveRunView(one.Active),
 	}
 }

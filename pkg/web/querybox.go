@@ -1,12 +1,14 @@
 package web
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"mime"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -29,28 +31,53 @@ const (
 // queryData is the data of query.html.
 type queryData struct {
 	baseData
-	Streams []freshness.Stream
-	Offers  bool // whether the operator offers queries
+	Tables []queryTable
+	All    bool // whether the tables have the rows of several tenancies
+	Offers bool // whether the operator offers queries
+}
+
+// A queryTable is a stream that has data, and the number of its records.
+type queryTable struct {
+	Stream  string
+	Records int64
 }
 
 // serveQueryForm serves the form for queries. It contains no data and needs no token.
 func (u *ui) serveQueryForm(w http.ResponseWriter, r *http.Request) {
-	data := queryData{baseData: u.newBaseData(r.Context(), "Query"), Offers: u.Offered.dir != ""}
-	if !data.Query {
-		u.serveMissing(w, r, "Queries are off", "Queries on this page are off: "+queriesOff+".")
-		return
-	}
-	streams, err := freshness.Read(r.Context(), u.State, u.Daemon, u.Tenancy, data.Now)
+	streams, err := u.readStreams(r)
 	if err != nil {
 		u.writeInternalError(w, r, err)
 		return
 	}
-	for _, s := range streams {
-		if !s.Taken.IsZero() {
-			data.Streams = append(data.Streams, s)
-		}
+	u.renderQueryForm(w, r, queryData{Tables: newQueryTables(streams)})
+}
+
+// renderQueryForm serves the form for queries over tables.
+func (u *ui) renderQueryForm(w http.ResponseWriter, r *http.Request, data queryData) {
+	data.baseData, data.Offers = u.newBaseData(r.Context(), "Query"), u.Offered.dir != ""
+	if !data.Query {
+		u.serveMissing(w, r, "Queries are off", "Queries on this page are off: "+queriesOff+".")
+		return
 	}
 	u.render(w, r, http.StatusOK, "query.html", data)
+}
+
+// newQueryTables returns the tables of streams, of which several tenancies may have the same.
+// They are ordered by collector and stream.
+func newQueryTables(streams []freshness.Stream) (tables []queryTable) {
+	order := func(a, b freshness.Stream) int {
+		return cmp.Or(strings.Compare(a.Collector, b.Collector), strings.Compare(a.Stream, b.Stream))
+	}
+	for _, s := range slices.SortedStableFunc(slices.Values(streams), order) {
+		switch last := len(tables) - 1; {
+		case s.Taken.IsZero():
+		case last >= 0 && tables[last].Stream == s.Stream:
+			tables[last].Records += s.Records
+		default:
+			tables = append(tables, queryTable{s.Stream, s.Records})
+		}
+	}
+	return tables
 }
 
 // queriesOff says how to switch queries on.

@@ -15,6 +15,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/collectord/collectord/pkg/query"
 	"github.com/collectord/collectord/pkg/state"
 )
 
@@ -48,7 +49,13 @@ type TenanciesOptions struct {
 	// Tokens are those of HTTP_TOKENS_FILE; nil for no file. With them, every request but
 	// health checks needs a token.
 	Tokens *Tokens
-	// Prefix, Access, Hosts, ConfigFile, Pprof, Version, Log and Now are those of Options.
+	// Queries runs queries over the data of tenancies at the root, with ForTenancies; nil
+	// switches them off.
+	Queries *query.Engine
+	// QueryTime, Offered, Prefix, Access, Hosts, ConfigFile, Pprof, Version, Log and Now are
+	// those of Options.
+	QueryTime  time.Duration
+	Offered    *QueryFiles
 	Prefix     string
 	Access     Access
 	Hosts      []string
@@ -74,7 +81,7 @@ type Tenancies struct {
 func NewTenancies(o TenanciesOptions) *Tenancies {
 	root := New(Options{
 		State: o.State, Metrics: o.Metrics, Token: o.Token, Prefix: o.Prefix, Access: o.Access, Hosts: o.Hosts, ConfigFile: o.ConfigFile,
-		Pprof: o.Pprof, Version: o.Version, Log: o.Log, Now: o.Now,
+		Queries: o.Queries, QueryTime: o.QueryTime, Offered: o.Offered, Pprof: o.Pprof, Version: o.Version, Log: o.Log, Now: o.Now,
 	})
 	t := &Tenancies{TenanciesOptions: o, root: root, mounted: map[*Server]http.Handler{}}
 	t.tokens.Store(o.Tokens)
@@ -109,7 +116,7 @@ const tenanciesPath = "/tenancies/"
 func (t *Tenancies) routes() []route {
 	alive, ready := t.checkHandler(t.Alive, "alive"), t.checkHandler(t.Ready, "ready")
 	assets := &ui{Server: t.root}
-	return []route{
+	return append(t.queryRoutes(), []route{
 		{method: "GET", path: "/-/healthy", handler: alive, public: true},
 		{method: "GET", path: "/healthz", handler: alive, public: true},
 		{method: "GET", path: "/livez", handler: alive, public: true},
@@ -123,7 +130,7 @@ func (t *Tenancies) routes() []route {
 		{method: "GET", path: "/api/v1/tenancies", handler: t.serveList},
 		{method: "GET", path: "/{$}", handler: t.serveOverview},
 		{method: "GET", path: "/assets/{file}", handler: assets.serveAsset, public: true},
-	}
+	}...)
 }
 
 // identify adds the visitor to each request when there is a tokens file.

@@ -22,7 +22,7 @@ type tenanciesData struct {
 	baseData
 	Summary []labelLink
 	// Label and Search are what the streams are filtered by; "" for all.
-	Label    freshness.Label
+	Label    freshness.Label // or the state of deliveries
 	Search   string
 	Filtered bool
 	Rows     []tenancyRow
@@ -47,22 +47,32 @@ type tenancyRow struct {
 	tenancyView
 	ID     string // for the element
 	NextAt time.Time
-	Worst  string // a label, or unusableState
+	Worst  string // a label, the state of deliveries, or unusableState
 	Labels []labelCount
 	Age    string
 	Next   string
 	rank   int
+	states map[freshness.Label]int // the numbers of streams
+}
+
+// addStates counts the label of a stream and the state of its deliveries.
+func (t *tenancyRow) addStates(s freshness.Stream) {
+	t.states[s.Freshness]++
+	if state := deliveryState(s); state != "" {
+		t.states[state]++
+	}
 }
 
 // foundStream is a stream on the overview of tenancies.
 type foundStream struct {
 	freshness.Stream
-	ID   string
-	Path string // of its page
-	Home string // of its tenancy
-	Age  string
-	Next string
-	Err  string
+	Delivery freshness.Label // the state of its deliveries
+	ID       string
+	Path     string // of its page
+	Home     string // of its tenancy
+	Age      string
+	Next     string
+	Err      string
 }
 
 func (t *Tenancies) serveOverview(w http.ResponseWriter, r *http.Request) {
@@ -70,7 +80,7 @@ func (t *Tenancies) serveOverview(w http.ResponseWriter, r *http.Request) {
 	data := tenanciesData{
 		baseData: t.newBaseData(r), Label: freshness.Label(query.Get("label")), Search: strings.TrimSpace(query.Get("search")),
 	}
-	if data.Label != "" && !slices.Contains(summaryOrder, data.Label) {
+	if data.Label != "" && !slices.Contains(stateOrder, data.Label) {
 		t.root.render(w, r, http.StatusBadRequest, "missing.html", missingData{
 			t.root.newBaseData(r.Context(), "No such label"), "There is no label " + string(data.Label) + ".",
 		})
@@ -107,18 +117,21 @@ func (t *Tenancies) newBaseData(r *http.Request) baseData {
 // addTenancy adds a tenancy, and those of its streams that are searched.
 func (t *tenanciesData) addTenancy(s tenancyStatus, path string) {
 	t.Count++
-	row := tenancyRow{tenancyView: newTenancyView(s, path), ID: url.PathEscape(s.Name), Worst: string(worstLabel(s.streams))}
-	row.rank = 1 + slices.Index(summaryOrder, freshness.Label(row.Worst))
+	row := tenancyRow{tenancyView: newTenancyView(s, path), ID: url.PathEscape(s.Name), Worst: string(worstState(s.streams)), states: map[freshness.Label]int{}}
+	row.rank = 1 + slices.Index(stateOrder, freshness.Label(row.Worst))
 	if !row.Usable {
 		row.Worst, row.rank = unusableState, 0
 		t.Unusable++
 	}
 	row.NextAt = row.tenancyView.Next
 	row.Age, row.Next = formatAge(t.Now, row.Oldest), formatNext(t.Now, row.NextAt)
-	for _, label := range summaryOrder {
-		if n := row.tenancyView.Labels[label]; n > 0 {
-			row.Labels = append(row.Labels, labelCount{label, n})
-			t.count(label, n)
+	for _, one := range s.streams {
+		row.addStates(one)
+	}
+	for _, state := range stateOrder {
+		if n := row.states[state]; n > 0 {
+			row.Labels = append(row.Labels, labelCount{state, n})
+			t.count(state, n)
 		}
 	}
 	found := 0
@@ -149,7 +162,7 @@ func (t *tenanciesData) count(label freshness.Label, n int) {
 
 // matches reports whether a stream is one that is searched.
 func (t *tenanciesData) matches(s freshness.Stream) bool {
-	hasLabel := t.Label == "" || s.Freshness == t.Label || t.Label == freshness.Late && s.Overdue && s.Freshness == freshness.Running
+	hasLabel := t.Label == "" || hasState(s, t.Label)
 	return hasLabel && (containsFold(s.Tenancy, t.Search) || containsFold(s.Stream, t.Search) || containsFold(s.Collector, t.Search))
 }
 
@@ -164,7 +177,7 @@ func (t *tenanciesData) find(s freshness.Stream, path string) {
 		return
 	}
 	one := foundStream{
-		Stream: s, ID: url.PathEscape(s.Tenancy) + "/" + url.PathEscape(s.Stream), Path: path + "/streams/" + url.PathEscape(s.Stream), Home: path + "/",
+		Stream: s, Delivery: deliveryState(s), ID: url.PathEscape(s.Tenancy) + "/" + url.PathEscape(s.Stream), Path: path + "/streams/" + url.PathEscape(s.Stream), Home: path + "/",
 		Age: formatAge(t.Now, s.DataTime()), Next: formatNext(t.Now, s.Plan.Next),
 	}
 	if s.LastFailure.After(s.LastSuccess) && s.WhyOff == "" {
@@ -184,23 +197,23 @@ func formatNext(now, next time.Time) string {
 // finish orders what was added: the worst first.
 func (t *tenanciesData) finish() {
 	slices.SortFunc(t.Summary, func(a, b labelLink) int {
-		return slices.Index(summaryOrder, a.State) - slices.Index(summaryOrder, b.State)
+		return slices.Index(stateOrder, a.State) - slices.Index(stateOrder, b.State)
 	})
 	slices.SortStableFunc(t.Rows, compareTenancies)
 	slices.SortStableFunc(t.Found, func(a, b foundStream) int {
-		return slices.Index(summaryOrder, a.Freshness) - slices.Index(summaryOrder, b.Freshness)
+		return slices.Index(stateOrder, worstState([]freshness.Stream{a.Stream})) - slices.Index(stateOrder, worstState([]freshness.Stream{b.Stream}))
 	})
 }
 
-// problemLabels are the labels of which a tenancy with more streams comes first.
-var problemLabels = []freshness.Label{freshness.Late, freshness.Never, freshness.Failing}
+// problemStates are the states of which a tenancy with more streams comes first.
+var problemStates = []freshness.Label{freshness.Late, freshness.Never, freshness.Failing, refusedState, retryingState}
 
-// compareTenancies compares by the worst label, whether there is an error, the numbers of
+// compareTenancies compares by the worst state, whether there is an error, the numbers of
 // streams with problems, and the name.
 func compareTenancies(a, b tenancyRow) int {
 	order := cmp.Or(cmp.Compare(a.rank, b.rank), hasError(b)-hasError(a))
-	for _, label := range problemLabels {
-		order = cmp.Or(order, cmp.Compare(b.tenancyView.Labels[label], a.tenancyView.Labels[label]))
+	for _, state := range problemStates {
+		order = cmp.Or(order, cmp.Compare(b.states[state], a.states[state]))
 	}
 	return cmp.Or(order, cmp.Compare(a.Tenancy, b.Tenancy))
 }

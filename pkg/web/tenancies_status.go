@@ -58,6 +58,8 @@ type tenancyView struct {
 	Overdue int                     `json:"overdue"`
 	Oldest  time.Time               `json:"oldest_data,omitzero"`
 	Queued  int                     `json:"queued_deliveries"`
+	Refused int                     `json:"refused_deliveries"`
+	Retried int                     `json:"retried_deliveries"`
 	Next    time.Time               `json:"next,omitzero"`
 }
 
@@ -67,7 +69,7 @@ func newTenancyView(s tenancyStatus, path string) tenancyView {
 	}
 	for _, one := range s.streams {
 		v.Labels[one.Freshness]++
-		v.Queued += one.Queued
+		v.Queued, v.Refused, v.Retried = v.Queued+one.Queued, v.Refused+one.Refused, v.Retried+one.Retried
 		if one.Overdue {
 			v.Overdue++
 		}
@@ -180,16 +182,41 @@ func (t *Tenancies) serveReload(w http.ResponseWriter, r *http.Request) {
 	t.root.writeReloaded(w, t.Reload(r.Context()))
 }
 
-// worstLabel returns the label by which a tenancy is ordered: the first of summaryOrder
-// that a stream has, or late for a stream that is collected again because it is late.
-func worstLabel(streams []freshness.Stream) freshness.Label {
-	worst := len(summaryOrder) - 1
-	for _, s := range streams {
-		label := s.Freshness
-		if label == freshness.Running && s.Overdue {
-			label = freshness.Late
-		}
-		worst = min(worst, slices.Index(summaryOrder, label))
+// The states of the deliveries of a stream, which the overview of tenancies shows beside the
+// labels of its data.
+const (
+	refusedState  freshness.Label = "refused"  // a destination refuses a snapshot
+	retryingState freshness.Label = "retrying" // a delivery failed otherwise and is retried
+)
+
+// stateOrder has the labels and the states of deliveries, the worst first.
+var stateOrder = slices.Insert(slices.Clone(summaryOrder), 1+slices.Index(summaryOrder, freshness.Failing), refusedState, retryingState)
+
+// deliveryState returns the state of the deliveries of a stream; "" when none has failed.
+func deliveryState(s freshness.Stream) freshness.Label {
+	switch {
+	case s.Refused > 0:
+		return refusedState
+	case s.Retried > 0:
+		return retryingState
 	}
-	return summaryOrder[worst]
+	return ""
+}
+
+// hasState reports whether a stream has a label, or a state of its deliveries. One that is
+// collected again because it is late is late, too.
+func hasState(s freshness.Stream, state freshness.Label) bool {
+	isLate := state == freshness.Late && s.Overdue && s.Freshness == freshness.Running
+	return s.Freshness == state || isLate || deliveryState(s) == state
+}
+
+// worstState returns the state by which a tenancy is ordered: the first of stateOrder that a
+// stream has.
+func worstState(streams []freshness.Stream) freshness.Label {
+	for _, state := range stateOrder {
+		if slices.ContainsFunc(streams, func(s freshness.Stream) bool { return hasState(s, state) }) {
+			return state
+		}
+	}
+	return freshness.Off
 }

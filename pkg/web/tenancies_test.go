@@ -149,12 +149,19 @@ func (s *several) routesOfOne() []route {
 	return routes
 }
 
+// newQueries returns an engine for the queries over all tenancies.
+func (s *several) newQueries() *query.Engine {
+	engine := query.New(query.Options{State: s.state, Dir: filepath.Join(s.dir, "query"), Memory: 1 << 30, Parallel: 2})
+	s.Cleanup(engine.Close)
+	return engine
+}
+
 // TestTokenSeesOnlyItsTenancies tries every route of another tenancy, and looks for the other
 // tenancies in every response at the root.
 func TestTokenSeesOnlyItsTenancies(t *testing.T) {
 	t.Parallel()
 	s := newTwo(t)
-	s.options.Tokens, s.options.Token, s.options.Pprof = readTokens(t, tokensText), "token-of-service", true
+	s.options.Tokens, s.options.Token, s.options.Pprof, s.options.Queries = readTokens(t, tokensText), "token-of-service", true, s.newQueries()
 	s.options.Alive, s.options.Ready = func() error { return errors.New("umbrella stalls") }, func() error { return errors.New("umbrella is restored") }
 	s.options.LastReload = func() (time.Time, error) { return shownAt, errors.New("umbrella.env: refused") }
 	service := NewTenancies(s.options)
@@ -574,7 +581,10 @@ func TestOverviewOfTenancies(t *testing.T) {
 			s.addCollector("okta", 6*time.Hour, "okta_users")
 			s.addRestored("okta", "okta_users", time.Hour, `{"id":1}`)
 		},
-		"reloaded": func() { s.addOkta(time.Hour, "") },
+		"reloaded":    func() { s.addOkta(time.Hour, "") },
+		"refused":     func() { s.addOkta(time.Hour, ""); s.failDeliveries(state.Refused) },
+		"retrying":    func() { s.addOkta(time.Hour, ""); s.failDeliveries(state.Transient) },
+		"bad refused": func() { s.addOkta(5*time.Hour, "the vendor refuses"); s.failDeliveries(state.Refused) },
 	} {
 		s.switchTo(name)
 		add()
@@ -593,12 +603,13 @@ func TestOverviewOfTenancies(t *testing.T) {
 		}
 		return names
 	}
-	if got := strings.Join(rows(""), " "); got != "broken worse late never failing restored reloaded fresh off" {
+	if got := strings.Join(rows(""), " "); got != "broken worse late never bad%20refused failing refused retrying restored reloaded fresh off" {
 		t.Errorf("the order is %s", got)
 	}
 	for query, want := range map[string]string{
 		"?label=late": "worse late", "?search=LATE": "late", "?search=okta_groups": "worse", "?search=bro": "broken", "?label=late&search=groups": "worse",
-		"?search=okta": "worse late never failing restored reloaded fresh off", "?search=nothing": "",
+		"?search=okta":   "worse late never bad%20refused failing refused retrying restored reloaded fresh off",
+		"?label=refused": "bad%20refused refused", "?label=retrying": "retrying", "?search=nothing": "",
 	} {
 		if got := strings.Join(rows(query), " "); got != want {
 			t.Errorf("%s has %q, want %q", query, got, want)
@@ -606,6 +617,8 @@ func TestOverviewOfTenancies(t *testing.T) {
 	}
 	page := request(handler, "GET", "/", "").Body.String()
 	for _, want := range []string{
+		`<td id="t.refused.state" data-live><span class="state refused">refused</span></td>`, `<span class="n refused">1 refused</span>, <span class="n fresh">1 fresh</span>`,
+		`href="/?label=refused">2 refused</a>`,
 		"1 tenancy unusable</span>; streams: ", ">3 late<", "broken.env:1: SCHEDULE: wrong", "The last reload: OKTA_ORG: want a URL", `<span class="n late">2 late</span>`, "form-action",
 	} {
 		if !strings.Contains(page+request(handler, "GET", "/", "").Header().Get("Content-Security-Policy"), want) {
@@ -628,16 +641,40 @@ func TestOverviewOfTenancies(t *testing.T) {
 	var list struct{ Tenancies []map[string]any }
 	decodeJSON(t, request(handler, "GET", "/api/v1/tenancies", "").Body.String(), &list)
 	worse := list.Tenancies[slices.IndexFunc(list.Tenancies, func(one map[string]any) bool { return one["tenancy"] == "worse" })]
-	if len(list.Tenancies) != 9 || worse["streams"] != 2.0 || worse["overdue"] != 2.0 || worse["queued_deliveries"] != 1.0 || worse["path"] != "/tenancies/worse" ||
+	if len(list.Tenancies) != 12 || worse["streams"] != 2.0 || worse["overdue"] != 2.0 || worse["queued_deliveries"] != 1.0 || worse["path"] != "/tenancies/worse" ||
 		worse["oldest_data"] != shownAt.Add(-50*time.Hour).Format(time.RFC3339) || worse["next"] != shownAt.Add(2*time.Hour).Format(time.RFC3339) {
 		t.Errorf("tenancies: %v", worse)
+	}
+	for _, one := range list.Tenancies {
+		name, _ := one["tenancy"].(string)
+		want := map[string]string{"refused": "1 1 0", "bad refused": "1 1 0", "retrying": "1 0 1", "fresh": "1 0 0"}[name]
+		if got := fmt.Sprint(one["queued_deliveries"], " ", one["refused_deliveries"], " ", one["retried_deliveries"]); want != "" && got != want {
+			t.Errorf("%s has %s queued, refused and retried deliveries, want %s", name, got, want)
+		}
 	}
 	var status struct {
 		Streams []struct{ Tenancy, Stream string }
 	}
 	decodeJSON(t, request(handler, "GET", "/api/v1/status", "").Body.String(), &status)
-	if len(status.Streams) != 9 || status.Streams[0].Tenancy != "failing" {
+	if len(status.Streams) != 12 || status.Streams[0].Tenancy != "bad refused" {
 		t.Errorf("streams: %v", status.Streams)
+	}
+}
+
+// failDeliveries records that all queued deliveries of the tenancy have failed.
+func (s *several) failDeliveries(class state.Class) {
+	s.Helper()
+	queue, err := s.state.Queue.List(s.Context())
+	if err != nil {
+		s.Fatal(err)
+	}
+	for _, d := range queue {
+		if d.Tenancy != s.tenancy {
+			continue
+		}
+		if err := s.state.Queue.ScheduleRetry(s.Context(), d.ID, errors.New("no permission"), class, shownAt.Add(time.Hour)); err != nil {
+			s.Fatal(err)
+		}
 	}
 }
 
@@ -654,7 +691,7 @@ func TestResponsesOfTenanciesMatchOpenAPI(t *testing.T) {
 	t.Parallel()
 	rc := &responseChecker{T: t, doc: loadOpenAPI(t), seen: map[string]bool{}, refuses: []int{401, 403}}
 	s := newTwo(t)
-	s.options.Tokens = readTokens(t, tokensText)
+	s.options.Tokens, s.options.Queries = readTokens(t, tokensText+queryTokens), s.newQueries()
 	service := NewTenancies(s.options)
 	handler := service.Handler()
 	for _, r := range service.routes() {
@@ -665,10 +702,11 @@ func TestResponsesOfTenanciesMatchOpenAPI(t *testing.T) {
 			rc.checkResponse(asked, w)
 			return w
 		}
-		for _, token := range []string{"token-of-all-run-1", "token-of-acme-read"} {
+		for _, token := range []string{"token-of-all-run-1", "token-of-acme-read", "token-of-all-query"} {
 			w := send(token)
-			mayRefuse := r.program && token == "token-of-acme-read"
-			if w.Code != 200 && !(mayRefuse && w.Code == 403) && !(r.path == "/-/data" && w.Code == 503) {
+			mayRefuse := r.program && token == "token-of-acme-read" || r.right != "" && !s.options.Tokens.find(token).permits(r.right)
+			isMissing := r.path == "/query" && !s.options.Tokens.find(token).permits(QueryRight) && w.Code == 404
+			if w.Code != 200 && !(mayRefuse && w.Code == 403) && !(r.path == "/-/data" && w.Code == 503) && !isMissing {
 				t.Errorf("%s %s with %s: %d %.200s", r.method, r.path, token, w.Code, w.Body)
 			}
 		}

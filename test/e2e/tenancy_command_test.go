@@ -102,7 +102,7 @@ func TestTenancyImport(t *testing.T) {
 	r := ws.Run("tenancy", "import", old.Path("state"))
 	ws.AssertResult(r, harness.ExitOK, "# tenancy acme\n", "tenable_assets", "imported", "no file in", "was not changed")
 	ws.AssertResult(ws.Run("tenancy", "import", old.Path("state")), harness.ExitOK, "imported before")
-	ws.write("acme", append(lines, "SCHEDULE=0 0 1 1 *", "SCHEDULE_CATCH_UP=false")...) // nothing runs by itself
+	ws.write("acme", append(lines, "SCHEDULE=0 0 1 1 *", "SCHEDULE_CATCHUP=false")...) // nothing runs by itself
 	s.Signal(syscall.SIGHUP)
 	s.WaitForLog("a tenancy begins", `"tenancy":"acme"`)
 	ws.AssertResult(ws.Run("status", "--tenancy", "acme"), harness.ExitOK, "tenable_assets", "30")

@@ -77,7 +77,8 @@ func TestReportsOfTenancies(t *testing.T) {
 	if text := once["bad"]["error"]; text == nil || len(once["acme"]["streams"].([]any)) != 1 || once["acme"]["error"] != nil {
 		t.Errorf("bad has the error %v, acme %v", text, once["acme"])
 	}
-	for _, series := range []string{`stream="tenable_assets",tenancy="acme"} 30`, `stream="tenable_assets",tenancy="globex"} 70`, `stream="okta_users",tenancy="initech"} 5`} {
+	for _, series := range []string{`stream="tenable_assets",tenancy="acme"} 30`, `stream="tenable_assets",tenancy="globex"} 70`, `stream="okta_users",tenancy="initech"} 5`,
+		`collectord_config_last_reload_successful{tenancy="bad"} 0`, `collectord_config_last_reload_successful{tenancy="acme"} 1`, `collectord_config_last_reload_successful{tenancy=""} 1`} {
 		if !strings.Contains(ws.Content(ws.Path("all.prom")), series) {
 			t.Errorf("the metrics do not have %s", series)
 		}

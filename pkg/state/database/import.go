@@ -38,7 +38,7 @@ func (r *Runs) History(ctx context.Context, stream, tenancy string, limit int) (
 // ImportHistory implements [state.Runs].
 func (r *Runs) ImportHistory(ctx context.Context, h snapshot.Header, past state.History) error {
 	err := r.inTransaction(ctx, func(tx DB) error {
-		_, err := importHistory(ctx, tx, h, past)
+		_, err := r.importHistory(ctx, tx, h, past)
 		return err
 	})
 	if err != nil {
@@ -48,7 +48,8 @@ func (r *Runs) ImportHistory(ctx context.Context, h snapshot.Header, past state.
 }
 
 // importHistory is ImportHistory in a transaction. It reports whether the history was added.
-func importHistory(ctx context.Context, tx DB, h snapshot.Header, past state.History) (added bool, err error) {
+// Its errors are from another state, which may have known fewer secrets.
+func (c *core) importHistory(ctx context.Context, tx DB, h snapshot.Header, past state.History) (added bool, err error) {
 	var exists bool
 	if err := tx.QueryRowContext(ctx,
 		`SELECT EXISTS (SELECT 1 FROM counters WHERE stream = $1 AND tenancy = $2)
@@ -56,7 +57,7 @@ func importHistory(ctx context.Context, tx DB, h snapshot.Header, past state.His
 		return false, err
 	}
 	for i := len(past.Runs) - 1; i >= 0; i-- {
-		if err := importRun(ctx, tx, h, past.Runs[i]); err != nil {
+		if err := c.importRun(ctx, tx, h, past.Runs[i]); err != nil {
 			return false, err
 		}
 	}
@@ -65,20 +66,20 @@ func importHistory(ctx context.Context, tx DB, h snapshot.Header, past state.His
 			`INSERT INTO counters (collector, stream, tenancy, outcome, runs, last_run, ended, error)
 			 VALUES ($1, $2, $3, $4, $5, coalesce((SELECT max(id) FROM runs WHERE stream = $2 AND tenancy = $3 AND outcome = $4), 0), $6, $7)
 			 ON CONFLICT DO NOTHING`,
-			h.Collector, h.Stream, h.Tenancy, e.Outcome, e.Runs, toMillis(e.Last), TruncateText(e.Err)); err != nil {
+			h.Collector, h.Stream, h.Tenancy, e.Outcome, e.Runs, toMillis(e.Last), c.withoutSecrets(e.Err)); err != nil {
 			return false, err
 		}
 	}
 	return true, nil
 }
 
-func importRun(ctx context.Context, tx DB, h snapshot.Header, run state.PastRun) error {
+func (c *core) importRun(ctx context.Context, tx DB, h snapshot.Header, run state.PastRun) error {
 	_, err := tx.ExecContext(ctx,
 		`INSERT INTO runs (collector, stream, tenancy, upload_id, cause, started, ended, outcome, error,
 			records, bytes, pages, requests, retries, limited, doubts)
 		 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)`,
 		h.Collector, h.Stream, h.Tenancy, run.UploadID, run.Trigger,
-		toMillis(run.Started), toMillis(run.Ended), run.Outcome, TruncateText(run.Err),
+		toMillis(run.Started), toMillis(run.Ended), run.Outcome, c.withoutSecrets(run.Err),
 		run.Records, run.Bytes, run.Pages, run.Requests, run.Retries, run.Waited.Milliseconds(), encodeDoubts(run.Doubts))
 	return err
 }

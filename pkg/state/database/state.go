@@ -192,7 +192,7 @@ func (s *State) readStreams(ctx context.Context, query string, args ...any) ([]s
 			&st.Last.ID, &st.Last.Collector, &st.Last.Stream, &st.Last.Tenancy, &st.Last.UploadID, &st.Last.Trigger,
 			&started, &ended, &st.Last.Outcome, &st.Last.Err, &st.Last.Records, &st.Last.Bytes, &st.Last.Pages,
 			&st.Last.Requests, &st.Last.Retries, &limited, doubtsColumn{&st.Last.Doubts},
-			&success, &failure, &st.FailureErr, &firstFailure, &taken, &checked, &st.Records, &st.Source, doubtsColumn{&st.Doubts}, &st.Held, &st.Queued)
+			&success, &failure, &st.FailureErr, &firstFailure, &taken, &checked, &st.Records, &st.Source, doubtsColumn{&st.Doubts}, &st.Held, &st.Queued, &st.Refused, &st.Retried)
 		st.Last.Started, st.Last.Ended = fromMillis(started), fromMillis(ended)
 		st.Last.RateLimitWait = time.Duration(limited) * time.Millisecond
 		st.LastSuccess, st.LastFailure, st.Taken = fromMillis(success), fromMillis(failure), fromMillis(taken)
@@ -229,7 +229,8 @@ successes AS (
 		SELECT c.*, row_number() OVER (PARTITION BY collector, stream, tenancy ORDER BY last_run DESC, ended DESC) AS place
 		FROM counters c WHERE {condition} AND outcome IN ('success', 'unchanged', 'empty')) ranked WHERE place = 1),
 queues AS (
-	SELECT q.collector, q.stream, q.tenancy, count(*) AS n
+	SELECT q.collector, q.stream, q.tenancy, count(*) AS n,
+		count(CASE WHEN d.class = 'refused' THEN 1 END) AS refused, count(CASE WHEN d.class <> 'refused' AND d.error <> '' THEN 1 END) AS retried
 	FROM deliveries d JOIN snapshots q ON q.id = d.snapshot WHERE {condition} GROUP BY q.collector, q.stream, q.tenancy)
 SELECT n.collector, n.stream, n.tenancy,
 	coalesce(r.id, 0), coalesce(r.collector, ''), coalesce(r.stream, ''), coalesce(r.tenancy, ''), coalesce(r.upload_id, ''), coalesce(r.cause, ''),
@@ -241,7 +242,7 @@ SELECT n.collector, n.stream, n.tenancy,
 	coalesce(s.taken, 0), CASE WHEN s.id IS NULL THEN 0 ELSE l.checked END, coalesce(s.records, 0), coalesce(s.source, ''),
 	CASE WHEN u.outcome <> 'unchanged' AND u.started >= coalesce(s.taken, 0) THEN u.doubts ELSE coalesce(s.doubts, '') END,
 	EXISTS (SELECT 1 FROM snapshots h WHERE h.held AND h.stream = n.stream AND h.tenancy = n.tenancy AND h.id > coalesce(s.id, 0) AND h.taken > coalesce(l.checked, 0)),
-	coalesce(q.n, 0)
+	coalesce(q.n, 0), coalesce(q.refused, 0), coalesce(q.retried, 0)
 FROM streams n
 LEFT JOIN runs r ON r.id = (SELECT max(id) FROM runs WHERE stream = n.stream AND tenancy = n.tenancy AND collector = n.collector AND outcome <> 'skipped')
 LEFT JOIN successes g ON g.collector = n.collector AND g.stream = n.stream AND g.tenancy = n.tenancy

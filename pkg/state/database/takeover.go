@@ -189,7 +189,7 @@ func (t *takeover) record(ctx context.Context) error {
 			return err
 		}
 		h := snapshot.Header{Collector: t.collector, Stream: t.stream, Tenancy: t.tenancy}
-		added, err := importHistory(ctx, tx, h, t.past)
+		added, err := t.importHistory(ctx, tx, h, t.past)
 		if added {
 			t.result.Runs = len(t.past.Runs)
 		}
@@ -370,7 +370,7 @@ func (s *State) takeRest(ctx context.Context, from *State, tenancy string, resul
 			default:
 				continue
 			}
-			added, err := copyRows(ctx, tx, from.db, table.Name, where, tenancy)
+			added, err := s.copyRows(ctx, tx, from.db, table.Name, where, tenancy)
 			if err != nil {
 				return err
 			}
@@ -388,14 +388,19 @@ func rowNames(names []string) []string {
 	return slices.DeleteFunc(slices.Clone(names), func(name string) bool { return name == "id" && slices.Contains(names, "outcome") })
 }
 
-// rowValues returns the values of a row that copyRows copies. SQLite has numbers for flags.
-func rowValues(names []string, values []any) []any {
+// rowValues returns the values of a row that copyRows copies, with errors without secrets.
+// SQLite has numbers for flags.
+func (c *core) rowValues(names []string, values []any) []any {
 	var row []any
 	for i, name := range names {
-		switch value, isNumber := values[i].(int64); {
+		number, isNumber := values[i].(int64)
+		text, isText := values[i].(string)
+		switch {
 		case name == "id" && slices.Contains(names, "outcome"):
 		case name == "indicator" && isNumber:
-			row = append(row, value != 0)
+			row = append(row, number != 0)
+		case isText && (name == "error" || name == "problem"):
+			row = append(row, c.withoutSecrets(text))
 		default:
 			row = append(row, values[i])
 		}
@@ -405,7 +410,7 @@ func rowValues(names []string, values []any) []any {
 
 // copyRows adds the rows of a table for which the SQL condition where holds, without their
 // ids, unless their key is there. It returns the number of those that were added.
-func copyRows(ctx context.Context, tx DB, from DB, table, where, tenancy string) (added int64, err error) {
+func (c *core) copyRows(ctx context.Context, tx DB, from DB, table, where, tenancy string) (added int64, err error) {
 	rows, err := from.QueryContext(ctx, `SELECT * FROM `+table+` WHERE `+where, tenancy)
 	if err != nil {
 		return 0, err
@@ -424,7 +429,7 @@ func copyRows(ctx context.Context, tx DB, from DB, table, where, tenancy string)
 		if err := rows.Scan(targets...); err != nil {
 			return added, err
 		}
-		result, err := tx.ExecContext(ctx, statement, rowValues(names, values)...)
+		result, err := tx.ExecContext(ctx, statement, c.rowValues(names, values)...)
 		if err != nil {
 			return added, err
 		}

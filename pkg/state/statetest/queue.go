@@ -2,6 +2,7 @@ package statetest
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -62,13 +63,22 @@ func testDeliveryAttempts(t *testing.T, harness Harness) {
 	tried := fresh
 	tried.Attempts, tried.Class, tried.Err, tried.NextTry = 1, state.Transient, "no route", next
 	AssertEqual(t, "tried", first(), tried)
+	counts := func() string {
+		t.Helper()
+		all, err := f.TenancyStreams(ctx, "acme")
+		f.RequireNoError(err)
+		return fmt.Sprint(len(all), all[0].Queued, all[0].Refused, all[0].Retried)
+	}
+	AssertEqual(t, "queued, refused and retried after a failure", counts(), "1 2 0 1")
 	f.AdvanceClock(time.Hour)
 	f.RequireNoError(f.Queue.ScheduleRetry(ctx, fresh, errors.New("denied"), state.Refused, next))
 	tried.Attempts, tried.Class, tried.Err, tried.NextTry = 2, state.Refused, "denied", next
 	AssertEqual(t, "refused", first(), tried)
+	AssertEqual(t, "queued, refused and retried after a refusal", counts(), "1 2 1 0")
 	f.RequireNoError(f.Queue.RetryAllNow(ctx, "acme"))
 	tried.Class, tried.NextTry = "", time.Time{}
 	AssertEqual(t, "due at once", first(), tried)
+	AssertEqual(t, "queued, refused and retried, due at once", counts(), "1 2 0 1")
 
 	// A lost delivery whose id the database has given again is not this one.
 	lost := fresh
