@@ -40,14 +40,15 @@ func (s *setting) parseInput() error {
 }
 
 // parseTogether parses all settings and sets their fields. It reports whether all are valid;
-// otherwise no field is set. The env package copies the environment of the process at each
+// otherwise only the fields of settings without a value are set. The env package copies the environment of the process at each
 // call, so that one call for each setting takes longer than all else.
 func (l *loader) parseTogether() bool {
 	var all []*setting
 	var fields []reflect.StructField
 	vars := map[string]string{}
 	l.eachSetting(func(s *setting) {
-		if s.isUnsetPointer() {
+		if s.isUnset() {
+			s.target.SetZero()
 			return
 		}
 		if s.input.found {
@@ -71,9 +72,9 @@ func (l *loader) parseTogether() bool {
 	return true
 }
 
-// isUnsetPointer reports whether the setting is a pointer that stays nil.
-func (s *setting) isUnsetPointer() bool {
-	return s.field.Type.Kind() == reflect.Pointer && (!s.input.found || s.inputText() == "") && s.tag("envDefault") == ""
+// isUnset reports whether the setting has neither a value nor a default: its field is zero.
+func (s *setting) isUnset() bool {
+	return (!s.input.found || s.inputText() == "") && s.tag("envDefault") == ""
 }
 
 // inputText returns the value that was read. It removes the whitespace around it
@@ -88,12 +89,12 @@ func (s *setting) inputText() string {
 // parseAlone parses a struct that has only this field, so that an error can only be
 // about this variable.
 func (s *setting) parseAlone(vars map[string]string) (reflect.Value, error) {
+	if s.isUnset() {
+		return reflect.Zero(s.field.Type), nil
+	}
 	holder := reflect.New(reflect.StructOf([]reflect.StructField{{
 		Name: s.field.Name, Type: s.field.Type, Tag: s.field.Tag,
 	}}))
-	if s.isUnsetPointer() {
-		return reflect.Zero(s.field.Type), nil
-	}
 	err := env.ParseWithOptions(holder.Interface(), env.Options{Environment: vars, FuncMap: parsers})
 	if err != nil {
 		return reflect.Value{}, s.explainParseError(err)

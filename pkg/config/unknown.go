@@ -5,6 +5,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/agext/levenshtein"
 )
@@ -26,7 +27,7 @@ var replaced = map[string]string{
 // warnUnknown warns of names that look like settings and are not, in the
 // environment and in the file.
 func (l *loader) warnUnknown() []string {
-	prefixes, known := l.settingPrefixes(), l.knownNames()
+	prefixes, known := sync.OnceValue(l.settingPrefixes), sync.OnceValue(l.knownNames) // usually no name needs them
 	var warnings []string
 	for _, name := range sortedKeys(l.process) {
 		if l.process[name] != "" && name != "TZ" {
@@ -44,7 +45,7 @@ func (l *loader) warnUnknown() []string {
 
 // warnName returns a warning if a name is not a variable that is read, but begins
 // like one, or is one but for a letter or two.
-func (l *loader) warnName(name, where string, prefixes, known []string) []string {
+func (l *loader) warnName(name, where string, prefixes, known func() []string) []string {
 	if near := misspelledLibraryName(name); near != "" {
 		return []string{fmt.Sprintf("%s (%s): not a variable of the AWS SDK: did you mean %s?", name, where, near)}
 	}
@@ -58,17 +59,17 @@ func (l *loader) warnName(name, where string, prefixes, known []string) []string
 		return []string{fmt.Sprintf("%s (%s): has no effect on collectord: set %s", name, where, instead)}
 	}
 	candidates, most := known, max(2, len(name)/4)
-	looksLikeSetting := slices.ContainsFunc(prefixes, func(prefix string) bool { return strings.HasPrefix(name, prefix) })
+	looksLikeSetting := slices.ContainsFunc(prefixes(), func(prefix string) bool { return strings.HasPrefix(name, prefix) })
 	switch {
 	case looksLikeSetting:
 	case len(name) < 6:
 		return nil
 	case strings.HasPrefix(name, "PG"):
-		candidates, most = libraryNames, 2
+		candidates, most = func() []string { return libraryNames }, 2
 	default:
 		most = min(2, len(name)/7+1)
 	}
-	near := Nearest(name, candidates, most)
+	near := Nearest(name, candidates(), most)
 	if near == "" && !looksLikeSetting {
 		return nil
 	}

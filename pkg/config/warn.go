@@ -157,12 +157,15 @@ func (l *loader) warnReferences() []string {
 
 // warnDiffering warns of variables that have different values in several sources.
 func (l *loader) warnDiffering() []string {
+	// Of two of the three sources, one is the environment or the file.
 	names := map[string]bool{}
-	for name := range l.known {
-		names[name], names[name+"_FILE"] = true, true
-	}
 	for name := range l.process {
-		names[name] = names[name] || isLibraryVariable(name)
+		names[name] = l.isKnown(name) || isLibraryVariable(name)
+	}
+	if l.file != nil {
+		for name := range l.file.values {
+			names[name] = names[name] || l.isKnown(name)
+		}
 	}
 	var warnings []string
 	for _, name := range sortedKeys(names) {

@@ -12,50 +12,33 @@ import (
 // that are encoded without the checks of a prometheus.Registry, which take most of the time of
 // a scrape when there are many tenancies.
 type collection struct {
-	families map[*definition]*dto.MetricFamily
+	samples map[*definition][]sample
 	// pairs has the labels, of which most values share some.
 	pairs map[[2]string]*dto.LabelPair
 }
 
 func newCollection() *collection {
-	return &collection{families: map[*definition]*dto.MetricFamily{}, pairs: map[[2]string]*dto.LabelPair{}}
+	return &collection{samples: map[*definition][]sample{}, pairs: map[[2]string]*dto.LabelPair{}}
 }
 
-// A sample has what one value of a metric consists of, in one allocation.
+// A sample is one value of a metric with its labels. The messages of the same value have six
+// times the size.
 type sample struct {
-	metric  dto.Metric
-	gauge   dto.Gauge
-	counter dto.Counter
-	value   float64
-	labels  [maxLabels]*dto.LabelPair
+	value  float64
+	labels [maxLabels]*dto.LabelPair
 }
 
 // addValue adds a value. labels are those of d; the last one is the tenancy.
 func (c *collection) addValue(d *definition, value float64, tenancy string, labels []string) {
-	s := &sample{value: value}
-	if d.kind == prometheus.CounterValue {
-		s.counter.Value, s.metric.Counter = &s.value, &s.counter
-	} else {
-		s.gauge.Value, s.metric.Gauge = &s.value, &s.gauge
-	}
-	s.metric.Label = s.labels[:0]
-	for _, l := range d.sorted {
+	s := sample{value: value}
+	for i, l := range d.sorted {
 		text := tenancy
 		if l.at < len(labels) {
 			text = labels[l.at]
 		}
-		s.metric.Label = append(s.metric.Label, c.labelPair(l.name, text))
+		s.labels[i] = c.labelPair(l.name, text)
 	}
-	family := c.families[d]
-	if family == nil {
-		kind := dto.MetricType_GAUGE
-		if d.kind == prometheus.CounterValue {
-			kind = dto.MetricType_COUNTER
-		}
-		family = &dto.MetricFamily{Name: &d.name, Help: &d.help, Type: &kind}
-		c.families[d] = family
-	}
-	family.Metric = append(family.Metric, &s.metric)
+	c.samples[d] = append(c.samples[d], s)
 }
 
 // labelPair returns a label with a value.
@@ -69,13 +52,41 @@ func (c *collection) labelPair(name, value string) *dto.LabelPair {
 	return pair
 }
 
-// listFamilies returns the metrics that have values, ordered by name.
-func (c *collection) listFamilies() (families []*dto.MetricFamily) {
-	for _, d := range definitions {
-		if family := c.families[d]; family != nil {
-			families = append(families, family)
+// eachFamily calls do with each metric that has values, ordered by name. The messages of a
+// metric are made for its call.
+func (c *collection) eachFamily(do func(*dto.MetricFamily)) {
+	byName := func(a, b *definition) int { return cmp.Compare(a.name, b.name) }
+	for _, d := range slices.SortedFunc(slices.Values(definitions), byName) {
+		if samples := c.samples[d]; len(samples) > 0 {
+			do(newFamily(d, samples))
 		}
 	}
-	slices.SortFunc(families, func(a, b *dto.MetricFamily) int { return cmp.Compare(a.GetName(), b.GetName()) })
-	return families
+}
+
+// A message has what the message of one value consists of, in one allocation.
+type message struct {
+	metric  dto.Metric
+	gauge   dto.Gauge
+	counter dto.Counter
+}
+
+// newFamily returns the message of a metric. It has pointers into samples.
+func newFamily(d *definition, samples []sample) *dto.MetricFamily {
+	kind := dto.MetricType_GAUGE
+	if d.kind == prometheus.CounterValue {
+		kind = dto.MetricType_COUNTER
+	}
+	family := &dto.MetricFamily{Name: &d.name, Help: &d.help, Type: &kind, Metric: make([]*dto.Metric, len(samples))}
+	messages := make([]message, len(samples))
+	for i := range samples {
+		s, m := &samples[i], &messages[i]
+		m.metric.Label = s.labels[:len(d.sorted)]
+		if d.kind == prometheus.CounterValue {
+			m.counter.Value, m.metric.Counter = &s.value, &m.counter
+		} else {
+			m.gauge.Value, m.metric.Gauge = &s.value, &m.gauge
+		}
+		family.Metric[i] = &m.metric
+	}
+	return family
 }

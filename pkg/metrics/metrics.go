@@ -9,7 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"net/http"
 	"runtime"
 	"slices"
 	"strings"
@@ -17,8 +16,6 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/collectors"
-	"github.com/prometheus/client_golang/prometheus/promhttp"
 	dto "github.com/prometheus/client_model/go"
 	"go.uber.org/zap"
 
@@ -96,25 +93,6 @@ func (m *Metrics) listTenancies() []*Tenancy {
 	return slices.SortedFunc(maps.Values(m.tenancies), func(a, b *Tenancy) int { return strings.Compare(a.Name, b.Name) })
 }
 
-// Handler returns a handler that serves m, the metrics of Go and those of the process. A metric
-// that fails does not take the others down.
-func (m *Metrics) Handler() http.Handler {
-	process := m.processRegistry()
-	all := prometheus.GathererFunc(func() ([]*dto.MetricFamily, error) {
-		own, _ := m.Gather() // its error is always nil
-		more, err := process.Gather()
-		return append(own, more...), err
-	})
-	return promhttp.HandlerFor(all, promhttp.HandlerOpts{
-		EnableOpenMetrics: true, ErrorHandling: promhttp.ContinueOnError, ErrorLog: errorLog{m.Log},
-	})
-}
-
-// errorLog logs the errors of promhttp.
-type errorLog struct{ log *zap.Logger }
-
-func (e errorLog) Println(v ...any) { e.log.Warn("metrics: " + fmt.Sprint(v...)) }
-
 // WriteFile writes m into a file for the textfile collector of the node exporter. It replaces
 // the file atomically, and leaves it as it is when the state cannot be read. The metrics of the
 // process are left out, because the node exporter has its own.
@@ -131,21 +109,16 @@ func (m *Metrics) WriteFile(path string) error {
 	return nil
 }
 
-// processRegistry returns a registry of the metrics of Go and of the process.
-func (m *Metrics) processRegistry() *prometheus.Registry {
-	r := prometheus.NewRegistry()
-	labels := prometheus.Labels{}
-	if m.Tenancy != "" {
-		labels["tenancy"] = m.Tenancy
-	}
-	prometheus.WrapRegistererWith(labels, r).MustRegister(
-		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	return r
-}
-
 // Gather implements prometheus.Gatherer. It reads the state once. When the state cannot be
 // read, it returns what was read before; the error is always nil.
-func (m *Metrics) Gather() ([]*dto.MetricFamily, error) {
+func (m *Metrics) Gather() (families []*dto.MetricFamily, err error) {
+	m.collect().eachFamily(func(family *dto.MetricFamily) { families = append(families, family) })
+	return families, nil
+}
+
+// collect returns the values of all metrics. It reads the state once, and has what was read
+// before if that fails.
+func (m *Metrics) collect() *collection {
 	values, err := m.readValues()
 	if err != nil {
 		m.Log.Warn("the state could not be read for the metrics; they have the values that were read before", zap.Error(err))
@@ -161,7 +134,7 @@ func (m *Metrics) Gather() ([]*dto.MetricFamily, error) {
 			t.publishState(values.tenancies[t.Name], publish)
 		}
 	}
-	return all.listFamilies(), nil
+	return all
 }
 
 // A publisher publishes one value of a metric.

@@ -150,6 +150,34 @@ func scrape(t *testing.T, m *Metrics) string {
 	return string(body)
 }
 
+// TestScrapeFormats checks the formats of a scrape, and the choice of metrics by name.
+func TestScrapeFormats(t *testing.T) {
+	f := newFixture(t, t.TempDir())
+	for _, tc := range []struct{ name, path, accept, wantType, wantLast string }{
+		{name: "text", path: "/metrics", wantType: "text/plain", wantLast: "\nprocess_virtual_memory_max_bytes{"},
+		{
+			name: "OpenMetrics", path: "/metrics", accept: "application/openmetrics-text;version=1.0.0",
+			wantType: "application/openmetrics-text", wantLast: "\n# EOF\n",
+		},
+		{name: "by name", path: "/metrics?name[]=collectord_build_info", wantType: "text/plain", wantLast: "\ncollectord_build_info{"},
+	} {
+		w := httptest.NewRecorder()
+		r := httptest.NewRequest("GET", tc.path, nil)
+		r.Header.Set("Accept", tc.accept)
+		f.metrics.Handler().ServeHTTP(w, r)
+		body := w.Body.String()
+		if got := w.Header().Get("Content-Type"); !strings.HasPrefix(got, tc.wantType) || w.Header().Get("Vary") != "Accept" {
+			t.Errorf("%s: headers %v, want the type %s", tc.name, w.Header(), tc.wantType)
+		}
+		if at := strings.LastIndex(body, tc.wantLast); at < 0 || strings.Count(body[at:], "\n") != 2 {
+			t.Errorf("%s: the last line does not begin with %q:\n%s", tc.name, tc.wantLast, body[max(0, len(body)-500):])
+		}
+		if hasOther := strings.Contains(body, "go_goroutines"); hasOther != (tc.name != "by name") {
+			t.Errorf("%s: other metrics: %t", tc.name, hasOther)
+		}
+	}
+}
+
 // assertLines checks that the response of a scrape has some lines.
 func (f *fixture) assertLines(text string, lines ...string) {
 	f.Helper()

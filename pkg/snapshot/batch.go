@@ -27,6 +27,7 @@ const (
 type Batch struct {
 	w                 *Writer
 	buffer            *batchBuffer
+	encoder           *zstd.Encoder // nil while no records are compressed
 	records           int64
 	bytes             int64
 	renamed, repaired int64
@@ -34,14 +35,17 @@ type Batch struct {
 	overflow *os.File // the compressed bytes beyond maxBuffered; nil while there are none
 }
 
-// A batchBuffer has the buffers and the encoder of a batch. Batches reuse them.
+// A batchBuffer has the buffers of a batch. Batches reuse them.
 type batchBuffer struct {
-	plain   []byte       // records as stored, not yet compressed
-	packed  bytes.Buffer // compressed frames
-	encoder *zstd.Encoder
+	plain  []byte       // records as stored, not yet compressed
+	packed bytes.Buffer // compressed frames
 }
 
-var batchBuffers = sync.Pool{New: func() any {
+var batchBuffers = sync.Pool{New: func() any { return &batchBuffer{plain: make([]byte, 0, flushSize+64<<10)} }}
+
+// encoders have more memory than all else of a batch. A batch takes one with its first
+// compression, so that small batches that wait for the vendor have none.
+var encoders = sync.Pool{New: func() any {
 	e, err := zstd.NewWriter(nil,
 		zstd.WithEncoderLevel(zstd.SpeedFastest),
 		zstd.WithEncoderConcurrency(1),
@@ -50,7 +54,7 @@ var batchBuffers = sync.Pool{New: func() any {
 	if err != nil { // the options are constant
 		panic(err)
 	}
-	return &batchBuffer{encoder: e, plain: make([]byte, 0, flushSize+64<<10)}
+	return e
 }}
 
 var errBatchClosed = errors.New("spool: batch is closed")
@@ -61,7 +65,6 @@ func (w *Writer) NewBatch() *Batch {
 	b := &Batch{w: w, buffer: batchBuffers.Get().(*batchBuffer)}
 	b.buffer.plain = b.buffer.plain[:0]
 	b.buffer.packed.Reset()
-	b.buffer.encoder.Reset(&b.buffer.packed)
 	return b
 }
 
@@ -92,7 +95,11 @@ func (b *Batch) Append(record []byte) error {
 
 // compress compresses the records that are not compressed yet.
 func (b *Batch) compress() error {
-	if _, err := b.buffer.encoder.Write(b.buffer.plain); err != nil {
+	if b.encoder == nil {
+		b.encoder = encoders.Get().(*zstd.Encoder)
+		b.encoder.Reset(&b.buffer.packed)
+	}
+	if _, err := b.encoder.Write(b.buffer.plain); err != nil {
 		return fmt.Errorf("spool: %w", err)
 	}
 	b.buffer.plain = b.buffer.plain[:0]
@@ -138,10 +145,20 @@ func (b *Batch) finishFrames() error {
 	if err := b.compress(); err != nil {
 		return err
 	}
-	if err := b.buffer.encoder.Close(); err != nil {
+	if err := b.encoder.Close(); err != nil {
 		return fmt.Errorf("spool: %w", err)
 	}
+	b.releaseEncoder()
 	return nil
+}
+
+// releaseEncoder lets other batches use the encoder.
+func (b *Batch) releaseEncoder() {
+	if b.encoder != nil {
+		b.encoder.Reset(nil) // it must not keep the buffer in memory
+		encoders.Put(b.encoder)
+		b.encoder = nil
+	}
 }
 
 // writeFrames writes the compressed batch to w. It may be called more than once.
@@ -170,6 +187,7 @@ func (b *Batch) Discard() {
 		_ = b.overflow.Close() // the file has no name and is not read again
 		b.overflow = nil
 	}
+	b.releaseEncoder()
 	if b.buffer != nil {
 		// Buffers that a huge record has grown are not kept.
 		if cap(b.buffer.plain) <= 4*flushSize && b.buffer.packed.Cap() <= 4*maxBuffered {

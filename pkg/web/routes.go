@@ -28,7 +28,7 @@ type route struct {
 func (s *Server) routes() []route {
 	routes := slices.Concat(s.healthRoutes(), s.apiRoutes(), s.controlRoutes(), s.pageRoutes())
 	if s.Metrics != nil {
-		routes = append(routes, route{method: "GET", path: "/metrics", handler: s.Metrics.ServeHTTP, program: true})
+		routes = append(routes, route{method: "GET", path: "/metrics", handler: compressResponse(s.Metrics), program: true})
 	}
 	return routes
 }

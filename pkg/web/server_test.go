@@ -1,6 +1,7 @@
 package web_test
 
 import (
+	"compress/gzip"
 	"context"
 	"encoding/json"
 	"errors"
@@ -194,6 +195,31 @@ func TestHealth(t *testing.T) {
 	_, _, h := s.sendRequest("GET", "/metrics")
 	if h.Get("X-Content-Type-Options") != "nosniff" || h.Get("X-Frame-Options") != "DENY" {
 		t.Errorf("headers: %v", h)
+	}
+}
+
+// TestMetricsCompressed checks that /metrics is compressed for the clients that accept it.
+func TestMetricsCompressed(t *testing.T) {
+	s := startServer(t, noon, nil)
+	for _, tc := range []struct{ accepts, want string }{{"gzip", "gzip"}, {"gzip;q=0", ""}, {"identity", ""}} {
+		_, text, h := s.sendRequest("GET", "/metrics", "Accept-Encoding", tc.accepts)
+		if got := h.Get("Content-Encoding"); got != tc.want || h.Get("Vary") != "Accept-Encoding" {
+			t.Errorf("Accept-Encoding %q: headers %v, want the encoding %q", tc.accepts, h, tc.want)
+		}
+		if tc.want == "gzip" {
+			unpacked, err := gzip.NewReader(strings.NewReader(text))
+			if err != nil {
+				t.Fatal(err)
+			}
+			plain, err := io.ReadAll(unpacked)
+			if err != nil {
+				t.Fatal(err)
+			}
+			text = string(plain)
+		}
+		if text != "m 1\n" {
+			t.Errorf("Accept-Encoding %q: the text is %q, want m 1", tc.accepts, text)
+		}
 	}
 }
 

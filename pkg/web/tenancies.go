@@ -124,7 +124,7 @@ func (t *Tenancies) routes() []route {
 		{method: "GET", path: "/readyz", handler: ready, public: true},
 		{method: "GET", path: "/-/data", handler: t.serveDataCheck},
 		{method: "POST", path: "/-/reload", handler: t.serveReload, right: RunRight, program: true},
-		{method: "GET", path: "/metrics", handler: t.Metrics.ServeHTTP, program: true},
+		{method: "GET", path: "/metrics", handler: compressResponse(t.Metrics), program: true},
 		{method: "GET", path: "/api/v1/openapi.yaml", handler: t.root.serveOpenAPI},
 		{method: "GET", path: "/api/v1/status", handler: t.serveStatus},
 		{method: "GET", path: "/api/v1/tenancies", handler: t.serveList},

@@ -72,8 +72,8 @@ type Limiter struct {
 // endpointClass is the state of one endpoint class.
 type endpointClass struct {
 	limit       Limit
-	starts      [][]time.Time // per rate, a ring of the start times of the last N requests
-	oldest      []int
+	starts      [][]time.Time // per rate, the start times of the last N requests
+	oldest      []int         // per rate, where the oldest of N is; the next start replaces it
 	pausedUntil time.Time
 	allowed     float64 // how many requests may run now
 	running     int
@@ -100,13 +100,17 @@ func NewLimiter(limits map[string]Limit) *Limiter {
 }
 
 func newClass(limit Limit) *endpointClass {
-	limit.Rates = slices.DeleteFunc(slices.Clone(limit.Rates), func(r Rate) bool { return r.N <= 0 || r.Per <= 0 })
-	c := &endpointClass{limit: limit, allowed: float64(limit.Concurrent), slotFreed: make(chan struct{}), holders: map[*collector.Stats]int{}}
-	for _, r := range limit.Rates {
-		c.starts = append(c.starts, make([]time.Time, r.N))
+	limit = limit.withoutUnlimited()
+	return &endpointClass{
+		limit: limit, allowed: float64(limit.Concurrent), slotFreed: make(chan struct{}), holders: map[*collector.Stats]int{},
+		starts: make([][]time.Time, len(limit.Rates)), oldest: make([]int, len(limit.Rates)),
 	}
-	c.oldest = make([]int, len(limit.Rates))
-	return c
+}
+
+// withoutUnlimited returns the limit without the rates that limit nothing.
+func (l Limit) withoutUnlimited() Limit {
+	l.Rates = slices.DeleteFunc(slices.Clone(l.Rates), func(r Rate) bool { return r.N <= 0 || r.Per <= 0 })
+	return l
 }
 
 func (l *Limiter) classOf(name string) *endpointClass {
@@ -188,18 +192,30 @@ func (l *Limiter) reserveStart(c *endpointClass, now time.Time) (wait time.Durat
 	wait = c.pausedUntil.Sub(now)
 	requested = wait > 0
 	for i, r := range c.limit.Rates {
-		if oldest := c.starts[i][c.oldest[i]]; !oldest.IsZero() && oldest.Add(r.Per).Sub(now) > wait {
+		if len(c.starts[i]) < r.N {
+			continue
+		}
+		if oldest := c.starts[i][c.oldest[i]]; oldest.Add(r.Per).Sub(now) > wait {
 			wait, requested = oldest.Add(r.Per).Sub(now), false
 		}
 	}
 	if wait > 0 {
 		return wait, requested
 	}
-	for i := range c.starts {
-		c.starts[i][c.oldest[i]] = now
-		c.oldest[i] = (c.oldest[i] + 1) % len(c.starts[i])
+	for i, r := range c.limit.Rates {
+		c.addStart(i, r.N, now)
 	}
 	return 0, false
+}
+
+// addStart adds the start of a request to the last most of a rate.
+func (e *endpointClass) addStart(rate, most int, now time.Time) {
+	if len(e.starts[rate]) < most {
+		e.starts[rate] = append(e.starts[rate], now)
+		return
+	}
+	e.starts[rate][e.oldest[rate]] = now
+	e.oldest[rate] = (e.oldest[rate] + 1) % most
 }
 
 // pauseClass lets no request of the class start until the given time.

@@ -7,7 +7,6 @@ import (
 	"maps"
 	"slices"
 	"strings"
-	"time"
 	"weak"
 
 	"github.com/collectord/collectord/pkg/collector"
@@ -67,7 +66,7 @@ func formOf(limits map[string]Limit) string {
 	var b strings.Builder
 	for _, class := range slices.Sorted(maps.Keys(limits)) {
 		fmt.Fprintf(&b, "%q %+v", class, limits[class].Quota)
-		for _, r := range newClass(limits[class]).limit.Rates {
+		for _, r := range limits[class].withoutUnlimited().Rates {
 			fmt.Fprintf(&b, " %v", r.Per)
 		}
 		b.WriteString("\n")
@@ -75,12 +74,15 @@ func formOf(limits map[string]Limit) string {
 	return b.String()
 }
 
-// addShare applies the lowest limits of the clients in use, those of s included.
+// addShare applies the limits of s where they are lower than those in force.
 func (l *Limiter) addShare(s *limitShare) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.shares = append(l.shares, weak.Make(s))
-	l.applyLowest()
+	for name, limit := range s.declared {
+		class := l.classes[name]
+		class.setLimit(lowerLimit(class.limit, limit.withoutUnlimited()))
+	}
 }
 
 // dropReleased applies the lowest limits again if a client was released.
@@ -101,7 +103,7 @@ func (l *Limiter) applyLowest() {
 			return true
 		}
 		for name, limit := range share.declared {
-			limit = newClass(limit).limit
+			limit = limit.withoutUnlimited()
 			if before, ok := lowest[name]; ok {
 				limit = lowerLimit(before, limit)
 			}
@@ -130,9 +132,11 @@ func lowerLimit(a, b Limit) Limit {
 // count for it.
 func (e *endpointClass) setLimit(limit Limit) {
 	for i, r := range limit.Rates {
+		if r == e.limit.Rates[i] {
+			continue
+		}
 		inOrder := slices.Concat(e.starts[i][e.oldest[i]:], e.starts[i][:e.oldest[i]])
-		missing := max(0, r.N-len(inOrder))
-		e.starts[i] = append(make([]time.Time, missing), inOrder[max(0, len(inOrder)-r.N):]...)
+		e.starts[i] = inOrder[max(0, len(inOrder)-r.N):]
 		e.oldest[i] = 0
 	}
 	isHalved := e.allowed < float64(e.limit.Concurrent) // because of a response

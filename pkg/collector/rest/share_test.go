@@ -74,3 +74,17 @@ func waitForRelease(t *testing.T, l *Limiter) {
 	}
 	t.Fatal("the client is not released")
 }
+
+// BenchmarkShareLimits shares the limits of one credential by 100 clients, as at the start of a
+// service with 100 tenancies.
+func BenchmarkShareLimits(b *testing.B) {
+	b.ReportAllocs()
+	for b.Loop() {
+		var shared collector.Shared
+		clients := make([]*Client, 100)
+		for i := range clients {
+			clients[i] = newSharing(&shared, "key", 1620, 8)
+		}
+		runtime.KeepAlive(clients)
+	}
+}
