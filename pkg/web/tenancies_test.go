@@ -672,7 +672,7 @@ func (s *several) failDeliveries(class state.Class) {
 		if d.Tenancy != s.tenancy {
 			continue
 		}
-		if err := s.state.Queue.ScheduleRetry(s.Context(), d.ID, errors.New("no permission"), class, shownAt.Add(time.Hour)); err != nil {
+		if err := s.state.Queue.ScheduleRetry(s.Context(), d, errors.New("no permission"), class, shownAt.Add(time.Hour)); err != nil {
 			s.Fatal(err)
 		}
 	}

@@ -136,9 +136,11 @@ func TestGarbage(t *testing.T) {
 	recorded := placesOf(f)[0]
 	place := func(n int) string { return newPlace(statetest.NewHeader("okta_users", "acme", n)) }
 	old, young, half := place(2), place(3), place(4)
+	content := filepath.Join(t.TempDir(), "content")
+	f.RequireNoError(os.WriteFile(content, []byte("{}"), 0o600))
 	for _, place := range []string{old, young, half} {
 		for _, name := range []string{recordsName, manifestName} {
-			f.RequireNoError(own.files.bucket.Put(t.Context(), own.files.key(place, name), []byte("{}")))
+			f.RequireNoError(own.files.bucket.PutFile(t.Context(), own.files.key(place, name), content))
 		}
 		f.RequireNoError(os.MkdirAll(own.files.cache.path(place), 0o700))
 	}
