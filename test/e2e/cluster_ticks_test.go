@@ -56,7 +56,7 @@ func newServices(t *testing.T, schedule string) (*sharedState, []*clusterNode) {
 	s.useClusterVendors(t)
 	for name, value := range map[string]string{
 		"SCHEDULE": schedule, "SCHEDULE_CATCHUP": "false", "CLUSTER_LEASE": clusterLease.String(), "SHUTDOWN_GRACE": "1s",
-		"STORE_POSTGRES_URL": s.storeURL, "STORE_POSTGRES_SCHEMA": s.schema, "COLLECTORS": "okta,crowdstrike,snyk,tenable_vulnerabilities,tenable_assets",
+		"STORE_POSTGRES_URL": s.storeURL, "STORE_POSTGRES_SCHEMA": s.schema, "COLLECTORS": "okta,crowdstrike,snyk_issues,tenable_vulnerabilities,tenable_assets",
 	} {
 		s.Env[name] = value
 	}
@@ -64,7 +64,9 @@ func newServices(t *testing.T, schedule string) (*sharedState, []*clusterNode) {
 	for _, name := range []string{"node-a", "node-b", "node-c"} {
 		n := s.newNode(t, name, testserver.StartPostgres(t).Address())
 		n.start()
-		nodes = append(nodes, n)
+		if nodes = append(nodes, n); len(nodes) == 1 {
+			n.service.WaitForLog(`"ready"`) // the tables are there
+		}
 	}
 	return s, nodes
 }

@@ -48,12 +48,20 @@ func (n *node) Acquire(name, work string) (state.Lock, error) {
 		return nil, fmt.Errorf("lock: %w", errReadOnly)
 	}
 	lock, err := n.tryAcquire(name, work)
+	for attempt := 1; attempt <= lockRepeats && err != nil && isPassing(err); attempt++ {
+		time.Sleep(repeatWaits.Wait(attempt))
+		lock, err = n.tryAcquire(name, work)
+	}
 	var silent *silentError
 	if errors.As(err, &silent) && n.waitUntilSteady() {
 		return n.tryAcquire(name, work)
 	}
 	return lock, err
 }
+
+// lockRepeats is how often the acquiring of a lock is repeated that failed because of the
+// connection: a server that has failed over leaves up to maxConnections that cannot be used.
+const lockRepeats = maxConnections
 
 // tryAcquire is Acquire without waiting. The error is a silentError when the lease is that of a
 // node that is not alive, and this one may not take it over yet.
