@@ -276,7 +276,7 @@ func (a *assembly) closeState() error { return errors.Join(a.releaseTenancy(), a
 // clock returns the clock of runs and schedules: the machine's, or that of a shared state.
 func (a *assembly) clock() func() time.Time {
 	if s := a.sharedState(); s != nil {
-		return s.Now
+		return s.ServerTime
 	}
 	return time.Now
 }

@@ -91,7 +91,7 @@ func (c *Cluster) Start(ctx context.Context, about shared.NodeInfo) error {
 	if err := c.Describe(ctx, about); err != nil {
 		return err
 	}
-	return c.handOuts.start(ctx)
+	return c.handOuts.begin(ctx)
 }
 
 // Describe replaces what the other services know about this one.

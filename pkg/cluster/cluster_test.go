@@ -74,15 +74,15 @@ type testService struct {
 }
 
 // join starts a service with a name and a capacity. change changes its options before.
-func (c *testCluster) join(name string, capacity int, change ...func(*testService, *Options)) *testService {
-	c.Helper()
+func (t *testCluster) join(name string, capacity int, change ...func(*testService, *Options)) *testService {
+	t.Helper()
 	bucket, err := s3.New(s3.Options{Bucket: bucketName, Key: func(snapshot.Header) string { return "" }})
-	c.require(err)
-	opened, err := shared.Open(c.Context(), filepath.Join(c.TempDir(), name), shared.Options{
-		URL: c.url, Schema: c.schema, Bucket: bucket, Prefix: c.schema + "/", Node: name, Lease: lease, Cache: 1 << 20, Service: true, Log: zap.NewNop(),
+	t.require(err)
+	opened, err := shared.Open(t.Context(), filepath.Join(t.TempDir(), name), shared.Options{
+		URL: t.url, Schema: t.schema, Bucket: bucket, Prefix: t.schema + "/", Node: name, Lease: lease, Cache: 1 << 20, Service: true, Log: zap.NewNop(),
 	})
-	c.require(err)
-	s := &testService{testCluster: c, name: name, slots: make(chan int, 1)}
+	t.require(err)
+	s := &testService{testCluster: t, name: name, slots: make(chan int, 1)}
 	o := Options{
 		State: opened.Backend.(*shared.State), Lease: lease, Log: zap.NewNop(), Redact: func(text string) string { return text },
 		Execute: s.run, Progress: func(task state.Task) []StreamProgress {
@@ -103,59 +103,59 @@ func (c *testCluster) join(name string, capacity int, change ...func(*testServic
 	for _, f := range change {
 		f(s, &o)
 	}
-	s.Cluster, err = Open(c.Context(), o)
-	c.require(err)
-	c.require(s.Start(c.Context(), shared.NodeInfo{Version: "1", Settings: "sum", Capacity: capacity}))
-	c.Cleanup(func() {
+	s.Cluster, err = Open(t.Context(), o)
+	t.require(err)
+	t.require(s.Start(t.Context(), shared.NodeInfo{Version: "1", Settings: "sum", Capacity: capacity}))
+	t.Cleanup(func() {
 		s.resign()
 		stopped, cancel := context.WithCancel(context.Background())
 		cancel()
 		s.Stop(stopped)
 		if err := opened.Close(); err != nil {
-			c.Error(err)
+			t.Error(err)
 		}
 	})
 	return s
 }
 
-func (c *testCluster) require(err error) {
-	c.Helper()
+func (t *testCluster) require(err error) {
+	t.Helper()
 	if err != nil {
-		c.Fatal(err)
+		t.Fatal(err)
 	}
 }
 
 // lead lets the service lead.
-func (s *testService) lead() {
-	s.Helper()
-	s.waitFor("the lock of the service", func() bool {
-		if s.lock == nil {
-			s.lock, _ = s.State.Locks.LockService()
+func (t *testService) lead() {
+	t.Helper()
+	t.waitFor("the lock of the service", func() bool {
+		if t.lock == nil {
+			t.lock, _ = t.State.Locks.LockService()
 		}
-		return s.lock != nil
+		return t.lock != nil
 	})
 	ctx, cancel := context.WithCancel(context.Background())
-	s.end, s.wait = cancel, s.Lead(ctx)
+	t.end, t.wait = cancel, t.Lead(ctx)
 }
 
 // resign ends leading.
-func (s *testService) resign() {
-	if s.lock == nil {
+func (t *testService) resign() {
+	if t.lock == nil {
 		return
 	}
-	s.end()
-	s.wait()
-	s.require(s.lock.Unlock())
-	s.lock = nil
+	t.end()
+	t.wait()
+	t.require(t.lock.Unlock())
+	t.lock = nil
 }
 
 // run is the Execute of the service.
-func (s *testService) run(ctx context.Context, task state.Task) []run.Result {
-	s.testCluster.mu.Lock()
-	s.executions = append(s.executions, s.name+" "+task.Collector)
-	s.testCluster.mu.Unlock()
-	if s.execute != nil {
-		return s.execute(ctx, task)
+func (t *testService) run(ctx context.Context, task state.Task) []run.Result {
+	t.testCluster.mu.Lock()
+	t.executions = append(t.executions, t.name+" "+task.Collector)
+	t.testCluster.mu.Unlock()
+	if t.execute != nil {
+		return t.execute(ctx, task)
 	}
 	return resultsOf(task, state.Success, nil)
 }
@@ -175,18 +175,18 @@ func untilCancelled(ctx context.Context, task state.Task) []run.Result {
 }
 
 // list returns the executions so far.
-func (c *testCluster) list() []string {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return slices.Clone(c.executions)
+func (t *testCluster) list() []string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return slices.Clone(t.executions)
 }
 
 // waitFor waits until a condition holds.
-func (c *testCluster) waitFor(what string, holds func() bool) {
-	c.Helper()
+func (t *testCluster) waitFor(what string, holds func() bool) {
+	t.Helper()
 	for limit := time.Now().Add(time.Minute); !holds(); time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(limit) {
-			c.Fatalf("%s: not within a minute; executions %q", what, c.list())
+			t.Fatalf("%s: not within a minute; executions %q", what, t.list())
 		}
 	}
 }
@@ -206,14 +206,14 @@ type execution struct {
 }
 
 // begin records tasks of collectors and has them executed.
-func (s *testService) begin(ctx context.Context, collectors ...string) (all []*execution) {
-	s.Helper()
+func (t *testService) begin(ctx context.Context, collectors ...string) (all []*execution) {
+	t.Helper()
 	for _, name := range collectors {
 		e := &execution{task: newTask(name), done: make(chan struct{})}
-		s.require(s.Record(s.Context(), []state.Task{e.task}))
+		t.require(t.Record(t.Context(), []state.Task{e.task}))
 		go func() {
 			defer close(e.done)
-			e.results, e.ended = s.ExecuteTask(ctx, e.task)
+			e.results, e.ended = t.ExecuteTask(ctx, e.task)
 		}()
 		all = append(all, e)
 	}
@@ -221,12 +221,12 @@ func (s *testService) begin(ctx context.Context, collectors ...string) (all []*e
 }
 
 // outcome waits for the end and returns the outcome of the first stream.
-func (s *testService) outcome(e *execution) (state.Outcome, error) {
-	s.Helper()
+func (t *testService) outcome(e *execution) (state.Outcome, error) {
+	t.Helper()
 	select {
 	case <-e.done:
 	case <-time.After(time.Minute):
-		s.Fatalf("the task of %s has not ended", e.task.Collector)
+		t.Fatalf("the task of %s has not ended", e.task.Collector)
 	}
 	if !e.ended || len(e.results) == 0 {
 		return "", fmt.Errorf("ended %v, %d results", e.ended, len(e.results))
@@ -235,10 +235,10 @@ func (s *testService) outcome(e *execution) (state.Outcome, error) {
 }
 
 // assertOutcome waits for the end of an execution and checks its outcome.
-func (s *testService) assertOutcome(e *execution, want state.Outcome) {
-	s.Helper()
-	if got, err := s.outcome(e); got != want {
-		s.Errorf("%s: outcome %q, want %q: %v", e.task.Collector, got, want, err)
+func (t *testService) assertOutcome(e *execution, want state.Outcome) {
+	t.Helper()
+	if got, err := t.outcome(e); got != want {
+		t.Errorf("%s: outcome %q, want %q: %v", e.task.Collector, got, want, err)
 	}
 }
 
@@ -346,13 +346,13 @@ func TestStopReturnsTasks(t *testing.T) {
 }
 
 // read returns a task.
-func (c *testCluster) read(s *testService, id string) state.Task {
-	c.Helper()
-	all, err := s.tasks.Read(c.Context(), []string{id})
-	c.require(err)
+func (t *testCluster) read(s *testService, id string) state.Task {
+	t.Helper()
+	all, err := s.tasks.Read(t.Context(), []string{id})
+	t.require(err)
 	i := slices.IndexFunc(all, func(task state.Task) bool { return task.ID == id })
 	if i < 0 {
-		c.Fatalf("the task %s is missing", id)
+		t.Fatalf("the task %s is missing", id)
 	}
 	return all[i]
 }

@@ -257,7 +257,7 @@ func (l *leader) takeOver(ctx context.Context, task state.Task) error {
 
 // needsNode reports whether a task that waits has no service, or one that does not take it.
 func (l *leader) needsNode(task state.Task) bool {
-	return task.Node == "" || !task.NodeAlive || task.NodeDraining || l.State.Now().Sub(task.Assigned) > l.Lease
+	return task.Node == "" || !task.NodeAlive || task.NodeDraining || l.State.ServerTime().Sub(task.Assigned) > l.Lease
 }
 
 // assign gives a task to a service, if one is free.

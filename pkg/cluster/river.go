@@ -95,8 +95,8 @@ func migrateStep(ctx context.Context, migrator *rivermigrate.Migrator[*sql.Tx], 
 	return len(done.Versions), tx.Commit()
 }
 
-// start begins to take tasks. ctx bounds the start alone.
-func (h *handOuts) start(ctx context.Context) error {
+// begin begins to take tasks. ctx bounds the start alone.
+func (h *handOuts) begin(ctx context.Context) error {
 	if err := h.client.Start(context.WithoutCancel(ctx)); err != nil {
 		return fmt.Errorf("River: %w", err)
 	}

@@ -52,4 +52,4 @@ const (
 )
 
 // IsOpen reports whether the task has not ended.
-func (s TaskState) IsOpen() bool { return s == TaskRequested || s == TaskDue || s == TaskRunning }
+func (t TaskState) IsOpen() bool { return t == TaskRequested || t == TaskDue || t == TaskRunning }

@@ -174,7 +174,7 @@ const maxDefinitions = 3
 // commonNames are the names that may be defined more often: those of Go's own
 // conventions and of its standard library's interfaces.
 var commonNames = []string{
-	"init", "main", "run", "New", "Open", "Close", "Start", "Stop", "Run", "Wait", "Name", "String", "Error", "Is", "As", "Unwrap",
+	"init", "main", "run", "New", "Open", "Close", "Start", "Stop", "Run", "Wait", "Name", "String", "Err", "Error", "Is", "As", "Unwrap",
 	"Accept", "Read", "Write", "Reset", "All", "Count", "Len", "Less", "Swap", "Next", "Check", "Load",
 	"MarshalJSON", "UnmarshalJSON", "MarshalText", "UnmarshalText", "ServeHTTP", "WriteHeader", "RoundTrip",
 	"openAccount", // one of the four parts of each vendor's package

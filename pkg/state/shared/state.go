@@ -122,9 +122,9 @@ func newState(dir string, e *engine, n *node, o Options) *State {
 	return &State{State: database.New(parts), engine: e, node: n, files: f, redact: o.Redact}
 }
 
-// Now returns the time of the server's clock, as far as it is known, so that the clocks of
+// ServerTime returns the time of the server's clock, as far as it is known, so that the clocks of
 // several machines do not matter.
-func (s *State) Now() time.Time { return s.node.now() }
+func (s *State) ServerTime() time.Time { return s.node.now() }
 
 // DB returns the connections to the database, and Schema the schema of the tables.
 func (s *State) DB() *sql.DB { return s.engine.db }
@@ -142,7 +142,7 @@ func (s *State) ForgetTenancy(ctx context.Context, tenancy string) error {
 
 // Sweep implements [state.Backend].
 func (s *State) Sweep(ctx context.Context, keep time.Duration) error {
-	return errors.Join(s.State.Sweep(ctx, keep), s.Tasks().deleteBefore(ctx, s.Now().Add(-keep)))
+	return errors.Join(s.State.Sweep(ctx, keep), s.Tasks().deleteBefore(ctx, s.ServerTime().Add(-keep)))
 }
 
 // createDirectories creates the directories of this machine.

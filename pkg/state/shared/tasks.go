@@ -83,17 +83,17 @@ func (t *Tasks) text(text string) string {
 
 // LastTicks returns the newest task of each schedule of a tenancy.
 func (t *Tasks) LastTicks(ctx context.Context, tenancy string) ([]state.Task, error) {
-	return t.read(ctx, `SELECT DISTINCT ON (t.collector, t.schedule) `+taskColumns+` FROM `+t.engine.name("tasks")+` t
+	return t.query(ctx, `SELECT DISTINCT ON (t.collector, t.schedule) `+taskColumns+` FROM `+t.engine.name("tasks")+` t
 		WHERE t.tenancy = $1 AND t.schedule <> '' ORDER BY t.collector, t.schedule, t.tick DESC`, tenancy)
 }
 
 // Unfinished returns the tasks of a tenancy that have not ended, in the order of their ticks.
 func (t *Tasks) Unfinished(ctx context.Context, tenancy string) ([]state.Task, error) {
-	return t.read(ctx, `SELECT `+taskColumns+` FROM `+t.engine.name("tasks")+` t
+	return t.query(ctx, `SELECT `+taskColumns+` FROM `+t.engine.name("tasks")+` t
 		WHERE t.tenancy = $1 AND t.state IN ('requested', 'due', 'running') ORDER BY t.tick, t.id`, tenancy)
 }
 
-func (t *Tasks) read(ctx context.Context, query string, args ...any) (all []state.Task, err error) {
+func (t *Tasks) query(ctx context.Context, query string, args ...any) (all []state.Task, err error) {
 	rows, err := t.engine.db.QueryContext(ctx, query, args...)
 	if err != nil {
 		return nil, fmt.Errorf("read the tasks: %w", t.engine.Explain(err))

@@ -169,7 +169,7 @@ func (w *partWriter) putWhole() error {
 // putObject stores an object that is not larger than a part.
 func (w *partWriter) putObject() error {
 	whole := w.takePart()
-	return w.commit(w.sink.dialectOf(w.conn), func(d dialect, object s3.PutObjectInput) error {
+	return w.sendFinal(w.sink.dialectOf(w.conn), func(d dialect, object s3.PutObjectInput) error {
 		in := object
 		in.ACL, in.Body = d.acl, bytes.NewReader(whole.bytes)
 		switch d.checksum {
@@ -183,10 +183,10 @@ func (w *partWriter) putObject() error {
 	})
 }
 
-// commit sends the request that makes the object appear. send receives the object with
+// sendFinal sends the request that makes the object appear. send receives the object with
 // the conditions of that request. Where the server has no conditional writes, there are
 // none, and they are compared immediately before.
-func (w *partWriter) commit(first dialect, send func(d dialect, object s3.PutObjectInput) error) error {
+func (w *partWriter) sendFinal(first dialect, send func(d dialect, object s3.PutObjectInput) error) error {
 	bound := w.object.IfMatch != nil || w.object.IfNoneMatch != nil
 	if !bound {
 		first = first.withoutConditions()
@@ -332,7 +332,7 @@ func withoutContinue(o *s3.Options) { o.ContinueHeaderThresholdBytes = -1 }
 // completeUpload makes the object appear.
 func (w *partWriter) completeUpload() error {
 	slices.SortFunc(w.sent, func(a, b types.CompletedPart) int { return int(*a.PartNumber - *b.PartNumber) })
-	return w.commit(w.sink.dialectOf(w.conn).withoutACL(), func(d dialect, object s3.PutObjectInput) error {
+	return w.sendFinal(w.sink.dialectOf(w.conn).withoutACL(), func(d dialect, object s3.PutObjectInput) error {
 		_, err := w.conn.client.CompleteMultipartUpload(w.ctx, &s3.CompleteMultipartUploadInput{
 			Bucket: object.Bucket, Key: object.Key, UploadId: w.id, IfMatch: object.IfMatch, IfNoneMatch: object.IfNoneMatch,
 			MultipartUpload: &types.CompletedMultipartUpload{Parts: w.sent},
