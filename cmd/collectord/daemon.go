@@ -224,8 +224,11 @@ func (d *daemon) run(ctx context.Context, server httpServer, listener net.Listen
 	if err := d.startCluster(ctx); err != nil {
 		return err
 	}
-	d.background.Go(func() { d.handleSignals(signalled) })
-	ctx, lock, err := d.lead(ctx, started)
+	begin := sync.OnceFunc(func() {
+		started()
+		d.background.Go(func() { d.handleSignals(signalled) })
+	})
+	ctx, lock, err := d.lead(ctx, begin)
 	if err != nil || lock == nil {
 		d.leaveCluster()
 		return err
@@ -250,7 +253,7 @@ func (d *daemon) run(ctx context.Context, server httpServer, listener net.Listen
 		})
 	}
 	d.setNotReady(nil)
-	started()
+	begin()
 	d.systemd.Ready(d.statusLine())
 	d.log.Info("ready", zap.Int("collectors", len(d.statuses())), zap.String("version", version))
 
