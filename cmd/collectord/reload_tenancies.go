@@ -11,6 +11,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/collectord/collectord/pkg/config"
+	"github.com/collectord/collectord/pkg/state"
 )
 
 // reloadTenancies puts the settings in force that tenancies share, and those of each
@@ -167,6 +168,8 @@ func (d *daemon) addNewTenants(c *configuration) (errs []error) {
 		}
 		if d.work != nil {
 			d.startTenant(t, func() {})
+		} else if err := d.Ready(); errors.Is(err, state.ErrStandby) {
+			t.scheduler.StandBy(err)
 		}
 		d.log.Info("a tenancy begins", zap.String("tenancy", t.tenancyName()))
 	}
