@@ -654,7 +654,7 @@ func TestResponsesOfTenanciesMatchOpenAPI(t *testing.T) {
 	t.Parallel()
 	rc := &responseChecker{T: t, doc: loadOpenAPI(t), seen: map[string]bool{}, refuses: []int{401, 403}}
 	s := newTwo(t)
-	s.options.Tokens = readTokens(t, tokensText)
+	s.options.Tokens, s.options.Cluster = readTokens(t, tokensText), newFakeCluster()
 	service := NewTenancies(s.options)
 	handler := service.Handler()
 	for _, r := range service.routes() {
