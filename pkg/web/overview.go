@@ -61,7 +61,7 @@ type progressView struct {
 	Elapsed                                 string
 	Step, Wait                              string
 	Service                                 string // that executes it, if it is another one
-	Share                                   int // of the records of the last run, in percent; 0 when unknown
+	Share                                   int    // of the records of the last run, in percent; 0 when unknown
 }
 
 // overviewData is the data of overview.html.
