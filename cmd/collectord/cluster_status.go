@@ -79,7 +79,7 @@ func newClusterStatusView(known cluster.View) clusterStatusView {
 	}
 	for _, n := range known.Nodes {
 		v.Processes = append(v.Processes, nodeView{
-			n.Name, n.PID, n.Command, n.Status(), orNull(n.Version), n.Capacity, n.Tasks, n.Started.UTC(), n.Beat.UTC(), known.Differs(n), n.Locks,
+			n.Name, n.PID, n.Command, n.StateName(), orNull(n.Version), n.Capacity, n.Tasks, n.Started.UTC(), n.Beat.UTC(), known.Differs(n), n.Locks,
 		})
 	}
 	for _, t := range known.Tasks {
@@ -115,7 +115,7 @@ func (a *assembly) printNodes(known cluster.View) error {
 	fmt.Fprintln(w, "NODE\tPROCESS\tSTATE\tVERSION\tCAPACITY\tTASKS\tSTARTED\tLAST BEAT")
 	var differing []string
 	for _, n := range known.Nodes {
-		fmt.Fprintf(w, "%s\t%d (%s)\t%s\t%s\t%d\t%d\t%s\t%s\n", query.ReplaceControl(n.Name), n.PID, query.ReplaceControl(n.Command), n.Status(),
+		fmt.Fprintf(w, "%s\t%d (%s)\t%s\t%s\t%d\t%d\t%s\t%s\n", query.ReplaceControl(n.Name), n.PID, query.ReplaceControl(n.Command), n.StateName(),
 			cmp.Or(query.ReplaceControl(n.Version), "-"), n.Capacity, n.Tasks, humanize.Time(n.Started), humanize.Time(n.Beat))
 		if known.Differs(n) {
 			differing = append(differing, query.ReplaceControl(n.Name))

@@ -83,7 +83,7 @@ func (s *Server) newClusterView(ctx context.Context, sees func(tenancy string) b
 	for _, n := range known.Nodes {
 		if n.Service {
 			v.Services = append(v.Services, serviceView{
-				n.Name, n.Status(), n.Version, n.Capacity, n.Started.UTC(), n.Beat.UTC(), n.ID == s.Cluster.NodeID(), known.Differs(n), n.ID,
+				n.Name, n.StateName(), n.Version, n.Capacity, n.Started.UTC(), n.Beat.UTC(), n.ID == s.Cluster.NodeID(), known.Differs(n), n.ID,
 			})
 		}
 	}
@@ -273,21 +273,21 @@ func (s *Server) servePaused(w http.ResponseWriter, status string, change func()
 }
 
 // setReadiness sets the alarm, or the notice of a service that follows, from the error of Ready.
-func (d *baseData) setReadiness(ctx context.Context, ready error, known Cluster) {
+func (b *baseData) setReadiness(ctx context.Context, ready error, known Cluster) {
 	switch {
 	case ready == nil && known != nil && known.View().Err != nil:
-		d.Alarm = "The shared state does not respond: " + describeError(ctx, known.View().Err)
+		b.Alarm = "The shared state does not respond: " + describeError(ctx, known.View().Err)
 	case ready == nil:
 	case errors.Is(ready, state.ErrStandby):
-		d.setFollowing(ctx, ready, known)
+		b.setFollowing(ctx, ready, known)
 	default:
-		d.Alarm = "Not ready yet: " + ready.Error()
+		b.Alarm = "Not ready yet: " + ready.Error()
 	}
 }
 
 // setFollowing is setReadiness for a service that does not lead. That is no alarm if another one
 // does.
-func (d *baseData) setFollowing(ctx context.Context, ready error, known Cluster) {
+func (b *baseData) setFollowing(ctx context.Context, ready error, known Cluster) {
 	var v cluster.View
 	if known != nil {
 		v = known.View()
@@ -295,16 +295,16 @@ func (d *baseData) setFollowing(ctx context.Context, ready error, known Cluster)
 	leader := v.Leader()
 	switch {
 	case v.Err != nil:
-		d.Alarm = "The shared state does not respond: " + describeError(ctx, v.Err)
+		b.Alarm = "The shared state does not respond: " + describeError(ctx, v.Err)
 	case !errors.Is(ready, state.ErrLocked):
-		d.Alarm = "This service is " + ready.Error()
+		b.Alarm = "This service is " + ready.Error()
 	case leader == nil:
-		d.Alarm = "No service leads: the one that did does not respond. Runs begin when another one has taken over, within two times CLUSTER_LEASE."
+		b.Alarm = "No service leads: the one that did does not respond. Runs begin when another one has taken over, within two times CLUSTER_LEASE."
 	default:
-		d.Notice = "This service follows: " + leader.Name + " leads. All of them execute runs."
+		b.Notice = "This service follows: " + leader.Name + " leads. All of them execute runs."
 		for _, n := range v.Nodes {
 			if n.ID == known.NodeID() && v.Differs(n) {
-				d.Notice = "This service follows " + leader.Name + ", and executes no runs: its settings or its version differ from those of " + leader.Name + "."
+				b.Notice = "This service follows " + leader.Name + ", and executes no runs: its settings or its version differ from those of " + leader.Name + "."
 			}
 		}
 	}

@@ -54,6 +54,7 @@ func TestClusterCommands(t *testing.T) {
 	t.Parallel()
 	const token = "a-token-of-the-test"
 	s := newSharedState(t)
+	s.Env["CLUSTER_LEASE"] = "4s" // a busy machine connects slowly
 	slow, err := vendorsim.Start(vendorsim.Options{Vendors: []vendorsim.Vendor{vendorsim.NewOkta()}, Latency: time.Second,
 		Counts: map[string]int{vendorsim.OktaUsers: 600}, PageLimits: map[string]int{vendorsim.OktaUsers: 1}, Limits: map[string]vendorsim.LimitNumbers{"okta": {Max: 1e6}}})
 	if err != nil {
@@ -138,6 +139,7 @@ func TestClusterSettingsDiffer(t *testing.T) {
 	t.Parallel()
 	before := harness.NewWorkspace(t)
 	s := newSharedState(t)
+	s.Env["CLUSTER_LEASE"] = "4s" // a busy machine connects slowly
 	before.UseVendors(harness.StartVendors(t, map[string]int{vendorsim.OktaUsers: s.users}, vendorsim.NewOkta()))
 	before.AssertResult(before.Run("--once"), harness.ExitOK)
 	s.AssertResult(s.Run("cluster", "import", before.Env["STATE_DIR"]), harness.ExitOK, "okta_users", "imported")

@@ -98,9 +98,9 @@ func (e *engine) listNodes(ctx context.Context, lease time.Duration) (nodes []No
 	return nodes, rows.Err()
 }
 
-// Status describes what the process does: leader, follower, stopping, command, or silent when
+// StateName describes what the process does: leader, follower, stopping, command, or silent when
 // it does not respond any more.
-func (n Node) Status() string {
+func (n Node) StateName() string {
 	switch {
 	case !n.Alive:
 		return "silent"
