@@ -38,6 +38,9 @@ func (d *daemon) joinCluster(ctx context.Context) (err error) {
 		Execute: d.executeTask, Progress: d.taskProgress, Requested: d.runTask, Credentials: d.credentialsOf,
 		Capacity: func(n int, paused bool) { d.slots.SetMax(n); d.slots.Pause(paused) },
 	})
+	if err == nil {
+		d.metrics.Cluster = d.cluster
+	}
 	return err
 }
 

@@ -93,7 +93,7 @@ func (d *daemon) newHTTPServer() (httpServer, error) {
 	}
 	options := web.TenanciesOptions{
 		State: d.state, List: d.listWebTenancies, Alive: d.Alive, Ready: d.Ready, Reload: d.Reload, LastReload: d.LastReload,
-		Metrics: d.scrapes, Token: s.Token.Reveal(), Tokens: tokens, Prefix: s.Prefix, Access: d.base.accessTo(s.Listen),
+		Cluster: d.webCluster(), Metrics: d.scrapes, Token: s.Token.Reveal(), Tokens: tokens, Prefix: s.Prefix, Access: d.base.accessTo(s.Listen),
 		Hosts: s.Hosts, ConfigFile: s.ConfigFile, Pprof: s.Pprof, Version: version, Log: d.log,
 	}
 	if s.Query {
@@ -113,7 +113,7 @@ func (t *tenant) newServer(s config.HTTP) *web.Server {
 		return nil
 	}
 	options := web.Options{
-		State: t.state, Daemon: t, Tenancy: t.tenancyName(), Metrics: t.scrapes,
+		State: t.state, Daemon: t, Cluster: t.webCluster(), Tenancy: t.tenancyName(), Metrics: t.scrapes,
 		Access: t.assembly.accessTo(s.Listen), Hosts: s.Hosts, Prefix: s.Prefix, Token: s.Token.Reveal(), ConfigFile: s.ConfigFile, Pprof: s.Pprof,
 		Version: version, Log: t.log,
 		ShowData: s.ShowData, Profiles: t.queries, Controls: t.controlSource,
@@ -122,6 +122,14 @@ func (t *tenant) newServer(s config.HTTP) *web.Server {
 		options.Queries, options.Offered = t.queries, t.offered
 	}
 	return web.New(options)
+}
+
+// webCluster returns the services that share the state; nil when it is not shared.
+func (d *daemon) webCluster() web.Cluster {
+	if d.cluster == nil {
+		return nil
+	}
+	return d.cluster
 }
 
 // accessTo returns who can reach the server at an address.

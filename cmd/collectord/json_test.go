@@ -57,7 +57,7 @@ func addMembers(members map[string]string, t reflect.Type, path string) error {
 func TestDocumentedJSON(t *testing.T) {
 	doc := markdown.Read(t, "docs/reference/json.md")
 	for section, view := range map[string]any{
-		"status": statusView{}, "list": listView{}, "check": checkView{}, "once": onceView{}, "restore": restoreView{}, "doctor": doctorView{}, "cluster status": nodesView{},
+		"status": statusView{}, "list": listView{}, "check": checkView{}, "once": onceView{}, "restore": restoreView{}, "doctor": doctorView{}, "cluster status": clusterStatusView{},
 		"deliver": deliverView{}, "tenancy list": tenancyListView{}, "tenancy forget": forgetView{}, "Several tenancies": tenanciesView{},
 	} {
 		documented, want := map[string]string{}, map[string]string{}

@@ -23,7 +23,7 @@ import (
 
 func tenancyCommand(p *program) *cobra.Command {
 	return groupCommand("tenancy", "List tenancies, forget one, or take over that of another instance",
-		tenancyListCommand(p), tenancyForgetCommand(p), tenancyImportCommand(p))
+		tenancyListCommand(p), tenancyForgetCommand(p), importCommand(p))
 }
 
 func tenancyListCommand(p *program) *cobra.Command {
@@ -74,7 +74,8 @@ that was interrupted can be repeated.`,
 	return cmd
 }
 
-func tenancyImportCommand(p *program) *cobra.Command {
+// importCommand returns the command of tenancy import, and of cluster import.
+func importCommand(p *program) *cobra.Command {
 	var withoutQueue bool
 	cmd := &cobra.Command{
 		Use: "import DIR", Short: "Take over the state directory of another instance",
@@ -87,7 +88,6 @@ stays, except for a last-known snapshot that is older.
 The other instance must be stopped, and have delivered its queue. Its directory is not
 changed. The service of the present directory may be running. A call that was interrupted
 can be repeated.`,
-		Example:           "  collectord tenancy import /var/lib/collectord-acme",
 		Args:              oneArg("one directory, such as /var/lib/collectord-acme"),
 		ValidArgsFunction: completeDirectory,
 		RunE: func(cmd *cobra.Command, args []string) error {

@@ -39,6 +39,8 @@ var explainers = map[string]func(*explainer, *alertEpisode) []string{
 	"CollectordTicksMissed":        (*explainer).explainMissedTicks,
 	"CollectordReloadFailed":       (*explainer).explainReload,
 	"CollectordStateUnreadable":    (*explainer).explainState,
+	"CollectordNoLeader":           (*explainer).explainDown,
+	"CollectordSettingsDiffer":     (*explainer).explainReload,
 }
 
 // checkAlerts checks that a fault explains each alert that fired.

@@ -125,6 +125,7 @@ func (l *leader) iterate(ctx context.Context) time.Duration {
 	}
 	if err != nil {
 		if ctx.Err() == nil {
+			l.noteView(func(v *View) { v.Err = err })
 			l.Log.Warn("the tasks of the services cannot be read; it is tried again", zap.Duration("in", idle), zap.Error(err))
 		}
 		return idle

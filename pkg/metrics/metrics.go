@@ -6,7 +6,6 @@
 package metrics
 
 import (
-	"errors"
 	"fmt"
 	"maps"
 	"runtime"
@@ -41,6 +40,8 @@ type Options struct {
 	// Both are nil when the program serves one tenancy.
 	LastReload func() (at time.Time, err error)
 	Unusable   func() []string
+	// Cluster is the services that share the state; nil when it is not shared.
+	Cluster Cluster
 	// Now returns the current time; nil means time.Now.
 	Now func() time.Time
 	// Log receives a warning when the state cannot be read; nil means none.
@@ -163,9 +164,8 @@ func timestamp(t time.Time) float64 {
 
 // publishProgram publishes the metrics of the program as a whole.
 func (m *Metrics) publishProgram(v stateValues, publish publisher) {
-	err := m.Ready()
-	publish(ready, boolValue(err == nil))
-	publish(standby, boolValue(errors.Is(err, state.ErrStandby)))
+	publish(ready, boolValue(m.Ready() == nil))
+	m.publishCluster(publish)
 	publish(stateRead, timestamp(v.read))
 	publish(scrapeErrors, float64(v.failedReads))
 	publish(buildInfo, 1, m.Version, runtime.Version())

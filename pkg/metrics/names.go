@@ -207,12 +207,32 @@ var (
 		"Mean of the scores of all controls by their weights; missing while none has a score.")
 )
 
+// Metrics of the services that share a state, missing without one. All services export the same
+// values, except for those of this process.
+var (
+	clusterLeader = define("collectord_cluster_leader", gauge,
+		"Whether this service leads: it plans the runs, delivers and notifies.")
+	clusterNodes = define("collectord_cluster_nodes", gauge,
+		"Services that share the state and respond.")
+	clusterDatabase = define("collectord_cluster_database_up", gauge,
+		"Whether the database of the state responded to this service when it last asked.")
+	clusterTasks = define("collectord_cluster_tasks", gauge,
+		"Runs of all tenancies that were requested by a person, are due and wait, or are running.",
+		"state")
+	clusterTakeovers = define("collectord_cluster_takeovers_total", counter,
+		"Runs of services that died or were silent for CLUSTER_LEASE, which this service has given to others while it led, since its start.")
+	clusterRefused = define("collectord_cluster_refused_total", counter,
+		"Runs of this service whose results did not count, because it was silent and another one has taken them over, since its start.")
+	clusterDiffering = define("collectord_cluster_settings_differ", gauge,
+		"Services that receive no runs because their settings or their version are not those of the one that leads.")
+	clusterPaused = define("collectord_cluster_paused", gauge,
+		"Whether no run begins, by collectord cluster pause.")
+)
+
 // Metrics of the program.
 var (
 	ready = define("collectord_ready", gauge,
 		"Whether the settings are loaded, the state is open and the restore is finished.")
-	standby = define("collectord_standby", gauge,
-		"Whether another service that shares the state is active, and this one stands by.")
 	reloadGood = define("collectord_config_last_reload_successful", gauge,
 		"Whether the last load of the settings put all of them in force; 0 also for a tenancy that cannot be used. With several tenancies, that without the label tenancy is of the settings that they share.")
 	reloadTime = define("collectord_config_last_reload_timestamp_seconds", gauge,

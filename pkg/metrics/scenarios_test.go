@@ -273,7 +273,7 @@ func (h *host) record(name string, value float64) {
 type firing struct {
 	at   time.Duration
 	ever bool
-	// alerts are such as "CollectordDataLate a acme okta_users": the alert, the instance,
+	// alerts are such as "CollectordDataLate - acme okta_users": the alert, the instance or "-",
 	// the tenancy, and the stream or else the collector.
 	alerts []string
 }
@@ -297,7 +297,10 @@ func (w *world) assertAlerts(rules string, expected []firing) {
 		fmt.Fprintf(&b, "      - expr: 'count by (alertname, instance, tenancy, stream) (%s)'\n        eval_time: %v\n        exp_samples:\n", expr, f.at)
 		for _, alert := range f.alerts {
 			parts := strings.Fields(alert)
-			labels := fmt.Sprintf("alertname=%q,instance=%q,tenancy=%q", parts[0], parts[1], parts[2])
+			labels := fmt.Sprintf("alertname=%q,tenancy=%q", parts[0], parts[2])
+			if parts[1] != "-" {
+				labels += fmt.Sprintf(",instance=%q", parts[1])
+			}
 			if len(parts) > 3 {
 				labels += fmt.Sprintf(",stream=%q", parts[3])
 			}
@@ -354,7 +357,7 @@ func TestAlertScenarios(t *testing.T) {
 			},
 			expected: []firing{
 				{at: time.Hour, ever: true},
-				{at: 2 * time.Hour, alerts: []string{"CollectordDataLate a acme okta_users", "CollectordRunFailing a acme okta_users"}},
+				{at: 2 * time.Hour, alerts: []string{"CollectordDataLate - acme okta_users", "CollectordRunFailing - acme okta_users"}},
 			},
 		},
 		{
@@ -369,7 +372,7 @@ func TestAlertScenarios(t *testing.T) {
 				h.setVendor("okta_users", vendor{took: 150 * time.Minute})
 				w.pass(day)
 			},
-			expected: []firing{{at: day, ever: true, alerts: []string{"CollectordTicksMissed a acme"}}},
+			expected: []firing{{at: day, ever: true, alerts: []string{"CollectordTicksMissed - acme"}}},
 		},
 		{
 			name: "another process collects the stream meanwhile",
@@ -400,8 +403,8 @@ func TestAlertScenarios(t *testing.T) {
 			},
 			expected: []firing{
 				{at: 9 * day, ever: true},
-				{at: 10*day + 8*time.Hour + 30*time.Minute, alerts: []string{"CollectordRunFailing a acme okta_users"}},
-				{at: 11*day + 8*time.Hour + 30*time.Minute, alerts: []string{"CollectordDataLate a acme okta_users", "CollectordRunFailing a acme okta_users"}},
+				{at: 10*day + 8*time.Hour + 30*time.Minute, alerts: []string{"CollectordRunFailing - acme okta_users"}},
+				{at: 11*day + 8*time.Hour + 30*time.Minute, alerts: []string{"CollectordDataLate - acme okta_users", "CollectordRunFailing - acme okta_users"}},
 			},
 		},
 		{
@@ -417,9 +420,9 @@ func TestAlertScenarios(t *testing.T) {
 				w.pass(2 * time.Hour)
 			},
 			expected: []firing{
-				{at: 80 * time.Minute, alerts: []string{"CollectordCredentialsRefused b other okta_users"}},
+				{at: 80 * time.Minute, alerts: []string{"CollectordCredentialsRefused - other okta_users"}},
 				{at: 6 * time.Hour, alerts: []string{
-					"CollectordCredentialsRefused b other okta_users", "CollectordDataLate b other okta_users", "CollectordRunFailing b other okta_users",
+					"CollectordCredentialsRefused - other okta_users", "CollectordDataLate - other okta_users", "CollectordRunFailing - other okta_users",
 				}},
 				{at: 8 * time.Hour},
 			},
@@ -437,7 +440,7 @@ func TestAlertScenarios(t *testing.T) {
 				w.pass(time.Hour)
 			},
 			expected: []firing{
-				{at: 80 * time.Minute, alerts: []string{"CollectordRecordsFell a acme okta_users"}},
+				{at: 80 * time.Minute, alerts: []string{"CollectordRecordsFell - acme okta_users"}},
 				{at: 2 * time.Hour},
 			},
 		},

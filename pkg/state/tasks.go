@@ -37,6 +37,14 @@ type Task struct {
 	Reason string
 }
 
+// Since returns when the task began, or for one that waits when it was due.
+func (t Task) Since() time.Time {
+	if t.State == TaskRunning {
+		return t.Started
+	}
+	return t.Tick
+}
+
 // A TaskState is where a task is on its way.
 type TaskState string
 

@@ -15,7 +15,7 @@ const apiPath = "/api/v1/"
 
 // apiRoutes returns the routes of the API.
 func (s *Server) apiRoutes() []route {
-	return []route{
+	return append(s.pauseRoutes(), []route{
 		{method: "GET", path: "/api/v1/openapi.yaml", handler: s.serveOpenAPI},
 		{method: "GET", path: "/api/v1/status", handler: s.serveStatus},
 		{method: "GET", path: "/api/v1/tenancies", handler: s.serveTenancies},
@@ -24,6 +24,7 @@ func (s *Server) apiRoutes() []route {
 		{method: "GET", path: "/api/v1/deliveries", handler: s.serveDeliveries, query: []string{"stream", "destination"}},
 		{method: "GET", path: "/api/v1/streams/{name}/records", handler: s.serveRecords, protected: true, query: []string{"format"}},
 		{method: "POST", path: "/api/v1/collectors/{name}/run", handler: s.serveRunNow, right: RunRight},
+		{method: "POST", path: "/api/v1/collectors/{name}/cancel", handler: s.serveCancel, right: RunRight},
 		{method: "POST", path: "/api/v1/streams/{name}/run", handler: s.serveRunStreamNow, right: RunRight},
 		{method: "POST", path: "/api/v1/streams/{name}/accept", handler: s.serveAccept, right: RunRight},
 		{method: "POST", path: "/api/v1/deliveries", handler: s.serveRedeliver, right: RunRight, query: []string{"stream", "destination"}},
@@ -32,7 +33,7 @@ func (s *Server) apiRoutes() []route {
 			method: "POST", path: "/api/v1/deliveries/drop", handler: s.serveDrop, right: RunRight,
 			query: []string{"destination", "stream", "upload_id"},
 		},
-	}
+	}...)
 }
 
 // streamView is a stream in the API.
@@ -75,6 +76,7 @@ type activeRunView struct {
 	WaitFor       string    `json:"wait_for,omitempty"`
 	WaitUntil     time.Time `json:"wait_until,omitzero"`
 	WaitRequested bool      `json:"wait_requested,omitempty"`
+	Service       string    `json:"service,omitempty"`
 }
 
 // newActiveRunView returns nil if no extraction is running.
@@ -83,7 +85,7 @@ func newActiveRunView(active *run.ActiveRun) *activeRunView {
 		return nil
 	}
 	p := active.Progress()
-	return &activeRunView{active.Started, p.Records, p.Requests, p.Retries, p.Step, p.WaitFor, p.WaitUntil, p.WaitRequested}
+	return &activeRunView{active.Started, p.Records, p.Requests, p.Retries, p.Step, p.WaitFor, p.WaitUntil, p.WaitRequested, active.Node}
 }
 
 func newStreamView(one freshness.Stream) streamView {
@@ -112,11 +114,13 @@ func (s *Server) serveStatus(w http.ResponseWriter, r *http.Request) {
 		views = append(views, newStreamView(one))
 	}
 	at, reload := s.Daemon.LastReload()
-	s.writeJSON(w, http.StatusOK, map[string]any{
+	status := map[string]any{
 		"version": s.Version, "tenancy": s.Tenancy, "now": s.Now().UTC(),
 		"alive": okOrError(s.Daemon.Alive()), "ready": okOrError(s.Daemon.Ready()),
 		"last_reload": reloadView{at.UTC(), errorText(reload)}, "streams": views,
-	})
+	}
+	s.addCluster(r.Context(), status, s.isOwn)
+	s.writeJSON(w, http.StatusOK, status)
 }
 
 // okOrError returns "ok" when err is nil, and its text otherwise.

@@ -32,6 +32,9 @@ func (v *visitor) permits(right Right) bool { return slices.Contains(v.rights, r
 // sees reports whether a tenancy exists for the visitor.
 func (v *visitor) sees(tenancy string) bool { return v.all || slices.Contains(v.tenancies, tenancy) }
 
+// seesTenancy is sees for a visitor, or nil for anyone.
+func (v *visitor) seesTenancy(tenancy string) bool { return v == nil || v.sees(tenancy) }
+
 // seesAll reports whether a visitor, or nil for anyone, may read what names all tenancies.
 func (v *visitor) seesAll() bool { return v == nil || v.all && v.permits(ReadRight) }
 

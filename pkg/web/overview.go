@@ -33,6 +33,7 @@ type streamRow struct {
 	First        bool // the first stream of its collector
 	Actions      bool // whether the stream can be run
 	RunAll       bool // whether to offer a run of all streams of the collector
+	Cancel       *action
 }
 
 // notice is a sentence about a stream.
@@ -59,7 +60,8 @@ type progressView struct {
 	Records, Rate, Pages, Requests, Retries int64
 	Elapsed                                 string
 	Step, Wait                              string
-	Share                                   int // of the records of the last run, in percent; 0 when unknown
+	Service                                 string // that executes it, if it is another one
+	Share                                   int    // of the records of the last run, in percent; 0 when unknown
 }
 
 // overviewData is the data of overview.html.
@@ -71,6 +73,7 @@ type overviewData struct {
 	// Problems are the errors of destinations that several streams have.
 	Problems []notice
 	Queued   int
+	Services *servicesBox
 }
 
 // labelCount is the number of streams with a label.
@@ -123,6 +126,9 @@ func (u *ui) readOverview(ctx context.Context) (data overviewData, err error) {
 		}
 		row.First = i == 0 || streams[i-1].Collector != s.Collector
 		row.Actions = data.Token && s.WhyOff == ""
+		if row.Actions {
+			row.Cancel = u.newCancelAction(s.Collector, s.Stream)
+		}
 		enabled := enabledStreams(streams, s.Collector)
 		row.RunAll = row.Actions && len(enabled) > 1 && enabled[0] == s.Stream
 		data.Rows = append(data.Rows, row)
@@ -135,7 +141,7 @@ func (u *ui) readOverview(ctx context.Context) (data overviewData, err error) {
 		}
 	}
 	data.joinProblems()
-	data.Off = u.Daemon.Disabled()
+	data.Off, data.Services = u.Daemon.Disabled(), u.newServicesBox(ctx, u.isOwn, false)
 	return data, nil
 }
 
@@ -221,7 +227,7 @@ func newProgressView(s freshness.Stream, now time.Time) *progressView {
 	progress, elapsed := s.Active.Progress(), now.Sub(s.Active.Started)
 	v := &progressView{
 		Records: progress.Records, Pages: progress.Pages, Requests: progress.Requests, Retries: progress.Retries,
-		Elapsed: formatDuration(elapsed), Step: progress.Step,
+		Elapsed: formatDuration(elapsed), Step: progress.Step, Service: s.Active.Node,
 	}
 	if seconds := elapsed.Seconds(); seconds >= 1 {
 		v.Rate = int64(float64(progress.Records) / seconds)

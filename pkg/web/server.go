@@ -35,6 +35,8 @@ type Options struct {
 	Daemon Daemon
 	// Tenancy is the tenancy whose streams are shown.
 	Tenancy string
+	// Cluster is the services that share the state; nil when it is not shared.
+	Cluster Cluster
 	// Metrics serves /metrics; nil for none.
 	Metrics http.Handler
 	// Token permits requests that change something; "" permits none of them.

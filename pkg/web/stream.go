@@ -79,6 +79,9 @@ func (u *ui) readStream(ctx context.Context, name string) (data streamData, foun
 		operator := u.Daemon.Operator()
 		data.streamRow = newStreamRow(s, nil, withConfigured(destinations[name], operator.Policy.Sinks, s), data.Now)
 		data.streamRow.Actions = data.Token && s.WhyOff == ""
+		if data.streamRow.Actions {
+			data.streamRow.Cancel = u.newCancelAction(s.Collector, s.Stream)
+		}
 		data.streamRow.RunAll = data.streamRow.Actions && len(enabledStreams(streams, s.Collector)) > 1
 		data.setHistory(runs)
 		queue, err := u.State.Queue.List(ctx)

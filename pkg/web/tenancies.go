@@ -24,7 +24,7 @@ type Tenancy struct {
 	// Name is the Tenancy of its Server, and unique.
 	Name string
 	// Server serves its pages and its API. It is nil when its settings cannot be used, and
-	// the same one while they are not replaced. Of its options, Metrics, Token, Prefix,
+	// the same one while they are not replaced. Of its options, Cluster, Metrics, Token, Prefix,
 	// Access, Hosts, ConfigFile, Pprof, Version and Now are those of the service.
 	Server *Server
 	// Err is why there is no Server, or else the error of the last reload of the
@@ -42,6 +42,8 @@ type TenanciesOptions struct {
 	Alive, Ready func() error
 	Reload       func(ctx context.Context) error
 	LastReload   func() (at time.Time, err error)
+	// Cluster is that of Options.
+	Cluster Cluster
 	// Metrics serves /metrics, of all tenancies.
 	Metrics http.Handler
 	// Token is that of Options, for all tenancies.
@@ -80,7 +82,7 @@ type Tenancies struct {
 // NewTenancies returns a Tenancies.
 func NewTenancies(o TenanciesOptions) *Tenancies {
 	root := New(Options{
-		State: o.State, Metrics: o.Metrics, Token: o.Token, Prefix: o.Prefix, Access: o.Access, Hosts: o.Hosts, ConfigFile: o.ConfigFile,
+		State: o.State, Cluster: o.Cluster, Metrics: o.Metrics, Token: o.Token, Prefix: o.Prefix, Access: o.Access, Hosts: o.Hosts, ConfigFile: o.ConfigFile,
 		Queries: o.Queries, QueryTime: o.QueryTime, Offered: o.Offered, Pprof: o.Pprof, Version: o.Version, Log: o.Log, Now: o.Now,
 	})
 	t := &Tenancies{TenanciesOptions: o, root: root, mounted: map[*Server]http.Handler{}}
@@ -116,7 +118,7 @@ const tenanciesPath = "/tenancies/"
 func (t *Tenancies) routes() []route {
 	alive, ready := t.checkHandler(t.Alive, "alive"), t.checkHandler(t.Ready, "ready")
 	assets := &ui{Server: t.root}
-	return append(t.queryRoutes(), []route{
+	return slices.Concat(t.queryRoutes(), t.root.pauseRoutes(), []route{
 		{method: "GET", path: "/-/healthy", handler: alive, public: true},
 		{method: "GET", path: "/healthz", handler: alive, public: true},
 		{method: "GET", path: "/livez", handler: alive, public: true},
@@ -130,7 +132,7 @@ func (t *Tenancies) routes() []route {
 		{method: "GET", path: "/api/v1/tenancies", handler: t.serveList},
 		{method: "GET", path: "/{$}", handler: t.serveOverview},
 		{method: "GET", path: "/assets/{file}", handler: assets.serveAsset, public: true},
-	}...)
+	})
 }
 
 // identify adds the visitor to each request when there is a tokens file.
@@ -266,6 +268,7 @@ func (t *Tenancies) forgetReplaced() {
 func (s *Server) mountBelow(root *Server, path string) http.Handler {
 	m := &Server{Options: s.Options, path: path, root: root.path, downloads: root.downloads}
 	m.Metrics, m.Pprof, m.Prefix = nil, false, ""
+	m.Cluster = root.Cluster
 	m.Token, m.Access, m.Hosts, m.ConfigFile, m.Version, m.Now = root.Token, root.Access, root.Hosts, root.ConfigFile, root.Version, root.Now
 	mux := http.NewServeMux()
 	m.mountRoutes(mux, m.routes())

@@ -28,6 +28,7 @@ type tenanciesData struct {
 	Rows     []tenancyRow
 	Count    int // of all tenancies
 	Unusable int
+	Services *servicesBox
 	Found    []foundStream
 	More     int // streams that Found does not have
 }
@@ -96,6 +97,7 @@ func (t *Tenancies) serveOverview(w http.ResponseWriter, r *http.Request) {
 		data.addTenancy(s, t.pathOf(s.Name))
 	}
 	data.finish()
+	data.Services = t.root.newServicesBox(r.Context(), visitorOf(r.Context()).seesTenancy, true)
 	t.root.render(w, r, http.StatusOK, "tenancies.html", data)
 }
 
@@ -103,11 +105,12 @@ func (t *Tenancies) newBaseData(r *http.Request) baseData {
 	d := t.root.newBaseData(r.Context(), "collectord")
 	d.Token, d.AsksToken = false, false // nothing on the page needs one
 	_, reload := t.LastReload()
-	switch alive, ready := t.hideFrom(r, t.Alive()), t.hideFrom(r, t.Ready()); {
+	alive := t.hideFrom(r, t.Alive())
+	d.setReadiness(r.Context(), t.hideFrom(r, t.Ready()), t.Cluster)
+	switch {
 	case alive != nil:
 		d.Alarm = "The scheduler has stopped: " + alive.Error()
-	case ready != nil:
-		d.Alarm = describeNotReady(ready)
+	case d.Alarm != "":
 	case reload != nil && visitorOf(r.Context()).seesAll():
 		d.Alarm = "The last reload of the settings: " + reload.Error()
 	}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/collectord/collectord/pkg/freshness"
+	"github.com/collectord/collectord/pkg/state"
 )
 
 // tenancyStatus is a tenancy with its streams.
@@ -123,21 +124,39 @@ func (t *Tenancies) serveStatus(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	at, reload := t.LastReload()
-	t.root.writeJSON(w, http.StatusOK, map[string]any{
+	status := map[string]any{
 		"version": t.Version, "now": t.root.Now().UTC(),
 		"alive": okOrError(t.hideFrom(r, t.Alive())), "ready": okOrError(t.hideFrom(r, t.Ready())),
 		"last_reload": reloadView{at.UTC(), errorText(t.hideFrom(r, reload))}, "streams": views,
-	})
+	}
+	t.root.addCluster(r.Context(), status, visitorOf(r.Context()).seesTenancy)
+	t.root.writeJSON(w, http.StatusOK, status)
 }
 
 // errHidden replaces an error that may name tenancies.
 var errHidden = errors.New("not ok; a token of all tenancies shows why")
 
+// errFollowing replaces the error of a service that follows another one.
+var errFollowing = hiddenError{"standing by: another service leads", []error{state.ErrStandby, state.ErrLocked}}
+
+// A hiddenError is an error without the texts of those that it wraps.
+type hiddenError struct {
+	text  string
+	wraps []error
+}
+
+func (e hiddenError) Error() string { return e.text }
+
+func (e hiddenError) Unwrap() []error { return e.wraps }
+
 // hideFrom returns err to a visitor who sees all tenancies, and otherwise only that there
-// is an error.
+// is an error, or that another service leads.
 func (t *Tenancies) hideFrom(r *http.Request, err error) error {
 	if err == nil || visitorOf(r.Context()).seesAll() {
 		return err
+	}
+	if errors.Is(err, state.ErrStandby) && errors.Is(err, state.ErrLocked) {
+		return errFollowing
 	}
 	return errHidden
 }

@@ -692,6 +692,7 @@ func TestResponsesOfTenanciesMatchOpenAPI(t *testing.T) {
 	rc := &responseChecker{T: t, doc: loadOpenAPI(t), seen: map[string]bool{}, refuses: []int{401, 403}}
 	s := newTwo(t)
 	s.options.Tokens, s.options.Queries = readTokens(t, tokensText+queryTokens), s.newQueries()
+	s.options.Cluster = newFakeCluster()
 	service := NewTenancies(s.options)
 	handler := service.Handler()
 	for _, r := range service.routes() {

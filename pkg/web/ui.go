@@ -5,7 +5,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"embed"
-	"errors"
 	"fmt"
 	"html/template"
 	"io/fs"
@@ -19,7 +18,6 @@ import (
 	"github.com/dustin/go-humanize"
 
 	"github.com/collectord/collectord/pkg/query"
-	"github.com/collectord/collectord/pkg/state"
 )
 
 //go:embed assets
@@ -155,6 +153,7 @@ type baseData struct {
 	AsksToken               bool // whether the page asks for the token of actions
 	Granted                 bool // whether the browser sends a token of HTTP_TOKENS_FILE by itself
 	Alarm                   string
+	Notice                  string // of a service that follows
 }
 
 func (s *Server) newBaseData(ctx context.Context, title string) baseData {
@@ -170,20 +169,12 @@ func (s *Server) newBaseData(ctx context.Context, title string) baseData {
 	}
 	if err := s.Daemon.Alive(); err != nil {
 		d.Alarm = "The scheduler has stopped: " + err.Error()
-	} else if err := s.Daemon.Ready(); err != nil {
-		d.Alarm = describeNotReady(err)
+	} else if d.setReadiness(ctx, s.Daemon.Ready(), s.Cluster); d.Alarm != "" {
+		return d
 	} else if _, err := s.Daemon.LastReload(); err != nil {
 		d.Alarm = "The last reload of the settings: " + err.Error()
 	}
 	return d
-}
-
-// describeNotReady returns why the service is not ready, as a sentence.
-func describeNotReady(err error) string {
-	if errors.Is(err, state.ErrStandby) {
-		return "This service is " + err.Error()
-	}
-	return "Not ready yet: " + err.Error()
 }
 
 // formatAge returns the time from then to now in its largest one or two units, such as

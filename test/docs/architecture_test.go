@@ -19,7 +19,7 @@ import (
 
 // layers lists, for each package, the packages of this module that it may import. docs/internals/architecture.md draws the same.
 var layers = map[string][]string{
-	"cmd/collectord":         {"pkg/calendar", "pkg/config", "pkg/collector", "pkg/collector/external", "pkg/collector/sources", "pkg/snapshot", "pkg/store", "pkg/store/file", "pkg/store/sinks", "pkg/state", "pkg/state/local", "pkg/state/shared", "pkg/backup", "pkg/run", "pkg/delivery", "pkg/schedule", "pkg/freshness", "pkg/operation", "pkg/web", "pkg/query", "pkg/query/prompt", "pkg/control", "pkg/metrics", "pkg/notify", "pkg/doctor", "internal/listen", "internal/redact", "internal/supervise", "internal/systemd", "internal/rss", "internal/tracing"},
+	"cmd/collectord":         {"pkg/calendar", "pkg/config", "pkg/collector", "pkg/collector/external", "pkg/collector/sources", "pkg/snapshot", "pkg/store", "pkg/store/file", "pkg/store/sinks", "pkg/state", "pkg/state/local", "pkg/state/shared", "pkg/backup", "pkg/cluster", "pkg/run", "pkg/delivery", "pkg/schedule", "pkg/freshness", "pkg/operation", "pkg/web", "pkg/query", "pkg/query/prompt", "pkg/control", "pkg/metrics", "pkg/notify", "pkg/doctor", "internal/listen", "internal/redact", "internal/supervise", "internal/systemd", "internal/rss", "internal/tracing"},
 	"pkg/calendar":           {},
 	"pkg/config":             {"internal/listen", "internal/redact", "pkg/calendar"},
 	"pkg/collector":          {},
@@ -37,6 +37,7 @@ var layers = map[string][]string{
 	"pkg/store/s3":           {"internal/backoff", "internal/netadvice", "pkg/config", "pkg/snapshot", "pkg/store"},
 	"pkg/store/sinks":        {"pkg/backup", "pkg/config", "pkg/snapshot", "pkg/state", "pkg/store", "pkg/store/duckdb", "pkg/store/file", "pkg/store/postgres", "pkg/store/s3"},
 	"pkg/store/storetest":    {"pkg/snapshot", "pkg/store", "internal/durable", "internal/faultproxy", "internal/testserver"},
+	"pkg/cluster":            {"pkg/collector", "pkg/run", "pkg/schedule", "pkg/snapshot", "pkg/state", "pkg/state/shared"},
 	"pkg/state":              {"pkg/snapshot"},
 	"pkg/state/database":     {"pkg/snapshot", "pkg/state", "internal/durable"},
 	"pkg/state/local":        {"pkg/snapshot", "pkg/state", "pkg/state/database", "internal/durable", "internal/systemd"},
@@ -48,11 +49,11 @@ var layers = map[string][]string{
 	"pkg/schedule":           {"internal/backoff", "pkg/calendar", "pkg/collector", "pkg/run", "pkg/snapshot", "pkg/state"},
 	"pkg/freshness":          {"pkg/collector", "pkg/run", "pkg/schedule", "pkg/snapshot", "pkg/state"},
 	"pkg/operation":          {"pkg/snapshot", "pkg/state"},
-	"pkg/web":                {"internal/listen", "pkg/control", "pkg/freshness", "pkg/operation", "pkg/query", "pkg/run", "pkg/schedule", "pkg/snapshot", "pkg/state"},
+	"pkg/web":                {"internal/listen", "pkg/cluster", "pkg/control", "pkg/freshness", "pkg/operation", "pkg/query", "pkg/run", "pkg/schedule", "pkg/snapshot", "pkg/state"},
 	"pkg/query":              {"pkg/state", "pkg/snapshot", "pkg/snapshot/columns", "internal/duckdb", "pkg/snapshot/parquet"},
 	"pkg/query/prompt":       {"pkg/query"},
 	"pkg/control":            {"pkg/collector", "pkg/query", "pkg/run", "pkg/snapshot", "pkg/snapshot/columns", "pkg/state"},
-	"pkg/metrics":            {"internal/systemd", "pkg/backup", "pkg/collector", "pkg/control", "pkg/freshness", "pkg/notify", "pkg/run", "pkg/snapshot", "pkg/state"},
+	"pkg/metrics":            {"internal/systemd", "pkg/backup", "pkg/cluster", "pkg/collector", "pkg/control", "pkg/freshness", "pkg/notify", "pkg/run", "pkg/snapshot", "pkg/state"},
 	"pkg/notify":             {"internal/backoff", "internal/redact", "pkg/collector", "pkg/freshness", "pkg/run", "pkg/snapshot", "pkg/state"},
 	"pkg/doctor":             {"internal/listen", "internal/netadvice", "pkg/state"},
 	"internal/backoff":       {},

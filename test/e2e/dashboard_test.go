@@ -105,7 +105,7 @@ func (p prometheusAPI) query(expr string, instant bool) (found []map[string]stri
 // TestDashboard sends every query of the Grafana dashboard to a Prometheus that scrapes the
 // services of two tenancies, and checks that each returns data of the chosen tenancy alone.
 // Okta waits for the vendor's rate limit, and one destination is down, so that no
-// panel is empty.
+// panel is empty. The first service has a shared state.
 func TestDashboard(t *testing.T) {
 	t.Parallel()
 	const token = "a-token-of-the-test"
@@ -120,6 +120,9 @@ func TestDashboard(t *testing.T) {
 		ws.Env["TENANCY"], ws.Env["HTTP_TOKEN"], ws.Env["SHUTDOWN_GRACE"] = tenancy, token, "1s"
 		ws.Env["STORE_POSTGRES_HOST"], ws.Env["STORE_POSTGRES_PORT"], ws.Env["STORE_POSTGRES_USER"] = "127.0.0.1", "1", "someone"
 		ws.Env["STORE_POSTGRES_DBNAME"], ws.Env["STORE_POSTGRES_PASSWORD"] = "none", "a-password"
+		if tenancy == "acme" {
+			shareState(t, ws)
+		}
 		s := ws.StartService()
 		services, targets = append(services, s), append(targets, strings.TrimPrefix(s.BaseURL(), "http://"))
 	}

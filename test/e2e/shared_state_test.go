@@ -32,14 +32,21 @@ func newSharedState(t *testing.T) *sharedState {
 	t.Helper()
 	s := &sharedState{Workspace: harness.NewWorkspace(t), users: 30}
 	s.UseVendors(harness.StartVendors(t, map[string]int{vendorsim.OktaUsers: s.users}, vendorsim.NewOkta()))
-	s.object = s.UseS3()
-	s.schema = "state_" + uuid.NewString()[:8]
-	s.url = testserver.StartPostgres(t).URL(testserver.Owner, testserver.Password)
+	s.object = shareState(t, s.Workspace)
+	s.url, s.schema = s.Env["CLUSTER_POSTGRES_URL"], s.Env["CLUSTER_SCHEMA"]
 	s.storeURL = s.url
-	s.Env["CLUSTER_POSTGRES_URL"], s.Env["CLUSTER_SCHEMA"], s.Env["CLUSTER_LEASE"] = s.url, s.schema, "1s"
-	s.Env["STORE_AWS_S3_KEY"] = "data/%TAG.json"
-	delete(s.Env, "STORE_FILE")
 	return s
+}
+
+// shareState gives a workspace a state in Postgres and S3.
+func shareState(t *testing.T, ws *harness.Workspace) (object func(key string) string) {
+	t.Helper()
+	object = ws.UseS3()
+	ws.Env["CLUSTER_POSTGRES_URL"] = testserver.StartPostgres(t).URL(testserver.Owner, testserver.Password)
+	ws.Env["CLUSTER_SCHEMA"], ws.Env["CLUSTER_LEASE"] = "state_"+uuid.NewString()[:8], "1s"
+	ws.Env["STORE_AWS_S3_KEY"] = "data/%TAG.json"
+	delete(ws.Env, "STORE_FILE")
+	return object
 }
 
 // onOtherMachine returns the workspace of another machine with the same settings.

@@ -43,22 +43,23 @@ type Node struct {
 	Locks int
 }
 
-// ListNodes returns the processes that use a state, those that are alive first, ordered by name.
-// Those that were killed are listed for a day. The error wraps fs.ErrNotExist when there is no
-// state.
-func ListNodes(ctx context.Context, o Options) (nodes []Node, err error) {
+// Look opens the tables of a state for its processes, its tasks and its pauses, and for nothing
+// else: it needs no bucket, and this process is not one of those that Nodes returns. It creates
+// and migrates nothing. The error wraps state.ErrOlder when the tables are older than this
+// program, and fs.ErrNotExist when there are none.
+func Look(ctx context.Context, o Options) (*State, error) {
 	e, err := openEngine(ctx, o)
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, e.db.Close()) }()
 	if err := e.checkSchema(ctx); err != nil {
-		return nil, e.explainOpen(err)
+		return nil, errors.Join(e.explainOpen(err), e.db.Close())
 	}
-	return e.listNodes(ctx, o.Lease)
+	return newState("", e, newNode(e, o), o), nil
 }
 
-// Nodes returns what ListNodes does.
+// Nodes returns the processes that use the state, those that are alive first, ordered by name.
+// Those that were killed are listed for a day.
 func (s *State) Nodes(ctx context.Context) ([]Node, error) {
 	return s.engine.listNodes(ctx, s.node.lease)
 }
@@ -95,6 +96,22 @@ func (e *engine) listNodes(ctx context.Context, lease time.Duration) (nodes []No
 		nodes = append(nodes, n)
 	}
 	return nodes, rows.Err()
+}
+
+// StateName describes what the process does: leader, follower, stopping, command, or silent when
+// it does not respond any more.
+func (n Node) StateName() string {
+	switch {
+	case !n.Alive:
+		return "silent"
+	case n.Draining:
+		return "stopping"
+	case n.Leads:
+		return "leader"
+	case n.Service:
+		return "follower"
+	}
+	return "command"
 }
 
 // A Pause is why no task begins.
