@@ -207,10 +207,11 @@ func (c *Cluster) execute(task state.Task) {
 	results := c.Execute(ctx, task)
 	stopWatching()
 	watch.Wait()
-	isStopping := c.work.Err() != nil && hasCancelled(results)
+	// It is another process's then, from the beginning: neither is a failure of the run.
+	isReturned := hasLost(results) || c.work.Err() != nil && hasCancelled(results)
 	cancel(nil)
 	for {
-		err := c.finish(task, results, isStopping)
+		err := c.finish(task, results, isReturned)
 		if err == nil {
 			break
 		}
@@ -233,8 +234,8 @@ func (c *Cluster) execute(task state.Task) {
 }
 
 // finish records the results of a task, or returns it to the other services.
-func (c *Cluster) finish(task state.Task, results []run.Result, isStopping bool) error {
-	if isStopping {
+func (c *Cluster) finish(task state.Task, results []run.Result, isReturned bool) error {
+	if isReturned {
 		return c.tasks.Return(context.Background(), task)
 	}
 	encoded, err := encodeResults(results, c.Redact)
@@ -247,12 +248,13 @@ func (c *Cluster) finish(task state.Task, results []run.Result, isStopping bool)
 
 // hasCancelled reports whether a stream was cancelled.
 func hasCancelled(results []run.Result) bool {
-	for _, r := range results {
-		if r.Outcome == state.Cancelled {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(results, func(r run.Result) bool { return r.Outcome == state.Cancelled })
+}
+
+// hasLost reports whether the lock of a stream was lost, because this process did not run for a
+// while or could not reach the database.
+func hasLost(results []run.Result) bool {
+	return slices.ContainsFunc(results, func(r run.Result) bool { return errors.Is(r.Err, state.ErrLost) })
 }
 
 // errCancelled is the cause of the end of a task that a person has cancelled.

@@ -345,6 +345,27 @@ func TestStopReturnsTasks(t *testing.T) {
 	}
 }
 
+// A service that has lost the lock of a stream, and is the task's still, returns it.
+func TestLostLockReturnsTask(t *testing.T) {
+	t.Parallel()
+	c := newTestCluster(t)
+	a := c.join("a", 1)
+	lost := true
+	a.execute = func(_ context.Context, task state.Task) []run.Result {
+		if lost {
+			lost = false
+			return resultsOf(task, state.Failed, fmt.Errorf("record the run: %w", state.ErrLost))
+		}
+		return resultsOf(task, state.Success, nil)
+	}
+	a.lead()
+	e := a.begin(t.Context(), "okta")[0]
+	a.assertOutcome(e, state.Success)
+	if task := c.read(a, e.task.ID); task.Takes != 2 || len(c.list()) != 2 {
+		t.Errorf("%+v, executions %q", task, c.list())
+	}
+}
+
 // read returns a task.
 func (t *testCluster) read(s *testService, id string) state.Task {
 	t.Helper()
