@@ -133,6 +133,8 @@ soak: test-servers ## run the service with failing vendors and destinations and 
 	$(GO) test ./test/e2e -run '^TestTenanciesKilled$$' -count 1 -timeout 2h -args -tenancy-kills 200
 	@echo "== two services with a shared state, killed and stopped 200 times at random, and cut off 100 times"
 	$(GO) test ./test/e2e -run '^TestSharedState(Killed|Partitioned)$$' -count 1 -timeout 2h -args -shared-kills 200 -shared-partitions 100
+	@echo "== three services that share the runs of four vendors, killed 500 times at random, stopped and cut off 60 times each"
+	$(GO) test ./test/e2e -run '^TestEachTickOnce$$' -v -count 1 -timeout 3h -args -cluster-kills 500 -cluster-stops 60 -cluster-partitions 60
 	$(GO) run ./internal/soak -time $(SOAK_TIME) -seed $(SOAK_SEED)
 
 bin/nfpm:
