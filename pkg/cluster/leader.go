@@ -34,7 +34,7 @@ type leader struct {
 	nodes     []shared.Node
 	nodesRead time.Time
 	requested map[string]bool // the tasks that a scheduler has, of those asked for elsewhere
-	used      map[string]use  // by the credential
+	used      map[string]use  // by the credential; nil before those of earlier leaders are read
 }
 
 // A use is when and where the limits of a credential were last used.
@@ -46,7 +46,7 @@ type use struct {
 // Lead gives tasks to services until ctx ends, and returns the function that waits for that. The
 // caller holds the lock of the service.
 func (c *Cluster) Lead(ctx context.Context) (wait func()) {
-	l := &leader{Cluster: c, wake: make(chan struct{}, 1), waiters: map[string]chan state.Task{}, requested: map[string]bool{}, used: map[string]use{}}
+	l := &leader{Cluster: c, wake: make(chan struct{}, 1), waiters: map[string]chan state.Task{}, requested: map[string]bool{}}
 	c.mu.Lock()
 	c.leader = l
 	c.mu.Unlock()
@@ -122,6 +122,9 @@ func (l *leader) iterate(ctx context.Context) time.Duration {
 	tasks, err := l.tasks.Read(ctx, awaited)
 	if err == nil {
 		err = l.readNodes(ctx)
+	}
+	if err == nil {
+		err = l.readUses(ctx)
 	}
 	if err != nil {
 		if ctx.Err() == nil {
@@ -310,6 +313,24 @@ func (l *leader) choose(task state.Task, all []state.Task) *shared.Node {
 		return float64(load[n.ID]) / float64(n.Capacity)
 	}
 	return slices.MinFunc(free, func(a, b *shared.Node) int { return cmp.Compare(share(a), share(b)) })
+}
+
+// readUses reads once where the limits of credentials were used while other processes led.
+func (l *leader) readUses(ctx context.Context) error {
+	if l.used != nil {
+		return nil
+	}
+	ended, err := l.tasks.EndedWithin(ctx, credentialPause)
+	if err != nil {
+		return err
+	}
+	l.used = map[string]use{}
+	for _, t := range ended {
+		for _, credential := range l.Credentials(t.Tenancy, t.Collector) {
+			l.used[credential] = use{t.Node, time.Now()}
+		}
+	}
+	return nil
 }
 
 // noteUses notes where the limits of credentials are in use.

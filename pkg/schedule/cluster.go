@@ -19,7 +19,8 @@ import (
 type Cluster interface {
 	// Record adds tasks, all or none, unless they are there already.
 	Record(ctx context.Context, tasks []state.Task) error
-	// Request adds a task that a person has asked for in this process, which does not lead.
+	// Request adds a task that a person has asked for in this process, which does not lead. The
+	// error wraps state.ErrLocked when a task with one of its streams has not ended.
 	Request(ctx context.Context, task state.Task) error
 	// End ends a task that no process runs.
 	End(ctx context.Context, id string, as state.TaskState, reason string) error
@@ -205,7 +206,7 @@ func (s *Scheduler) RunTask(task state.Task) bool {
 }
 
 // ExecuteHere executes a task in this process, whichever plans it. The streams that an earlier
-// process has collected for the same task are left out.
+// process has collected for the same task do not run again; their results are those of the history.
 func (s *Scheduler) ExecuteHere(ctx context.Context, task state.Task) []run.Result {
 	s.mu.Lock()
 	runner := *s.settings.Runner
@@ -221,13 +222,36 @@ func (s *Scheduler) ExecuteHere(ctx context.Context, task state.Task) []run.Resu
 	if job.Collector == nil {
 		return failedTask(task, fmt.Errorf("%w in the settings of this service: %s", ErrUnknown, task.Collector))
 	}
+	var results []run.Result
 	if task.Takes > 1 {
-		job.Streams = s.withoutCollected(ctx, job.Streams, task.Started)
+		all := job.Streams
+		job.Streams = s.withoutCollected(ctx, slices.Clone(all), task.Started)
+		for _, stream := range all {
+			if !slices.Contains(job.Streams, stream) {
+				results = append(results, s.lastResult(ctx, task.Collector, stream))
+			}
+		}
 	}
 	if len(job.Streams) == 0 {
-		return nil
+		return results
 	}
-	return runner.Run(ctx, job, task.Trigger)
+	return append(results, runner.Run(ctx, job, task.Trigger)...)
+}
+
+// lastResult returns the result of the newest run of a stream that ended with the vendor's data.
+func (s *Scheduler) lastResult(ctx context.Context, collector, stream string) run.Result {
+	result := run.Result{Collector: collector, Stream: stream, Outcome: state.Success}
+	page := state.RunPage{Tenancy: s.Tenancy, Stream: stream, Outcomes: []state.Outcome{state.Success, state.Unchanged, state.Empty}, Limit: 1}
+	runs, err := s.State.Runs.ListPage(ctx, page)
+	if err != nil || len(runs) == 0 {
+		s.Log.Warn("the size of what an earlier process has collected cannot be read", zap.String("stream", stream), zap.Error(err))
+		return result
+	}
+	last := runs[0]
+	result.Outcome, result.UploadID, result.Duration = last.Outcome, last.UploadID, last.Ended.Sub(last.Started)
+	result.Records, result.Bytes, result.Requests, result.Retries = last.Records, last.Bytes, last.Requests, last.Retries
+	result.RateLimitWait, result.Doubts = last.RateLimitWait, last.Doubts
+	return result
 }
 
 // failedTask returns the results of a task that failed because of err.
@@ -280,7 +304,11 @@ func (s *Scheduler) requestRun(entries []*entry) error {
 	ctx, cancel := context.WithTimeout(context.Background(), recordTimeout)
 	defer cancel()
 	for _, task := range tasks {
-		if err := s.Cluster.Request(ctx, task); err != nil {
+		err := s.Cluster.Request(ctx, task)
+		if errors.Is(err, state.ErrLocked) { // begun since Follow
+			return ErrRunning
+		}
+		if err != nil {
 			return fmt.Errorf("%w: %w", state.ErrStandby, err)
 		}
 	}

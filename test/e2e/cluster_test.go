@@ -18,6 +18,7 @@ type clusterNode struct {
 	*sharedState
 	networks []*faultproxy.Proxy
 	service  *harness.Service // nil before start
+	base     string           // the URL of its HTTP server, after startServing
 }
 
 // newNode returns another machine with the settings of a workspace and the given name, which
@@ -43,6 +44,13 @@ func (s *sharedState) newNode(t *testing.T, name string, servers ...string) *clu
 func (c *clusterNode) start() {
 	c.Helper()
 	c.service = c.StartService()
+}
+
+// startServing starts the service of the machine, and waits until it serves HTTP.
+func (c *clusterNode) startServing() {
+	c.Helper()
+	c.start()
+	c.base = c.service.BaseURL()
 }
 
 // kill ends the service with SIGKILL, if it has not ended.

@@ -24,8 +24,8 @@ var (
 // clusterLease is the CLUSTER_LEASE of the tests with three services.
 const clusterLease = 2 * time.Second
 
-// useClusterVendors simulates four vendors whose runs take some hundred milliseconds.
-func (s *sharedState) useClusterVendors(t *testing.T) {
+// useClusterVendors simulates and returns four vendors whose runs take some hundred milliseconds.
+func (s *sharedState) useClusterVendors(t *testing.T) *vendorsim.Server {
 	t.Helper()
 	plenty := vendorsim.LimitNumbers{Max: 1 << 30}
 	tenable := vendorsim.NewTenable()
@@ -46,6 +46,7 @@ func (s *sharedState) useClusterVendors(t *testing.T) {
 		tenable.ConfigureStream(stream, func(s *vendorsim.TenableStream) { s.QueuedPolls, s.GrowPolls, s.ChunkRecords = -1, 0, 30 })
 	}
 	s.UseVendors(sim)
+	return sim
 }
 
 // newServices returns a state that three services share, which have started. Each has a network

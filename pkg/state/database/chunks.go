@@ -20,14 +20,17 @@ import (
 // the vendors delete its chunks after a day.
 const maxChunkAge = 24 * time.Hour
 
-// ExportChunks are the chunks of a stream's export job. They are kept outside
-// the spool, so that the next run can use them when this one fails or is
-// interrupted. The caller holds the stream's lock.
+// ExportChunks are the chunks of a stream's export job. A note of the state has the name of the
+// job's directory, so that also another machine continues the job. The chunks are kept outside the
+// spool, so that the next run on this machine can use them when this one fails or is interrupted.
+// The caller holds the stream's lock.
 type ExportChunks struct {
 	core   *core
 	header snapshot.Header
 	root   string // directory of the stream and tenancy, relative to the state directory
 	dir    string // directory of the job, relative to the state directory
+	// isExport reports whether the stream has export jobs, as far as this run knows.
+	isExport bool
 }
 
 // ExportChunks implements [state.Snapshots].
@@ -52,50 +55,59 @@ func (e *ExportChunks) Find(request string) (job string, err error) {
 
 // Others implements [state.ExportChunks].
 func (e *ExportChunks) Others(request string) (jobs []string, err error) {
-	names, err := e.jobDirs()
+	name, err := e.readJobDir()
 	part := requestPart(request)
-	for _, name := range names {
-		if len(name) <= len(StampLayout)+len(part) || name[len(StampLayout):len(StampLayout)+len(part)] == part {
-			continue
-		}
-		if job, err := url.PathUnescape(name[len(StampLayout)+len(part):]); err == nil {
-			jobs = append(jobs, job)
-		}
+	if len(name) <= len(StampLayout)+len(part) || name[len(StampLayout):len(StampLayout)+len(part)] == part {
+		return nil, err
+	}
+	if job, err := url.PathUnescape(name[len(StampLayout)+len(part):]); err == nil {
+		jobs = append(jobs, job)
 	}
 	return jobs, err
 }
 
-// jobDirs returns the names of the directories of jobs, the oldest first.
-func (e *ExportChunks) jobDirs() (names []string, err error) {
-	entries, err := os.ReadDir(filepath.Join(e.core.dir, e.root))
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("kept chunks: %w", err)
-	}
-	for _, entry := range entries {
-		names = append(names, entry.Name())
-	}
-	return names, nil
+// jobNote is the beginning of the key of the note with the name of the directory of a stream's job.
+const jobNote = "export job of "
+
+func (e *ExportChunks) notes() *Notes { return &Notes{e.core, e.header.Tenancy} }
+
+// readJobDir returns the name of the directory of the stream's job; "" for none.
+func (e *ExportChunks) readJobDir() (name string, err error) {
+	e.isExport = true
+	return e.notes().Note(context.Background(), jobNote+e.header.Stream)
 }
 
-// findJobDir returns the name of the newest directory of a job with the same
-// request.
-func (e *ExportChunks) findJobDir(request string) (string, error) {
-	names, err := e.jobDirs()
+// storeJobDir stores the name of the directory of the stream's job; "" for none. It waits while the
+// database does not respond, and fails when another process may have the stream.
+func (e *ExportChunks) storeJobDir(name string) error {
+	e.isExport = true
+	ctx := context.Background()
+	err := e.core.inUrgentTransaction(ctx, func(tx DB) error {
+		if err := e.core.fence(ctx, tx, e.header); err != nil {
+			return err
+		}
+		return e.notes().storeNote(ctx, tx, jobNote+e.header.Stream, name)
+	})
 	if err != nil {
+		return fmt.Errorf("note the export job: %w", err)
+	}
+	return nil
+}
+
+// findJobDir returns the name of the directory of a job with the same request that is not too
+// old; "" for none.
+func (e *ExportChunks) findJobDir(request string) (string, error) {
+	name, err := e.readJobDir()
+	part := requestPart(request)
+	if err != nil || len(name) <= len(StampLayout)+len(part) || name[len(StampLayout):len(StampLayout)+len(part)] != part {
 		return "", err
 	}
-	found, part := "", requestPart(request)
-	for _, name := range names {
-		if len(name) <= len(StampLayout)+len(part) || name[len(StampLayout):len(StampLayout)+len(part)] != part {
-			continue
-		}
-		began, err := time.Parse(StampLayout, name[:len(StampLayout)])
-		age := e.header.UploadTimestamp.Sub(began)
-		if err == nil && age >= 0 && age < maxChunkAge {
-			found = name
-		}
+	began, err := time.Parse(StampLayout, name[:len(StampLayout)])
+	age := e.header.UploadTimestamp.Sub(began)
+	if err != nil || age < 0 || age >= maxChunkAge {
+		return "", nil //nolint:nilerr // not a name from Begin
 	}
-	return found, nil
+	return name, nil
 }
 
 // Begin implements [state.ExportChunks].
@@ -105,10 +117,13 @@ func (e *ExportChunks) Begin(request, job string) (int, error) {
 		return 0, err
 	}
 	if name == "" || name[len(StampLayout)+len(requestPart(request)):] != FileName(job) {
-		if err := e.Drop(); err != nil {
+		name = e.header.UploadTimestamp.UTC().Format(StampLayout) + requestPart(request) + FileName(job)
+		if err := e.storeJobDir(name); err != nil {
 			return 0, err
 		}
-		name = e.header.UploadTimestamp.UTC().Format(StampLayout) + requestPart(request) + FileName(job)
+	}
+	if err := e.discardExcept(name); err != nil {
+		return 0, err
 	}
 	e.dir = filepath.Join(e.root, name)
 	if err := durable.MkdirBelow(e.core.dir, e.dir, 0o700); err != nil {
@@ -119,6 +134,24 @@ func (e *ExportChunks) Begin(request, job string) (int, error) {
 		return 0, fmt.Errorf("kept chunks: %w", err)
 	}
 	return len(entries), nil
+}
+
+// discardExcept discards the chunks of the stream's jobs on this machine, except for those of one.
+func (e *ExportChunks) discardExcept(name string) error {
+	entries, err := os.ReadDir(filepath.Join(e.core.dir, e.root))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("kept chunks: %w", err)
+	}
+	for _, entry := range entries {
+		if entry.Name() == name {
+			continue
+		}
+		if err := e.core.discard(filepath.Join(e.root, entry.Name())); err != nil {
+			return err
+		}
+	}
+	e.core.files.EmptyTrash()
+	return nil
 }
 
 // ChunkDir implements [state.ExportChunks].
@@ -142,6 +175,11 @@ func (e *ExportChunks) CopyTo(ctx context.Context, w *snapshot.Writer, chunk str
 
 // Drop implements [state.ExportChunks].
 func (e *ExportChunks) Drop() error {
+	if e.isExport {
+		if err := e.storeJobDir(""); err != nil {
+			return err
+		}
+	}
 	if _, err := os.Stat(filepath.Join(e.core.dir, e.root)); errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}

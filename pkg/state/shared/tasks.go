@@ -51,10 +51,24 @@ func (t *Tasks) Record(ctx context.Context, tasks []state.Task) error {
 	})
 }
 
-// Request adds a task that a person has asked for. The leader finds it as requested.
+// Request adds a task that a person has asked for. The leader finds it as requested. The error
+// wraps state.ErrLocked when a task with one of its streams has not ended.
 func (t *Tasks) Request(ctx context.Context, task state.Task) error {
 	task.State = state.TaskRequested
-	err := t.engine.Transaction(ctx, func(tx database.DB) error { return t.insert(ctx, tx, task) })
+	err := t.engine.Transaction(ctx, func(tx database.DB) error {
+		var other string
+		err := tx.QueryRowContext(ctx, `SELECT coalesce(max(id), '') FROM `+t.engine.name("tasks")+` t
+			WHERE tenancy = $1 AND collector = $2 AND state IN ('requested', 'due', 'running')
+			AND EXISTS (SELECT 1 FROM json_array_elements_text(streams::json) AS s (name) WHERE s.name = ANY ($3))`,
+			task.Tenancy, task.Collector, task.Streams).Scan(&other)
+		if err == nil && other != "" {
+			err = fmt.Errorf("%w: a run of %s is queued or in progress", state.ErrLocked, task.Collector)
+		}
+		if err != nil {
+			return err
+		}
+		return t.insert(ctx, tx, task)
+	})
 	if err != nil {
 		return fmt.Errorf("request a run: %w", err)
 	}
@@ -91,6 +105,13 @@ func (t *Tasks) LastTicks(ctx context.Context, tenancy string) ([]state.Task, er
 func (t *Tasks) Unfinished(ctx context.Context, tenancy string) ([]state.Task, error) {
 	return t.query(ctx, `SELECT `+taskColumns+` FROM `+t.engine.name("tasks")+` t
 		WHERE t.tenancy = $1 AND t.state IN ('requested', 'due', 'running') ORDER BY t.tick, t.id`, tenancy)
+}
+
+// EndedWithin returns the tasks of all tenancies that a process ran and that ended within a time
+// until now, in the order of their ends.
+func (t *Tasks) EndedWithin(ctx context.Context, within time.Duration) ([]state.Task, error) {
+	return t.query(ctx, `SELECT `+taskColumns+` FROM `+t.engine.name("tasks")+` t
+		WHERE t.ended > clock_timestamp() - $1::bigint * interval '1 millisecond' AND t.node <> '' ORDER BY t.ended`, within.Milliseconds())
 }
 
 func (t *Tasks) query(ctx context.Context, query string, args ...any) (all []state.Task, err error) {

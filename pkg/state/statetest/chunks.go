@@ -27,6 +27,9 @@ func testExportChunks(t *testing.T, harness Harness) {
 			t.Parallel()
 			f := harness.NewState(t)
 			h := NewHeader("tenable_assets", "acme", 1)
+			lock, err := f.Locks.LockStream(h.Stream, h.Tenancy)
+			f.RequireNoError(err)
+			defer lock.Unlock() //nolint:errcheck // the state is closed next
 			w, err := f.Snapshots.Spool(h)
 			f.RequireNoError(err)
 			chunks := f.Snapshots.ExportChunks(h)
