@@ -296,7 +296,7 @@ func (l *leader) choose(task state.Task, all []state.Task) *shared.Node {
 		if !l.canWork(*n) {
 			continue
 		}
-		if l.usesCredential(n.ID, task) {
+		if n.ID != task.Node && l.usesCredential(n.ID, task) {
 			return n
 		}
 		if load[n.ID] < n.Capacity {

@@ -289,18 +289,20 @@ func (s *Scheduler) Follow(tasks []state.Task) {
 	}
 }
 
-// requestRun asks the leader for a run of the entries.
-func (s *Scheduler) requestRun(entries []*entry) error {
-	tasks := map[string]state.Task{}
-	for _, e := range entries {
-		task, ok := tasks[e.collector()]
-		if !ok {
-			task = s.newTask(&pendingRun{trigger: triggerManual, entries: []*entry{e}})
-			task.Streams = nil
+// manualTasks returns the tasks of runs of entries that a person wants, one for each collector.
+func (s *Scheduler) manualTasks(entries []*entry) (tasks []state.Task) {
+	for _, e := range entries { // ordered by collector
+		if n := len(tasks); n > 0 && tasks[n-1].Collector == e.collector() {
+			tasks[n-1].Streams = append(tasks[n-1].Streams, e.stream)
+			continue
 		}
-		task.Streams = append(task.Streams, e.stream)
-		tasks[e.collector()] = task
+		tasks = append(tasks, s.newTask(&pendingRun{trigger: triggerManual, entries: []*entry{e}}))
 	}
+	return tasks
+}
+
+// request asks the process that leads for runs.
+func (s *Scheduler) request(tasks []state.Task) error {
 	ctx, cancel := context.WithTimeout(context.Background(), recordTimeout)
 	defer cancel()
 	for _, task := range tasks {

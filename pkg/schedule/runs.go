@@ -61,13 +61,23 @@ func (s *Scheduler) RunStreamNow(stream string) error {
 
 // runManually starts the chosen streams that are not running.
 func (s *Scheduler) runManually(choose func(*entry) bool) (streams []string, err error) {
+	requests, streams, err := s.queueManually(choose)
+	if err != nil || len(requests) == 0 {
+		return streams, err
+	}
+	return streams, s.request(requests)
+}
+
+// queueManually queues runs of the chosen streams that are not running, or returns the tasks to
+// request from the process that leads.
+func (s *Scheduler) queueManually(choose func(*entry) bool) (requests []state.Task, streams []string, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.stopping {
-		return nil, ErrStopping
+		return nil, nil, ErrStopping
 	}
 	if s.standby != nil && s.Cluster == nil {
-		return nil, s.standby
+		return nil, nil, s.standby
 	}
 	var idle []*entry
 	found := false
@@ -83,15 +93,15 @@ func (s *Scheduler) runManually(choose func(*entry) bool) (streams []string, err
 	}
 	switch {
 	case !found:
-		return nil, ErrUnknown
+		return nil, nil, ErrUnknown
 	case len(idle) == 0:
-		return nil, ErrRunning
+		return nil, nil, ErrRunning
 	case s.standby != nil:
-		return streamNames(idle), s.requestRun(idle)
+		return s.manualTasks(idle), streamNames(idle), nil
 	}
 	s.queueRuns(idle, triggerManual)
 	s.wakeLoop()
-	return streamNames(idle), nil
+	return nil, streamNames(idle), nil
 }
 
 // RunAllNow starts every stream that is not running.
