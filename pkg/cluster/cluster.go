@@ -81,7 +81,7 @@ func Open(ctx context.Context, o Options) (*Cluster, error) {
 	var err error
 	c.handOuts, err = openHandOuts(ctx, o.State.DB(), o.State.Schema(), o.State.NodeID(), max(o.Lease/13, 50*time.Millisecond), c.take)
 	if err != nil {
-		return nil, fmt.Errorf("CLUSTER_POSTGRES_URL: %w", err)
+		return nil, o.State.ExplainOpen(err)
 	}
 	return c, nil
 }
@@ -91,7 +91,10 @@ func (c *Cluster) Start(ctx context.Context, about shared.NodeInfo) error {
 	if err := c.Describe(ctx, about); err != nil {
 		return err
 	}
-	return c.handOuts.start(ctx)
+	if err := c.handOuts.start(ctx); err != nil {
+		return c.State.ExplainOpen(err)
+	}
+	return nil
 }
 
 // Describe replaces what the other services know about this one.
@@ -208,9 +211,13 @@ func (c *Cluster) execute(task state.Task) {
 	stopWatching()
 	watch.Wait()
 	isStopping := c.work.Err() != nil && hasCancelled(results)
+	isFull := hasFullDisk(results) && task.Takes < maxAttempts && c.hasOthers()
+	if isFull {
+		log.Warn("the disk of STATE_DIR has no space for a task; another service runs it")
+	}
 	cancel(nil)
 	for {
-		err := c.finish(task, results, isStopping)
+		err := c.finish(task, results, isStopping || isFull)
 		if err == nil {
 			break
 		}
@@ -233,8 +240,8 @@ func (c *Cluster) execute(task state.Task) {
 }
 
 // finish records the results of a task, or returns it to the other services.
-func (c *Cluster) finish(task state.Task, results []run.Result, isStopping bool) error {
-	if isStopping {
+func (c *Cluster) finish(task state.Task, results []run.Result, isReturned bool) error {
+	if isReturned {
 		return c.tasks.Return(context.Background(), task)
 	}
 	encoded, err := encodeResults(results, c.Redact)
@@ -253,6 +260,25 @@ func hasCancelled(results []run.Result) bool {
 		}
 	}
 	return false
+}
+
+// hasFullDisk reports whether a stream failed because the disk of this machine is full.
+func hasFullDisk(results []run.Result) bool {
+	return slices.ContainsFunc(results, func(r run.Result) bool { return run.IsDiskFull(r.Err) })
+}
+
+// hasOthers reports whether there is another service to which the leader may give tasks, as far as
+// this one knows.
+func (c *Cluster) hasOthers() bool {
+	return slices.ContainsFunc(c.View().Nodes, func(n shared.Node) bool { return n.ID != c.State.NodeID() && c.canWork(n) })
+}
+
+// canWork reports whether a service may have tasks: one whose settings differ from those of this
+// one may lack a collector, or collect something else.
+func (c *Cluster) canWork(n shared.Node) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return n.Service && n.Alive && !n.Draining && n.Capacity > 0 && n.Settings == c.about.Settings
 }
 
 // errCancelled is the cause of the end of a task that a person has cancelled.

@@ -206,15 +206,6 @@ func (l *leader) readNodes(ctx context.Context) error {
 	return nil
 }
 
-// canWork reports whether a service may have tasks: one whose settings differ may lack a
-// collector, or collect something else.
-func (l *leader) canWork(n shared.Node) bool {
-	l.Cluster.mu.Lock()
-	settings := l.about.Settings
-	l.Cluster.mu.Unlock()
-	return n.Service && n.Alive && !n.Draining && n.Capacity > 0 && n.Settings == settings
-}
-
 // handle does what one task needs. all are the tasks that have not ended.
 func (l *leader) handle(ctx context.Context, task *state.Task, all []state.Task) {
 	l.mu.Lock()
@@ -292,7 +283,7 @@ func (l *leader) choose(task state.Task, all []state.Task) *shared.Node {
 		if !l.canWork(*n) {
 			continue
 		}
-		if l.usesCredential(n.ID, task) {
+		if n.ID != task.Node && l.usesCredential(n.ID, task) {
 			return n
 		}
 		if load[n.ID] < n.Capacity {
@@ -303,7 +294,7 @@ func (l *leader) choose(task state.Task, all []state.Task) *shared.Node {
 		return nil
 	}
 	share := func(n *shared.Node) float64 {
-		if n.ID == task.Node { // it did not take the task when it had it
+		if n.ID == task.Node { // it did not take the task when it had it, or has returned it
 			return 1
 		}
 		return float64(load[n.ID]) / float64(n.Capacity)
