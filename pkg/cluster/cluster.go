@@ -79,7 +79,7 @@ func Open(ctx context.Context, o Options) (*Cluster, error) {
 	c := &Cluster{Options: o, tasks: o.State.Tasks(), tenancies: map[string]*sync.WaitGroup{}}
 	c.work, c.cancel = context.WithCancelCause(context.Background())
 	var err error
-	c.handOuts, err = openHandOuts(ctx, o.State.DB(), o.State.Schema(), o.State.NodeID(), max(o.Lease/13, 50*time.Millisecond), c.take)
+	c.handOuts, err = openHandOuts(ctx, o.State.DB(), o.State.Schema(), o.State.NodeID(), max(o.Lease/10, 50*time.Millisecond), c.take)
 	if err != nil {
 		return nil, o.State.ExplainOpen(err)
 	}

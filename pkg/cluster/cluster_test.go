@@ -553,3 +553,27 @@ func TestFullDiskAlone(t *testing.T) {
 		t.Errorf("%d executions, want 1", n)
 	}
 }
+
+// Jobs of River do not stay, not even those of a service that died before it fetched them, nor
+// its queue.
+func TestJobsAreRemoved(t *testing.T) {
+	t.Parallel()
+	c := newTestCluster(t)
+	a := c.join("a", 1)
+	river := `"` + c.schema + `".river_`
+	count := func(what string) (n int) {
+		c.require(a.State.DB().QueryRowContext(t.Context(), `SELECT count(*) FROM `+river+what).Scan(&n))
+		return n
+	}
+	for _, statement := range []string{
+		`INSERT INTO ` + river + `queue (name, metadata, created_at, updated_at) VALUES ('dead', '{}', now(), now() - interval '25 hours')`,
+		`INSERT INTO ` + river + `job (kind, queue, args, max_attempts, created_at) VALUES ('collectord_task', 'dead', '{}', 1, now() - interval '61 minutes'),
+			('collectord_task', 'dead', '{}', 1, now() - interval '50 minutes')`,
+	} {
+		_, err := a.State.DB().ExecContext(t.Context(), statement)
+		c.require(err)
+	}
+	a.lead()
+	c.waitFor("the old job is removed", func() bool { return count(`job`) == 1 })
+	c.waitFor("the old queue is removed", func() bool { return count(`queue`) == 1 })
+}

@@ -33,6 +33,7 @@ type leader struct {
 	// What follows is only the loop's.
 	nodes     []shared.Node
 	nodesRead time.Time
+	cleaned   time.Time       // when clean was tried last
 	requested map[string]bool // the tasks that a scheduler has, of those asked for elsewhere
 	used      map[string]use  // by the credential
 }
@@ -139,10 +140,22 @@ func (l *leader) iterate(ctx context.Context) time.Duration {
 		l.handle(ctx, &tasks[i], tasks)
 	}
 	l.publish(tasks)
+	l.clean(ctx)
 	if open == 0 {
 		return idle
 	}
 	return busy
+}
+
+// clean removes from time to time what River has left.
+func (l *leader) clean(ctx context.Context) {
+	if time.Since(l.cleaned) < cleanInterval {
+		return
+	}
+	l.cleaned = time.Now()
+	if err := l.handOuts.clean(ctx); err != nil && ctx.Err() == nil {
+		l.Log.Warn("it is tried again", zap.Duration("in", cleanInterval), zap.Error(err))
+	}
 }
 
 // endLost ends the waiting for tasks that are not in the database: a failover has lost them, or
