@@ -270,6 +270,7 @@ func (d *daemon) run(ctx context.Context, server httpServer, listener net.Listen
 	d.work = nil
 	d.reloading.Unlock()
 	d.working.Wait()
+	cancelSignals() // they go on when another process leads
 	d.background.Wait()
 	d.log.Info("stopped")
 	if err := context.Cause(ctx); errors.Is(err, state.ErrLost) {
