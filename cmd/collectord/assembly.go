@@ -235,11 +235,16 @@ func (a *assembly) openState(ctx context.Context) (err error) {
 	} else {
 		a.state, err = local.Open(ctx, a.settings.StateDir, local.Options{Log: a.log, Redact: a.redactor.Redact})
 	}
-	if errors.Is(err, state.ErrUnusable) {
-		return &exitError{exitSettings, err}
-	}
 	if err == nil {
 		query.RemoveLeftovers(a.queryDir())
+	}
+	return classifyStateError(err)
+}
+
+// classifyStateError returns the error of opening the state, with its exit code.
+func classifyStateError(err error) error {
+	if errors.Is(err, state.ErrUnusable) {
+		return &exitError{exitSettings, err}
 	}
 	return err
 }

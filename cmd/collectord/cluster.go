@@ -38,10 +38,11 @@ func (d *daemon) joinCluster(ctx context.Context) (err error) {
 		Execute: d.executeTask, Progress: d.taskProgress, Requested: d.runTask, Credentials: d.credentialsOf,
 		Capacity: func(n int, paused bool) { d.slots.SetMax(n); d.slots.Pause(paused) },
 	})
-	if err == nil {
-		d.metrics.Cluster = d.cluster
+	if err != nil {
+		return classifyStateError(err)
 	}
-	return err
+	d.metrics.Cluster = d.cluster
+	return nil
 }
 
 // startCluster begins to take tasks.
@@ -49,14 +50,15 @@ func (d *daemon) startCluster(ctx context.Context) error {
 	if d.cluster == nil {
 		return nil
 	}
-	return d.cluster.Start(ctx, d.describeNode())
+	return classifyStateError(d.cluster.Start(ctx, d.describeNode()))
 }
 
 // describeNode returns what the other services know about this one. Its settings are equal to
-// theirs if the same runs would collect the same data into the same destinations.
+// theirs if the same runs would collect the same data into the same destinations, and all expect
+// a response within the same time.
 func (d *daemon) describeNode() shared.NodeInfo {
 	sum := sha256.New()
-	fmt.Fprintln(sum, version)
+	fmt.Fprintln(sum, version, d.sharedSettings().Cluster.Lease)
 	for _, t := range d.listTenants() {
 		t.mu.Lock()
 		fmt.Fprintln(sum, t.tenancyName(), config.Sum(t.assembly.inForce()))

@@ -144,6 +144,12 @@ var cases = []benchCase{
 		target: "within 5 % of the slowest vendor's own limit",
 		run:    benchVendors,
 	},
+	{
+		name:   "cluster",
+		what:   "three vendors in three services that share a state, half a second a request",
+		target: "at most 1.15 times the slowest vendor alone",
+		run:    benchClusterRuns,
+	},
 	{name: "growth", what: "time from 10,000 to 2,000,000 records", target: "linear", run: benchGrowth},
 	{name: "daemon", what: "idle daemon: memory, start", target: "under 40 MB, ready within 300 ms", run: benchDaemon},
 	{

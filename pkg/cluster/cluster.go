@@ -79,9 +79,9 @@ func Open(ctx context.Context, o Options) (*Cluster, error) {
 	c := &Cluster{Options: o, tasks: o.State.Tasks(), tenancies: map[string]*sync.WaitGroup{}}
 	c.work, c.cancel = context.WithCancelCause(context.Background())
 	var err error
-	c.handOuts, err = openHandOuts(ctx, o.State.DB(), o.State.Schema(), o.State.NodeID(), max(o.Lease/13, 50*time.Millisecond), c.take)
+	c.handOuts, err = openHandOuts(ctx, o.State.DB(), o.State.Schema(), o.State.NodeID(), max(o.Lease/10, 50*time.Millisecond), c.take)
 	if err != nil {
-		return nil, fmt.Errorf("CLUSTER_POSTGRES_URL: %w", err)
+		return nil, o.State.ExplainOpen(err)
 	}
 	return c, nil
 }
@@ -91,7 +91,10 @@ func (c *Cluster) Start(ctx context.Context, about shared.NodeInfo) error {
 	if err := c.Describe(ctx, about); err != nil {
 		return err
 	}
-	return c.handOuts.begin(ctx)
+	if err := c.handOuts.begin(ctx); err != nil {
+		return c.State.ExplainOpen(err)
+	}
+	return nil
 }
 
 // Describe replaces what the other services know about this one.
@@ -209,6 +212,10 @@ func (c *Cluster) execute(task state.Task) {
 	watch.Wait()
 	// It is another process's then, from the beginning: neither is a failure of the run.
 	isReturned := hasLost(results) || c.work.Err() != nil && hasCancelled(results)
+	if hasFullDisk(results) && task.Takes < maxAttempts && c.hasOthers() {
+		isReturned = true
+		log.Warn("the disk of STATE_DIR has no space for a task; another service runs it")
+	}
 	cancel(nil)
 	for {
 		err := c.finish(task, results, isReturned)
@@ -255,6 +262,25 @@ func hasCancelled(results []run.Result) bool {
 // while or could not reach the database.
 func hasLost(results []run.Result) bool {
 	return slices.ContainsFunc(results, func(r run.Result) bool { return errors.Is(r.Err, state.ErrLost) })
+}
+
+// hasFullDisk reports whether a stream failed because the disk of this machine is full.
+func hasFullDisk(results []run.Result) bool {
+	return slices.ContainsFunc(results, func(r run.Result) bool { return run.IsDiskFull(r.Err) })
+}
+
+// hasOthers reports whether there is another service to which the leader may give tasks, as far as
+// this one knows.
+func (c *Cluster) hasOthers() bool {
+	return slices.ContainsFunc(c.View().Nodes, func(n shared.Node) bool { return n.ID != c.State.NodeID() && c.canWork(n) })
+}
+
+// canWork reports whether a service may have tasks: one whose settings differ from those of this
+// one may lack a collector, or collect something else.
+func (c *Cluster) canWork(n shared.Node) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return n.Service && n.Alive && !n.Draining && n.Capacity > 0 && n.Settings == c.about.Settings
 }
 
 // errCancelled is the cause of the end of a task that a person has cancelled.

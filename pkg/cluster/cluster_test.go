@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -523,4 +524,77 @@ func TestRequest(t *testing.T) {
 	if len(requests) != 2 {
 		t.Errorf("%d calls of Requested, want 2", len(requests))
 	}
+}
+
+// When the disk of a machine is full, another one collects the vendor's data, also while the
+// credential was last used on the first one. When all are full, the run fails.
+func TestFullDisk(t *testing.T) {
+	t.Parallel()
+	c := newTestCluster(t)
+	shareCredential := func(_ *testService, o *Options) {
+		o.Credentials = func(string, string) []string { return []string{"one"} }
+	}
+	a, b := c.join("a", 1, shareCredential), c.join("b", 1, shareCredential)
+	full := fmt.Errorf("write: %w", syscall.ENOSPC)
+	var firstFull sync.Once
+	for _, s := range []*testService{a, b} {
+		isFull := false
+		s.execute = func(_ context.Context, task state.Task) []run.Result {
+			firstFull.Do(func() { isFull = true })
+			if isFull || task.Collector == "snyk" {
+				return resultsOf(task, state.Failed, full)
+			}
+			return resultsOf(task, state.Success, nil)
+		}
+	}
+	a.lead()
+	c.waitFor("both are known", func() bool { return b.Follow(t.Context()) == nil && a.hasOthers() && b.hasOthers() })
+	e := a.begin(t.Context(), "okta")[0]
+	a.assertOutcome(e, state.Success)
+	if task := c.read(a, e.task.ID); task.Attempt != 1 || task.Takes != 2 {
+		t.Errorf("%+v", task)
+	}
+	e = a.begin(t.Context(), "snyk")[0]
+	if got, err := a.outcome(e); got != state.Failed || err == nil || err.Error() != full.Error() {
+		t.Errorf("outcome %q, error %v, want %v", got, err, full)
+	}
+}
+
+// A service without another one does not repeat a run for which its disk has no space.
+func TestFullDiskAlone(t *testing.T) {
+	t.Parallel()
+	c := newTestCluster(t)
+	a := c.join("a", 1)
+	a.execute = func(_ context.Context, task state.Task) []run.Result {
+		return resultsOf(task, state.Failed, syscall.ENOSPC)
+	}
+	a.lead()
+	a.assertOutcome(a.begin(t.Context(), "okta")[0], state.Failed)
+	if n := len(c.list()); n != 1 {
+		t.Errorf("%d executions, want 1", n)
+	}
+}
+
+// Jobs of River do not stay, not even those of a service that died before it fetched them, nor
+// its queue.
+func TestJobsAreRemoved(t *testing.T) {
+	t.Parallel()
+	c := newTestCluster(t)
+	a := c.join("a", 1)
+	river := `"` + c.schema + `".river_`
+	count := func(what string) (n int) {
+		c.require(a.State.DB().QueryRowContext(t.Context(), `SELECT count(*) FROM `+river+what).Scan(&n))
+		return n
+	}
+	for _, statement := range []string{
+		`INSERT INTO ` + river + `queue (name, metadata, created_at, updated_at) VALUES ('dead', '{}', now(), now() - interval '25 hours')`,
+		`INSERT INTO ` + river + `job (kind, queue, args, max_attempts, created_at) VALUES ('collectord_task', 'dead', '{}', 1, now() - interval '61 minutes'),
+			('collectord_task', 'dead', '{}', 1, now() - interval '50 minutes')`,
+	} {
+		_, err := a.State.DB().ExecContext(t.Context(), statement)
+		c.require(err)
+	}
+	a.lead()
+	c.waitFor("the old job is removed", func() bool { return count(`job`) == 1 })
+	c.waitFor("the old queue is removed", func() bool { return count(`queue`) == 1 })
 }

@@ -33,6 +33,7 @@ type leader struct {
 	// What follows is only the loop's.
 	nodes     []shared.Node
 	nodesRead time.Time
+	cleaned   time.Time       // when clean was tried last
 	requested map[string]bool // the tasks that a scheduler has, of those asked for elsewhere
 	used      map[string]use  // by the credential; nil before those of earlier leaders are read
 }
@@ -143,10 +144,22 @@ func (l *leader) iterate(ctx context.Context) time.Duration {
 		l.handle(ctx, &tasks[i], tasks)
 	}
 	l.publish(tasks)
+	l.clean(ctx)
 	if open == 0 {
 		return idle
 	}
 	return busy
+}
+
+// clean removes from time to time what River has left.
+func (l *leader) clean(ctx context.Context) {
+	if time.Since(l.cleaned) < cleanInterval {
+		return
+	}
+	l.cleaned = time.Now()
+	if err := l.handOuts.clean(ctx); err != nil && ctx.Err() == nil {
+		l.Log.Warn("it is tried again", zap.Duration("in", cleanInterval), zap.Error(err))
+	}
 }
 
 // endLost ends the waiting for tasks that are not in the database: a failover has lost them, or
@@ -208,15 +221,6 @@ func (l *leader) readNodes(ctx context.Context) error {
 	l.Capacity(capacity, !pause.Since.IsZero())
 	l.noteView(func(v *View) { v.Nodes, v.Pause = nodes, pause })
 	return nil
-}
-
-// canWork reports whether a service may have tasks: one whose settings differ may lack a
-// collector, or collect something else.
-func (l *leader) canWork(n shared.Node) bool {
-	l.Cluster.mu.Lock()
-	settings := l.about.Settings
-	l.Cluster.mu.Unlock()
-	return n.Service && n.Alive && !n.Draining && n.Capacity > 0 && n.Settings == settings
 }
 
 // handle does what one task needs. all are the tasks that have not ended.
@@ -307,7 +311,7 @@ func (l *leader) choose(task state.Task, all []state.Task) *shared.Node {
 		return nil
 	}
 	share := func(n *shared.Node) float64 {
-		if n.ID == task.Node { // it did not take the task when it had it
+		if n.ID == task.Node { // it did not take the task when it had it, or has returned it
 			return 1
 		}
 		return float64(load[n.ID]) / float64(n.Capacity)

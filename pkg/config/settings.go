@@ -49,7 +49,7 @@ type Log struct {
 // Cluster says where the state is, instead of in the state directory, when machines share it.
 type Cluster struct {
 	URL    Secret        `env:"CLUSTER_POSTGRES_URL" want:"postgres://user:password@host:5432/dbname" reload:"restart" scope:"program" doc:"The Postgres database that has the state, and with it STORE_AWS_S3_BUCKET the bucket that has the snapshots: for containers without a disk, and for [a machine that takes over](../guide/shared-state.md) when another one dies. If unset, the state is in STATE_DIR."`
-	Schema string        `env:"CLUSTER_SCHEMA" envDefault:"collectord" want:"1 to 63 bytes" reload:"restart" scope:"program" doc:"The schema of the state's tables, which is created when it is missing."`
+	Schema string        `env:"CLUSTER_SCHEMA" envDefault:"collectord" want:"1 to 46 letters, digits and underscores" reload:"restart" scope:"program" doc:"The schema of the state's tables, which is created when it is missing."`
 	Prefix string        `env:"CLUSTER_S3_PREFIX" envDefault:"collectord/" want:"the beginning of keys, such as collectord/" reload:"restart" scope:"program" doc:"The beginning of the keys of the snapshots in the bucket."`
 	Node   string        `env:"CLUSTER_NODE" want:"a name" example:"vm-1" reload:"restart" scope:"program" doc:"The name of this machine in messages; if unset, its host name."`
 	Lease  time.Duration `env:"CLUSTER_LEASE" envDefault:"20s" min:"1s" reload:"restart" scope:"program" doc:"How long a process that does not respond keeps its work; then another one takes over. All processes that share a state must have the same."`

@@ -84,6 +84,9 @@ func (s *Settings) Validate() []error {
 	return append(errs, s.Cluster.problems()...)
 }
 
+// clusterSchema matches the names of schemas in which River accepts its tables.
+var clusterSchema = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]{0,45}$`)
+
 // problems returns what is wrong with the settings of the shared state.
 func (c *Cluster) problems() (errs []error) {
 	if !c.URL.IsSet() {
@@ -94,8 +97,8 @@ func (c *Cluster) problems() (errs []error) {
 		errs = append(errs, Invalid("CLUSTER_POSTGRES_URL",
 			"the value is not a Postgres URL: want postgres://user:password@host:5432/dbname, with %%, / and @ in the password written as %%25, %%2F and %%40"))
 	}
-	if n := len(c.Schema); n == 0 || n > 63 || !utf8.ValidString(c.Schema) || strings.HasPrefix(c.Schema, "pg_") || strings.ContainsRune(c.Schema, 0) {
-		errs = append(errs, Invalid("CLUSTER_SCHEMA", "%q is no name of a schema: want 1 to 63 bytes, not beginning with pg_", c.Schema))
+	if !clusterSchema.MatchString(c.Schema) || strings.HasPrefix(c.Schema, "pg_") {
+		errs = append(errs, Invalid("CLUSTER_SCHEMA", "%q: want 1 to 46 letters, digits and underscores, without a digit first, not beginning with pg_", c.Schema))
 	}
 	if strings.HasPrefix(c.Prefix, "/") || len(c.Prefix) > 256 {
 		errs = append(errs, Invalid("CLUSTER_S3_PREFIX", "%q: want the beginning of keys, such as collectord/, without / first and of at most 256 bytes", c.Prefix))

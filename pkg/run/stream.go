@@ -88,7 +88,7 @@ func (s *streamRun) extractSnapshot(ctx context.Context, id state.RunID) (_ stat
 	// the space that is missing. After a success they are removed before the snapshot
 	// exists: the next run would treat chunks that outlive the snapshot as the
 	// beginning of its own export.
-	if err == nil || isDiskFull(err) {
+	if err == nil || IsDiskFull(err) {
 		err = errors.Join(err, chunks.Drop())
 	}
 	if err != nil {
@@ -158,16 +158,16 @@ func (s *streamRun) extractionContext(ctx context.Context, w *snapshot.Writer) c
 
 // explainFullDisk adds to the error of a full disk which one it is and what to do.
 func (s *streamRun) explainFullDisk(err error) error {
-	if !isDiskFull(err) {
+	if !IsDiskFull(err) {
 		return err
 	}
 	return fmt.Errorf("%w: the disk of %s (STATE_DIR) is full: free space there: a run needs as much as the last-known data, and undelivered snapshots up to STORE_SPOOL_MAX for each destination",
 		err, s.State.Dir())
 }
 
-// isDiskFull reports whether err means that the disk or the user's share of it is
+// IsDiskFull reports whether err means that the disk or the user's share of it is
 // full.
-func isDiskFull(err error) bool {
+func IsDiskFull(err error) bool {
 	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
 }
 

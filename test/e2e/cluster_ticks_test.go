@@ -49,11 +49,23 @@ func (s *sharedState) useClusterVendors(t *testing.T) *vendorsim.Server {
 	return sim
 }
 
-// newServices returns a state that three services share, which have started. Each has a network
-// of its own to the database.
+// newServices returns a state that three services share, which have started.
 func newServices(t *testing.T, schedule string) (*sharedState, []*clusterNode) {
 	t.Helper()
+	return newServicesAt(t, schedule, testserver.StartPostgres(t).Address())
+}
+
+// newServicesAt is newServices with another address of the database.
+func newServicesAt(t *testing.T, schedule, address string) (*sharedState, []*clusterNode) {
+	t.Helper()
 	s := newSharedState(t)
+	return s, s.startServices(t, schedule, address)
+}
+
+// startServices starts three services that share the state. Each has a network of its own to the
+// database at the address.
+func (s *sharedState) startServices(t *testing.T, schedule, address string) []*clusterNode {
+	t.Helper()
 	s.useClusterVendors(t)
 	for name, value := range map[string]string{
 		"SCHEDULE": schedule, "SCHEDULE_CATCHUP": "false", "CLUSTER_LEASE": clusterLease.String(), "SHUTDOWN_GRACE": "1s",
@@ -63,13 +75,13 @@ func newServices(t *testing.T, schedule string) (*sharedState, []*clusterNode) {
 	}
 	var nodes []*clusterNode
 	for _, name := range []string{"node-a", "node-b", "node-c"} {
-		n := s.newNode(t, name, testserver.StartPostgres(t).Address())
+		n := s.newNode(t, name, address)
 		n.start()
 		if nodes = append(nodes, n); len(nodes) == 1 {
 			n.service.WaitForLog(`"ready"`) // the tables are there
 		}
 	}
-	return s, nodes
+	return nodes
 }
 
 // TestEachTickOnce disturbs three services that share the runs of four vendors, at random: kills,

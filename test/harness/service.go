@@ -34,9 +34,15 @@ type Service struct {
 // StartService starts the program as a service. It is killed at the end of the test.
 func (w *Workspace) StartService(args ...string) *Service {
 	w.Helper()
-	Program(w) // building it does not count
+	return w.StartProgram(Program(w), args...)
+}
+
+// StartProgram starts another build of the program as a service.
+func (w *Workspace) StartProgram(path string, args ...string) *Service {
+	w.Helper()
 	ctx, cancel := context.WithTimeout(w.Context(), serviceTimeout)
 	s := &Service{Workspace: w, cmd: w.Command(ctx, args...), lines: make(chan string, 10_000), read: make(chan struct{})}
+	s.cmd.Path = path
 	s.cmd.Stdout = &s.stdout
 	stderr, err := s.cmd.StderrPipe()
 	if err != nil {

@@ -53,10 +53,17 @@ func newConnector(config *pgx.ConnConfig, waits limits) *connector {
 		if len(servers) > 1 {
 			server.ConnectTimeout = min(server.ConnectTimeout, waits.command)
 		}
-		c.servers = append(c.servers, stdlib.GetConnector(*server, stdlib.OptionAfterConnect(registerTypes)))
+		c.servers = append(c.servers, stdlib.GetConnector(*server, stdlib.OptionAfterConnect(registerTypes), stdlib.OptionShouldPing(needsPing)))
 	}
 	return c
 }
+
+// pingAfter is how long a connection was idle that is tested before it is used again. One in
+// regular use need not be: that would be a statement for each.
+const pingAfter = 3 * time.Second
+
+// needsPing reports whether a connection is tested before it is used again.
+func needsPing(_ context.Context, p stdlib.ShouldPingParams) bool { return p.IdleDuration > pingAfter }
 
 // splitServers returns a configuration for each server of one. Those that follow each other
 // with the same address are one server, with and without TLS.

@@ -294,7 +294,7 @@ func hintOf(err error) string {
 		case refused.Code == "42501":
 			return "grant the role of CLUSTER_POSTGRES_URL CREATE and USAGE on the schema CLUSTER_SCHEMA, and the ownership of its tables"
 		case refused.Code == readOnlyCode:
-			return "the server accepts no writes now: it is a standby: name all servers in CLUSTER_POSTGRES_URL, with target_session_attrs=read-write"
+			return "the server accepts no writes now: it is a standby: name all servers in CLUSTER_POSTGRES_URL, with target_session_attrs=read-write; or default_transaction_read_only is on"
 		case refused.Code == "53300":
 			return "raise max_connections of the server, or close other connections"
 		}

@@ -2,6 +2,7 @@ package shared
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"strings"
@@ -74,12 +75,17 @@ func (n *node) tryAcquire(name, work string) (state.Lock, error) {
 	if n.isSteady() {
 		isFree = n.engine.isDead(`l.node`)
 	}
+	var acquired bool
+	var before holder // as it was before the statement
 	err := n.engine.db.QueryRowContext(ctx,
-		`INSERT INTO `+n.engine.name("leases")+` AS l (name, node, token, since) VALUES ($1, $2, $3, clock_timestamp())
-		 ON CONFLICT (name) DO UPDATE SET node = excluded.node, token = excluded.token, since = excluded.since WHERE `+isFree+`
-		 RETURNING token`, name, n.id, h.token).Scan(&h.token)
-	if isNoRow(err) {
-		return nil, n.refuse(ctx, name, work)
+		`WITH acquired AS (INSERT INTO `+n.engine.name("leases")+` AS l (name, node, token, since) VALUES ($1, $2, $3, clock_timestamp())
+			ON CONFLICT (name) DO UPDATE SET node = excluded.node, token = excluded.token, since = excluded.since WHERE `+isFree+`
+			RETURNING token)
+		 SELECT EXISTS (SELECT 1 FROM acquired), n.name, n.pid, n.command, l.since, n.expires < clock_timestamp()
+		 FROM (SELECT 1) one LEFT JOIN `+n.engine.name("leases")+` l ON l.name = $1 LEFT JOIN `+n.engine.name("nodes")+` n ON n.id = l.node`,
+		name, n.id, h.token).Scan(&acquired, &before.name, &before.pid, &before.command, &before.since, &before.silent)
+	if err == nil && !acquired {
+		return nil, before.refuse(work)
 	}
 	if err != nil {
 		if !pgconn.SafeToRetry(err) {
@@ -109,12 +115,23 @@ type silentError struct{ error }
 
 func (e *silentError) Unwrap() error { return e.error }
 
+// A holder is the process that has a lease; not valid when it is not known.
+type holder struct {
+	name, command sql.NullString
+	pid           sql.NullInt64
+	since         sql.NullTime
+	silent        sql.NullBool // whether it is not alive
+}
+
 // refuse returns the error for a lease that another process has.
-func (n *node) refuse(ctx context.Context, name, work string) error {
-	holder, isSilent := n.describeHolder(ctx, name)
-	err := fmt.Errorf("%w: %s%s", state.ErrLocked, work, holder)
-	if isSilent {
-		return &silentError{err}
+func (h holder) refuse(work string) error {
+	if !h.name.Valid {
+		return fmt.Errorf("%w: %s by another process", state.ErrLocked, work)
+	}
+	err := fmt.Errorf("%w: %s by process %d on %s since %s (%s)", state.ErrLocked, work, h.pid.Int64, h.name.String,
+		h.since.Time.UTC().Format("2006-01-02 15:04:05 MST"), h.command.String)
+	if h.silent.Bool {
+		return &silentError{fmt.Errorf("%w, which does not respond any more: this process takes over when it has been connected for CLUSTER_LEASE", err)}
 	}
 	return err
 }
@@ -122,25 +139,6 @@ func (n *node) refuse(ctx context.Context, name, work string) error {
 // isDead returns the SQL condition for the id of a node that is not alive.
 func (e *engine) isDead(id string) string {
 	return `NOT EXISTS (SELECT 1 FROM ` + e.name("nodes") + ` WHERE id = ` + id + ` AND expires > clock_timestamp())`
-}
-
-// describeHolder returns who holds a lease, as far as it can be found out, and whether that
-// process is not alive.
-func (n *node) describeHolder(ctx context.Context, name string) (text string, silent bool) {
-	var holder, command string
-	var pid int64
-	var since time.Time
-	err := n.engine.db.QueryRowContext(ctx,
-		`SELECT n.name, n.pid, n.command, l.since, n.expires < clock_timestamp() FROM `+n.engine.name("leases")+` l
-		 JOIN `+n.engine.name("nodes")+` n ON n.id = l.node WHERE l.name = $1`, name).Scan(&holder, &pid, &command, &since, &silent)
-	if err != nil {
-		return " by another process", false
-	}
-	text = fmt.Sprintf(" by process %d on %s since %s (%s)", pid, holder, since.UTC().Format("2006-01-02 15:04:05 MST"), command)
-	if silent {
-		text += ", which does not respond any more: this process takes over when it has been connected for CLUSTER_LEASE"
-	}
-	return text, silent
 }
 
 // Fence implements [database.Locker].

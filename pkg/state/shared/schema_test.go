@@ -263,3 +263,47 @@ func TestErrorsOfAnOutage(t *testing.T) {
 		t.Errorf("the log has the password: %q", texts)
 	}
 }
+
+// A service of the version before runs while this one adds to its tables: its statements go on,
+// it leads until it ends, and it gets no tasks. The test changes the migrations: it does not run
+// beside others.
+func TestUpgradeBesideOlderService(t *testing.T) {
+	p := newTestPlace(t)
+	e := newDirectEngine(t, p)
+	t.Cleanup(func() { e.db.Close() })
+	known := migrations
+	migrations = known[:1]
+	err := e.migrate(t.Context())
+	migrations = known
+	if err != nil {
+		t.Fatal(err)
+	}
+	execute := func(statement string) {
+		t.Helper()
+		if _, err := e.db.ExecContext(t.Context(), statement); err != nil {
+			t.Fatal(err)
+		}
+	}
+	beat := `INSERT INTO ` + e.name("nodes") + ` (id, name, pid, command, service, started, expires) VALUES ('1', 'older', 7, 'collectord', TRUE, clock_timestamp(),
+		clock_timestamp() + interval '1 hour') ON CONFLICT (id) DO UPDATE SET expires = excluded.expires`
+	execute(beat)
+	execute(`INSERT INTO ` + e.name("leases") + ` (name, node, token, since) VALUES ('service', '1', 'x', clock_timestamp())`)
+	newer := p.openNode(t, "newer")
+	execute(beat)
+	execute(`INSERT INTO ` + e.name("runs") + ` (collector, stream, tenancy, upload_id, cause, started) VALUES ('okta', 'okta_users', 'acme', 'id', 'schedule', 1)`)
+	if _, err := newer.Locks.LockService(); !errors.Is(err, state.ErrLocked) || !strings.Contains(err.Error(), "process 7 on older") {
+		t.Errorf("beside the older service: error %v, want ErrLocked", err)
+	}
+	nodes, err := newer.Backend.(*State).Nodes(t.Context())
+	newer.RequireNoError(err)
+	for _, n := range nodes {
+		if n.Name == "older" && (!n.Leads || !n.Alive || n.Settings != "" || n.Capacity != 0) {
+			t.Errorf("the older service: %+v", n)
+		}
+	}
+	statetest.AssertEqual(t, "processes", len(nodes), 2)
+	execute(`DELETE FROM ` + e.name("leases") + ` WHERE token = 'x'`)
+	lock, err := newer.Locks.LockService()
+	newer.RequireNoError(err)
+	newer.RequireNoError(lock.Unlock())
+}

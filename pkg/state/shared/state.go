@@ -126,6 +126,10 @@ func newState(dir string, e *engine, n *node, o Options) *State {
 // several machines do not matter.
 func (s *State) ServerTime() time.Time { return s.node.now() }
 
+// ExplainOpen returns an error of the database when a service starts, with the setting and what to
+// do. It wraps state.ErrUnusable when a person must fix something.
+func (s *State) ExplainOpen(err error) error { return s.engine.explainOpen(err) }
+
 // DB returns the connections to the database, and Schema the schema of the tables.
 func (s *State) DB() *sql.DB { return s.engine.db }
 

@@ -268,10 +268,11 @@ func (t *Tasks) Finish(ctx context.Context, task state.Task, as state.TaskState,
 		string(as), string(results), t.text(reason))
 }
 
-// Return makes a task of this process due again, for another one. This does not count as an
-// attempt. The error wraps state.ErrLost when it is another process's by now.
+// Return makes a task of this process due again, for another one: it keeps the node, so that the
+// leader prefers others. This does not count as an attempt. The error wraps state.ErrLost when it
+// is another process's by now.
 func (t *Tasks) Return(ctx context.Context, task state.Task) error {
-	return t.change(ctx, "return a task", task, `state = 'due', node = '', progress = ''`)
+	return t.change(ctx, "return a task", task, `state = 'due', assigned = NULL, progress = ''`)
 }
 
 // change changes a task that this process runs.
