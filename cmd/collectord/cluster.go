@@ -35,7 +35,7 @@ func (d *daemon) joinCluster(ctx context.Context) (err error) {
 	}
 	d.cluster, err = cluster.Open(ctx, cluster.Options{
 		State: own, Lease: d.base.settings.Cluster.Lease, Redact: d.base.redactor.Redact, Log: d.log,
-		Execute: d.executeTask, Progress: d.taskProgress, Requested: d.runTask, Credentials: d.credentialsOf,
+		Execute: d.executeTask, Progress: d.taskProgress, Requested: d.runTask, HasTenancy: func(name string) bool { return d.findTenant(name) != nil }, Credentials: d.credentialsOf,
 		Capacity: func(n int, paused bool) { d.slots.SetMax(n); d.slots.Pause(paused) },
 	})
 	if err != nil {

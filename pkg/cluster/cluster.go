@@ -35,6 +35,8 @@ type Options struct {
 	// Requested is called by the leader with a task that a person has asked for in another
 	// process. It reports whether a scheduler has it now.
 	Requested func(task state.Task) bool
+	// HasTenancy reports whether the schedulers of this process have a tenancy.
+	HasTenancy func(name string) bool
 	// Capacity is called by the leader with the number of tasks that all services may have in
 	// progress, and whether none may begin.
 	Capacity func(n int, paused bool)

@@ -89,7 +89,8 @@ func (t *testCluster) join(name string, capacity int, change ...func(*testServic
 		Execute: s.run, Progress: func(task state.Task) []StreamProgress {
 			return []StreamProgress{{Stream: task.Streams[0], Progress: collector.Progress{Records: 7}}}
 		},
-		Requested: func(state.Task) bool { return false }, Credentials: func(string, string) []string { return nil },
+		HasTenancy: func(name string) bool { return name == "acme" },
+		Requested:  func(state.Task) bool { return false }, Credentials: func(string, string) []string { return nil },
 		Capacity: func(n int, paused bool) {
 			if paused {
 				n = -1
@@ -496,6 +497,18 @@ func TestLostTask(t *testing.T) {
 	if !ended || len(results) > 0 || len(c.list()) > 0 {
 		t.Errorf("ended %v, results %v, executions %q", ended, results, c.list())
 	}
+}
+
+// What waits for a tenancy that has ended is no one's, and ends.
+func TestTaskOfUnknownTenancy(t *testing.T) {
+	t.Parallel()
+	c := newTestCluster(t)
+	a := c.join("a", 1)
+	a.lead()
+	task := newTask("okta")
+	task.Tenancy = "gone"
+	a.require(a.Record(t.Context(), []state.Task{task}))
+	c.waitFor("the end", func() bool { return c.read(a, task.ID).State == state.TaskFailed })
 }
 
 // A request of a person in another process reaches the scheduler of the leader, once.

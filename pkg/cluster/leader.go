@@ -237,6 +237,8 @@ func (l *leader) handle(ctx context.Context, task *state.Task, all []state.Task)
 		delete(l.requested, task.ID)
 	case task.Cancelled != "" && task.State != state.TaskRunning:
 		err = l.tasks.End(ctx, task.ID, state.TaskFailed, task.Cancelled)
+	case task.State != state.TaskRunning && !l.HasTenancy(task.Tenancy):
+		err = l.tasks.End(ctx, task.ID, state.TaskFailed, "the tenancy is not in the settings of the service that leads")
 	case task.State == state.TaskRequested && end == nil && !l.requested[task.ID]:
 		if l.requested[task.ID] = l.Requested(*task); !l.requested[task.ID] {
 			err = l.tasks.End(ctx, task.ID, state.TaskFailed, "no such collector or stream is on, or it runs already")

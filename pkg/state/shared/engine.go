@@ -138,7 +138,11 @@ func (e *engine) Transaction(ctx context.Context, do func(database.DB) error) er
 	if e.readOnly {
 		return errReadOnly
 	}
-	return e.Explain(e.repeat(ctx, func() error { return e.tryTransaction(ctx, do) }))
+	err := e.repeat(ctx, func() error { return e.tryTransaction(ctx, do) })
+	if cause := context.Cause(ctx); err != nil && cause != nil && !errors.Is(err, cause) {
+		err = fmt.Errorf("%w: %w", cause, err) // such as a lock that was lost
+	}
+	return e.Explain(err)
 }
 
 // repeat calls try until its error is none that may pass by itself, or this process would lose

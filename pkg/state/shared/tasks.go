@@ -186,13 +186,18 @@ type HandOut func(ctx context.Context, tx *sql.Tx) error
 func (t *Tasks) Assign(ctx context.Context, id, node string, handOut HandOut) (assigned bool, err error) {
 	err = t.lead(ctx, "assign a task", func(tx database.DB) error {
 		done, err := tx.ExecContext(ctx, `UPDATE `+t.engine.name("tasks")+` SET state = 'due', node = $2, assigned = clock_timestamp()
-			WHERE id = $1 AND state IN ('requested', 'due')`, id, node)
+			WHERE id = $1 AND state IN ('requested', 'due') AND `+t.notPaused(), id, node)
 		if assigned, err = hasChanged(done, err); err != nil || !assigned {
 			return err
 		}
 		return handOut(ctx, sqlTx(tx))
 	})
 	return assigned && err == nil, err
+}
+
+// notPaused is the SQL condition that tasks may begin. Pause is a transaction: none begins after it.
+func (t *Tasks) notPaused() string {
+	return `NOT EXISTS (SELECT 1 FROM ` + t.engine.name("version") + ` WHERE paused IS NOT NULL)`
 }
 
 // GiveBack makes a task due again whose node does not respond. If it was the last of
@@ -226,7 +231,7 @@ func (t *Tasks) End(ctx context.Context, id string, as state.TaskState, reason s
 func (t *Tasks) Take(ctx context.Context, id string) (task state.Task, taken bool, err error) {
 	err = t.engine.Transaction(ctx, func(tx database.DB) error {
 		row := tx.QueryRowContext(ctx, `UPDATE `+t.engine.name("tasks")+` t SET state = 'running', takes = takes + 1, started = coalesce(started, clock_timestamp())
-			WHERE id = $1 AND state = 'due' AND node = $2 AND cancelled = '' RETURNING `+taskColumns, id, t.node.id)
+			WHERE id = $1 AND state = 'due' AND node = $2 AND cancelled = '' AND `+t.notPaused()+` RETURNING `+taskColumns, id, t.node.id)
 		err := scanTask(row, &task)
 		taken = err == nil
 		if isNoRow(err) {
