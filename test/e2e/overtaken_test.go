@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -81,6 +82,7 @@ func TestSharedStateOvertaken(t *testing.T) {
 			if err := slow.Process.Signal(syscall.SIGSTOP); err != nil {
 				t.Fatal(err)
 			}
+			time.Sleep(2500 * time.Millisecond) // its locks end, and so does the second of its snapshot's time
 			s.AssertResult(other.Run("--once"), harness.ExitOK)
 			newest := s.Content(s.object(key))
 			close(proxy.released)
