@@ -61,7 +61,7 @@ func openHandOuts(ctx context.Context, db *sql.DB, schema, node string, poll tim
 		Logger: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
-		return nil, fmt.Errorf("River: %w", err)
+		return nil, fmt.Errorf("open River: %w", err)
 	}
 	return &handOuts{client, db, schema}, nil
 }
@@ -110,48 +110,34 @@ func (quietListener) WaitForNotification(ctx context.Context) (*riverdriver.Noti
 }
 
 // migrateRiver creates or extends the tables of River, if that is needed: the role may not be
-// allowed to. Each version has a transaction of its own, since some need what an earlier one has
-// committed, in which the services exclude one another.
+// allowed to. Meanwhile the services exclude one another.
 func migrateRiver(ctx context.Context, driver *riverdatabasesql.Driver, db *sql.DB, schema string) error {
 	migrator, err := rivermigrate.New(driver, &rivermigrate.Config{Schema: schema, Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
-		return fmt.Errorf("River: %w", err)
+		return fmt.Errorf("open the migrations of River: %w", err)
 	}
-	for {
-		if valid, err := migrator.Validate(ctx, nil); err == nil && valid.OK {
-			return nil
-		}
-		applied, err := migrateStep(ctx, migrator, db, schema)
-		if err != nil {
-			return fmt.Errorf("create the tables of River: %w", err)
-		}
-		if applied == 0 { // a newer collectord has done more
-			return nil
-		}
+	if valid, err := migrator.Validate(ctx, nil); err == nil && valid.OK {
+		return nil
 	}
-}
-
-// migrateStep applies the next migration, and returns the number of those applied.
-func migrateStep(ctx context.Context, migrator *rivermigrate.Migrator[*sql.Tx], db *sql.DB, schema string) (applied int, err error) {
-	tx, err := db.BeginTx(ctx, nil)
+	// The lock ends with its transaction. The migrations have transactions of their own.
+	lock, err := db.BeginTx(ctx, nil)
+	if err == nil {
+		defer lock.Rollback() //nolint:errcheck // nothing was written
+		_, err = lock.ExecContext(ctx, `SELECT pg_advisory_xact_lock(hashtextextended($1, 0))`, "collectord river "+schema)
+	}
+	if err == nil {
+		_, err = migrator.Migrate(ctx, rivermigrate.DirectionUp, nil)
+	}
 	if err != nil {
-		return 0, err
+		return fmt.Errorf("create the tables of River: %w", err)
 	}
-	defer tx.Rollback() //nolint:errcheck // it has been committed, or ends with the connection
-	if _, err := tx.ExecContext(ctx, `SELECT pg_advisory_xact_lock(hashtextextended($1, 0))`, "collectord river "+schema); err != nil {
-		return 0, err
-	}
-	done, err := migrator.MigrateTx(ctx, tx, rivermigrate.DirectionUp, &rivermigrate.MigrateOpts{MaxSteps: 1})
-	if err != nil {
-		return 0, err
-	}
-	return len(done.Versions), tx.Commit()
+	return nil
 }
 
 // begin begins to take tasks. ctx bounds the start alone.
 func (h *handOuts) begin(ctx context.Context) error {
 	if err := h.client.Start(context.WithoutCancel(ctx)); err != nil {
-		return fmt.Errorf("River: %w", err)
+		return fmt.Errorf("start River: %w", err)
 	}
 	return nil
 }

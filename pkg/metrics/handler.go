@@ -35,7 +35,7 @@ func (m *Metrics) Handler() http.Handler {
 // writeMetrics writes the metrics that each passes on as the response to r, in the format that
 // it accepts, all or those whose names it gives as name[]. It returns the first error.
 func writeMetrics(w http.ResponseWriter, r *http.Request, each func(do func(*dto.MetricFamily))) (first error) {
-	format, names := expfmt.NegotiateIncludingOpenMetrics(r.Header), r.URL.Query()["name[]"]
+	format, names := expfmt.NegotiateAccept(r.Header, expfmt.DefaultOpenMetricsAcceptedFormats()...), r.URL.Query()["name[]"]
 	w.Header().Set("Content-Type", string(format))
 	w.Header().Add("Vary", "Accept")
 	encoder := expfmt.NewEncoder(w, format)
