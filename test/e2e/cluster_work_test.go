@@ -160,7 +160,7 @@ func (w *clusterWork) terminateAll() {
 	w.Helper()
 	for _, n := range w.nodes {
 		if !n.service.HasEnded() {
-			w.AssertResult(n.terminate(), harness.ExitOK)
+			n.endWell()
 		}
 	}
 }
@@ -431,14 +431,14 @@ func TestToldOnce(t *testing.T) {
 	assertNotified(w.Workspace, bodies, "okta_users failed", "401")
 	w.requireRun(c, "okta", http.StatusAccepted) // fails again
 	w.waitUntil("it has failed twice", func() bool { return len(w.texts(w.conn, `SELECT id FROM tasks WHERE state = 'failed'`)) == 2 })
-	w.AssertResult(b.terminate(), harness.ExitOK)
+	b.endWell()
 	c.service.WaitForLog("this process leads now")
 	c.service.WaitForLog(`"ready"`)
 	fault.Remove()
 	w.requireRun(c, "okta", http.StatusAccepted)
 	w.waitForTask("okta", "node-c done 1 1")
 	assertNotified(w.Workspace, bodies, "okta_users works again: 30 records")
-	w.AssertResult(c.terminate(), harness.ExitOK) // which sends what is left
+	c.endWell() // which sends what is left
 	if len(bodies) > 0 {
 		t.Errorf("unexpected notification: %s", <-bodies)
 	}
@@ -487,7 +487,7 @@ func TestOneCredentialOneService(t *testing.T) {
 	}
 	w.waitForTenancy("one", "done", 2)
 	w.waitForTenancy("two", "done", 2)
-	w.AssertResult(w.nodes[0].terminate(), harness.ExitOK)
+	w.nodes[0].endWell()
 	w.waitUntil("the held run is elsewhere", func() bool {
 		return len(w.texts(w.conn, `SELECT id FROM tasks WHERE tenancy = 'held' AND takes = 2`)) > 0
 	})
@@ -566,7 +566,7 @@ func TestClusterTenancies(t *testing.T) {
 	}
 	reload(a, c)
 	w.waitForTenancy("vandelay", "done", 2)
-	w.AssertResult(c.terminate(), harness.ExitOK)
+	c.endWell()
 	w.waitUntil("the other follower has tasks again", func() bool { return len(onB()) > 0 })
 
 	if now := w.texts(w.conn, `SELECT count(*)::text || ' ' || max(tick) FROM tasks WHERE tenancy = 'umbrella'`); now[0] != ended[0] {

@@ -1,6 +1,7 @@
 package rest
 
 import (
+	"net/http"
 	"net/url"
 	"runtime"
 	"testing"
@@ -86,5 +87,23 @@ func BenchmarkShareLimits(b *testing.B) {
 			clients[i] = newSharing(&shared, "key", 1620, 8)
 		}
 		runtime.KeepAlive(clients)
+	}
+}
+
+// A vendor whose responses must begin sooner has connections of its own: it does not change those
+// of the others.
+func TestNewHTTPWithin(t *testing.T) {
+	with := &collector.Shared{}
+	usual := NewHTTP(with)
+	within := NewHTTPWithin(with, time.Minute)
+	again := NewHTTPWithin(with, time.Minute)
+	if usual.Transport == within.Transport || within.Transport != again.Transport || NewHTTP(with).Transport != usual.Transport {
+		t.Error("the transports are not shared by the time that a response may take")
+	}
+	if got := within.Transport.(*http.Transport).ResponseHeaderTimeout; got != time.Minute {
+		t.Errorf("a response must begin within %v, want a minute", got)
+	}
+	if got := usual.Transport.(*http.Transport).ResponseHeaderTimeout; got != 5*time.Minute {
+		t.Errorf("other responses must begin within %v, want 5 minutes", got)
 	}
 }

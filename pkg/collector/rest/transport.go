@@ -27,8 +27,20 @@ var errRedirect = errors.New("redirect refused")
 // use connections together, so that the memory of idle ones does not grow with the number
 // of collectors.
 func NewHTTP(with *collector.Shared) *http.Client {
+	return newHTTP(collector.Share(with, "transport", newTransport()))
+}
+
+// NewHTTPWithin is [NewHTTP] for a vendor whose responses must begin within a time. The clients
+// with the same one use connections together.
+func NewHTTPWithin(with *collector.Shared, wait time.Duration) *http.Client {
+	transport := newTransport()
+	transport.ResponseHeaderTimeout = wait
+	return newHTTP(collector.Share(with, "transport "+wait.String(), transport))
+}
+
+func newHTTP(transport *http.Transport) *http.Client {
 	return &http.Client{
-		Transport: collector.Share(with, "transport", newTransport()),
+		Transport: transport,
 		CheckRedirect: func(req *http.Request, via []*http.Request) error {
 			if !sameHost(req.URL, via[0].URL) {
 				return fmt.Errorf("%w: it leads to %s://%s: check the configured address", errRedirect, req.URL.Scheme, req.URL.Host)

@@ -122,9 +122,9 @@ func openAccountIn(s *Settings, o collector.Options, byDefault string, regions m
 		},
 		"token": {Rates: []rest.Rate{{N: 60, Per: time.Minute}}},
 	}, o)
-	a.api.HTTP.CheckRedirect = a.region.checkRedirect
 	// If a response took longer, the cursor of the previous page would expire.
-	a.api.HTTP.Transport.(*http.Transport).ResponseHeaderTimeout = time.Minute
+	a.api.HTTP = rest.NewHTTPWithin(o.Shared, time.Minute)
+	a.api.HTTP.CheckRedirect = a.region.checkRedirect
 	a.api.BodyIdle = 30 * time.Second
 	a.api.Retry = rest.Retry{First: 2 * time.Second, WaitHeaders: []string{"X-Ratelimit-Retryafter", "Retry-After"}}
 	a.api.Classify = classifyStatus
