@@ -58,9 +58,14 @@ RACE := -race -gcflags='modernc.org/sqlite/lib=-race=false -d=checkptr=0'
 # fewer of both.
 WITHOUT_RACE := ^TestSoak$$|MemoryDoesNotGrow$$|SplitMemoryIsBounded|MillionRecords|LargeRecords$$|MemoryLimit$$|UnderRandomFaults$$|^TestSinks$$/./^large_content$$
 
+# The tests of several services with short leases, which need the machine for themselves.
+CLUSTER_TESTS := ^Test(Cluster(Commands|IdleCost|LeaseDiffers|ReadOnlyDatabase|SchemaNames|SettingsDiffer|StateDirUnusable|Tenancies|ThroughPgBouncer|WithoutGrant)|Drain|EachTickOnce|ExportContinuesElsewhere|FencedCommit|KilledAtCommit|OnceBesideCluster|OneCredentialOneService|RunNowOnFollower|SharedState(BlackHole|Failover|Import|Killed|Partitioned)|StopInBlackHole|Takeover|ToldOnce)$$
+
 test: lint test-servers ## run all checks and all tests with the race detector
 	@echo "== tests with the race detector; about thirteen minutes on two cores"
-	tools/test.sh "$(LONGEST) ./..." $(RACE) -timeout 40m -parallel 8
+	tools/test.sh "$(LONGEST) ./..." $(RACE) -timeout 40m -parallel 8 -skip '$(CLUSTER_TESTS)'
+	@echo "== several services that share a state"
+	tools/test.sh "./test/e2e" $(RACE) -timeout 30m -parallel 2 -run '$(CLUSTER_TESTS)'
 	@echo "== a short soak, memory tests with full amounts of data, and 300 runs of each collector with random faults, without the race detector, which is too slow for them"
 	tools/test.sh "./internal/soak ./pkg/collector/sources/... ./pkg/store/... ./pkg/backup ./pkg/collector/rest ./pkg/query ./pkg/snapshot" -timeout 30m -run '$(WITHOUT_RACE)'
 
