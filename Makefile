@@ -59,7 +59,7 @@ RACE := -race -gcflags='modernc.org/sqlite/lib=-race=false -d=checkptr=0'
 WITHOUT_RACE := ^TestSoak$$|MemoryDoesNotGrow$$|SplitMemoryIsBounded|MillionRecords|LargeRecords$$|MemoryLimit$$|UnderRandomFaults$$|^TestSinks$$/./^large_content$$
 
 # The tests of several services with short leases, which need the machine for themselves.
-CLUSTER_TESTS := ^Test(Cluster(Commands|IdleCost|LeaseDiffers|ReadOnlyDatabase|SchemaNames|SettingsDiffer|StateDirUnusable|Tenancies|ThroughPgBouncer|WithoutGrant)|Drain|EachTickOnce|ExportContinuesElsewhere|FencedCommit|KilledAtCommit|OnceBesideCluster|OneCredentialOneService|RunNowOnFollower|SharedState(BlackHole|Failover|Import|Killed|Partitioned)|StopInBlackHole|Takeover|ToldOnce)$$
+CLUSTER_TESTS := ^Test(Cluster(Commands|IdleCost|LeaseDiffers|ReadOnlyDatabase|SchemaNames|SettingsDiffer|StateDirUnusable|Tenancies|ThroughPgBouncer|Ticks|WithoutGrant)|Drain|ExportContinuesElsewhere|FencedCommit|KilledAtCommit|OnceBesideCluster|OneCredentialOneService|RunNowOnFollower|SharedState(BlackHole|Failover|Import|Killed|Partitioned)|StopInBlackHole|Takeover|ToldOnce)$$
 
 test: lint test-servers ## run all checks and all tests with the race detector
 	@echo "== tests with the race detector; about thirteen minutes on two cores"
@@ -139,7 +139,7 @@ soak: test-servers ## run the service with failing vendors and destinations and 
 	@echo "== two services with a shared state, killed and stopped 200 times at random, and cut off 100 times"
 	$(GO) test ./test/e2e -run '^TestSharedState(Killed|Partitioned)$$' -count 1 -timeout 2h -args -shared-kills 200 -shared-partitions 100
 	@echo "== three services that share the runs of four vendors, killed 500 times at random, stopped and cut off 60 times each"
-	$(GO) test ./test/e2e -run '^TestEachTickOnce$$' -v -count 1 -timeout 3h -args -cluster-kills 500 -cluster-stops 60 -cluster-partitions 60
+	$(GO) test ./test/e2e -run '^TestClusterTicks$$' -v -count 1 -timeout 3h -args -cluster-kills 500 -cluster-stops 60 -cluster-partitions 60
 	$(GO) run ./internal/soak -time $(SOAK_TIME) -seed $(SOAK_SEED)
 
 bin/nfpm:

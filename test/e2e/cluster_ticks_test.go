@@ -16,9 +16,9 @@ import (
 )
 
 var (
-	clusterKills      = flag.Int("cluster-kills", 5, "how often TestEachTickOnce kills one of three services")
-	clusterStops      = flag.Int("cluster-stops", 1, "how often TestEachTickOnce stops one of three services for longer than its lease")
-	clusterPartitions = flag.Int("cluster-partitions", 1, "how often TestEachTickOnce cuts one of three services off from the database")
+	clusterKills      = flag.Int("cluster-kills", 5, "how often TestClusterTicks kills one of three services")
+	clusterStops      = flag.Int("cluster-stops", 1, "how often TestClusterTicks stops one of three services for longer than its lease")
+	clusterPartitions = flag.Int("cluster-partitions", 1, "how often TestClusterTicks cuts one of three services off from the database")
 )
 
 // clusterLease is the CLUSTER_LEASE of the tests with three services.
@@ -84,10 +84,10 @@ func (s *sharedState) startServices(t *testing.T, schedule, address string) []*c
 	return nodes
 }
 
-// TestEachTickOnce disturbs three services that share the runs of four vendors, at random: kills,
+// TestClusterTicks disturbs three services that share the runs of four vendors, at random: kills,
 // stops for longer than the lease, partitions from the database. Every tick has exactly one task,
 // every snapshot that was committed is in every destination once, and the newest is the last.
-func TestEachTickOnce(t *testing.T) {
+func TestClusterTicks(t *testing.T) {
 	t.Parallel()
 	faults := *clusterKills + *clusterStops + *clusterPartitions
 	random := randomFaults(t, "faults", faults)
