@@ -21,8 +21,8 @@ var clusterCollectors = []string{"okta", "snyk", "knowbe4"}
 // vendor alone.
 const clusterMost = 1.15
 
-// A benchCluster is three services that share a state.
-type benchCluster struct {
+// A clusterBench is three services that share a state.
+type clusterBench struct {
 	l       *lab
 	conn    *pgx.Conn
 	daemons []*daemon // the first leads
@@ -43,7 +43,7 @@ func benchClusterRuns(l *lab) (r result, err error) {
 	if err != nil {
 		return result{}, err
 	}
-	defer func() { err = errors.Join(err, c.stop()) }()
+	defer func() { err = errors.Join(err, c.stopServices()) }()
 	var slowest time.Duration
 	var notes []string
 	for _, name := range clusterCollectors {
@@ -77,7 +77,7 @@ const clusterNote = "Each response of the vendors takes half a second, and each 
 	"begins a run, up to a tenth of CLUSTER_LEASE passes."
 
 // startCluster starts three services that share a new state, and waits until they lead and follow.
-func (l *lab) startCluster(v vendor) (c *benchCluster, err error) {
+func (l *lab) startCluster(v vendor) (c *clusterBench, err error) {
 	server, err := testserver.OpenPostgres()
 	if err != nil {
 		return nil, err
@@ -89,7 +89,7 @@ func (l *lab) startCluster(v vendor) (c *benchCluster, err error) {
 	url := server.URL(testserver.Owner, testserver.Password)
 	env = append(append(env, v.env...), "CLUSTER_POSTGRES_URL="+url, "CLUSTER_SCHEMA=bench_cluster", "STORE_AWS_S3_BUCKET=bench",
 		"HTTP_TOKEN="+clusterToken, "MAX_PARALLEL_RUNS=1", "COLLECTORS="+strings.Join(clusterCollectors, ","))
-	c = &benchCluster{l: l}
+	c = &clusterBench{l: l}
 	if c.conn, err = pgx.Connect(l.ctx, url); err != nil {
 		return nil, err
 	}
@@ -100,7 +100,7 @@ func (l *lab) startCluster(v vendor) (c *benchCluster, err error) {
 			d, err = l.startDaemon(dir, append(env, fmt.Sprint("CLUSTER_NODE=node-", n))...)
 		}
 		if err != nil {
-			return nil, errors.Join(err, c.stop())
+			return nil, errors.Join(err, c.stopServices())
 		}
 		c.daemons = append(c.daemons, d)
 	}
@@ -108,8 +108,8 @@ func (l *lab) startCluster(v vendor) (c *benchCluster, err error) {
 	return c, nil
 }
 
-// stop stops the services, and removes their state.
-func (c *benchCluster) stop() (err error) {
+// stopServices stops the services, and removes their state.
+func (c *clusterBench) stopServices() (err error) {
 	for _, d := range c.daemons {
 		err = errors.Join(err, d.stopDaemon())
 	}
@@ -120,13 +120,13 @@ func (c *benchCluster) stop() (err error) {
 
 // collect requests runs of collectors, and returns the time until the last has ended, and the
 // number of services that have executed them.
-func (c *benchCluster) collect(names ...string) (took time.Duration, services int, err error) {
+func (c *clusterBench) collect(names ...string) (took time.Duration, services int, err error) {
 	var began time.Time
 	if err := c.conn.QueryRow(c.l.ctx, "SELECT clock_timestamp()").Scan(&began); err != nil {
 		return 0, 0, err
 	}
 	for _, name := range names {
-		if err := c.request(name); err != nil {
+		if err := c.requestRun(name); err != nil {
 			return 0, 0, err
 		}
 	}
@@ -151,8 +151,8 @@ func (c *benchCluster) collect(names ...string) (took time.Duration, services in
 	}
 }
 
-// request asks the leader for a run of a collector.
-func (c *benchCluster) request(name string) error {
+// requestRun asks the leader for a run of a collector.
+func (c *clusterBench) requestRun(name string) error {
 	r, err := http.NewRequestWithContext(c.l.ctx, http.MethodPost, c.daemons[0].url+"/api/v1/collectors/"+name+"/run", nil)
 	if err != nil {
 		return err

@@ -101,7 +101,7 @@ func (quietListener) Listen(context.Context, string) error   { return nil }
 func (quietListener) Ping(context.Context) error             { return nil }
 func (quietListener) Unlisten(context.Context, string) error { return nil }
 func (quietListener) SetAfterConnectExec(string)             {}
-func (l quietListener) Schema() string                       { return l.schema }
+func (q quietListener) Schema() string                       { return q.schema }
 
 // WaitForNotification implements [riverdriver.Listener].
 func (quietListener) WaitForNotification(ctx context.Context) (*riverdriver.Notification, error) {

@@ -301,8 +301,8 @@ func (s *Scheduler) manualTasks(entries []*entry) (tasks []state.Task) {
 	return tasks
 }
 
-// request asks the process that leads for runs.
-func (s *Scheduler) request(tasks []state.Task) error {
+// requestTasks asks the process that leads for runs.
+func (s *Scheduler) requestTasks(tasks []state.Task) error {
 	ctx, cancel := context.WithTimeout(context.Background(), recordTimeout)
 	defer cancel()
 	for _, task := range tasks {

@@ -65,7 +65,7 @@ func (s *Scheduler) runManually(choose func(*entry) bool) (streams []string, err
 	if err != nil || len(requests) == 0 {
 		return streams, err
 	}
-	return streams, s.request(requests)
+	return streams, s.requestTasks(requests)
 }
 
 // queueManually queues runs of the chosen streams that are not running, or returns the tasks to

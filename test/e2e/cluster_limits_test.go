@@ -111,23 +111,23 @@ func ownMemory(t *testing.T, pid int) (bytes int64) {
 	return kib << 10
 }
 
-// A loggingPostgres is a Postgres server of its own that logs each statement.
-type loggingPostgres struct{ *testserver.Postgres }
+// A postgresLog is a Postgres server of its own that logs each statement.
+type postgresLog struct{ *testserver.Postgres }
 
-func newLoggingPostgres(t *testing.T) loggingPostgres {
+func newLoggingPostgres(t *testing.T) postgresLog {
 	t.Helper()
 	server, err := testserver.NewPostgres(0)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(server.Crash)
-	p := loggingPostgres{server}
+	p := postgresLog{server}
 	p.set(t, "log_statement", "'all'")
 	return p
 }
 
 // set changes a setting of the server.
-func (p loggingPostgres) set(t *testing.T, name, value string) {
+func (p postgresLog) set(t *testing.T, name, value string) {
 	t.Helper()
 	conn, err := pgx.Connect(t.Context(), p.URL(testserver.Owner, testserver.Password))
 	if err != nil {
@@ -145,7 +145,7 @@ func (p loggingPostgres) set(t *testing.T, name, value string) {
 var loggedStatement = regexp.MustCompile(`LOG:  (?:statement|execute [^:]*): (?:-- name: (\S+)|([^\n]{1,80}))`)
 
 // countStatements returns how often each statement was executed, by its beginning.
-func (p loggingPostgres) countStatements(t *testing.T) map[string]int {
+func (p postgresLog) countStatements(t *testing.T) map[string]int {
 	t.Helper()
 	log, err := os.ReadFile(p.File("log"))
 	if err != nil {

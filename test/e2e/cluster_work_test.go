@@ -47,9 +47,9 @@ func newGate(t *testing.T, host *vendorsim.Host) gate {
 	return g
 }
 
-// A clusterWork is services that share a state and collect what they are asked for, from vendors
+// A workCluster is services that share a state and collect what they are asked for, from vendors
 // with gates.
-type clusterWork struct {
+type workCluster struct {
 	*sharedState
 	conn  *pgx.Conn
 	nodes []*clusterNode // node-a, which leads, node-b and so on
@@ -58,9 +58,9 @@ type clusterWork struct {
 
 // newClusterWork returns n services that have started, with the changes that configure makes to
 // their settings.
-func newClusterWork(t *testing.T, n int, configure func(s *sharedState)) *clusterWork {
+func newClusterWork(t *testing.T, n int, configure func(s *sharedState)) *workCluster {
 	t.Helper()
-	w := &clusterWork{sharedState: newSharedState(t), gates: map[string]gate{}}
+	w := &workCluster{sharedState: newSharedState(t), gates: map[string]gate{}}
 	w.Env["SCHEDULE"], w.Env["SCHEDULE_CATCHUP"], w.Env["CLUSTER_LEASE"] = "off", "false", clusterLease.String()
 	w.Env["STORE_POSTGRES_URL"], w.Env["STORE_POSTGRES_SCHEMA"], w.Env["HTTP_TOKEN"] = w.storeURL, w.schema, tokenOfOperator
 	configure(w.sharedState)
@@ -81,7 +81,7 @@ func newClusterWork(t *testing.T, n int, configure func(s *sharedState)) *cluste
 
 // newHeldWork returns n services with SHUTDOWN_GRACE that have the runs of collectors: one after the other, the first on
 // node-a and so on. The vendors do not respond before their gates are opened.
-func newHeldWork(t *testing.T, n int, grace string, collectors ...string) *clusterWork {
+func newHeldWork(t *testing.T, n int, grace string, collectors ...string) *workCluster {
 	t.Helper()
 	var sim *vendorsim.Server
 	w := newClusterWork(t, n, func(s *sharedState) {
@@ -100,7 +100,7 @@ func newHeldWork(t *testing.T, n int, grace string, collectors ...string) *clust
 }
 
 // waitUntil waits until a condition holds, and returns how long that took.
-func (w *clusterWork) waitUntil(what string, holds func() bool) time.Duration {
+func (w *workCluster) waitUntil(what string, holds func() bool) time.Duration {
 	w.Helper()
 	began := time.Now()
 	for !holds() {
@@ -113,7 +113,7 @@ func (w *clusterWork) waitUntil(what string, holds func() bool) time.Duration {
 }
 
 // task returns the node, the state, the attempt and the number of takes of a collector's newest task.
-func (w *clusterWork) task(collector string) string {
+func (w *workCluster) task(collector string) string {
 	w.Helper()
 	rows := w.texts(w.conn, `SELECT coalesce(n.name, '-') || ' ' || t.state || ' ' || t.attempt || ' ' || t.takes FROM tasks t LEFT JOIN nodes n ON n.id = t.node
 		WHERE t.collector = '`+collector+`' ORDER BY t.tick DESC, t.id LIMIT 1`)
@@ -121,7 +121,7 @@ func (w *clusterWork) task(collector string) string {
 }
 
 // waitForTask waits until task returns want.
-func (w *clusterWork) waitForTask(collector, want string) {
+func (w *workCluster) waitForTask(collector, want string) {
 	w.Helper()
 	got := ""
 	w.waitUntil(collector+": "+want, func() bool {
@@ -131,7 +131,7 @@ func (w *clusterWork) waitForTask(collector, want string) {
 }
 
 // requireTask checks what task returns.
-func (w *clusterWork) requireTask(collector, want string) {
+func (w *workCluster) requireTask(collector, want string) {
 	w.Helper()
 	if got := w.task(collector); got != want {
 		w.Errorf("the task of %s: %s, want %s", collector, got, want)
@@ -139,7 +139,7 @@ func (w *clusterWork) requireTask(collector, want string) {
 }
 
 // requireRun asks a service for a run of a collector, and checks the status of the response.
-func (w *clusterWork) requireRun(n *clusterNode, collector string, want int) {
+func (w *workCluster) requireRun(n *clusterNode, collector string, want int) {
 	w.Helper()
 	if status, body := n.service.Request("POST", n.base+"/api/v1/collectors/"+collector+"/run", tokenOfOperator); status != want {
 		w.Errorf("run of %s: %d %s, want %d", collector, status, body, want)
@@ -147,7 +147,7 @@ func (w *clusterWork) requireRun(n *clusterNode, collector string, want int) {
 }
 
 // openGates opens the gates, and waits until the tasks of all vendors are done.
-func (w *clusterWork) openGates() {
+func (w *workCluster) openGates() {
 	w.Helper()
 	for name, g := range w.gates {
 		g.open()
@@ -156,7 +156,7 @@ func (w *clusterWork) openGates() {
 }
 
 // terminateAll ends the services that have not ended, and checks that they end in good order.
-func (w *clusterWork) terminateAll() {
+func (w *workCluster) terminateAll() {
 	w.Helper()
 	for _, n := range w.nodes {
 		if !n.service.HasEnded() {
@@ -167,7 +167,7 @@ func (w *clusterWork) terminateAll() {
 
 // requireOnce checks that a stream has one successful run among others, that its records are in the
 // table once, and that it is the last-known snapshot.
-func (w *clusterWork) requireOnce(stream string) {
+func (w *workCluster) requireOnce(stream string) {
 	w.Helper()
 	w.waitUntil(stream+" is stored", func() bool { return len(w.texts(w.conn, `SELECT id::text FROM deliveries`)) == 0 })
 	success := w.texts(w.conn, `SELECT upload_id || ' ' || records FROM runs WHERE outcome = 'success' AND stream = '`+stream+`'`)
@@ -246,7 +246,7 @@ var commitPoints = map[string]commitPoint{
 
 // holdCommit lets the run of okta go on up to a point of its commit, calls there, and then lets the
 // commit go on.
-func (w *clusterWork) holdCommit(p commitPoint, there func()) {
+func (w *workCluster) holdCommit(p commitPoint, there func()) {
 	w.Helper()
 	holder := w.connect(w.T, w.url)
 	w.execute(holder, `SET application_name = 'holder of `+w.schema+`'`)
@@ -259,7 +259,7 @@ func (w *clusterWork) holdCommit(p commitPoint, there func()) {
 }
 
 // execute executes a statement.
-func (w *clusterWork) execute(conn *pgx.Conn, statement string) {
+func (w *workCluster) execute(conn *pgx.Conn, statement string) {
 	w.Helper()
 	if _, err := conn.Exec(w.Context(), statement); err != nil {
 		w.Fatalf("%s: %v", statement, err)
@@ -501,13 +501,13 @@ func TestOneCredentialOneService(t *testing.T) {
 }
 
 // countOf returns the number of tasks of a tenancy in a state.
-func (w *clusterWork) countOf(tenancy, in string) int {
+func (w *workCluster) countOf(tenancy, in string) int {
 	w.Helper()
 	return len(w.texts(w.conn, `SELECT id FROM tasks WHERE tenancy = '`+tenancy+`' AND state = '`+in+`'`))
 }
 
 // waitForTenancy waits until n tasks of a tenancy are in a state.
-func (w *clusterWork) waitForTenancy(tenancy, in string, n int) {
+func (w *workCluster) waitForTenancy(tenancy, in string, n int) {
 	w.Helper()
 	w.waitUntil(fmt.Sprintf("%d tasks of %s are %s", n, tenancy, in), func() bool { return w.countOf(tenancy, in) >= n })
 }
