@@ -116,12 +116,7 @@ func (d *daemon) executeTask(ctx context.Context, task state.Task) []run.Result 
 	if t := d.findTenant(task.Tenancy); t != nil {
 		return t.scheduler.ExecuteHere(ctx, task)
 	}
-	err := fmt.Errorf("this service has no tenancy %q", task.Tenancy)
-	results := make([]run.Result, 0, len(task.Streams))
-	for _, stream := range task.Streams {
-		results = append(results, run.Result{Collector: task.Collector, Stream: stream, Outcome: state.Failed, Err: err})
-	}
-	return results
+	return run.Failures(task.Collector, task.Streams, fmt.Errorf("this service has no tenancy %q", task.Tenancy))
 }
 
 // runTask queues the run of a task that a person has asked for in another process.

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"os/user"
 	"strings"
 
@@ -184,12 +183,9 @@ func (a *assembly) withTables(ctx context.Context, do func(*shared.State) error)
 
 // caller returns who calls the command, as USER@HOST.
 func caller() string {
-	name, host := "?", "?"
+	name := "?"
 	if u, err := user.Current(); err == nil {
 		name = u.Username
 	}
-	if h, err := os.Hostname(); err == nil {
-		host = h
-	}
-	return name + "@" + host
+	return name + "@" + hostname()
 }

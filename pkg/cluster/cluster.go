@@ -176,10 +176,7 @@ func (c *Cluster) tenancy(name string) *sync.WaitGroup {
 // EndTenancy ends the tasks of a tenancy: if this process leads, it cancels those that have not
 // ended when grace ends. It waits until this process executes none.
 func (c *Cluster) EndTenancy(grace context.Context, tenancy, reason string) (err error) {
-	c.mu.Lock()
-	leads := c.leader != nil
-	c.mu.Unlock()
-	if leads {
+	if c.Leads() {
 		c.waitForTenancy(grace, tenancy)
 		_, err = c.tasks.Cancel(context.WithoutCancel(grace), tenancy, "", reason)
 	}

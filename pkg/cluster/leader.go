@@ -69,11 +69,16 @@ func (c *Cluster) Lead(ctx context.Context) (wait func()) {
 	return loop.Wait
 }
 
+// currentLeader returns the leader that this process is; nil when another one leads.
+func (c *Cluster) currentLeader() *leader {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.leader
+}
+
 // wakeLeader makes the loop of the leader iterate, if this process leads.
 func (c *Cluster) wakeLeader() {
-	c.mu.Lock()
-	l := c.leader
-	c.mu.Unlock()
+	l := c.currentLeader()
 	if l == nil {
 		return
 	}
@@ -86,9 +91,7 @@ func (c *Cluster) wakeLeader() {
 // ExecuteTask implements [schedule.Cluster]: it has a task executed by one of the services, and
 // returns the results. ended is false when ctx ends before: another leader then has the task.
 func (c *Cluster) ExecuteTask(ctx context.Context, task state.Task) (results []run.Result, ended bool) {
-	c.mu.Lock()
-	l := c.leader
-	c.mu.Unlock()
+	l := c.currentLeader()
 	if l == nil {
 		return nil, false
 	}
@@ -109,9 +112,7 @@ func (c *Cluster) ExecuteTask(ctx context.Context, task state.Task) (results []r
 	}
 	results, err := decodeResults(task)
 	if err != nil {
-		for _, stream := range task.Streams {
-			results = append(results, run.Result{Collector: task.Collector, Stream: stream, Outcome: state.Failed, Err: err})
-		}
+		results = run.Failures(task.Collector, task.Streams, err)
 	}
 	return results, true
 }

@@ -91,11 +91,7 @@ func (c *Cluster) Follow(ctx context.Context) error {
 }
 
 // Leads reports whether this process leads.
-func (c *Cluster) Leads() bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.leader != nil
-}
+func (c *Cluster) Leads() bool { return c.currentLeader() != nil }
 
 // NodeID identifies this process among the nodes of the view.
 func (c *Cluster) NodeID() string { return c.State.NodeID() }

@@ -37,6 +37,15 @@ type Result struct {
 	DeliveryCount int
 }
 
+// Failures returns the results of streams of a collector that failed because of err before they
+// ran.
+func Failures(collector string, streams []string, err error) (results []Result) {
+	for _, stream := range streams {
+		results = append(results, Result{Collector: collector, Stream: stream, Outcome: state.Failed, Err: err})
+	}
+	return results
+}
+
 // OK reports whether the data is complete and queued for every destination, or
 // whether the stream is legitimately empty.
 func (r Result) OK() bool { return r.Err == nil && r.Outcome != state.Held }

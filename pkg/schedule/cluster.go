@@ -220,7 +220,7 @@ func (s *Scheduler) ExecuteHere(ctx context.Context, task state.Task) []run.Resu
 	s.mu.Unlock()
 	runner.OnEnded = nil // the leader has the results
 	if job.Collector == nil {
-		return failedTask(task, fmt.Errorf("%w in the settings of this service: %s", ErrUnknown, task.Collector))
+		return run.Failures(task.Collector, task.Streams, fmt.Errorf("%w in the settings of this service: %s", ErrUnknown, task.Collector))
 	}
 	var results []run.Result
 	if task.Takes > 1 {
@@ -252,14 +252,6 @@ func (s *Scheduler) lastResult(ctx context.Context, collector, stream string) ru
 	result.Records, result.Bytes, result.Requests, result.Retries = last.Records, last.Bytes, last.Requests, last.Retries
 	result.RateLimitWait, result.Doubts = last.RateLimitWait, last.Doubts
 	return result
-}
-
-// failedTask returns the results of a task that failed because of err.
-func failedTask(task state.Task, err error) (results []run.Result) {
-	for _, stream := range task.Streams {
-		results = append(results, run.Result{Collector: task.Collector, Stream: stream, Outcome: state.Failed, Err: err})
-	}
-	return results
 }
 
 // Follow shows the runs of the tasks of another process, which leads.

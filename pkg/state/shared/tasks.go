@@ -58,7 +58,7 @@ func (t *Tasks) Request(ctx context.Context, task state.Task) error {
 	err := t.engine.Transaction(ctx, func(tx database.DB) error {
 		var other string
 		err := tx.QueryRowContext(ctx, `SELECT coalesce(max(id), '') FROM `+t.engine.name("tasks")+` t
-			WHERE tenancy = $1 AND collector = $2 AND state IN ('requested', 'due', 'running')
+			WHERE tenancy = $1 AND collector = $2 AND `+isOpen+`
 			AND EXISTS (SELECT 1 FROM json_array_elements_text(streams::json) AS s (name) WHERE s.name = ANY ($3))`,
 			task.Tenancy, task.Collector, task.Streams).Scan(&other)
 		if err == nil && other != "" {
@@ -97,50 +97,39 @@ func (t *Tasks) text(text string) string {
 
 // LastTicks returns the newest task of each schedule of a tenancy.
 func (t *Tasks) LastTicks(ctx context.Context, tenancy string) ([]state.Task, error) {
-	return t.query(ctx, `SELECT DISTINCT ON (t.collector, t.schedule) `+taskColumns+` FROM `+t.engine.name("tasks")+` t
-		WHERE t.tenancy = $1 AND t.schedule <> '' ORDER BY t.collector, t.schedule, t.tick DESC`, tenancy)
+	return t.query(ctx, `DISTINCT ON (t.collector, t.schedule)`, `t.tenancy = $1 AND t.schedule <> '' ORDER BY t.collector, t.schedule, t.tick DESC`, tenancy)
 }
 
 // Unfinished returns the tasks of a tenancy that have not ended, in the order of their ticks.
 func (t *Tasks) Unfinished(ctx context.Context, tenancy string) ([]state.Task, error) {
-	return t.query(ctx, `SELECT `+taskColumns+` FROM `+t.engine.name("tasks")+` t
-		WHERE t.tenancy = $1 AND t.state IN ('requested', 'due', 'running') ORDER BY t.tick, t.id`, tenancy)
+	return t.query(ctx, ``, `t.tenancy = $1 AND t.`+isOpen+` ORDER BY t.tick, t.id`, tenancy)
 }
 
 // EndedWithin returns the tasks of all tenancies that a process ran and that ended within a time
 // until now, in the order of their ends.
 func (t *Tasks) EndedWithin(ctx context.Context, within time.Duration) ([]state.Task, error) {
-	return t.query(ctx, `SELECT `+taskColumns+` FROM `+t.engine.name("tasks")+` t
-		WHERE t.ended > clock_timestamp() - $1::bigint * interval '1 millisecond' AND t.node <> '' ORDER BY t.ended`, within.Milliseconds())
-}
-
-func (t *Tasks) query(ctx context.Context, query string, args ...any) (all []state.Task, err error) {
-	rows, err := t.engine.db.QueryContext(ctx, query, args...)
-	if err != nil {
-		return nil, fmt.Errorf("read the tasks: %w", t.engine.Explain(err))
-	}
-	defer rows.Close()
-	for rows.Next() {
-		var task state.Task
-		if err := scanTask(rows, &task); err != nil {
-			return nil, fmt.Errorf("read the tasks: %w", err)
-		}
-		all = append(all, task)
-	}
-	return all, rows.Err()
+	return t.query(ctx, ``, `t.ended > clock_timestamp() - $1::bigint * interval '1 millisecond' AND t.node <> '' ORDER BY t.ended`, within.Milliseconds())
 }
 
 // Read returns the tasks of all tenancies that have not ended, and those of ids whatever their
 // state, in the order of their ticks.
 func (t *Tasks) Read(ctx context.Context, ids []string) ([]state.Task, error) {
-	rows, err := t.engine.db.QueryContext(ctx, `SELECT `+taskColumns+`, coalesce(n.name, ''), coalesce(n.expires > clock_timestamp(), FALSE), coalesce(n.draining, FALSE)
-		FROM `+t.engine.name("tasks")+` t LEFT JOIN `+t.engine.name("nodes")+` n ON n.id = t.node
-		WHERE t.state IN ('requested', 'due', 'running') OR t.id = ANY ($1) ORDER BY t.tick, t.id`, ids)
+	return t.query(ctx, ``, `t.`+isOpen+` OR t.id = ANY ($1) ORDER BY t.tick, t.id`, ids)
+}
+
+// isOpen is the SQL condition that a task has not ended, after the name of the table; the index
+// tasks_open has it.
+const isOpen = `state IN ('requested', 'due', 'running')`
+
+// query returns the tasks t of which an SQL condition holds, with their nodes.
+func (t *Tasks) query(ctx context.Context, distinct, where string, args ...any) (all []state.Task, err error) {
+	rows, err := t.engine.db.QueryContext(ctx, `SELECT `+distinct+` `+taskColumns+`,
+			coalesce(n.name, ''), coalesce(n.expires > clock_timestamp(), FALSE), coalesce(n.draining, FALSE)
+		FROM `+t.engine.name("tasks")+` t LEFT JOIN `+t.engine.name("nodes")+` n ON n.id = t.node WHERE `+where, args...)
 	if err != nil {
 		return nil, fmt.Errorf("read the tasks: %w", t.engine.Explain(err))
 	}
 	defer rows.Close()
-	var all []state.Task
 	for rows.Next() {
 		var task state.Task
 		if err := scanTask(rows, &task, &task.NodeName, &task.NodeAlive, &task.NodeDraining); err != nil {
@@ -301,7 +290,7 @@ func (t *Tasks) change(ctx context.Context, what string, task state.Task, set st
 func (t *Tasks) Cancel(ctx context.Context, tenancy, collector, reason string) (n int64, err error) {
 	err = t.engine.Transaction(ctx, func(tx database.DB) error {
 		done, err := tx.ExecContext(ctx, `UPDATE `+t.engine.name("tasks")+` SET cancelled = $3
-			WHERE (tenancy = $1 OR $1 = '') AND (collector = $2 OR $2 = '') AND state IN ('requested', 'due', 'running') AND cancelled = ''`, tenancy, collector, t.text(reason))
+			WHERE (tenancy = $1 OR $1 = '') AND (collector = $2 OR $2 = '') AND `+isOpen+` AND cancelled = ''`, tenancy, collector, t.text(reason))
 		if err == nil {
 			n, err = done.RowsAffected()
 		}
